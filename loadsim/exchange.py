@@ -1,0 +1,105 @@
+"""What a connection says, on both sides, as bytes in and bytes out.
+
+Sans-io: no socket, no clock, no state. `load` speaks the client's half, `target` the server's.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+
+#: The byte with which a "hello" server greets a client that it has accepted.
+HELLO = b"!"
+_NUMBER = struct.Struct("!Q")
+_HEAD_END = b"\r\n\r\n"
+_REQUEST = b"GET / HTTP/1.1\r\nHost: loadsim\r\nUser-Agent: loadsim\r\nConnection: close\r\n\r\n"
+#: A request head longer than this is answered as if it were complete: no client of ours sends one.
+_HEAD_LIMIT = 65_536
+
+
+class Exchange(enum.StrEnum):
+    """The conversations a scenario can ask for."""
+
+    NONE = "none"
+    HELLO = "hello"
+    ECHO = "echo"
+    HTTP = "http"
+
+
+def opening(exchange: Exchange) -> bytes:
+    """Return what the server says as soon as it has accepted, b"" where it waits for the client."""
+    return HELLO if exchange is Exchange.HELLO else b""
+
+
+def request(exchange: Exchange, number: int) -> bytes:
+    """Return what the client says once connected; under echo it is the attempt's number, 8 bytes, big-endian."""
+    if exchange is Exchange.ECHO:
+        return _NUMBER.pack(number)
+    return _REQUEST if exchange is Exchange.HTTP else b""
+
+
+def request_end(exchange: Exchange, received: bytes) -> int:
+    """Return how many of the received bytes the first request takes, 0 while it is incomplete."""
+    if exchange is Exchange.ECHO:
+        return _NUMBER.size if len(received) >= _NUMBER.size else 0
+    if exchange is Exchange.HTTP:
+        end = received.find(_HEAD_END)
+        if end < 0:
+            return len(received) if len(received) > _HEAD_LIMIT else 0
+        return end + len(_HEAD_END)
+    return 0
+
+
+def request_number(received: bytes) -> int:
+    """Return the attempt number that an echo request carries."""
+    return int(_NUMBER.unpack_from(received)[0])
+
+
+def response(exchange: Exchange, received: bytes, *, close: bool, failed: bool = False) -> bytes:
+    """Return the server's answer to one complete request; `failed` means that its handler ran out of descriptors.
+
+    `close` says whether the server will end the connection after it (HTTP announces that). A failed echo or hello
+    answers nothing: such protocols have no way to say so.
+    """
+    if exchange is Exchange.HTTP:
+        status, body = ("500 Internal Server Error", b"out of file descriptors\n") if failed else ("200 OK", b"ok\n")
+        connection = "close" if close else "keep-alive"
+        head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
+        return f"{head}Connection: {connection}\r\n\r\n".encode() + body
+    return received if exchange is Exchange.ECHO and not failed else b""
+
+
+class Reply(enum.Enum):
+    """What the client makes of the bytes it has received so far."""
+
+    INCOMPLETE = enum.auto()
+    OK = enum.auto()
+    ERROR = enum.auto()
+
+
+def judge(exchange: Exchange, received: bytes, number: int) -> Reply:
+    """Return whether the reply is complete and good: the greeting, the client's own number, or an HTTP status < 400.
+
+    An HTTP reply counts as complete at the end of its head and Content-Length bytes of body, or at its head where no
+    length is given.
+    """
+    if exchange is Exchange.HTTP:
+        return _judge_http(received)
+    wanted = HELLO if exchange is Exchange.HELLO else request(exchange, number)
+    if len(received) < len(wanted):
+        return Reply.INCOMPLETE
+    return Reply.OK if received.startswith(wanted) else Reply.ERROR
+
+
+def _judge_http(received: bytes) -> Reply:
+    end = received.find(_HEAD_END)
+    if end < 0:
+        return Reply.INCOMPLETE
+    head = received[:end].lower()
+    mark = head.find(b"\r\ncontent-length:")
+    if mark >= 0:
+        length = head[mark + 17 :].split(b"\r\n", 1)[0].strip()
+        if length.isdigit() and len(received) < end + len(_HEAD_END) + int(length):
+            return Reply.INCOMPLETE
+    status = head[9:12]
+    return Reply.OK if head.startswith(b"http/1.") and status.isdigit() and status < b"400" else Reply.ERROR

@@ -1,0 +1,12 @@
+"""What happened? The narrow waist: producers write fixed-size records, readers see numpy arrays.
+
+    events    the layouts of the records, outcomes, fates, flags, the errno table
+    facts     what is known of a run besides its records
+    journal   one process's memory-mapped file of records, and the counters in its header
+    arrays    records as numpy arrays, and a recording as a value
+    sampler   what the kernel says about the target, 100 times a second
+    bundle    the result folder: its files, its format version, its reader
+
+Must not know what a number means (`analysis`), nor who asked for it (`scenario`). `events` and `journal` import the
+standard library alone: the server and the drivers use them.
+"""

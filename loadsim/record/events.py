@@ -1,0 +1,220 @@
+"""The layouts of all records, and the codes in them.
+
+The single source: writers pack with `Layout.struct`, readers derive their numpy dtype from `Layout.fields`. Times are
+CLOCK_MONOTONIC nanoseconds of one host; 0 means "did not happen". Imports the standard library alone.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import struct
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One kind of record: its name and its fields as (name, struct format), padded to `size` bytes."""
+
+    name: str
+    fields: tuple[tuple[str, str], ...]
+    size: int
+    struct: struct.Struct = field(init=False)
+
+    def __post_init__(self) -> None:
+        packed = struct.Struct("=" + "".join(code for _, code in self.fields))
+        if packed.size > self.size:
+            raise ValueError(f"{self.name}: fields take {packed.size} bytes of {self.size}")
+        object.__setattr__(self, "struct", packed)
+
+    def offset_of(self, name: str) -> int:
+        """Return the byte at which a field starts, for writing it in place later."""
+        before = 0
+        for field_name, code in self.fields:
+            if field_name == name:
+                return before
+            before += struct.calcsize("=" + code)
+        raise KeyError(name)
+
+
+#: A client's view of one connection: written when it starts (outcome UNFINISHED), completed in place.
+ATTEMPT = Layout(
+    "attempt",
+    (
+        ("number", "Q"),  # 1, 2, 3 ... over all drivers; 0 = unused slot
+        ("intended", "Q"),  # when the schedule wanted it to start (closed loop: when its client was free)
+        ("started", "Q"),  # t0, right before connect(); 0 = it never left the generator
+        ("connected", "Q"),  # t1, right after connect() returned (flag WOKEN: when epoll said so); 0 = never
+        ("replied", "Q"),  # when the first byte of the reply was read; 0 = never
+        ("ended", "Q"),  # right before its socket was closed; 0 = unfinished
+        ("source", "H"),  # index of the source address
+        ("port", "H"),  # local port; 0 = none was assigned
+        ("errno", "H"),  # of what ended it, 0 = nothing did
+        ("outcome", "B"),  # Outcome
+        ("syn_retransmits", "B"),  # the client's tcpi_total_retrans when it had connected or gave up
+        ("flags", "B"),  # AttemptFlag
+    ),
+    64,
+)
+
+#: The simulated server's view of one accepted connection: written after accept, completed in place.
+ACCEPT = Layout(
+    "accept",
+    (
+        ("accepted", "Q"),  # right after accept() returned; 0 = unused slot
+        ("closed", "Q"),  # right before the server closed it; 0 = never: a leaked descriptor
+        ("payload", "Q"),  # under echo the attempt number that the client sent; 0 = none arrived
+        ("fd", "I"),  # the descriptor it got
+        ("open_fds", "I"),  # open descriptors of the server after it
+        ("age_ms", "I"),  # tcpi_last_data_sent right after accept: age of the server's socket, milliseconds, +-4
+        ("peer", "16s"),  # the client's address: IPv6, or IPv4 in the first 4 bytes
+        ("port", "H"),  # the client's port
+        ("state", "B"),  # tcpi_state right after accept: 1 ESTABLISHED, 7 CLOSE (reset), 8 CLOSE_WAIT
+        ("synack_retransmits", "B"),  # the server's tcpi_total_retrans
+        ("flags", "B"),  # AcceptFlag
+    ),
+    64,
+)
+
+#: Failures of the server, aggregated over at most 10 ms.
+FAILURE = Layout(
+    "failure",
+    (
+        ("first", "Q"),  # time of the first one; 0 = unused slot
+        ("last", "Q"),
+        ("count", "Q"),
+        ("open_fds", "I"),
+        ("errno", "H"),
+        ("where", "B"),  # Where
+        ("flags", "B"),  # FailureFlag
+    ),
+    40,
+)
+
+#: What the kernel says about the target at one moment; -1 = not read in this sample. Counters are since the
+#: namespace or process began; take differences.
+SAMPLE = Layout(
+    "sample",
+    (
+        ("time", "Q"),
+        ("open_fds", "q"),
+        ("fd_limit", "q"),  # soft RLIMIT_NOFILE
+        ("queue", "q"),  # accept queue length, connections
+        ("queue_limit", "q"),  # the effective backlog; the queue holds one more
+        ("drops", "q"),  # the listener's own sk_drops
+        ("cpu_ns", "q"),  # CPU time of the target
+        ("rss", "q"),  # bytes
+        # from here on at 10 Hz
+        ("listen_overflows", "q"),
+        ("listen_drops", "q"),
+        ("cookies", "q"),  # TCPReqQFullDoCookies
+        ("request_drops", "q"),  # TCPReqQFullDrop
+        ("embryonic_resets", "q"),  # EmbryonicRsts
+        ("syn_retransmits", "q"),  # TCPSynRetrans
+        ("fd_size", "q"),  # FDSize of /proc/PID/status
+        ("fds_established", "q"),  # kinds of the target's descriptors, while reading them is cheap
+        ("fds_close_wait", "q"),
+        ("fds_other", "q"),
+        ("cost_ns", "q"),  # what taking this sample cost
+    ),
+    152,
+)
+
+LAYOUTS = {layout.name: layout for layout in (ATTEMPT, ACCEPT, FAILURE, SAMPLE)}
+
+
+class Outcome(enum.IntEnum):
+    """What the client saw; every attempt has exactly one."""
+
+    UNFINISHED = 0
+    OK = 1
+    CONNECTED = 2
+    ERROR = 3
+    EOF = 4
+    RESET = 5
+    REFUSED = 6
+    CONNECT_TIMEOUT = 7
+    REPLY_TIMEOUT = 8
+    LOCAL = 9
+    NOT_STARTED = 10
+
+
+class Fate(enum.IntEnum):
+    """Where an attempt ended at the server; every attempt has exactly one, decided by `analysis.ledger`."""
+
+    ACCEPTED = 0
+    SHED = 1
+    QUEUED = 2
+    ORPHANED = 3
+    PHANTOM = 4
+    ABORTED = 5
+    HALF_OPEN = 6
+    DROPPED = 7
+    REFUSED = 8
+    LOCAL = 9
+    NOT_STARTED = 10
+    UNKNOWN = 11
+
+
+class AttemptFlag(enum.IntFlag):
+    """What else is true of an attempt."""
+
+    CUT = 1  # end of stream or reset during hold, after the reply
+    WOKEN = 2  # `connected` is the time at which epoll woke up: late by the loop's batch
+    RESET_BY_CLIENT = 4  # its socket was closed by RST at `ended`
+    PENDING = 8  # its socket was still open when the run was judged
+
+
+class AcceptFlag(enum.IntFlag):
+    """What else is true of an accepted connection."""
+
+    AFTER_END = 1  # taken from the queue after the run had been judged: its fate is `queued`
+    SHED = 2  # closed at once, unserved
+    LEAKED = 4  # chosen never to be closed
+    FAILED = 8  # its handler ran out of descriptors
+
+
+class Where(enum.IntEnum):
+    """Where a server's failure happened."""
+
+    ACCEPT = 0
+    HANDLER = 1
+
+
+class FailureFlag(enum.IntFlag):
+    """What else is true of a failure."""
+
+    IDLE = 1  # the accept queue was empty: EMFILE comes before EAGAIN
+
+
+@dataclass(frozen=True, slots=True)
+class ErrnoMeaning:
+    """What an errno of the client's socket calls says: the outcome, and what to check."""
+
+    outcome: Outcome
+    remedy: str
+
+
+#: errno of a client's socket(), bind(), connect() or recv() -> what it means. Whatever is not here is `local`.
+CLIENT_ERRNO = {
+    errno.ECONNREFUSED: ErrnoMeaning(Outcome.REFUSED, "nobody listens on this port: start the server"),
+    errno.ECONNRESET: ErrnoMeaning(Outcome.RESET, "the server closed by RST"),
+    errno.EPIPE: ErrnoMeaning(Outcome.RESET, "the server closed before the request was sent"),
+    errno.ETIMEDOUT: ErrnoMeaning(Outcome.CONNECT_TIMEOUT, "no answer to any SYN"),
+    errno.EMFILE: ErrnoMeaning(Outcome.LOCAL, "the driver is out of descriptors: raise the hard limit (ulimit -Hn)"),
+    errno.ENFILE: ErrnoMeaning(Outcome.LOCAL, "the machine is out of open files: raise fs.file-max"),
+    errno.EADDRNOTAVAIL: ErrnoMeaning(
+        Outcome.LOCAL, "no ephemeral port is left: add client.sources or widen net.ipv4.ip_local_port_range"
+    ),
+    errno.ENOBUFS: ErrnoMeaning(Outcome.LOCAL, "the kernel has no buffer space: lower the rate"),
+    errno.ENOMEM: ErrnoMeaning(Outcome.LOCAL, "the kernel is out of socket memory: lower client.max_in_flight"),
+}
+
+
+#: The counters in a journal's header, by its kind: 64-bit, written in place, read by others while it runs.
+COUNTERS = {
+    "attempt": ("started", "connected", "ended", "ok", "failed", "local", "not_started", "in_flight", "lag_max_ns"),
+    "accept": ("accepted", "closed", "shed", "emfile_accept", "emfile_handler", "emfile_idle", "leaked", "after_end"),
+    "failure": (),
+    "sample": (),
+}

@@ -1,0 +1,92 @@
+"""What is known of a run besides its records: who ran, under which limits, and how it ended.
+
+Frozen dataclasses of the standard library that travel as JSON in `manifest.json`. Times are CLOCK_MONOTONIC
+nanoseconds, as in the records.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """The target as it really was."""
+
+    pid: int
+    address: str
+    port: int
+    backlog_asked: int
+    queue_limit: int | None  # the effective backlog, read back from the kernel; the queue holds one more
+    nofile_soft: int  # read back
+    nofile_hard: int
+    baseline_fds: int  # open when ready, before the load
+    threads: int
+    exit_status: int | None = None  # None: it ran to the end of the run; -N: killed by signal N
+    exited_ns: int = 0  # when it ended by itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverFacts:
+    """One driver as it really was."""
+
+    share: int
+    pid: int
+    cpu_ns: int  # between go and finished
+    wall_ns: int
+    nofile_soft: int
+    clamped: str | None = None  # what its own limit took from the plan, a whole sentence with the knob
+    exit_status: int | None = None  # None: it ran to the end of the run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndState:
+    """What the kernel showed when the fates were judged: the server no longer accepts, every socket still exists."""
+
+    queue: int | None  # the listener's accept queue
+    server_states: dict[str, int]  # TCP state name -> sockets at the server's port
+    client_states: dict[str, int]  # the same at the other end
+    open_fds: int | None
+    fds_end: int | None  # after the drain, once unchanged
+    fd_map: str  # one letter per descriptor, by number: f file, e epoll, s socket, L listening, E W ...; "" = not read
+    fd_size: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """Everything that analysis needs to know of a run besides its records."""
+
+    scenario: str
+    description: str
+    seed: int
+    settings: dict[str, Any]  # the resolved scenario, as nested tables of plain values, durations in seconds
+    complete: bool  # False: interrupted, or its conductor was killed
+    interrupted: str | None  # "SIGINT", "aborted: emfile.count > 0", ...
+    start_ns: int  # the origin of the intended start times
+    load_end_ns: int  # when the drivers had finished
+    judged_ns: int  # when the server had stopped accepting
+    server: ServerFacts
+    drivers: list[DriverFacts]
+    namespace: str  # "private" | "shared"
+    degraded: list[str] = field(default_factory=list)  # settings asked for and not in force, whole sentences
+    notices: list[str] = field(default_factory=list)  # what a reader should know, whole sentences
+    sysctls: dict[str, str] = field(default_factory=dict)  # in force for the run, full names
+    end: EndState | None = None
+    prediction: dict[str, Any] | None = None  # scenario.plan.Prediction as JSON
+    lost_records: dict[str, int] = field(default_factory=dict)  # journal -> records that found no space
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for json.dump."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Facts:
+        """Return the facts that `to_json` wrote; unknown keys of a newer minor version are ignored."""
+        names = {f.name for f in dataclasses.fields(cls)}
+        known = {key: value for key, value in values.items() if key in names}
+        known["server"] = ServerFacts(**known["server"])
+        known["drivers"] = [DriverFacts(**driver) for driver in known["drivers"]]
+        known["end"] = EndState(**known["end"]) if known.get("end") else None
+        return cls(**known)

@@ -1,0 +1,137 @@
+"""One process's file of fixed-size records, written through memory.
+
+A write costs no system call and holds no descriptor, so the fd table under test stays as it is, and what was written
+survives the writer's SIGKILL. The file is a header page (identity, named counters) followed by equal slots; a slot
+whose first field is 0 is unused. Must not know what the records mean. Imports the standard library alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import struct
+from typing import TYPE_CHECKING, Self
+
+from loadsim.errors import EnvironmentRefusedError, RecordingError
+from loadsim.record.events import COUNTERS, LAYOUTS, Layout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAGIC = b"LOADSIM1"
+HEADER_BYTES = mmap.PAGESIZE
+_IDENTITY = struct.Struct("=8s16sQQ")  # magic, kind, record size, capacity
+_COUNTERS_AT = 64
+_USED = 0  # the first two counters of every journal: slots used, records lost because the space was used up
+_LOST = 1
+_NAMED = 2
+
+
+class Journal:
+    """A mapped journal. The owner of a hot loop packs into `buffer` itself; see `take`.
+
+    Close it (or use it as a context manager) to unmap; the file stays.
+    """
+
+    def __init__(self, buffer: mmap.mmap, layout: Layout, capacity: int) -> None:
+        self.buffer = buffer
+        self.layout = layout
+        self.capacity = capacity
+        names = COUNTERS[layout.name]
+        #: Slots used, records lost, then the named counters of this kind.
+        self.counters = memoryview(buffer)[_COUNTERS_AT : _COUNTERS_AT + 8 * (_NAMED + len(names))].cast("Q")
+        #: Index into `counters` for each name.
+        self.index = {name: _NAMED + i for i, name in enumerate(names)}
+
+    @classmethod
+    def create(cls, path: Path, layout: Layout, capacity: int) -> Self:
+        """Reserve and map a new file for `capacity` records, with every page present.
+
+        Raises EnvironmentRefusedError where the space cannot be reserved: a later write to a hole on a full disk
+        would be SIGBUS.
+        """
+        size = HEADER_BYTES + capacity * layout.size
+        fd = -1
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            os.posix_fallocate(fd, 0, size)
+            buffer = mmap.mmap(fd, size)
+        except OSError as error:
+            raise EnvironmentRefusedError(
+                f"cannot reserve {size:,} bytes for {path}: {error.strerror}; free that space, or choose another --out"
+            ) from error
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        with contextlib.suppress(OSError, ValueError):  # before Linux 5.14 the first touch of a page costs its fault
+            buffer.madvise(_MADV_POPULATE_WRITE)
+        _IDENTITY.pack_into(buffer, 0, MAGIC, layout.name.encode(), layout.size, capacity)
+        return cls(buffer, layout, capacity)
+
+    @classmethod
+    def attach(cls, path: Path) -> Self:
+        """Map an existing journal for reading; raises RecordingError where it is none."""
+        try:
+            with path.open("rb") as file:
+                buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise RecordingError(f"{path}: cannot be read ({error}); it may have been removed") from error
+        try:
+            magic, kind, size, capacity = _IDENTITY.unpack_from(buffer, 0)
+            layout = LAYOUTS[kind.rstrip(b"\0").decode()]
+        except (struct.error, KeyError, UnicodeDecodeError) as error:
+            raise RecordingError(f"{path}: is no loadsim journal") from error
+        whole = HEADER_BYTES + capacity * size <= len(buffer)
+        if magic != MAGIC or size != layout.size or not whole:
+            raise RecordingError(f"{path}: is damaged, or of another version of loadsim")
+        return cls(buffer, layout, capacity)
+
+    @property
+    def used(self) -> int:
+        """Number of slots in use."""
+        return self.counters[_USED]
+
+    @property
+    def lost(self) -> int:
+        """Number of records that found no space and were only counted."""
+        return self.counters[_LOST]
+
+    def take(self) -> int:
+        """Take the next slot and return its byte offset in `buffer`; -1, and one more lost, when all are used."""
+        slot = self.counters[_USED]
+        if slot >= self.capacity:
+            self.counters[_LOST] += 1
+            return -1
+        self.counters[_USED] = slot + 1
+        return HEADER_BYTES + slot * self.layout.size
+
+    def append(self, *values: object) -> int:
+        """Write one whole record and return its byte offset, -1 when the space is used up."""
+        at = self.take()
+        if at >= 0:
+            self.layout.struct.pack_into(self.buffer, at, *values)
+        return at
+
+    def count(self, name: str, more: int = 1) -> None:
+        """Add to a named counter; a hot loop indexes `counters` itself."""
+        self.counters[self.index[name]] += more
+
+    def read(self, name: str) -> int:
+        """Return a named counter."""
+        return self.counters[self.index[name]]
+
+    def close(self) -> None:
+        """Unmap; the file keeps what was written."""
+        self.counters.release()
+        with contextlib.suppress(BufferError):  # a reader still holds an array over it: its own end unmaps
+            self.buffer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+_MADV_POPULATE_WRITE = 23  # Linux 5.14, asm-generic/mman-common.h

@@ -1,0 +1,67 @@
+"""Durations and rates as people write them: "250ms", "1000/s".
+
+Owns the units and their spelling, in both directions. Knows nothing of scenarios or reports.
+"""
+
+from __future__ import annotations
+
+import re
+
+#: Seconds per unit, in the order in which people should see them named in an error.
+DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+#: Events per second for one event per unit.
+RATE_UNITS = {"/ms": 1000.0, "/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600}
+
+_NUMBER = r"(\d+(?:_\d+)*(?:\.\d+)?)"
+_DURATION = re.compile(rf"{_NUMBER}\s*(ns|us|µs|ms|s|min|h)", re.ASCII)
+_RATE = re.compile(rf"{_NUMBER}\s*(/ms|/s|/min|/h)")
+NANOSECONDS = 1_000_000_000
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds that "250ms", "1.5s" or "2min" stand for.
+
+    Raises ValueError with the remedy where the unit is missing or unknown; no sign is accepted.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f'a duration needs a number and a unit ({", ".join(DURATION_UNITS)}), for example "250ms"')
+    return float(match[1]) * DURATION_UNITS[match[2]]
+
+
+def parse_rate(text: str) -> float:
+    """Return the events per second that "200/s" or "30/min" stand for.
+
+    Raises ValueError with the remedy where the unit is missing or unknown; no sign is accepted.
+    """
+    match = _RATE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f'a rate needs a number and a unit ({", ".join(RATE_UNITS)}), for example "200/s"')
+    return float(match[1]) * RATE_UNITS[match[2]]
+
+
+def format_duration(seconds: float) -> str:
+    """Return seconds with the unit that keeps one to three digits: "31 us", "4.1 ms", "12 s", "5 min 28 s"."""
+    if seconds < 0:
+        return "-" + format_duration(-seconds)
+    if seconds >= 3600:
+        return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
+    if round(seconds) >= 100:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= scale * 0.9995 or unit == "us":
+            return f"{_three_digits(seconds / scale)} {unit}"
+    raise AssertionError("unreachable: microseconds take every rest")
+
+
+def format_count(number: float) -> str:
+    """Return a count with thousands separated: "4,310"."""
+    return f"{number:,.0f}"
+
+
+def _three_digits(value: float) -> str:
+    """Return a value below 1000 with at most one decimal, and none from 10 on unless it is needed."""
+    if value == 0 or round(value, 2) >= 10:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if round(value, 1) >= 1 else f"{value:.2f}"
