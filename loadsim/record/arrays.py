@@ -23,7 +23,7 @@ _NUMPY_CODE = {"B": "u1", "H": "<u2", "I": "<u4", "Q": "<u8", "q": "<i8", "16s":
 def dtype_of(layout: Layout) -> np.dtype[np.void]:
     """Return the numpy dtype of a layout: same names, same offsets, same size."""
     names = [name for name, _ in layout.fields]
-    spec: dict[str, Any] = {
+    spec: Any = {
         "names": names,
         "formats": [_NUMPY_CODE[code] for _, code in layout.fields],
         "offsets": [layout.offset_of(name) for name in names],
