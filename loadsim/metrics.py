@@ -1,0 +1,262 @@
+"""The table of metrics: name, unit, which way is better, and a definition for people.
+
+These names are the public interface: thresholds, `summary.json`, reports and `loadsim explain` all use them. Owns the
+names and what they mean; must not know how a number is computed (`analysis`). Standard library alone.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+class Better(enum.StrEnum):
+    """Which way a metric should go; NEITHER where only the question can tell."""
+
+    LOWER = "lower"
+    HIGHER = "higher"
+    NEITHER = "neither"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One number that loadsim measures; `unit` is "s", "/s", "cores", "bytes", "share" (0 to 1) or "" for counts."""
+
+    name: str
+    unit: str
+    better: Better
+    definition: str
+
+    @property
+    def json_key(self) -> str:
+        """Its key in `summary.json`: the name, with "_s" appended where it is a time."""
+        return self.name + "_s" if self.unit == "s" else self.name
+
+
+_LOW, _HIGH, _NONE = Better.LOWER, Better.HIGHER, Better.NEITHER
+
+#: What each statistic of a family of times says, completed with what the family measures.
+_STATISTICS = {
+    "p50": "the median: half of them took at most this long",
+    "p90": "90 % of them took at most this long; shown from 100 samples on",
+    "p99": "99 % of them took at most this long; shown from 100 samples on",
+    "p999": "99.9 % of them took at most this long; shown from 10,000 samples on",
+    "max": "the longest one",
+    "mean": "the arithmetic mean, which no client ever saw; prefer the percentiles",
+}
+
+_FAMILIES = {
+    "connect": "Response time of connecting: from the moment the schedule intended the attempt to the moment it was "
+    "connected. It includes the generator's own lag, so that no delay can hide",
+    "connect_service": "Service time of connecting: from right before connect() to the moment it was connected. On "
+    "loopback the handshake ends inside the call",
+    "accept": "Accept latency: the wait in the accept queue, from a complete connection to the return of accept(). Of "
+    "accepted connections alone: read it together with accept.waiting",
+    "reply": "Response time of the reply: from the moment the schedule intended the attempt to its first byte",
+}
+
+#: Every fate by its name: which way is better, and what it means.
+FATES = {
+    "accepted": (_HIGH, "the server's accept() returned it, also after its client had left: the outcome tells"),
+    "shed": (_LOW, "the server accepted it and closed it at once, unserved (the reserved-descriptor trick)"),
+    "queued": (_LOW, "it was complete and still in the accept queue when the run ended"),
+    "orphaned": (_LOW, "it was in the accept queue when the listener died"),
+    "phantom": (_LOW, "its client was connected, but it never entered the accept queue of the server"),
+    "aborted": (_LOW, "the kernel reset it at a full queue (net.ipv4.tcp_abort_on_overflow)"),
+    "half_open": (_LOW, "the server answered its SYN and the client never got the answer (not on loopback)"),
+    "dropped": (_LOW, "its SYNs were never answered"),
+    "refused": (_LOW, "its SYN was answered by RST: nobody listened"),
+    "local": (_LOW, "it never left the generator (its own limit); never charged to the server"),
+    "not_started": (_LOW, "the plan had it, but client.max_in_flight or the clock did not let it start"),
+    "unknown": (_LOW, "the server could not be seen whole"),
+}
+
+#: Every outcome by its name: which way is better, and what the client saw.
+OUTCOMES = {
+    "ok": (_HIGH, "the exchange completed"),
+    "connected": (_NONE, "connected and closed as planned, without an exchange: says nothing about service"),
+    "error": (_LOW, "a reply came and says failure (an HTTP status of 400 or more)"),
+    "eof": (_LOW, "the server ended the stream before the reply"),
+    "reset": (_LOW, "a RST before the reply"),
+    "refused": (_LOW, "ECONNREFUSED"),
+    "connect_timeout": (_LOW, "gave up connecting"),
+    "reply_timeout": (_LOW, "connected, and no reply in time"),
+    "local": (_LOW, "the generator's own limit"),
+    "not_started": (_LOW, "nothing: the attempt never began"),
+    "unfinished": (_LOW, "still under way when the run ended"),
+}
+
+
+def _of(name: str, unit: str, better: Better, definition: str) -> Metric:
+    return Metric(name=name, unit=unit, better=better, definition=definition)
+
+
+_SINGLE = [
+    _of("attempts.count", "", _NONE, "Attempts of the plan: one client, one connect(). Every one has a fate."),
+    _of(
+        "attempts.rate",
+        "/s",
+        _HIGH,
+        "Attempts that started, per second from the start of the load to the last of them.",
+    ),
+    _of("attempts.delayed", "", _LOW, "Attempts of which at least one SYN was lost, so that the kernel sent it again."),
+    _of(
+        "accept.samples",
+        "",
+        _NONE,
+        "Accepted connections whose accept latency is known: what the percentiles of accept.* stand on.",
+    ),
+    _of(
+        "accept.waiting",
+        "",
+        _LOW,
+        "Connections still in the accept queue when the run was judged. Percentiles of the accepted alone are "
+        "survivor bias; these have waited without an end.",
+    ),
+    _of("accept.waiting_max", "s", _LOW, "How long the longest of accept.waiting had waited when the run was judged."),
+    _of(
+        "accept.pause_max",
+        "s",
+        _LOW,
+        "The longest time in which clients waited in the accept queue and none was accepted.",
+    ),
+    _of(
+        "accept.late",
+        "",
+        _LOW,
+        "Accepted connections whose client was connected long before the server had a socket for it: the final ACK "
+        "was dropped at a full queue and the handshake completed late.",
+    ),
+    _of(
+        "accept.uncertainty",
+        "s",
+        _LOW,
+        "Median time from before to after connect(): how far off a single accept latency can be at most. The error "
+        "at the median is far smaller (a few microseconds on Linux 6.18).",
+    ),
+    _of("fds.baseline", "", _NONE, "Open descriptors of the server when it was ready, before the first client."),
+    _of("fds.max", "", _LOW, "The most open descriptors that a sample or an accept record showed."),
+    _of("fds.end", "", _LOW, "Open descriptors once the load was over and they no longer changed."),
+    _of("fds.limit", "", _NONE, "RLIMIT_NOFILE of the server (soft), read back from the kernel."),
+    _of(
+        "fds.leaked",
+        "",
+        _LOW,
+        "fds.end - fds.baseline - connections that a client still held: descriptors that nobody uses and nobody "
+        "closes.",
+    ),
+    _of(
+        "fds.limit_at",
+        "s",
+        _HIGH,
+        "When the server first had as many descriptors as it may, from the start of the load.",
+    ),
+    _of(
+        "fds.growth_stall",
+        "s",
+        _LOW,
+        "The longest pause of accepting at the moment the kernel enlarged the fd table, while clients waited.",
+    ),
+    _of(
+        "emfile.count",
+        "",
+        _LOW,
+        'Calls of the server that failed with "Too many open files", with a client to serve.',
+    ),
+    _of("emfile.accept", "", _LOW, "Those of emfile.count in accept(): the client stays in the queue, unseen."),
+    _of(
+        "emfile.handler",
+        "",
+        _LOW,
+        "Those of emfile.count after accept(), where the handler of a request opens something: a client that was "
+        "let in is failed.",
+    ),
+    _of("emfile.idle", "", _NONE, "EMFILE on an empty accept queue: harms nobody, and is not part of emfile.count."),
+    _of("emfile.rate", "/s", _LOW, "emfile.count per second spent at the limit; above about 100/s the server spins."),
+    _of("emfile.first_at", "s", _HIGH, "When the first one of emfile.count happened, from the start of the load."),
+    _of(
+        "queue.max",
+        "",
+        _LOW,
+        "The most connections that were in the accept queue at once. Exact for the simulated server (both journals "
+        "together), else the largest sample: at least this many.",
+    ),
+    _of(
+        "queue.limit",
+        "",
+        _NONE,
+        "What the accept queue holds: min(backlog, net.core.somaxconn) + 1, read back from the kernel.",
+    ),
+    _of("queue.full_share", "share", _LOW, "Share of the load's time in which the accept queue was full."),
+    _of(
+        "listen.overflows",
+        "",
+        _LOW,
+        "Packets (SYNs and final ACKs) that met a full accept queue: ListenOverflows. Not connections: a client "
+        "sends its SYN again and is counted again.",
+    ),
+    _of("listen.drops", "", _LOW, "Packets to a listener that were dropped for any reason: ListenDrops."),
+    _of(
+        "listen.ack_drops",
+        "",
+        _LOW,
+        "Final ACKs dropped at a full queue, in packets (the listener's own drops - ListenDrops): each time a "
+        "client is connected and the server is not.",
+    ),
+    _of(
+        "listen.cookies",
+        "",
+        _LOW,
+        "SYN cookies sent because the SYN queue was full (TCPReqQFullDoCookies): the server remembers nothing of "
+        "such a client until its ACK is let in.",
+    ),
+    _of("syn.retransmits", "", _LOW, "SYNs that clients had to send again."),
+    _of("server.cpu", "cores", _LOW, "CPU time of the server per second of load."),
+    _of("server.cpu_at_limit", "cores", _LOW, "CPU time of the server per second spent at its descriptor limit."),
+    _of("server.rss_max", "bytes", _LOW, "The most memory the server had resident."),
+    _of(
+        "server.exit",
+        "",
+        _NONE,
+        "Exit status of a server that ended by itself during the run, -N for signal N. Absent: it ran to the end.",
+    ),
+    _of("generator.lag.p50", "s", _LOW, "How late attempts started behind their schedule: the median."),
+    _of("generator.lag.p99", "s", _LOW, "How late attempts started behind their schedule: 99 % at most this late."),
+    _of("generator.lag.max", "s", _LOW, "How late attempts started behind their schedule: the worst."),
+    _of("generator.cpu", "cores", _LOW, "CPU time per second of the busiest driver; above 0.9 it is the bottleneck."),
+    _of("generator.local_failures", "", _LOW, "Attempts that failed at the generator's own limits: fate.local."),
+    _of(
+        "generator.limited",
+        "",
+        _LOW,
+        "1 where the generator and not the server set the pace: lag p99 above 1 ms and 5 % of the interval between "
+        "attempts, or a driver above 0.9 core, or any local or not_started attempt.",
+    ),
+    _of("join.foreign", "", _LOW, "Accepted connections that no attempt explains, such as a curl beside the run."),
+    _of("join.ambiguous", "", _LOW, "Accepted connections that fit several attempts of one 4-tuple equally well."),
+    _of(
+        "join.mismatched",
+        "",
+        _LOW,
+        "Accepted connections joined to another attempt than the one their payload names.",
+    ),
+]
+
+
+def _families() -> Iterator[Metric]:
+    for family, what in _FAMILIES.items():
+        for statistic, says in _STATISTICS.items():
+            yield _of(f"{family}.{statistic}", "s", _LOW, f"{what}; {says}.")
+    for fate, (better, meaning) in FATES.items():
+        yield _of(f"fate.{fate}", "", better, f"Attempts of this fate: {meaning}.")
+    for outcome, (better, meaning) in OUTCOMES.items():
+        yield _of(f"outcome.{outcome}", "", better, f"Attempts whose client saw this: {meaning}.")
+
+
+#: Every metric by its name.
+METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in (*_SINGLE, *_families())})

@@ -1,0 +1,38 @@
+"""The table of metrics is complete, unique, and speaks to people."""
+
+from __future__ import annotations
+
+import pytest
+
+from loadsim import metrics
+from loadsim.metrics import METRICS, Metric
+from loadsim.record.events import Fate, Outcome
+
+
+def test_every_fate_has_a_meaning() -> None:
+    """The fates of the records and the fates of the table are the same."""
+    assert [fate.name.lower() for fate in Fate] == list(metrics.FATES)
+
+
+def test_every_outcome_has_a_meaning() -> None:
+    """The outcomes of the records and the outcomes of the table are the same."""
+    assert {outcome.name.lower() for outcome in Outcome} == set(metrics.OUTCOMES)
+
+
+def test_times_carry_their_unit_in_json() -> None:
+    """Only a metric in seconds has a key other than its name."""
+    assert METRICS["accept.p99"].json_key == "accept.p99_s"
+    assert [m.name for m in METRICS.values() if m.unit != "s" and m.json_key != m.name] == []
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
+def test_every_metric_is_defined_in_sentences(metric: Metric) -> None:
+    """A definition is a sentence of more than a few words, and a unit is one of five."""
+    assert metric.unit in {"", "s", "/s", "cores", "bytes", "share"}
+    assert metric.definition.endswith(".")
+    assert len(metric.definition.split()) > 4
+
+
+def test_names_are_unique() -> None:
+    """No metric of the table hides another."""
+    assert len(METRICS) == len([*metrics._SINGLE, *metrics._families()])
