@@ -107,6 +107,8 @@ class Summary:
     timeline: Timeline
     fd_map: str
     notices: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)  # the resolved scenario, as in record.facts.Facts
+    namespace: str = "private"  # "shared": the counters are those of the whole host
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for json.dump, `format` first."""
