@@ -1,0 +1,290 @@
+"""The typed scenario: every key, its default, its range, and what contradicts what.
+
+Frozen, and the same checks for everybody: a file, `--set` and code that builds one. Field names are the TOML keys;
+durations are seconds and rates per second once validated. Must not know where a value came from (`toml`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
+from pydantic_core import PydanticCustomError
+
+from loadsim.exchange import Exchange
+from loadsim.scenario.arrivals import expected_count
+from loadsim.scenario.quantities import Ramp, duration, ramp, rate
+from loadsim.scenario.tables import Contradiction, Table, key
+from loadsim.scenario.thresholds import Threshold, ThresholdError, parse
+
+DAY_S = 86_400.0
+#: Space for the records of a whole load is reserved before it starts: 3.2 GB for this many.
+MAX_ATTEMPTS = 50_000_000
+MAX_RATE = 1_000_000.0
+MAX_CONNECTIONS = 1_000_000  # of one load, at once
+
+Duration = Annotated[float, duration(at_most=DAY_S)]
+PositiveDuration = Annotated[float, duration(at_most=DAY_S, above_zero=True)]
+Timeout = Annotated[float, duration(at_most=3600.0, above_zero=True)]
+Rate = Annotated[float, rate(at_most=MAX_RATE)]
+
+
+def _close_after(value: object) -> object:
+    return None if value == "client" else value
+
+
+def _identifier(value: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value) is None:
+        says = "a name has 1 to 64 letters, digits, dots, hyphens and underscores: result folders are called after it"
+        raise PydanticCustomError("name", "{says}", {"says": says})
+    return value
+
+
+def _loopback(value: str) -> str:
+    try:
+        if ipaddress.ip_address(value).is_loopback:
+            return value
+    except ValueError:
+        pass
+    says = 'the simulated server listens on loopback only: "127.0.0.1", or "::1"'
+    raise PydanticCustomError("address", "{says}", {"says": says})
+
+
+def _flattened(value: object, prefix: str = "") -> object:
+    """Return nested tables as one with dotted names: net.core.somaxconn = 4096 may be written bare."""
+    if not isinstance(value, Mapping):
+        return value
+    flat: dict[str, object] = {}
+    for key, inner in value.items():
+        nested = _flattened(inner, f"{prefix}{key}.")
+        flat.update(nested if isinstance(inner, Mapping) and isinstance(nested, dict) else {f"{prefix}{key}": inner})
+    return flat
+
+
+def _sysctl_name(value: str) -> str:
+    if re.fullmatch(r"net(\.[\w-]+){2,}", value, re.ASCII) is None:
+        says = "only sysctls of a network namespace can be set, with their full names, such as net.core.somaxconn"
+        raise PydanticCustomError("sysctl", "{says}", {"says": says})
+    return value
+
+
+def _sysctl_value(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise PydanticCustomError(
+            "sysctl", "{says}", {"says": 'a sysctl is a whole number or text, such as 4096 or "1024 65535"'}
+        )
+    text = " ".join(str(value).split())
+    if not text or not text.isprintable() or len(text) > 200:
+        raise PydanticCustomError(
+            "sysctl", "{says}", {"says": "a sysctl needs a printable value of 1 to 200 characters"}
+        )
+    return text
+
+
+def _threshold(value: object) -> Threshold:
+    if isinstance(value, Threshold):
+        return value
+    if not isinstance(value, str):
+        raise PydanticCustomError("wrong_type", "{says}", {"says": 'a threshold is text, such as "emfile.count > 0"'})
+    try:
+        return parse(value)
+    except ThresholdError as error:
+        hint = {"hint": f'"{error.hint}"'} if error.hint else {}
+        raise PydanticCustomError("threshold", "{says}", {"says": str(error), **hint}) from None
+
+
+class Server(Table):
+    """`[server]`: the simulated server."""
+
+    backlog: int = key(128, ge=0, le=2**31 - 1, description="The argument of listen(2).")
+    nofile: int | None = key(
+        None, ge=1, le=2**30, description="RLIMIT_NOFILE of the server alone; absent: the one it inherits."
+    )
+    leak: float = key(0.0, ge=0, le=1, description="Share of accepted connections that are never closed.")
+    leak_of: Literal["connection", "extra"] = key(
+        "connection", description="What leaks: the connection, or what a request opens besides its socket."
+    )
+    extra_fds: int = key(0, ge=0, le=1000, description="How many further descriptors a request opens.")
+    close_after: Annotated[Duration | None, BeforeValidator(_close_after)] = key(
+        "0s", description='Served this long, then closed; "client": when the client closes.'
+    )
+    accept_delay: Duration = key("0s", description="Every accept takes this long.")
+    pause: Duration = key("0s", description="Nothing is accepted for this long ...")
+    pause_every: PositiveDuration = key("500ms", description="... this often.")
+    on_emfile: Literal["sleep", "backoff", "spin", "shed", "until_close", "exit"] = key(
+        "sleep", description='What accept does on "Too many open files".'
+    )
+    emfile_delay: PositiveDuration = key("100ms", description="Of sleep; the first one of backoff.")
+    idle_threads: int = key(0, ge=0, le=64, description="Threads that share the server's fd table.")
+    prewarm_fds: int = key(0, ge=0, le=2**20, description="Grow the fd table to this before the load.")
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Yield what this server could never do."""
+        if self.pause >= self.pause_every:
+            yield Contradiction(("pause",), "the server would never accept: make pause shorter than pause_every")
+        if self.leak > 0 and self.leak_of == "extra" and self.extra_fds == 0:
+            yield Contradiction(("leak_of",), 'nothing would leak: leak_of = "extra" needs extra_fds of at least 1')
+
+
+class Stage(Table):
+    """One stage of an open loop: how long, and its rate."""
+
+    for_: PositiveDuration = Field(alias="for", description="How long.")
+    rate: Annotated[Ramp, ramp(at_most=MAX_RATE)] = Field(description='"50/s", or evenly from "50/s..500/s".')
+
+
+def _not_empty(stages: tuple[Stage, ...] | None) -> tuple[Stage, ...] | None:
+    if stages is not None and not 1 <= len(stages) <= 1000:
+        says = 'stages are 1 to 1,000 tables, such as {for = "5s", rate = "50/s"}'
+        raise PydanticCustomError("out_of_range", "{says}", {"says": says})
+    return stages
+
+
+class Client(Table):
+    """`[client]`: who connects, how often, and what each connection does."""
+
+    exclusive = (
+        ("rate", "clients", "an open loop has a rate, a closed loop has clients"),
+        ("rate", "stages", "stages carry their own rates"),
+        ("stages", "clients", "an open loop has stages, a closed loop has clients"),
+        ("duration", "attempts", "the load ends after a time or after a number of attempts"),
+        ("stages", "duration", "the stages say how long"),
+        ("stages", "attempts", "the stages say how many"),
+    )
+
+    rate: Rate | None = key(None, description="Open loop: clients arrive at this rate, whatever the server does.")
+    stages: Annotated[tuple[Stage, ...] | None, AfterValidator(_not_empty)] = key(
+        None, strict=False, description="Open loop with a rate that changes."
+    )
+    clients: int | None = key(
+        None, ge=1, le=MAX_CONNECTIONS, description="Closed loop: each starts again when its last connection ended."
+    )
+    arrivals: Literal["constant", "poisson"] = key("constant", description="How an open loop spaces its arrivals.")
+    max_in_flight: int = key(
+        20_000, ge=1, le=MAX_CONNECTIONS, description="A stop, not a throttle: beyond it an arrival is not started."
+    )
+    duration: PositiveDuration | None = key(None, description="How long clients arrive; 3s where nothing says so.")
+    attempts: int | None = key(None, ge=1, le=MAX_ATTEMPTS, description="Instead of duration: stop after so many.")
+    hold: Duration = key("0s", description="Keep each connection this long.")
+    exchange: Exchange = key(Exchange.HELLO, strict=False, description="What a connection says.")
+    close: Literal["fin", "rst"] = key("fin", description="How a client closes.")
+    connect_timeout: Timeout = key("2s", description="Give up connecting after this.")
+    reply_timeout: Timeout = key("2s", description="Give up waiting for the reply after this.")
+    processes: int = key(1, ge=1, le=64, description="How many driver processes share the load.")
+    sources: int = key(1, ge=1, le=65_000, description="How many 127.0.x.y source addresses.")
+
+    @classmethod
+    def completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the keys with the length of a load that says nothing about it."""
+        says_length = any(given.get(key) is not None for key in ("duration", "attempts", "stages"))
+        return given if says_length else {**given, "duration": "3s"}
+
+    @classmethod
+    def clashes(cls, given: Mapping[str, Any]) -> Iterator[Contradiction]:
+        """Yield keys that exclude each other, or the lack of all that say how clients arrive."""
+        yield from super().clashes(given)
+        if all(given.get(key) is None for key in ("rate", "stages", "clients")):
+            yield Contradiction(
+                (), 'nothing says how clients arrive: choose rate = "200/s" (open loop) or clients = 100 (closed loop)'
+            )
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Yield what no load could do."""
+        if self.clients is not None:
+            yield from self._closed_loop_contradictions(self.clients)
+        elif (planned := self.planned()) > MAX_ATTEMPTS:
+            at = "stages" if self.stages else "duration"
+            says = f"this plans {planned:,} attempts, {MAX_ATTEMPTS:,} are possible: lower the rate or the time"
+            yield Contradiction((at,), says)
+        elif planned == 0:
+            yield Contradiction(("stages",), "this plans no attempt at all: raise a rate or a time")
+
+    def _closed_loop_contradictions(self, clients: int) -> Iterator[Contradiction]:
+        if self.arrivals == "poisson":
+            yield Contradiction(("arrivals",), "a closed loop has no arrivals: take this line away, or clients")
+        if self.processes > clients:
+            yield Contradiction(("processes",), f"{clients} clients cannot be shared by more than {clients} processes")
+        if "max_in_flight" in self.model_fields_set and self.max_in_flight < clients:
+            yield Contradiction(("max_in_flight",), f"{clients} clients are always in flight: take this line away")
+
+    def schedule(self) -> list[list[float]]:
+        """Return the stages of the open loop as [for_s, rate_from, rate_to]; empty in a closed loop."""
+        if self.stages is not None:
+            return [[stage.for_, stage.rate.start, stage.rate.end] for stage in self.stages]
+        if self.rate is None:
+            return []
+        return [[self.load_s, self.rate, self.rate]]
+
+    @property
+    def load_s(self) -> float:
+        """How long new attempts start; a closed loop that counts attempts has only the longest time there is."""
+        if self.stages is not None:
+            return sum(stage.for_ for stage in self.stages)
+        if self.duration is not None:
+            return self.duration
+        return self.attempts / self.rate if self.attempts is not None and self.rate is not None else DAY_S
+
+    def planned(self) -> int:
+        """Return how many attempts an open loop plans: exact, but for Poisson arrivals over a time their mean."""
+        return expected_count(self.schedule(), attempts=self.attempts, duration_s=self.load_s)
+
+
+class Network(Table):
+    """`[network]`: where it happens."""
+
+    namespace: Literal["private", "host"] = key("private", description="A network namespace of its own, or the host's.")
+    address: Annotated[str, AfterValidator(_loopback)] = key("127.0.0.1", description="Where the server listens.")
+    port: int = key(0, ge=0, le=65_535, description="0: any free one.")
+
+
+ThresholdText = Annotated[Threshold, PlainValidator(_threshold, json_schema_input_type=str)]
+
+
+class Thresholds(Table):
+    """`[thresholds]`: what must be true at the end, and what ends a run early."""
+
+    expect: tuple[ThresholdText, ...] = key((), strict=False, description="All must be true at the end.")
+    abort: tuple[ThresholdText, ...] = key((), strict=False, description="The first that is true ends the run.")
+
+
+Sysctls = Annotated[
+    dict[
+        Annotated[str, AfterValidator(_sysctl_name)],
+        Annotated[str, PlainValidator(_sysctl_value, json_schema_input_type=int | str)],
+    ],
+    BeforeValidator(_flattened),
+]
+
+
+class Scenario(Table):
+    """A whole scenario, as resolved: parents merged, overrides applied, defaults filled in."""
+
+    schema_version: Literal[1] = key(1, alias="schema", description="The version of this format.")
+    name: Annotated[str, AfterValidator(_identifier)] = key(
+        "unnamed", description="Result folders are called after it."
+    )
+    description: str = key("", max_length=2000, description="One sentence for lists and reports.")
+    seed: int = key(1, ge=0, le=2**63 - 1, description="Of everything that is random.")
+    server: Server = key({}, description="The simulated server.")
+    client: Client = key({}, description="Who connects, how often, and what each connection does.")
+    sysctl: Sysctls = key({}, description="Inside the private namespace, full names.")
+    network: Network = key({}, description="Where it happens.")
+    thresholds: Thresholds = key({}, description="What must be true.")
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Yield what two tables cannot both have."""
+        if self.client.sources > 1 and not self.network.address.startswith("127."):
+            says = "several source addresses (127.0.x.y) need network.address on 127.0.0.0/8"
+            yield Contradiction(("client", "sources"), says)
+        if self.sysctl and self.network.namespace == "host":
+            says = 'sysctls are only set in a namespace of its own: take them away, or namespace = "host"'
+            yield Contradiction(("network", "namespace"), says)
+
+    def settings(self) -> dict[str, Any]:
+        """Return nested tables of plain values under the TOML names: seconds, rates per second, None for absent."""
+        plain = self.model_dump(mode="json", by_alias=True, exclude={"thresholds"})
+        judged = {"expect": self.thresholds.expect, "abort": self.thresholds.abort}
+        return {**plain, "thresholds": {key: [one.text for one in all_] for key, all_ in judged.items()}}

@@ -1,0 +1,140 @@
+"""Durations, rates and ramps as fields of the scenario model: text with a unit outside, plain floats inside.
+
+Owns the refusal of numbers without a unit, the allowed range, and the exact spelling on the way back to TOML.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic_core import PydanticCustomError, core_schema
+
+from loadsim import units
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+
+_NUMBER = r"\d+(_\d+)*(\.\d+)?"
+_DURATION_PATTERN = rf"{_NUMBER}\s*(ns|us|µs|ms|s|min|h)"
+_RATE_PATTERN = rf"{_NUMBER}\s*(/ms|/s|/min|/h)"
+
+
+class Ramp(NamedTuple):
+    """A rate that goes evenly from `start` to `end`, in attempts per second; both equal: a constant rate."""
+
+    start: float
+    end: float
+
+
+def parse_ramp(text: str) -> Ramp:
+    """Return the ramp that "50/s" or "50/s..500/s" stands for; raises ValueError with the remedy."""
+    first, dots, second = text.partition("..")
+    start = units.parse_rate(first)
+    return Ramp(start, units.parse_rate(second) if dots else start)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """How one kind of quantity is read, limited, and described in the JSON Schema; used as `Annotated` metadata.
+
+    `low` and `high` bound the parsed value (both ends of a ramp); `above` excludes `low` itself.
+    """
+
+    parse: Callable[[str], float | Ramp]
+    show: Callable[[float], str]
+    unit: str  # what a number without a unit most likely lacks
+    pattern: str
+    low: float
+    high: float
+    above: bool = False
+
+    def validate(self, value: object) -> float | Ramp:
+        """Return the parsed quantity; raises PydanticCustomError with a whole sentence."""
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise PydanticCustomError("wrong_type", "{needs}", {"needs": self._needs()})
+        if not isinstance(value, str):
+            hint = f'"{value}{self.unit}"'
+            raise PydanticCustomError("unit_missing", "{needs}", {"needs": self._needs(), "hint": hint})
+        try:
+            parsed = self.parse(value)
+        except ValueError as error:
+            number = value.strip().replace("_", "").replace(".", "", 1).isdigit()
+            hints = {"hint": f'"{value.strip()}{self.unit}"'} if number else {}
+            raise PydanticCustomError("unit_missing", "{needs}", {"needs": str(error), **hints}) from None
+        for each in parsed if isinstance(parsed, Ramp) else (parsed,):
+            self._check_range(each)
+        return parsed
+
+    def _needs(self) -> str:
+        """Return what the parser itself says of a text without any unit."""
+        try:
+            self.parse("")
+        except ValueError as error:
+            return str(error)
+        raise AssertionError("unreachable: no quantity is spelled as an empty text")
+
+    def _check_range(self, value: float) -> None:
+        if math.isfinite(value) and self.low <= value <= self.high and not (self.above and value == self.low):
+            return
+        least = "more than" if self.above else "at least"
+        between = f"must be {least} {self.show(self.low)} and at most {self.show(self.high)}"
+        raise PydanticCustomError("out_of_range", "{between}", {"between": between})
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.validate)
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        described: dict[str, Any] = {"type": "string", "pattern": f"^\\s*{self.pattern}\\s*$"}
+        return described
+
+
+def duration(*, at_most: float, above_zero: bool = False) -> Quantity:
+    """Return the metadata of a duration in seconds from 0 on."""
+    return Quantity(
+        units.parse_duration, show_duration, "s", _DURATION_PATTERN, low=0.0, high=at_most, above=above_zero
+    )
+
+
+def rate(*, at_most: float) -> Quantity:
+    """Return the metadata of a rate above 0, in events per second."""
+    return Quantity(units.parse_rate, show_rate, "/s", _RATE_PATTERN, low=0.0, high=at_most, above=True)
+
+
+def ramp(*, at_most: float) -> Quantity:
+    """Return the metadata of a rate, or of a ramp between two rates; 0 is allowed at both ends."""
+    pattern = rf"{_RATE_PATTERN}(\s*\.\.\s*{_RATE_PATTERN})?"
+    return Quantity(parse_ramp, show_rate, "/s", pattern, low=0.0, high=at_most)
+
+
+def show_duration(seconds: float) -> str:
+    """Return the shortest text that `parse_duration` reads back as exactly these seconds."""
+    return _shortest(seconds, units.DURATION_UNITS, units.parse_duration, ("h", "min", "s", "ms", "us", "ns"))
+
+
+def show_rate(per_second: float) -> str:
+    """Return the shortest text that `parse_rate` reads back as exactly this rate."""
+    return _shortest(per_second, units.RATE_UNITS, units.parse_rate, ("/s", "/min", "/h"))
+
+
+def show_ramp(value: Ramp) -> str:
+    """Return the text that `parse_ramp` reads back as exactly this ramp."""
+    return show_rate(value.start) if value.start == value.end else f"{show_rate(value.start)}..{show_rate(value.end)}"
+
+
+def _shortest(value: float, scales: dict[str, float], parse: Callable[[str], float], names: tuple[str, ...]) -> str:
+    """Return a whole number of the largest unit that fits exactly, else a decimal number of the base unit."""
+    base = "/s" if "/s" in scales else "s"
+    for name in names if value else (base,):
+        number = round(value / scales[name])
+        text = f"{number}{name}"
+        if number >= 1 and parse(text) == value:
+            return text
+    return f"{Decimal(repr(float(value))):f}".removesuffix(".0") + base

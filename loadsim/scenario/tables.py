@@ -1,0 +1,85 @@
+"""What every table of a scenario has in common: strictness, and contradictions reported beside single errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
+
+_KNOWN_ERRORS = frozenset(get_args(core_schema.ErrorType))
+
+
+def key(default: object, *, description: str, **limits: Any) -> Any:  # noqa: ANN401 -- the annotation of the key is its type
+    """Return the field of a key whose default is spelled as people write it ("2s") and validated like their own."""
+    return Field(default, description=description, **limits)
+
+
+class Contradiction(NamedTuple):
+    """Settings that cannot all hold: the key to point at, () for the table itself, and a sentence with the remedy."""
+
+    at: tuple[str, ...]
+    sentence: str
+
+
+class Table(BaseModel):
+    """A table of a scenario: unknown keys, loose types and contradictions are errors, all reported together."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True, validate_by_alias=True
+    )
+
+    #: Pairs of keys of which each excludes the other, and why.
+    exclusive: ClassVar[tuple[tuple[str, str, str], ...]] = ()
+
+    @classmethod
+    def completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what was given, with the defaults that depend on other keys."""
+        return given
+
+    @classmethod
+    def clashes(cls, given: Mapping[str, Any]) -> Iterator[Contradiction]:
+        """Yield what contradicts itself by the mere presence or absence of keys."""
+        for first, second, reason in cls.exclusive:
+            if given.get(first) is not None and given.get(second) is not None:
+                yield Contradiction((second,), f"{first} and {second} exclude each other: {reason}")
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Yield what contradicts itself by its values; asked only where every single field is right."""
+        yield from ()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_contradictions(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:  # noqa: ANN401 -- any input
+        given = data if isinstance(data, Mapping) else {}
+        found = list(cls.clashes(given)) if isinstance(data, Mapping) else []
+        errors: list[InitErrorDetails] = []
+        try:
+            table = handler(cls.completed(data) if isinstance(data, Mapping) else data)
+        except ValidationError as error:
+            errors = [_again(line) for line in error.errors(include_url=False)]
+        else:
+            if not found:
+                found = list(table.contradictions())
+            if not found:
+                return table
+        errors += [_as_error(problem, given) for problem in found]
+        raise ValidationError.from_exception_data(cls.__name__, errors)
+
+
+def _again(line: ErrorDetails) -> InitErrorDetails:
+    """Return a reported error in the form in which it can be raised again."""
+    context = line.get("ctx", {})
+    if line["type"] in _KNOWN_ERRORS:
+        return InitErrorDetails(type=line["type"], loc=line["loc"], input=line["input"], ctx=context)
+    same = PydanticCustomError(line["type"], "{sentence}", {**context, "sentence": line["msg"]})
+    return InitErrorDetails(type=same, loc=line["loc"], input=line["input"])
+
+
+def _as_error(problem: Contradiction, given: Mapping[str, Any]) -> InitErrorDetails:
+    value: Any = given
+    for key in problem.at:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    error = PydanticCustomError("contradiction", "{sentence}", {"sentence": problem.sentence})
+    return InitErrorDetails(type=error, loc=problem.at, input=value)
