@@ -8,6 +8,7 @@ whose first field is 0 is unused. Must not know what the records mean. Imports t
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import os
 import struct
@@ -56,7 +57,7 @@ class Journal:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             os.posix_fallocate(fd, 0, size)
-            buffer = mmap.mmap(fd, size)
+            buffer = _map(fd, size)
         except OSError as error:
             raise EnvironmentRefusedError(
                 f"cannot reserve {size:,} bytes for {path}: {error.strerror}; free that space, or choose another --out"
@@ -134,4 +135,22 @@ class Journal:
         self.close()
 
 
-_MADV_POPULATE_WRITE = 23  # Linux 5.14, asm-generic/mman-common.h
+def _map(fd: int, size: int) -> mmap.mmap:
+    """Map a file shared and writable, without the duplicate of its descriptor that `mmap.mmap(fd, size)` keeps.
+
+    The file is mapped over the memory of an anonymous map. From Python 3.13 on, `trackfd=False` would do.
+    """
+    buffer = mmap.mmap(-1, size)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
+    if _mmap(address, size, protection, mmap.MAP_SHARED | _MAP_FIXED, fd, 0) != address:
+        buffer.close()
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return buffer
+
+
+_mmap = ctypes.CDLL(None, use_errno=True).mmap
+_mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+_mmap.restype = ctypes.c_void_p
+_MAP_FIXED = 0x10  # asm-generic/mman-common.h
+_MADV_POPULATE_WRITE = 23  # Linux 5.14, the same

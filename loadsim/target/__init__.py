@@ -1,0 +1,13 @@
+"""What is under test? A simulated TCP server in its own process, with a listen queue and descriptors to run out of.
+
+    policy       what accept() does when descriptors run out, and which connections leak (pure)
+    books        what the server writes down: accepts, failures, counters
+    connections  what an accepted connection is told, and when it is closed
+    acceptor     the loop: one epoll descriptor, accept until EAGAIN, policies, pauses
+    server       the process around them: limits, listener, control channel
+    process      starting such a process, waiting for it to be ready, stopping it
+    serve        the same server alone, for people and for other load generators
+
+Must not know who connects to it, nor what its records will mean. `server` and all that it imports are the standard
+library and trio: another thread would share the descriptor table under test.
+"""
