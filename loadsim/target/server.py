@@ -179,7 +179,7 @@ def _listen(spec: ServerSpec) -> socket.SocketType:
     listener = socket.SocketType(family, socket.SOCK_STREAM, 0)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setblocking(False)  # noqa: FBT003 - its only parameter
+        listener.settimeout(0)
         listener.bind((spec.address, spec.port))
         listener.listen(spec.backlog)
     except OSError as error:
