@@ -1,0 +1,57 @@
+"""Columns of records as plain arrays, and what a single record says by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from loadsim.record.events import Outcome
+
+if TYPE_CHECKING:
+    from loadsim.record.arrays import Records
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+#: Outcomes that a client only sees once the kernel has told it "connected".
+_AFTER_CONNECT = (
+    Outcome.OK,
+    Outcome.CONNECTED,
+    Outcome.ERROR,
+    Outcome.EOF,
+    Outcome.RESET,
+    Outcome.REPLY_TIMEOUT,
+)
+
+
+def column(records: Records, name: str) -> Ints:
+    """Return one field of all records, contiguous, as signed 64-bit integers that can be subtracted."""
+    values: Ints = records[name].astype(np.int64)
+    return values
+
+
+def has_flag(records: Records, flag: int) -> Bools:
+    """Return which records carry a flag."""
+    flags: Bools = (records["flags"] & flag) != 0
+    return flags
+
+
+def has_outcome(attempts: Records, *outcomes: Outcome) -> Bools:
+    """Return which attempts ended in one of these outcomes."""
+    table = np.zeros(256, dtype=np.bool_)
+    table[list(outcomes)] = True
+    return table[column(attempts, "outcome")]
+
+
+def was_connected(attempts: Records) -> Bools:
+    """Return which attempts the client's kernel called connected, also where no time was stamped before a RST came."""
+    seen = has_outcome(attempts, *_AFTER_CONNECT) & (column(attempts, "started") > 0)
+    return seen | (column(attempts, "connected") > 0)
+
+
+def nearest_rank(ordered: Ints, share: float) -> int:
+    """Return the smallest of the sorted values that at least this share of them does not exceed."""
+    return int(ordered[max(int(np.ceil(share * len(ordered))) - 1, 0)])

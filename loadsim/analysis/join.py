@@ -1,0 +1,259 @@
+"""Which accept record belongs to which attempt.
+
+Both sides name a connection by address, port and order, and order alone is not enough: a close by RST frees a 4-tuple
+at once, a phantom leaves a hole in the order, and two connections of one 4-tuple can wait in the accept queue
+together. What settles it is the state that accept() found: whoever was not reset then still owned the 4-tuple.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loadsim.analysis.columns import Bools, Ints, column, has_flag, was_connected
+from loadsim.record.events import AcceptFlag, AttemptFlag
+from loadsim.scenario.spec import source_address
+from loadsim.units import NANOSECONDS
+
+if TYPE_CHECKING:
+    from loadsim.record.arrays import Recording, Records
+
+#: tcpi_state of an accepted socket (include/net/tcp_states.h).
+ESTABLISHED, RESET, CLOSE_WAIT = 1, 7, 8
+#: A close is stamped right before it is made: so long may the thread have been off the CPU in between.
+_SLACK_NS = NANOSECONDS // 100
+#: The age of a socket is read in jiffies: +-4 ms at HZ=250, +-10 ms at HZ=100.
+_AGE_ERROR_NS = NANOSECONDS // 100
+_FOREVER = np.iinfo(np.int64).max // 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Join:
+    """Attempts and accept records joined, by index into the recording's arrays; -1 = none."""
+
+    attempt_of: Ints  # for each accept record; -1: foreign
+    accept_of: Ints  # for each attempt
+    ambiguous: int  # accept records that fitted several attempts equally well: the oldest got it
+    mismatched: int  # accept records whose payload names another attempt than the join
+
+    @property
+    def foreign(self) -> int:
+        """Accept records that no attempt explains."""
+        return int((self.attempt_of < 0).sum())
+
+
+def join(recording: Recording) -> Join:
+    """Return which attempt every accepted connection was."""
+    desk = _Desk(recording)
+    _match_living(desk)
+    ambiguous = _match_reset(desk)
+    _match_holders(desk)
+    return Join(
+        attempt_of=desk.attempt_of,
+        accept_of=desk.accept_of,
+        ambiguous=ambiguous,
+        mismatched=_mismatched(recording, desk.attempt_of),
+    )
+
+
+class _Desk:
+    """The columns that the matching looks at, and what it has matched so far."""
+
+    def __init__(self, recording: Recording) -> None:
+        attempts, accepts = recording.attempts, recording.accepts
+        self.started = column(attempts, "started")
+        ended = column(attempts, "ended")
+        self.ended = np.where(ended == 0, _FOREVER, ended)
+        self.connected = was_connected(attempts)
+        self.cut_off = has_flag(attempts, AttemptFlag.RESET_BY_CLIENT)
+        self.pending = has_flag(attempts, AttemptFlag.PENDING)
+        self.accepted = column(accepts, "accepted")
+        self.created = self.accepted - column(accepts, "age_ms") * (NANOSECONDS // 1000)
+        self.state = column(accepts, "state")
+        self.after_end = has_flag(accepts, AcceptFlag.AFTER_END)
+        self.attempt_key, self.accept_key = _keys(recording)
+        self.attempt_of = np.full(len(accepts), -1)
+        self.accept_of = np.full(len(attempts), -1)
+
+    def match(self, accepts: Ints, attempts: Ints) -> None:
+        """Join pairs; where several accept records want one attempt, the first of them gets it."""
+        self.accept_of[attempts[::-1]] = accepts[::-1]
+        won = self.accept_of[attempts] == accepts
+        self.attempt_of[accepts[won]] = attempts[won]
+
+    def latest_start(self, accepts: Ints, times: Ints) -> Ints:
+        """Return for each of these accept records the last attempt of its 4-tuple started by its time; -1 = none."""
+        ours = np.flatnonzero(self.attempt_key >= 0)
+        latest = _latest(self.attempt_key[ours], self.started[ours], self.accept_key[accepts], times)
+        return np.where(latest >= 0, ours[latest], -1) if len(ours) else latest
+
+
+def _latest(keys: Ints, times: Ints, asked_keys: Ints, asked_times: Ints) -> Ints:
+    """Return for each (key, time) asked for the index of the last event of that key at or before it; -1 = none."""
+    order = np.lexsort((np.concatenate([times, asked_times]), np.concatenate([keys, asked_keys])))
+    is_event = order < len(keys)
+    place = np.maximum.accumulate(np.where(is_event, np.arange(len(order)), -1))
+    asked = np.flatnonzero(~is_event & (place >= 0))
+    event, question = order[place[asked]], order[asked] - len(keys)
+    latest = np.full(len(asked_keys), -1)
+    latest[question] = np.where(keys[event] == asked_keys[question], event, -1)
+    return latest
+
+
+def _keys(recording: Recording) -> tuple[Ints, Ints]:
+    """Return one number per 4-tuple, for attempts (-1: never on the wire) and accept records (-1: not our address)."""
+    attempts, accepts = recording.attempts, recording.accepts
+    source, port = column(attempts, "source"), column(attempts, "port")
+    on_the_wire = (column(attempts, "started") > 0) & (port > 0)
+    attempt_key = np.where(on_the_wire, source << 16 | port, -1)
+    used = np.flatnonzero(np.bincount(source))
+    peer = _source_of(accepts, used, recording.facts.server.address)
+    return attempt_key, np.where(peer >= 0, peer << 16 | column(accepts, "port"), -1)
+
+
+def _source_of(accepts: Records, sources: Ints, server: str) -> Ints:
+    """Return the index of the source address that each accept record names as its peer; -1 = none of ours."""
+    if len(sources) == 0 or len(accepts) == 0:
+        return np.full(len(accepts), -1)
+    peers = np.ascontiguousarray(accepts["peer"])
+    known = np.array([_packed(_address(int(source), server)) for source in sources], dtype="<u4")
+    order = np.argsort(known[:, 0], kind="stable")
+    place = order[np.searchsorted(known[order, 0], peers[:, 0]).clip(max=len(order) - 1)]
+    return np.where((known[place] == peers).all(axis=1), sources[place], -1)
+
+
+def _address(source: int, server: str) -> str:
+    """Return the address from which a driver connects: 127.0.x.y, or the server's own address where that is not one."""
+    if server.startswith("127.") or server == "0.0.0.0":  # noqa: S104 -- compared with, not bound to
+        return source_address(source)
+    return "::1" if server == "::" else server
+
+
+def _packed(address: str) -> Ints:
+    packed = ipaddress.ip_address(address).packed.ljust(16, b"\0")
+    return np.frombuffer(packed, dtype="<u4").astype(np.int64)
+
+
+def _match_living(desk: _Desk) -> None:
+    """Join connections that had not been reset when they were accepted: nobody else could use their 4-tuple then."""
+    accepts = np.flatnonzero((desk.state != RESET) & (desk.accept_key >= 0))
+    attempts = desk.latest_start(accepts, desk.accepted[accepts])
+    accepts, attempts = accepts[attempts >= 0], attempts[attempts >= 0]
+    alive = desk.ended[attempts] >= desk.accepted[accepts] - _SLACK_NS
+    left = desk.connected[attempts] & ~desk.cut_off[attempts] & (desk.state[accepts] != ESTABLISHED)
+    fits = alive | left
+    desk.match(accepts[fits], attempts[fits])
+
+
+def _match_reset(desk: _Desk) -> int:
+    """Join connections that their client had reset before they were accepted; return how many were ambiguous.
+
+    The queue is first in, first out: where a 4-tuple has as many of them as of attempts that were reset, order tells.
+    """
+    accepts = np.flatnonzero((desk.state == RESET) & (desk.accept_key >= 0))
+    could = desk.connected & (desk.accept_of < 0) & (desk.attempt_key >= 0)
+    could &= desk.cut_off | (desk.ended == _FOREVER)
+    attempts = np.flatnonzero(could)
+    attempts = attempts[np.isin(desk.attempt_key[attempts], desk.accept_key[accepts])]
+    accepts = accepts[np.lexsort((desk.accepted[accepts], desk.accept_key[accepts]))]
+    attempts = attempts[np.lexsort((desk.started[attempts], desk.attempt_key[attempts]))]
+    plain_accepts, plain_attempts = _match_in_order(desk, accepts, attempts)
+    rest = ~np.isin(desk.accept_key[accepts], desk.accept_key[accepts[plain_accepts]])
+    others = ~np.isin(desk.attempt_key[attempts], desk.attempt_key[attempts[plain_attempts]])
+    return _match_carefully(desk, accepts[rest], attempts[others])
+
+
+def _match_in_order(desk: _Desk, accepts: Ints, attempts: Ints) -> tuple[Bools, Bools]:
+    """Join the i-th accept record to the i-th attempt of every 4-tuple where the counts agree and every pair could be.
+
+    Both come sorted by 4-tuple and time. Returns which accept records and which attempts were joined.
+    """
+    keys, accept_group, accept_counts = np.unique(desk.accept_key[accepts], return_inverse=True, return_counts=True)
+    attempt_group = np.searchsorted(keys, desk.attempt_key[attempts])
+    agree = accept_counts == np.bincount(attempt_group, minlength=len(keys))
+    left, right = agree[accept_group], agree[attempt_group]
+    possible = _could_be(desk, accepts[left], attempts[right])
+    wrong = np.bincount(accept_group[left][~possible], minlength=len(keys)) > 0
+    left, right = left & ~wrong[accept_group], right & ~wrong[attempt_group]
+    desk.match(accepts[left], attempts[right])
+    return left, right
+
+
+def _could_be(desk: _Desk, accepts: Ints, attempts: Ints) -> Bools:
+    """Return which pairs agree on the order of events: started, reset, accepted."""
+    started, accepted = desk.started[attempts], desk.accepted[accepts]
+    was_reset: Bools = desk.ended[attempts] <= accepted + _SLACK_NS
+    # The drivers reset what is still open once the run was judged, and a killed driver books nothing at all.
+    unseen = (desk.ended[attempts] == _FOREVER) & (desk.after_end[accepts] | ~desk.pending[attempts])
+    possible: Bools = (started <= accepted) & (was_reset | unseen)
+    return possible
+
+
+def _match_carefully(desk: _Desk, accepts: Ints, attempts: Ints) -> int:
+    """Join where the order has holes (phantoms that were reset); return how many accept records stayed ambiguous.
+
+    Both come sorted by 4-tuple and time. Among the attempts that order and state allow, the age of the server's
+    socket tells which one it was; where it does not, the oldest gets it.
+    """
+    keys = desk.attempt_key[attempts]
+    low = np.searchsorted(keys, desk.accept_key[accepts], "left").tolist()
+    high = np.searchsorted(keys, desk.accept_key[accepts], "right").tolist()
+    starts, ends = desk.started[attempts].tolist(), desk.ended[attempts].tolist()
+    floor = _living_before(desk, accepts).tolist()
+    accepted, created = desk.accepted[accepts].tolist(), desk.created[accepts].tolist()
+    after_end = desk.after_end[accepts].tolist()
+    chosen, ambiguous, free = [-1] * len(accepts), 0, 0
+    for row in range(len(accepts)):
+        free = max(free, low[row])
+        first = bisect_right(starts, floor[row], free, max(free, high[row]))
+        last = bisect_right(starts, accepted[row], first, max(first, high[row]))
+        if not after_end[row]:
+            last = bisect_right(ends, accepted[row] + _SLACK_NS, first, last)
+        if first == last:
+            continue
+        near = bisect_left(ends, created[row] - _AGE_ERROR_NS, first, last)
+        beyond = bisect_right(starts, created[row] + _AGE_ERROR_NS, near, last)
+        chosen[row] = near if near < beyond else first
+        ambiguous += beyond - near != 1
+        free = chosen[row] + 1
+    places = np.array(chosen, dtype=np.int64)
+    found = places >= 0
+    desk.match(accepts[found], attempts[places[found]])
+    return ambiguous
+
+
+def _living_before(desk: _Desk, accepts: Ints) -> Ints:
+    """Return when the last connection of the same 4-tuple was accepted that had not been reset; 0 = none.
+
+    Whatever follows it in the queue was started later: until then its client owned the 4-tuple.
+    """
+    living = np.flatnonzero((desk.state != RESET) & (desk.attempt_of >= 0))
+    if len(living) == 0:
+        return np.zeros(len(accepts), dtype=np.int64)
+    last = _latest(desk.accept_key[living], desk.accepted[living], desk.accept_key[accepts], desk.accepted[accepts])
+    return np.where(last >= 0, desk.accepted[living[last]], 0)
+
+
+def _match_holders(desk: _Desk) -> None:
+    """Join what is left to whoever held its 4-tuple when the server's socket was made.
+
+    These are races of a few microseconds (a client that gave up just as it was let in), and killed drivers.
+    """
+    accepts = np.flatnonzero((desk.attempt_of < 0) & (desk.accept_key >= 0))
+    attempts = desk.latest_start(accepts, desk.created[accepts] + _AGE_ERROR_NS)
+    accepts, attempts = accepts[attempts >= 0], attempts[attempts >= 0]
+    held = desk.ended[attempts] >= desk.created[accepts] - _AGE_ERROR_NS
+    held &= desk.accept_of[attempts] < 0
+    desk.match(accepts[held], attempts[held])
+
+
+def _mismatched(recording: Recording, attempt_of: Ints) -> int:
+    """Return how many accept records carry the number of another attempt than theirs, as sent under echo."""
+    payload, numbers = column(recording.accepts, "payload"), column(recording.attempts, "number")
+    known = np.isin(payload, numbers) if payload.any() else np.zeros(len(payload), dtype=np.bool_)
+    joined = np.where(attempt_of >= 0, numbers[attempt_of], 0) if len(numbers) else np.zeros(len(payload))
+    return int((known & (payload != joined)).sum())

@@ -1,0 +1,181 @@
+"""The ledger: every attempt has one outcome and one fate, and the books must balance.
+
+The outcome is what the client wrote down; the fate is decided here, from the join and from what the kernel showed
+when the run was judged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loadsim.analysis.columns import Bools, Ints, column, has_flag, has_outcome, was_connected
+from loadsim.analysis.join import Join, join
+from loadsim.record.events import AcceptFlag, Fate, Outcome
+from loadsim.units import NANOSECONDS, format_count
+
+if TYPE_CHECKING:
+    from loadsim.record.arrays import Recording
+
+#: The fate of an attempt that was never connected, by what its client saw. What is not here met no answer at all.
+_NEVER_CONNECTED = {
+    Outcome.REFUSED: Fate.REFUSED,
+    Outcome.LOCAL: Fate.LOCAL,
+    Outcome.NOT_STARTED: Fate.NOT_STARTED,
+}
+#: The conductor learns of the server's end later than its clients do.
+_DEATH_SLACK_NS = NANOSECONDS // 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """Every attempt accounted for."""
+
+    join: Join
+    fate: Ints  # of each attempt, a Fate
+    outcome: Ints  # of each attempt, an Outcome
+    table: Ints  # attempts by [fate, outcome]
+    imbalance: list[str]  # whole sentences: what does not add up
+
+    def fates(self) -> dict[str, int]:
+        """Return the attempts of each fate, in the order of the table, zeros too."""
+        return {fate.name.lower(): int(self.table[fate].sum()) for fate in Fate}
+
+    def outcomes(self) -> dict[str, int]:
+        """Return the attempts of each outcome, zeros too."""
+        return {outcome.name.lower(): int(self.table[:, outcome].sum()) for outcome in Outcome}
+
+    def cells(self) -> dict[str, dict[str, int]]:
+        """Return the attempts by fate and outcome; only cells that are not 0."""
+        return {
+            fate.name.lower(): {
+                outcome.name.lower(): int(self.table[fate, outcome]) for outcome in Outcome if self.table[fate, outcome]
+            }
+            for fate in Fate
+            if self.table[fate].any()
+        }
+
+    def having(self, *fates: Fate) -> Bools:
+        """Return which attempts have one of these fates."""
+        return np.isin(self.fate, fates)
+
+
+def settle(recording: Recording) -> Ledger:
+    """Return the ledger of a recording."""
+    joined = join(recording)
+    fate = _fates(recording, joined)
+    outcome = column(recording.attempts, "outcome")
+    cells = np.bincount(fate * len(Outcome) + outcome, minlength=len(Fate) * len(Outcome))
+    return Ledger(
+        join=joined,
+        fate=fate,
+        outcome=outcome,
+        table=cells.reshape(len(Fate), len(Outcome)),
+        imbalance=_imbalance(recording, joined),
+    )
+
+
+def _fates(recording: Recording, joined: Join) -> Ints:
+    attempts = recording.attempts
+    connected = was_connected(attempts)
+    fate = np.where(connected, Fate.PHANTOM, Fate.DROPPED).astype(np.int64)
+    for outcome, its_fate in _NEVER_CONNECTED.items():
+        fate[~connected & has_outcome(attempts, outcome)] = its_fate
+    never_began = (column(attempts, "started") == 0) & has_outcome(attempts, Outcome.UNFINISHED)
+    fate[never_began] = Fate.NOT_STARTED
+    _judge_unaccepted(recording, fate, connected & (joined.accept_of < 0))
+    _judge_accepted(recording, fate, joined)
+    return fate
+
+
+def _judge_accepted(recording: Recording, fate: Ints, joined: Join) -> None:
+    """Set the fate of every attempt that the server's accept() returned, during the run or after it."""
+    accepts = recording.accepts
+    by_record = np.full(len(accepts), Fate.ACCEPTED, dtype=np.int64)
+    by_record[has_flag(accepts, AcceptFlag.SHED)] = Fate.SHED
+    by_record[has_flag(accepts, AcceptFlag.AFTER_END)] = Fate.QUEUED
+    ours = joined.attempt_of >= 0
+    fate[joined.attempt_of[ours]] = by_record[ours]
+
+
+def _judge_unaccepted(recording: Recording, fate: Ints, unaccepted: Bools) -> None:
+    """Set the fate of the connected attempts that no accept() returned; they are phantoms unless something says more.
+
+    Where the server's records are not whole (space used up, or the run ended before the queue was drained), nobody
+    can tell a queued connection from a phantom: `unknown`.
+    """
+    facts, attempts = recording.facts, recording.attempts
+    aborts = facts.sysctls.get("net.ipv4.tcp_abort_on_overflow", "0") not in ("", "0")
+    died = facts.server.exited_ns > 0
+    if aborts:
+        fate[unaccepted & has_outcome(attempts, Outcome.RESET)] = Fate.ABORTED
+    if died:
+        _orphan(recording, fate, unaccepted)
+    if facts.lost_records.get("accept") or (facts.end is None and not died):
+        fate[unaccepted & (fate == Fate.PHANTOM)] = Fate.UNKNOWN
+
+
+def _orphan(recording: Recording, fate: Ints, unaccepted: Bools) -> None:
+    """Set who was in the queue when the listener died: whom its end reset, then the oldest, as many as it held."""
+    attempts, died = recording.attempts, recording.facts.server.exited_ns
+    ended, started = column(attempts, "ended"), column(attempts, "started")
+    could = unaccepted & (started <= died)
+    reset_by_it = could & has_outcome(attempts, Outcome.RESET) & (ended >= died - _DEATH_SLACK_NS)
+    fate[reset_by_it] = Fate.ORPHANED
+    others = np.flatnonzero(could & ~reset_by_it & (fate == Fate.PHANTOM))
+    room = max(_queue_at_death(recording) - int(reset_by_it.sum()), 0)
+    fate[others[np.argsort(started[others], kind="stable")][:room]] = Fate.ORPHANED
+
+
+def _queue_at_death(recording: Recording) -> int:
+    """Return the length of the accept queue in the last sample that saw the listener; 0 = none did."""
+    samples = recording.samples
+    seen = (samples["queue"] >= 0) & (column(samples, "time") <= recording.facts.server.exited_ns)
+    return int(samples["queue"][seen][-1]) if seen.any() else 0
+
+
+def _imbalance(recording: Recording, joined: Join) -> list[str]:
+    """Return a sentence for everything that does not add up."""
+    checks = (_unequal_queue(recording), _repeated_numbers(recording), _wrong_joins(joined), *_lost(recording))
+    return [sentence for sentence in checks if sentence]
+
+
+def _unequal_queue(recording: Recording) -> str:
+    """Compare the queue that the kernel showed at the end with the connections that were then taken from it."""
+    end = recording.facts.end
+    if end is None or end.queue is None or recording.facts.server.exited_ns:
+        return ""
+    taken = int(has_flag(recording.accepts, AcceptFlag.AFTER_END).sum())
+    if taken == end.queue:
+        return ""
+    return (
+        f"The kernel showed {format_count(end.queue)} connections in the accept queue when the run was judged, but "
+        f"{format_count(taken)} were taken from it afterwards."
+    )
+
+
+def _repeated_numbers(recording: Recording) -> str:
+    numbers = np.sort(column(recording.attempts, "number"))
+    repeated = int((np.diff(numbers) == 0).sum())
+    return f"{format_count(repeated)} attempts carry a number that another attempt has too." if repeated else ""
+
+
+def _wrong_joins(joined: Join) -> str:
+    if not joined.mismatched:
+        return ""
+    return (
+        f"{format_count(joined.mismatched)} accepted connections carry the number of another attempt than the one "
+        "they were joined to by address, port and order."
+    )
+
+
+def _lost(recording: Recording) -> list[str]:
+    """Say which rows of the ledger are missing because the space reserved for them was used up."""
+    return [
+        f"{format_count(lost)} {journal} records found no space and were only counted: shorten the run, or lower its "
+        "rate, so that the reservation holds."
+        for journal, lost in recording.facts.lost_records.items()
+        if lost and journal in ("attempt", "accept")
+    ]
