@@ -1,0 +1,18 @@
+"""What does Linux say? Read-only, but for the two modules that start something: `netns` and `launch`.
+
+    procfs     one process: open descriptors, limits, CPU time, memory
+    fdtable    its descriptors joined with the kernel's TCP table: what each one is
+    sockdiag   sock_diag by hand: a listener's accept queue, the TCP table
+    counters   the TCP counters of a network namespace
+    limits     RLIMIT_NOFILE, sysctls and the host, as plain values
+    netns      a private network namespace, kept by a holder process
+    holder     what that process does (runs without site-packages)
+    launch     children under limits and in a namespace, which never outlive the conductor
+    enter      what becomes of such a child before it executes its command (runs without site-packages)
+    timerfd    a timer that epoll can wait for, to the microsecond
+    libc       the calls that Python 3.11 does not have
+
+Must not know what is run (`scenario`), what is recorded (`record`) or what a number means (`analysis`). Everything
+here is imported by the server or a driver, or by a process that starts one: the standard library and trio alone, and
+numpy only inside the dump of a whole table.
+"""

@@ -1,0 +1,123 @@
+"""The process that keeps a private network namespace: it makes it, tells about it, and waits for the conductor's end.
+
+Runs without site-packages, and imports next to nothing: `_socket` for `socket`, whose enums alone would cost 10 ms of
+25. Its orders are its arguments: the conductor's pid, then NAME=VALUE for each sysctl. Its answer is one message on
+standard input, a socket, of these lines, with descriptors attached: the namespace, a sock_diag socket inside it, and
+the user namespace where one was needed.
+
+    refused STEP ERRNO      there is no namespace, and nothing else is said
+    value NAME VALUE        what is in force
+    failed NAME ERRNO       a sysctl that could not be written
+"""
+
+from __future__ import annotations
+
+import _socket
+import array
+import errno
+import fcntl
+import os
+import struct
+
+from loadsim.kernel import libc
+
+_NETLINK_SOCK_DIAG = 4
+_SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
+_IFF_UP = 1
+_IFREQ_FLAGS = struct.Struct("16sH14x")
+
+
+class _RefusedError(Exception):
+    """There will be no namespace; the arguments are the step and the errno."""
+
+
+def main(arguments: list[str]) -> None:
+    """Make the namespace, answer, and stay until the other end of standard input is closed."""
+    parent, *sysctls = arguments
+    control = _socket.socket(fileno=0)
+    try:
+        fds = _make_namespace()
+        libc.die_with_parent(int(parent))
+    except _RefusedError as refused:
+        control.send("refused {} {}".format(*refused.args).encode())
+        return
+    lines = [line for order in sysctls for line in _apply(*order.split("=", 1))]
+    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))
+    control.sendmsg(["\n".join(lines).encode()], [rights])
+    for fd in fds:
+        os.close(fd)
+    control.recv(1)
+
+
+def _make_namespace() -> list[int]:
+    """Enter new namespaces with the loopback up; return descriptors of the network, sock_diag, the user namespace."""
+    fds = []
+    if _leave():
+        fds.append(os.open("/proc/self/ns/user", os.O_RDONLY))
+    try:
+        _raise_loopback()
+        diag = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
+    except OSError as error:
+        raise _RefusedError("loopback", error.errno) from error
+    return [os.open("/proc/self/ns/net", os.O_RDONLY), diag.detach(), *fds]
+
+
+def _leave() -> bool:
+    """Leave the host's network namespace; True when that took a user namespace, as it does without CAP_SYS_ADMIN."""
+    uid, gid = os.geteuid(), os.getegid()
+    try:
+        libc.leave_namespaces(libc.CLONE_NEWNET)
+    except OSError as error:
+        if error.errno != errno.EPERM:
+            raise _RefusedError("unshare", error.errno) from error
+    else:
+        return False
+    step = "unshare_user"
+    try:
+        libc.leave_namespaces(libc.CLONE_NEWUSER | libc.CLONE_NEWNET)
+        step = "uid_map"
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", f"{uid} {uid} 1")  # the same ids: what runs inside sees its normal user
+        _write("/proc/self/gid_map", f"{gid} {gid} 1")
+    except OSError as error:
+        raise _RefusedError(step, error.errno) from error
+    return True
+
+
+def _raise_loopback() -> None:
+    probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    _, flags = _IFREQ_FLAGS.unpack(fcntl.ioctl(probe, _SIOCGIFFLAGS, _IFREQ_FLAGS.pack(b"lo", 0)))
+    fcntl.ioctl(probe, _SIOCSIFFLAGS, _IFREQ_FLAGS.pack(b"lo", flags | _IFF_UP))
+    probe.close()
+
+
+def _apply(name: str, value: str) -> list[str]:
+    """Set one sysctl unless it has that value already; return the lines of the answer."""
+    path = "/proc/sys/" + name.replace(".", "/")
+    lines = []
+    try:
+        if _read(path) != value:
+            _write(path, value)
+    except OSError as error:
+        lines.append(f"failed {name} {error.errno}")
+    try:  # noqa: SIM105  # importing contextlib costs milliseconds here
+        lines.append(f"value {name} {_read(path)}")
+    except OSError:
+        pass  # no namespace of this kernel has it: said above
+    return lines
+
+
+def _read(path: str) -> str:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return " ".join(os.read(fd, 4096).decode().split())
+    finally:
+        os.close(fd)
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)

@@ -1,0 +1,48 @@
+"""The system calls that Python 3.11 has no name for, through ctypes.
+
+Owns the constants and the error handling. Imports little: it is loaded by processes that should start in
+milliseconds, before their descriptors are limited.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+#: sched.h: the namespaces that loadsim makes and enters.
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_SIGKILL = 9  # importing signal costs 5 ms
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def check(result: int) -> int:
+    """Return the result of a libc call, or raise the OSError that its -1 stands for."""
+    if result == -1:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends; raises ProcessLookupError if it has.
+
+    `parent` is the pid of that process: it may have ended before the request was in force, and then this process has
+    been given to another parent already. The request does not survive a change of credentials, so it comes after
+    setns; it survives exec.
+    """
+    check(_libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0))
+    if os.getppid() != parent:
+        raise ProcessLookupError(f"the process that started this one, {parent}, is gone")
+
+
+def enter_namespace(fd: int, kind: int) -> None:
+    """Enter the namespace of this kind (a CLONE_NEW... constant) that the descriptor refers to."""
+    check(_libc.setns(fd, kind))
+
+
+def leave_namespaces(kinds: int) -> None:
+    """Leave for new namespaces of these kinds; CLONE_NEWUSER needs a process of one thread."""
+    check(_libc.unshare(kinds))
