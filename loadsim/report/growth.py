@@ -1,0 +1,174 @@
+"""How long it took, and everything against the growing fd table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from loadsim.report.look import ALARM, QUIET, STRONG, WARN, bar, line
+from loadsim.report.text import left, right, widest, wrap
+from loadsim.units import format_count, format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.text import Text
+
+    from loadsim.analysis.summary import Band, Summary
+    from loadsim.report.look import Look
+
+_STATISTICS = ("p50", "p90", "p99", "p999", "max")
+_FAMILIES = {
+    "connect": "since it was due",
+    "accept": "in the accept queue",
+    "reply": "due to first byte",
+}
+_LABEL = 18
+_NUMBER = 9
+_GAP = 2
+_SIGN = 4  # the margin, with a sign for growth points
+_ALL = "in all"
+_NO_DATA = "-"
+_BARS = "longest wait in the queue"
+_WIDEST_BAR = 32
+#: From this width on there is room for all columns.
+_ROOMY = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Column:
+    """One column of the growth table: where its number stands in a band, and in the metrics for all of them."""
+
+    head: str
+    field: str
+    metric: str
+    time: bool = False
+    loss: bool = False  # a number other than 0 is a loss
+    counter: bool = False  # the kernel counts it per network namespace
+    wide: bool = False  # only where there is room
+
+
+_COLUMNS = [
+    _Column(head="accepted", field="accepted", metric="fate.accepted"),
+    _Column(head="wait p50", field="accept_p50_s", metric="accept.p50_s", time=True),
+    _Column(head="p99", field="accept_p99_s", metric="accept.p99_s", time=True, wide=True),
+    _Column(head="max", field="accept_max_s", metric="accept.max_s", time=True),
+    _Column(head="pause", field="pause_max_s", metric="accept.pause_max_s", time=True),
+    _Column(head="EMFILE", field="emfile", metric="emfile.count", loss=True),
+    _Column(head="SYNs lost", field="overflows", metric="listen.overflows", loss=True, counter=True),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Table:
+    """The growth table's columns and their widths."""
+
+    columns: list[_Column]
+    widths: list[int]
+    label: int
+    bar: int  # 0: no room
+    longest_s: float  # what a whole bar stands for
+    limit: float | None  # the fd limit
+
+    def joined(self, cells: Sequence[str]) -> str:
+        """Return the cells of one line, flush right."""
+        return "".join(right(cell, width) for cell, width in zip(cells, self.widths, strict=True))
+
+
+def latencies(summary: Summary, look: Look) -> list[Text]:
+    """Return how long connecting, the accept queue and the reply took; nothing where nothing was measured."""
+    known = {
+        family: [summary.metrics.get(f"{family}.{statistic}_s") for statistic in _STATISTICS] for family in _FAMILIES
+    }
+    shown = [i for i in range(len(_STATISTICS)) if any(values[i] is not None for values in known.values())]
+    if not shown:
+        return []
+    heads = "".join(right(_STATISTICS[i], _NUMBER) for i in shown)
+    lines = [line(left("  how long it took", _LABEL), (heads, QUIET))]
+    explained = _LABEL + len(heads) + _GAP + widest(list(_FAMILIES.values())) <= look.edge
+    for family, what in _FAMILIES.items():
+        if any(value is not None for value in known[family]):
+            times = "".join(right(_time(known[family][i]), _NUMBER) for i in shown)
+            lines.append(line(left(f"  {family}", _LABEL), times, (" " * _GAP + what if explained else "", QUIET)))
+        if family == "accept":
+            lines += _waiting(summary.metrics)
+    return lines
+
+
+def growth(summary: Summary, look: Look) -> list[Text]:
+    """Return everything against the growing fd table, a line per band; nothing where there are no bands."""
+    if not summary.growth:
+        return []
+    columns = [column for column in _COLUMNS if look.edge >= _ROOMY or not column.wide]
+    bands = [[_number(getattr(band, column.field), column) for column in columns] for band in summary.growth]
+    totals = [_number(summary.metrics.get(column.metric), column) for column in columns]
+    needed = [widest(cells) for cells in zip(_heads(columns, summary), totals, *bands, strict=True)]
+    label = max(widest([_ALL, *(band.label for band in summary.growth)]), _LABEL - _SIGN)
+    widths = [max(width + _GAP, _NUMBER) for width in needed]
+    room = look.edge - _SIGN - label - sum(widths)
+    if room < 0:
+        widths = [width + 1 for width in needed]
+    table = _Table(
+        columns=columns,
+        widths=widths,
+        label=label,
+        bar=min(room - _GAP, _WIDEST_BAR) if room >= _GAP + len(_BARS) else 0,
+        longest_s=max(band.accept_max_s or 0.0 for band in summary.growth),
+        limit=summary.metrics.get("fds.limit"),
+    )
+
+    head = line(left("  as the table grew", _SIGN + label), (table.joined(_heads(columns, summary)), QUIET))
+    lines = [head.append(" " * _GAP + _BARS if table.bar else "", QUIET)]
+    lines += [_band(band, cells, table, look) for band, cells in zip(summary.growth, bands, strict=True)]
+    if len(bands) > 1:
+        lines.append(line((" " * _SIGN + right(_ALL, label) + table.joined(totals), QUIET)))
+    return lines + _notes(summary, look)
+
+
+def _heads(columns: Sequence[_Column], summary: Summary) -> list[str]:
+    """Return the heads of the columns; counters of a shared namespace carry an asterisk."""
+    shared = summary.namespace == "shared"
+    return [column.head + ("*" if shared and column.counter else "") for column in columns]
+
+
+def _band(band: Band, cells: Sequence[str], table: _Table, look: Look) -> Text:
+    sign = look.glyphs.grown if band.growth_point else ""
+    row = line(
+        "  ",
+        (left(sign, _SIGN - 2), WARN),
+        (right(band.label, table.label), STRONG if band.fds_from == table.limit else ""),
+    )
+    for column, width, cell in zip(table.columns, table.widths, cells, strict=True):
+        nothing = cell in {"0", _NO_DATA}
+        row.append(right(cell, width), QUIET if nothing else ALARM if column.loss else "")
+    if table.bar and band.accept_max_s:
+        row.append(" " * _GAP + bar(band.accept_max_s / table.longest_s, table.bar, look.glyphs), WARN)
+    return row
+
+
+def _notes(summary: Summary, look: Look) -> list[Text]:
+    notes = []
+    if any(band.growth_point for band in summary.growth):
+        notes.append(f"{look.glyphs.grown} the kernel enlarged the fd table on entering this band")
+    if summary.namespace == "shared":
+        notes.append("* counted over the whole host: the network namespace is shared")
+    return [line("  ", (text, QUIET)) for note in notes for text in wrap(note, look.edge - 2)]
+
+
+def _number(value: float | None, column: _Column) -> str:
+    if value is None:
+        return _NO_DATA
+    return _time(value) if column.time else format_count(value)
+
+
+def _time(value: float | None) -> str:
+    return _NO_DATA if value is None else format_duration(value)
+
+
+def _waiting(metrics: Mapping[str, float]) -> list[Text]:
+    """Percentiles of the accepted alone are survivor bias: say who still waits."""
+    waiting, longest = metrics.get("accept.waiting"), metrics.get("accept.waiting_max_s")
+    if not waiting:
+        return []
+    up_to = f", up to {format_duration(longest)} so far" if longest is not None else ""
+    return [line("    ", (f"and {format_count(waiting)} still wait in the accept queue{up_to}", WARN))]

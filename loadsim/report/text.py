@@ -1,0 +1,110 @@
+"""Text that fits: harmless characters, columns instead of code points, wrapping, clipping.
+
+Owns what happens to foreign text (names, evidence, paths) before it reaches a terminal. Knows nothing of summaries.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len, chop_cells, set_cell_size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: What ASCII has instead of the characters that our own sentences use.
+_ASCII = str.maketrans(
+    {
+        "\N{MIDDLE DOT}": "-",
+        "\N{EN DASH}": "-",
+        "\N{EM DASH}": "-",
+        "\N{HORIZONTAL ELLIPSIS}": "...",
+        "\N{LEFT DOUBLE QUOTATION MARK}": '"',
+        "\N{RIGHT DOUBLE QUOTATION MARK}": '"',
+        "\N{LEFT SINGLE QUOTATION MARK}": "'",
+        "\N{RIGHT SINGLE QUOTATION MARK}": "'",
+        "\N{RIGHTWARDS ARROW}": "->",
+        "\N{MULTIPLICATION SIGN}": "x",
+        "\N{GREATER-THAN OR EQUAL TO}": ">=",
+        "\N{LESS-THAN OR EQUAL TO}": "<=",
+        "\N{PLUS-MINUS SIGN}": "+-",
+        "\N{MICRO SIGN}": "u",
+    }
+)
+#: A number and its unit belong on one line, and so does "5 min 28 s".
+_NUMBER_AND_UNIT = re.compile(
+    r"(?<=\d) (?=(?:ns|us|ms|s|min|h|d|fds|kB|MB|GB)\b|%)|(?<=\d min) (?=\d)|(?<=\d h) (?=\d)"
+)
+_GLUE = "\x00"  # cannot occur: `printable` has escaped it
+
+
+def printable(text: str, *, unicode: bool = True) -> str:
+    r"""Return text that cannot move the cursor, ring the bell or reorder what stands beside it: "\x1b" is shown.
+
+    Where the terminal has ASCII alone (`unicode` false), every other character is transliterated or escaped.
+    """
+    shown = "".join(char if char.isprintable() else _escaped(char) for char in text.replace("\xa0", " "))
+    return shown if unicode else shown.translate(_ASCII).encode("ascii", "backslashreplace").decode()
+
+
+def wrap(text: str, width: int, *, first: int | None = None) -> list[str]:
+    """Return the text as lines of at most `width` columns; the first may have another width.
+
+    Breaks at spaces, but not between a number and its unit; a word that is too long is cut. Never empty.
+    """
+    lines: list[str] = []
+    room = width if first is None else first
+    line = ""
+    for word in _NUMBER_AND_UNIT.sub(_GLUE, " ".join(text.split())).split(" "):
+        if line and cell_len(line) + 1 + cell_len(word) <= room:
+            line += " " + word
+            continue
+        if line:
+            lines.append(line)
+            room = width
+        *cut, line = chop_cells(word, max(room, 2)) if cell_len(word) > room else [word]
+        if cut:
+            lines += cut
+            room = width
+    lines.append(line)
+    return [line.replace(_GLUE, " ") for line in lines]
+
+
+def flow(cells: Sequence[str], width: int, *, gap: int = 3) -> list[str]:
+    """Return cells side by side, as many to a line as fit; a cell is never broken, only clipped."""
+    lines: list[str] = []
+    for cell in (clip(cell, width) for cell in cells):
+        joined = lines[-1] + " " * gap + cell if lines else cell
+        if lines and cell_len(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(cell)
+    return lines
+
+
+def clip(text: str, width: int, *, ellipsis: str = "...") -> str:
+    """Return at most `width` columns of text, and show by an ellipsis that something is missing."""
+    if cell_len(text) <= width:
+        return text
+    room = width - cell_len(ellipsis)
+    return set_cell_size(text, room).rstrip() + ellipsis if room > 0 else set_cell_size(text, max(width, 0))
+
+
+def left(text: str, width: int) -> str:
+    """Return text padded to `width` columns, flush left."""
+    return text + " " * (width - cell_len(text))
+
+
+def right(text: str, width: int) -> str:
+    """Return text padded to `width` columns, flush right."""
+    return " " * (width - cell_len(text)) + text
+
+
+def widest(texts: Sequence[str]) -> int:
+    """Return the columns that the widest text takes, 0 where there is none."""
+    return max((cell_len(text) for text in texts), default=0)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()
