@@ -8,6 +8,7 @@ needed. Must not know whose sockets they are.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import socket
 import struct
@@ -112,12 +113,9 @@ class SockDiag:
 
         Of several with SO_REUSEPORT it is the first. A listener on the wildcard address is found as well.
         """
-        packed, family = _packed(address)
-        request = _REQUEST.pack(family, socket.IPPROTO_TCP, 1 << (_INET_DIAG_SKMEMINFO - 1), 0, 1 << LISTEN)
-        identity = _ID.pack(port.to_bytes(2), _NO_PORT, packed, _NO_ADDRESS, 0, _ANY_COOKIE, _ANY_COOKIE)
         with self._lock:
-            self._ask(_NLM_F_REQUEST, request + identity)
-            return parse_listener(self._buffer, self._socket.recv_into(self._buffer))
+            self._ask(_NLM_F_REQUEST, _lookup(address, port))
+            return parse_listener(self._buffer, self._wait_answer())
 
     def dump(self, *, port: int | None = None, states: Iterable[str] = TCP_STATES.values()) -> Sockets:
         """Return the TCP sockets in these states with this port at either end (None: any), one element each.
@@ -138,7 +136,7 @@ class SockDiag:
         request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, states)
         self._ask(_NLM_F_REQUEST | _NLM_F_DUMP, request + bytes(_ID.size))
         while True:
-            size = self._socket.recv_into(self._buffer)
+            size = self._wait_answer()
             batch = bytes(self._buffer[:size])
             yield batch
             if _HEADER.unpack_from(batch)[1] in (_NLMSG_DONE, _NLMSG_ERROR):
@@ -148,6 +146,16 @@ class SockDiag:
         self._sequence += 1
         header = _HEADER.pack(_HEADER.size + len(payload), _SOCK_DIAG_BY_FAMILY, flags, self._sequence, 0)
         self._socket.send(header + payload)
+
+    def _wait_answer(self) -> int:
+        """Fill the buffer with an answer to the last question and return its size.
+
+        Answers to earlier ones, which a Ctrl-C kept from being read, are thrown away.
+        """
+        while True:
+            size = self._socket.recv_into(self._buffer)
+            if _HEADER.unpack_from(self._buffer)[3] == self._sequence:
+                return size
 
     def close(self) -> None:
         """Give the descriptor back; harmless the second time."""
@@ -172,8 +180,10 @@ def parse_listener(message: bytes | bytearray, size: int) -> ListenerState | Non
 
     Raises OSError for every other error that the kernel may answer.
     """
-    _raise_error(message, absent=errno.ENOENT)
-    if _HEADER.unpack_from(message)[1] == _NLMSG_ERROR or message[_STATE_AT] != LISTEN:
+    kind = _LENGTH_AND_TYPE.unpack_from(message)[1]
+    if kind == _NLMSG_ERROR:
+        _raise_error(message, absent=errno.ENOENT)
+    if kind != _SOCK_DIAG_BY_FAMILY or message[_STATE_AT] != LISTEN:
         return None
     queue, limit, uid, inode = _QUEUES.unpack_from(message, _QUEUES_AT)
     return ListenerState(queue=queue, limit=limit, drops=_drops(message, size), uid=uid, inode=inode)
@@ -229,17 +239,19 @@ def _messages(told: bytes) -> Iterator[tuple[int, int]]:
 
 def _raise_error(message: bytes | bytearray, *, absent: int | None = None) -> None:
     """Raise the OSError of an error message, unless its errno is `absent`."""
-    if _HEADER.unpack_from(message)[1] == _NLMSG_ERROR:
-        code = -_ERRNO.unpack_from(message, _HEADER.size)[0]
-        if code not in (0, absent):
-            raise OSError(code, f"sock_diag: {os.strerror(code)}")
+    code = -_ERRNO.unpack_from(message, _HEADER.size)[0]
+    if code not in (0, absent):
+        raise OSError(code, f"sock_diag: {os.strerror(code)}")
 
 
 def _aligned(length: int) -> int:
     return (length + 3) & ~3
 
 
-def _packed(address: str) -> tuple[bytes, int]:
-    """Return an address as 16 bytes, IPv4 in the first 4, and its family."""
+@functools.lru_cache(maxsize=16)
+def _lookup(address: str, port: int) -> bytes:
+    """Return the question for one listener, without its header."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return socket.inet_pton(family, address).ljust(16, b"\0"), family
+    packed = socket.inet_pton(family, address).ljust(16, b"\0")
+    request = _REQUEST.pack(family, socket.IPPROTO_TCP, 1 << (_INET_DIAG_SKMEMINFO - 1), 0, 1 << LISTEN)
+    return request + _ID.pack(port.to_bytes(2, "big"), _NO_PORT, packed, _NO_ADDRESS, 0, _ANY_COOKIE, _ANY_COOKIE)

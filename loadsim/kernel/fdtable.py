@@ -1,0 +1,116 @@
+"""The descriptors of one process joined with the kernel's TCP table: what each number is.
+
+Owns the letters of the map and what tells them apart. Must not know which of them are a fault.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from loadsim.kernel.sockdiag import TCP_STATES
+
+if TYPE_CHECKING:
+    from loadsim.kernel.procfs import Process
+    from loadsim.kernel.sockdiag import SockDiag
+
+#: Letter of the map -> what the descriptor is.
+LETTERS = {
+    "f": "file, directory or device",
+    "p": "pipe",
+    "e": "epoll",
+    "t": "timer, eventfd or another kernel object",
+    "s": "socket, but not TCP",
+    "L": "TCP LISTEN",
+    "E": "TCP ESTABLISHED",
+    "W": "TCP CLOSE_WAIT: the other side has closed, this process has not",
+    "T": "TCP in another state, or reset",
+    ".": "free",
+}
+#: How the link of /proc/PID/fd/N begins -> its letter; sockets are told apart by their state.
+_LINKS = (("/", "f"), ("pipe:", "p"), ("anon_inode:[eventpoll]", "e"))
+_OTHER_LINK = "t"
+_STATES = {"LISTEN": "L", "ESTABLISHED": "E", "CLOSE_WAIT": "W"}
+_OTHER_STATE = "T"
+_SOCKET = "socket:["
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kinds:
+    """How many of the open descriptors are of which kind; together they are all of them."""
+
+    established: int
+    close_wait: int
+    other: int
+
+
+class FdTable:
+    """The descriptors of a process; it must be ours, or we root. Owns neither the process nor the socket."""
+
+    def __init__(self, process: Process, diag: SockDiag) -> None:
+        """Read nothing yet; `diag` must be of the network namespace in which the process opens its sockets."""
+        self._process = process
+        self._diag = diag
+        self._inodes: dict[int, int] = {}  # number -> inode of the socket that it was
+        self._protocols: dict[int, str] = {}  # inode -> protocol, of sockets in no table
+
+    def kinds(self) -> Kinds:
+        """Count the descriptors by kind; 1 us for a socket seen before, about 6 us for any other.
+
+        Raises ProcessGoneError, and PermissionError for processes of other users.
+        """
+        counts = Counter(self._letters().values())
+        established, close_wait = counts["E"], counts["W"]
+        return Kinds(established=established, close_wait=close_wait, other=counts.total() - established - close_wait)
+
+    def map(self) -> str:
+        """Return one letter per number, from 0 to the highest open one; see LETTERS. Raises as `kinds` does."""
+        letters = self._letters()
+        return "".join(letters.get(number, ".") for number in range(max(letters, default=-1) + 1))
+
+    def _letters(self) -> dict[int, str]:
+        """Return the letter of each open descriptor.
+
+        A number keeps its socket as long as the TCP table has that inode. Any other number is read again, since it
+        may have been closed and given out anew.
+        """
+        numbers = self._process.fd_numbers()
+        sockets = self._diag.dump()
+        states = dict(zip(sockets["inode"].tolist(), sockets["state"].tolist(), strict=True))
+        known = {number: self._inodes[number] for number in numbers if self._inodes.get(number) in states}
+        links = {number: self._process.fd_link(number) for number in numbers if number not in known}
+        read = {number: inode_of(link) for number, link in links.items() if link.startswith(_SOCKET)}
+        self._inodes = known | read
+        self._protocols = {
+            inode: self._protocol(number, inode) for number, inode in read.items() if inode not in states
+        }
+        letters = {number: letter_of_link(link) for number, link in links.items() if link}
+        return letters | {number: self._letter_of_socket(inode, states) for number, inode in self._inodes.items()}
+
+    def _letter_of_socket(self, inode: int, states: dict[int, int]) -> str:
+        """Return a socket's letter; one that was reset is in no table, but still says which protocol it speaks."""
+        if inode in states:
+            return _STATES.get(TCP_STATES[states[inode]], _OTHER_STATE)
+        return _OTHER_STATE if self._protocols[inode].startswith("TCP") else "s"
+
+    def _protocol(self, number: int, inode: int) -> str:
+        """Return "TCP", "UNIX", "UDPv6" ..., "" where the descriptor is gone."""
+        if inode in self._protocols:
+            return self._protocols[inode]
+        try:
+            name = os.getxattr(f"/proc/{self._process.pid}/fd/{number}", "system.sockprotoname")
+        except OSError:
+            return ""
+        return name.rstrip(b"\0").decode()
+
+
+def letter_of_link(link: str) -> str:
+    """Return the letter of what /proc/PID/fd/N points to, where that is no socket."""
+    return next((letter for start, letter in _LINKS if link.startswith(start)), _OTHER_LINK)
+
+
+def inode_of(link: str) -> int:
+    """Return the inode in "socket:[4711]"."""
+    return int(link[len(_SOCKET) : -1])
