@@ -5,6 +5,7 @@ Owns how an attempt becomes its record. Must not touch a clock; sockets are only
 
 from __future__ import annotations
 
+import struct
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,14 @@ if TYPE_CHECKING:
     import mmap
 
 _pack_into = ATTEMPT.struct.pack_into
+_fields = [name for name, _ in ATTEMPT.fields]
+#: What is known of a record only at its end: ended, source, port, errno, outcome, syn_retransmits, flags.
+TAIL = struct.Struct("=" + "".join(code for _, code in ATTEMPT.fields[_fields.index("ended") :]))
+TAIL_AT = ATTEMPT.offset_of("ended")
 
 
 class Attempt:
-    """An attempt whose socket is open. Times as in `record.events.ATTEMPT`; `at` is its slot's byte offset, -1: none."""
+    """An attempt whose socket is open. Times as in `record.events.ATTEMPT`; `at` is its slot, -1: none."""
 
     __slots__ = (
         "at",

@@ -110,7 +110,7 @@ async def driver(spec: LoadSpec, *, namespace: Namespace | None, stderr_path: Pa
     Its standard error goes to `stderr_path`. Raises EnvironmentRefusedError, with the remedy, when it cannot start.
     """
     ours, theirs = socket.socketpair()
-    ours.setblocking(False)
+    ours.settimeout(0)
     with theirs, stderr_path.open("wb") as stderr:
         try:
             child = launch(_ARGV, control=theirs, namespace=namespace, stderr=stderr)

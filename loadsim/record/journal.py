@@ -107,6 +107,15 @@ class Journal:
         self.counters[_USED] = slot + 1
         return HEADER_BYTES + slot * self.layout.size
 
+    def take_many(self, count: int) -> list[int]:
+        """Take the next slots and return their byte offsets as `take` does; one call for a whole batch of records."""
+        used, size = self.counters[_USED], self.layout.size
+        granted = min(count, self.capacity - used)
+        self.counters[_USED] = used + granted
+        self.counters[_LOST] += count - granted
+        first = HEADER_BYTES + used * size
+        return [*range(first, first + granted * size, size), *([-1] * (count - granted))]
+
     def append(self, *values: object) -> int:
         """Write one whole record and return its byte offset, -1 when the space is used up."""
         at = self.take()
