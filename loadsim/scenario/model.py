@@ -11,13 +11,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from loadsim.exchange import Exchange
 from loadsim.scenario.arrivals import expected_count
-from loadsim.scenario.quantities import Ramp, duration, ramp, rate
-from loadsim.scenario.tables import Contradiction, Table, key
+from loadsim.scenario.quantities import DURATION_PATTERN, Ramp, duration, ramp, rate
+from loadsim.scenario.tables import Contradiction, Table, flattened, key
 from loadsim.scenario.thresholds import Threshold, ThresholdError, parse
 
 DAY_S = 86_400.0
@@ -25,11 +25,15 @@ DAY_S = 86_400.0
 MAX_ATTEMPTS = 50_000_000
 MAX_RATE = 1_000_000.0
 MAX_CONNECTIONS = 1_000_000  # of one load, at once
+_MAX_IN_FLIGHT = 20_000
 
 Duration = Annotated[float, duration(at_most=DAY_S)]
 PositiveDuration = Annotated[float, duration(at_most=DAY_S, above_zero=True)]
 Timeout = Annotated[float, duration(at_most=3600.0, above_zero=True)]
 Rate = Annotated[float, rate(at_most=MAX_RATE)]
+
+
+_CLOSE_AFTER = {"anyOf": [{"const": "client"}, {"type": "string", "pattern": DURATION_PATTERN}]}
 
 
 def _close_after(value: object) -> object:
@@ -51,17 +55,6 @@ def _loopback(value: str) -> str:
         pass
     says = 'the simulated server listens on loopback only: "127.0.0.1", or "::1"'
     raise PydanticCustomError("address", "{says}", {"says": says})
-
-
-def _flattened(value: object, prefix: str = "") -> object:
-    """Return nested tables as one with dotted names: net.core.somaxconn = 4096 may be written bare."""
-    if not isinstance(value, Mapping):
-        return value
-    flat: dict[str, object] = {}
-    for key, inner in value.items():
-        nested = _flattened(inner, f"{prefix}{key}.")
-        flat.update(nested if isinstance(inner, Mapping) and isinstance(nested, dict) else {f"{prefix}{key}": inner})
-    return flat
 
 
 def _sysctl_name(value: str) -> str:
@@ -108,7 +101,7 @@ class Server(Table):
         "connection", description="What leaks: the connection, or what a request opens besides its socket."
     )
     extra_fds: int = key(0, ge=0, le=1000, description="How many further descriptors a request opens.")
-    close_after: Annotated[Duration | None, BeforeValidator(_close_after)] = key(
+    close_after: Annotated[Duration | None, BeforeValidator(_close_after), WithJsonSchema(_CLOSE_AFTER)] = key(
         "0s", description='Served this long, then closed; "client": when the client closes.'
     )
     accept_delay: Duration = key("0s", description="Every accept takes this long.")
@@ -124,9 +117,13 @@ class Server(Table):
     def contradictions(self) -> Iterator[Contradiction]:
         """Yield what this server could never do."""
         if self.pause >= self.pause_every:
-            yield Contradiction(("pause",), "the server would never accept: make pause shorter than pause_every")
+            yield Contradiction(
+                ("pause",), "the server would never accept: make pause shorter than pause_every", (("pause_every",),)
+            )
         if self.leak > 0 and self.leak_of == "extra" and self.extra_fds == 0:
-            yield Contradiction(("leak_of",), 'nothing would leak: leak_of = "extra" needs extra_fds of at least 1')
+            yield Contradiction(
+                ("leak_of",), 'nothing would leak: leak_of = "extra" needs extra_fds of at least 1', (("extra_fds",),)
+            )
 
 
 class Stage(Table):
@@ -164,7 +161,10 @@ class Client(Table):
     )
     arrivals: Literal["constant", "poisson"] = key("constant", description="How an open loop spaces its arrivals.")
     max_in_flight: int = key(
-        20_000, ge=1, le=MAX_CONNECTIONS, description="A stop, not a throttle: beyond it an arrival is not started."
+        _MAX_IN_FLIGHT,
+        ge=1,
+        le=MAX_CONNECTIONS,
+        description="A stop, not a throttle: beyond it an arrival is not started.",
     )
     duration: PositiveDuration | None = key(None, description="How long clients arrive; 3s where nothing says so.")
     attempts: int | None = key(None, ge=1, le=MAX_ATTEMPTS, description="Instead of duration: stop after so many.")
@@ -178,9 +178,13 @@ class Client(Table):
 
     @classmethod
     def completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the keys with the length of a load that says nothing about it."""
+        """Return the keys with the length of a load that says nothing about it, and room for all clients."""
         says_length = any(given.get(key) is not None for key in ("duration", "attempts", "stages"))
-        return given if says_length else {**given, "duration": "3s"}
+        completed = dict(given) if says_length else {**given, "duration": "3s"}
+        clients = given.get("clients")
+        if isinstance(clients, int) and _MAX_IN_FLIGHT < clients <= MAX_CONNECTIONS:
+            completed.setdefault("max_in_flight", clients)
+        return completed
 
     @classmethod
     def clashes(cls, given: Mapping[str, Any]) -> Iterator[Contradiction]:
@@ -198,17 +202,26 @@ class Client(Table):
         elif (planned := self.planned()) > MAX_ATTEMPTS:
             at = "stages" if self.stages else "duration"
             says = f"this plans {planned:,} attempts, {MAX_ATTEMPTS:,} are possible: lower the rate or the time"
-            yield Contradiction((at,), says)
+            yield Contradiction((at,), says, (("rate",),))
         elif planned == 0:
             yield Contradiction(("stages",), "this plans no attempt at all: raise a rate or a time")
 
     def _closed_loop_contradictions(self, clients: int) -> Iterator[Contradiction]:
         if self.arrivals == "poisson":
-            yield Contradiction(("arrivals",), "a closed loop has no arrivals: take this line away, or clients")
+            yield Contradiction(
+                ("arrivals",), "a closed loop has no arrivals: take arrivals away, or clients", (("clients",),)
+            )
         if self.processes > clients:
-            yield Contradiction(("processes",), f"{clients} clients cannot be shared by more than {clients} processes")
-        if "max_in_flight" in self.model_fields_set and self.max_in_flight < clients:
-            yield Contradiction(("max_in_flight",), f"{clients} clients are always in flight: take this line away")
+            says = (
+                f"{clients} clients cannot be shared by {self.processes} processes: lower processes, or raise clients"
+            )
+            yield Contradiction(("processes",), says, (("clients",),))
+        if self.max_in_flight < clients:
+            yield Contradiction(
+                ("max_in_flight",),
+                f"{clients} clients may be in flight at once: take max_in_flight away, or raise it",
+                (("clients",),),
+            )
 
     def schedule(self) -> list[list[float]]:
         """Return the stages of the open loop as [for_s, rate_from, rate_to]; empty in a closed loop."""
@@ -240,7 +253,11 @@ class Network(Table):
     port: int = key(0, ge=0, le=65_535, description="0: any free one.")
 
 
-ThresholdText = Annotated[Threshold, PlainValidator(_threshold, json_schema_input_type=str)]
+ThresholdText = Annotated[
+    Threshold,
+    PlainValidator(_threshold, json_schema_input_type=str),
+    PlainSerializer(lambda threshold: threshold.text, return_type=str),
+]
 
 
 class Thresholds(Table):
@@ -255,7 +272,7 @@ Sysctls = Annotated[
         Annotated[str, AfterValidator(_sysctl_name)],
         Annotated[str, PlainValidator(_sysctl_value, json_schema_input_type=int | str)],
     ],
-    BeforeValidator(_flattened),
+    BeforeValidator(lambda given: flattened(given) if isinstance(given, Mapping) else given),
 ]
 
 
@@ -278,13 +295,14 @@ class Scenario(Table):
         """Yield what two tables cannot both have."""
         if self.client.sources > 1 and not self.network.address.startswith("127."):
             says = "several source addresses (127.0.x.y) need network.address on 127.0.0.0/8"
-            yield Contradiction(("client", "sources"), says)
+            yield Contradiction(("client", "sources"), says, (("network", "address"),))
         if self.sysctl and self.network.namespace == "host":
             says = 'sysctls are only set in a namespace of its own: take them away, or namespace = "host"'
-            yield Contradiction(("network", "namespace"), says)
+            yield Contradiction(("network", "namespace"), says, (("sysctl",),))
 
     def settings(self) -> dict[str, Any]:
-        """Return nested tables of plain values under the TOML names: seconds, rates per second, None for absent."""
-        plain = self.model_dump(mode="json", by_alias=True, exclude={"thresholds"})
-        judged = {"expect": self.thresholds.expect, "abort": self.thresholds.abort}
-        return {**plain, "thresholds": {key: [one.text for one in all_] for key, all_ in judged.items()}}
+        """Return nested tables of plain values under the TOML names: seconds, rates per second, None for absent.
+
+        A ramp is [from, to], a threshold its text.
+        """
+        return self.model_dump(mode="json", by_alias=True)

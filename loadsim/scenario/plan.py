@@ -1,4 +1,4 @@
-"""Scenario and host limits in, budget out: processes, descriptors, ports, space, length, prediction and warnings.
+"""Scenario and host limits in, plan out: what a run needs, what will probably happen, and what each child is told.
 
 Pure arithmetic: a host is a value (`Host`), filled in by whoever may ask the kernel. What cannot be had is a warning
 with its remedy here, and an honest clamp later; nothing is changed silently.
@@ -6,54 +6,39 @@ with its remedy here, and an honest clamp later; nothing is changed silently.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loadsim.scenario.arrivals import upper_count
+from loadsim.scenario.budget import BASELINE_FDS, Budget, Host, Need
+from loadsim.scenario.cautions import Caution, cautions
+from loadsim.scenario.predict import Prediction
 from loadsim.scenario.spec import LoadSpec, ServerSpec
 
 if TYPE_CHECKING:
     from loadsim.scenario.model import Scenario
 
-#: Descriptors of the simulated server before its first client: 0, 1, 2, the listener, trio's epoll, eventfd and
-#: wake-up pair, its own epoll (measured on Linux 6.18, trio 0.35).
-BASELINE_FDS = 8
-#: A closed loop that counts no attempts cannot do more than this on one driver, so space is reserved for it.
-MAX_DRIVER_RATE = 50_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
-    """What the plan has to know of the host; the defaults are those of a plain Linux 6."""
-
-    nofile_soft: int = 1024
-    nofile_hard: int = 524_288
-    somaxconn: int = 4096
-    port_first: int = 32_768
-    port_last: int = 60_999
-    cpus: int = 2
-    syn_retries: int = 6
-    syn_linear_timeouts: int = 4
-    syncookies: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """What arithmetic says will happen; None or a missing fate: it cannot say."""
-
-    emfile_at_s: float | None = None
-    queue_full_at_s: float | None = None
-    fates: dict[str, float] = field(default_factory=dict)
+__all__ = ["BASELINE_FDS", "Caution", "Host", "Need", "Plan", "Prediction", "make_plan", "part"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run needs."""
+    """What a run needs, what it will probably do, and how its children are told."""
 
     scenario: Scenario
+    host: Host
+    expected_attempts: int | None  # None: a closed loop that counts none
+    expected_is_mean: bool  # Poisson arrivals over a time: about so many
+    processes: int  # server and drivers, beside the conductor
+    server_fds: Need  # of the server, against its RLIMIT_NOFILE
+    driver_fds: Need  # of each driver, against the hard limit
+    ports: Need  # of all source addresses
+    queue_limit: int  # connections that may wait to be accepted: min(backlog, somaxconn) + 1
+    expected_s: float  # from the first attempt to the end of the last; `length_s` where it is not predicted
+    length_s: float  # the same, at most
+    reserved_bytes: int  # of records
     prediction: Prediction
-    attempts_capacity: int  # per driver
+    warnings: list[Caution]
+    attempts_capacity: int  # records, per driver
     accepts_capacity: int
     failures_capacity: int
 
@@ -97,7 +82,7 @@ class Plan:
             clients=part(client.clients or 0, share, client.processes),
             attempts=client.attempts,
             duration_s=client.load_s,
-            max_in_flight=part(max(client.max_in_flight, client.clients or 0), share, client.processes),
+            max_in_flight=part(client.max_in_flight, share, client.processes),
             hold_s=client.hold,
             exchange=client.exchange,
             close=client.close,
@@ -111,28 +96,30 @@ class Plan:
 
 
 def part(whole: int, share: int, processes: int) -> int:
-    """Return how many of a whole a share gets: the parts add up, and differ by 1 at most."""
+    """Return how many of a whole fall to a share: the parts add up, and differ by 1 at most."""
     return whole // processes + (share < whole % processes)
 
 
-def make_plan(scenario: Scenario, host: Host) -> Plan:
-    """Return what a run of the scenario needs on this host."""
-    client = scenario.client
-    upper = _upper_attempts(scenario)
-    length_s = client.load_s + client.hold + client.connect_timeout + client.reply_timeout
+def make_plan(scenario: Scenario, host: Host, *, baseline_fds: int = BASELINE_FDS) -> Plan:
+    """Return what a run needs on this host; `baseline_fds` are the server's own, before its first client."""
+    budget = Budget(scenario, host, baseline_fds)
+    client, prediction = scenario.client, budget.prediction
     return Plan(
         scenario=scenario,
-        prediction=Prediction(),
-        attempts_capacity=math.ceil(upper / client.processes) + 1,
-        accepts_capacity=upper + 1024,
-        failures_capacity=math.ceil(300 * min(length_s + 10, 3600)),
+        host=host,
+        expected_attempts=client.attempts or (None if client.clients else client.planned()),
+        expected_is_mean=client.arrivals == "poisson" and client.attempts is None,
+        processes=1 + client.processes,
+        server_fds=budget.server_fds,
+        driver_fds=budget.driver_fds,
+        ports=budget.ports,
+        queue_limit=budget.queue_limit,
+        expected_s=budget.length_s if prediction.ends_at_s is None else prediction.ends_at_s,
+        length_s=budget.length_s,
+        reserved_bytes=budget.reserved_bytes,
+        prediction=prediction,
+        warnings=cautions(budget),
+        attempts_capacity=budget.attempts_capacity,
+        accepts_capacity=budget.accepts_capacity,
+        failures_capacity=budget.failures_capacity,
     )
-
-
-def _upper_attempts(scenario: Scenario) -> int:
-    client = scenario.client
-    if client.attempts is not None:
-        return client.attempts
-    if client.clients is None:
-        return upper_count(client.schedule(), arrivals=client.arrivals, attempts=None, duration_s=client.load_s)
-    return math.ceil(client.load_s * MAX_DRIVER_RATE) * client.processes

@@ -21,8 +21,14 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
 
 _NUMBER = r"\d+(_\d+)*(\.\d+)?"
-_DURATION_PATTERN = rf"{_NUMBER}\s*(ns|us|µs|ms|s|min|h)"
-_RATE_PATTERN = rf"{_NUMBER}\s*(/ms|/s|/min|/h)"
+_RATE = rf"{_NUMBER}\s*(/ms|/s|/min|/h)"
+#: What `units` reads, for the JSON Schema.
+DURATION_PATTERN = rf"^\s*{_NUMBER}\s*(ns|us|µs|ms|s|min|h)\s*$"
+RATE_PATTERN = rf"^\s*{_RATE}\s*$"
+RAMP_PATTERN = rf"^\s*{_RATE}(\s*\.\.\s*{_RATE})?\s*$"
+
+#: The context of a dump that spells quantities as in a file instead of giving plain numbers.
+SPELLED = {"spelled": True}
 
 
 class Ramp(NamedTuple):
@@ -86,32 +92,38 @@ class Quantity:
         between = f"must be {least} {self.show(self.low)} and at most {self.show(self.high)}"
         raise PydanticCustomError("out_of_range", "{between}", {"between": between})
 
+    def _dump(self, value: float | Ramp, info: core_schema.SerializationInfo) -> object:
+        """Return plain numbers, or the text of a file where the context asks for it (`SPELLED`)."""
+        if info.context != SPELLED:
+            return value
+        if not isinstance(value, Ramp):
+            return self.show(value)
+        return self.show(value.start) + (f"..{self.show(value.end)}" if value.end != value.start else "")
+
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(self.validate)
+        dump = core_schema.plain_serializer_function_ser_schema(self._dump, info_arg=True)
+        return core_schema.no_info_plain_validator_function(self.validate, serialization=dump)
 
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        described: dict[str, Any] = {"type": "string", "pattern": f"^\\s*{self.pattern}\\s*$"}
+        described: dict[str, Any] = {"type": "string", "pattern": self.pattern}
         return described
 
 
 def duration(*, at_most: float, above_zero: bool = False) -> Quantity:
     """Return the metadata of a duration in seconds from 0 on."""
-    return Quantity(
-        units.parse_duration, show_duration, "s", _DURATION_PATTERN, low=0.0, high=at_most, above=above_zero
-    )
+    return Quantity(units.parse_duration, show_duration, "s", DURATION_PATTERN, low=0.0, high=at_most, above=above_zero)
 
 
 def rate(*, at_most: float) -> Quantity:
     """Return the metadata of a rate above 0, in events per second."""
-    return Quantity(units.parse_rate, show_rate, "/s", _RATE_PATTERN, low=0.0, high=at_most, above=True)
+    return Quantity(units.parse_rate, show_rate, "/s", RATE_PATTERN, low=0.0, high=at_most, above=True)
 
 
 def ramp(*, at_most: float) -> Quantity:
     """Return the metadata of a rate, or of a ramp between two rates; 0 is allowed at both ends."""
-    pattern = rf"{_RATE_PATTERN}(\s*\.\.\s*{_RATE_PATTERN})?"
-    return Quantity(parse_ramp, show_rate, "/s", pattern, low=0.0, high=at_most)
+    return Quantity(parse_ramp, show_rate, "/s", RAMP_PATTERN, low=0.0, high=at_most)
 
 
 def show_duration(seconds: float) -> str:
@@ -122,11 +134,6 @@ def show_duration(seconds: float) -> str:
 def show_rate(per_second: float) -> str:
     """Return the shortest text that `parse_rate` reads back as exactly this rate."""
     return _shortest(per_second, units.RATE_UNITS, units.parse_rate, ("/s", "/min", "/h"))
-
-
-def show_ramp(value: Ramp) -> str:
-    """Return the text that `parse_ramp` reads back as exactly this ramp."""
-    return show_rate(value.start) if value.start == value.end else f"{show_rate(value.start)}..{show_rate(value.end)}"
 
 
 def _shortest(value: float, scales: dict[str, float], parse: Callable[[str], float], names: tuple[str, ...]) -> str:

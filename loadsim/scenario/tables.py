@@ -16,11 +16,23 @@ def key(default: object, *, description: str, **limits: Any) -> Any:  # noqa: AN
     return Field(default, description=description, **limits)
 
 
+def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested tables as one with dotted names: net.core.somaxconn = 4096 may be written bare."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= flattened(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
 class Contradiction(NamedTuple):
     """Settings that cannot all hold: the key to point at, () for the table itself, and a sentence with the remedy."""
 
     at: tuple[str, ...]
     sentence: str
+    rivals: tuple[tuple[str, ...], ...] = ()  # the other keys of it; the one written last is pointed at
 
 
 class Table(BaseModel):
@@ -43,7 +55,7 @@ class Table(BaseModel):
         """Yield what contradicts itself by the mere presence or absence of keys."""
         for first, second, reason in cls.exclusive:
             if given.get(first) is not None and given.get(second) is not None:
-                yield Contradiction((second,), f"{first} and {second} exclude each other: {reason}")
+                yield Contradiction((second,), f"{first} and {second} exclude each other: {reason}", ((first,),))
 
     def contradictions(self) -> Iterator[Contradiction]:
         """Yield what contradicts itself by its values; asked only where every single field is right."""
@@ -81,5 +93,5 @@ def _as_error(problem: Contradiction, given: Mapping[str, Any]) -> InitErrorDeta
     value: Any = given
     for key in problem.at:
         value = value.get(key) if isinstance(value, Mapping) else None
-    error = PydanticCustomError("contradiction", "{sentence}", {"sentence": problem.sentence})
+    error = PydanticCustomError("contradiction", "{sentence}", {"sentence": problem.sentence, "rivals": problem.rivals})
     return InitErrorDetails(type=error, loc=problem.at, input=value)

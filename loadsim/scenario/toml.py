@@ -1,11 +1,13 @@
 """Reading scenarios: files, `extends`, overrides; the only module of this folder that touches the file system.
 
 Every problem is reported at once, each with its place; nothing is started for a scenario that has one. Values come
-from the standard library's parser.
+from the standard library's parser, places from `places`, what wins from `layers`.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,10 +15,21 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import ValidationError
 
 from loadsim.errors import ScenarioError
+from loadsim.scenario.layers import Layer, merge, override, read_layer
 from loadsim.scenario.model import Scenario
+from loadsim.scenario.problems import Problem, Source, render
+from loadsim.scenario.wording import nearest, problem_of, spell
+from loadsim.scenario.writing import to_toml
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+__all__ = ["Shipped", "find", "load", "shipped", "shipped_folder", "shipped_paths", "to_toml"]
+
+#: A scenario is a page of text; whatever is larger was not meant, /dev/zero included.
+_LARGEST_FILE = 1_000_000
+#: What only a complete chain of parents can tell.
+_NEEDS_ALL_LAYERS = frozenset({"missing", "contradiction"})
 
 
 class Shipped(NamedTuple):
@@ -24,7 +37,11 @@ class Shipped(NamedTuple):
 
     name: str
     path: Path
-    summary: str  # its description
+    summary: str  # its description, one line
+
+
+class _UnreadableError(Exception):
+    """A file cannot be had; the text is a sentence with the remedy."""
 
 
 def load(path_or_name: str, overrides: Sequence[str] = ()) -> Scenario:
@@ -32,24 +49,37 @@ def load(path_or_name: str, overrides: Sequence[str] = ()) -> Scenario:
 
     Raises ScenarioError whose text is the full account of everything that is wrong.
     """
-    path = find(path_or_name)
-    data = tomllib.loads(path.read_text(encoding="utf-8"))
-    data.setdefault("name", path.stem)
-    for override in overrides:
-        key, _, text = override.partition("=")
-        try:
-            value = tomllib.loads(f"v = {text}")["v"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        table = data
-        *tables, last = key.strip().split(".")
-        for name in tables:
-            table = table.setdefault(name, {})
-        table[last] = value
     try:
-        return Scenario.model_validate(data)
-    except ValidationError as error:
+        chain = _Chain(find(path_or_name))
+    except _UnreadableError as error:
         raise ScenarioError(str(error)) from None
+    given = [override(text) for text in overrides]
+    problems = [*chain.problems, *(found for found in given if isinstance(found, Problem))]
+    layers = [*chain.layers, *(layer for layer in given if isinstance(layer, Layer))]
+    if not chain.broken:
+        data = {"name": chain.name, **merge(layers)}
+        try:
+            scenario = Scenario.model_validate(data)
+        except ValidationError as error:
+            lines = error.errors(include_url=False)
+            problems += [problem_of(e, layers) for e in lines if chain.complete or e["type"] not in _NEEDS_ALL_LAYERS]
+        else:
+            if not problems:
+                return scenario
+    order = [*chain.sources, *(found.source for found in given)]
+    raise ScenarioError(render(sorted(problems, key=lambda each: (order.index(each.source), each.span))))
+
+
+def find(path_or_name: str) -> Path:
+    """Return the path of a scenario: a file, or the shipped one of that name; the file wins.
+
+    A path that is neither is returned as it is; reading it will say what is wrong.
+    """
+    if not _is_file(Path(path_or_name)):
+        for known in shipped_paths():
+            if known.stem == path_or_name:
+                return known
+    return Path(path_or_name)
 
 
 def shipped_folder() -> Path:
@@ -59,19 +89,113 @@ def shipped_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "scenarios"
 
 
+def shipped_paths() -> list[Path]:
+    """Return the files of the shipped scenarios by name."""
+    return sorted(shipped_folder().glob("*.toml"))
+
+
 def shipped() -> list[Shipped]:
-    """Return the shipped scenarios by name."""
-    found = sorted(shipped_folder().glob("*.toml"))
-    return [Shipped(path.stem, path, tomllib.loads(path.read_text()).get("description", "")) for path in found]
+    """Return the shipped scenarios by name, each with its description."""
+    found = []
+    for path in shipped_paths():
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        found.append(Shipped(path.stem, path, str(data.get("description", ""))))
+    return found
 
 
-def find(path_or_name: str) -> Path:
-    """Return the path of a scenario."""
-    path = Path(path_or_name)
-    named = shipped_folder() / f"{path_or_name}.toml"
-    return named if not path.exists() and named.exists() else path
+class _Chain:
+    """A file and its parents, eldest first, as far as they could be read.
+
+    `broken`: a file is no TOML, so nothing can be said about the values; `complete`: no parent is missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = _name_after(path)
+        self.paths: list[Path] = []
+        self.sources: list[Source] = []
+        self.layers: list[Layer] = []
+        self.problems: list[Problem] = []
+        self.broken = False
+        self.complete = True
+        self._add(path, _read(path))
+        while not self.broken and self.complete and "extends" in self.layers[0].data:
+            self._add_parent(self.layers[0])
+
+    def _add(self, path: Path, text: bytes) -> None:
+        layer = read_layer(_shown(path), text)
+        self.sources.insert(0, layer.source)
+        if isinstance(layer, Problem):
+            self.problems.append(layer)
+            self.broken = True
+        else:
+            self.layers.insert(0, layer)
+            self.paths.insert(0, path)
+
+    def _add_parent(self, child: Layer) -> None:
+        named = child.data["extends"]
+        if not isinstance(named, str) or not named:
+            self._stop(child, f'extends must be the path of a file, such as "base.toml", found {spell(named)}')
+            return
+        folder = self.paths[0].parent
+        path = _parent_path(folder, named)
+        if path.resolve() in [known.resolve() for known in self.paths]:
+            self._stop(child, f"extends goes round in a circle, back to {_shown(path)}: take one of them away")
+            return
+        try:
+            self._add(path, _read(path))
+        except _UnreadableError as error:
+            near = nearest(named, [each.name for each in folder.glob("*.toml")])
+            self._stop(child, str(error), f'"{near}"' if near else None)
+
+    def _stop(self, child: Layer, sentence: str, hint: str | None = None) -> None:
+        span = child.places[("extends",)].value
+        self.problems.append(Problem(source=child.source, span=span, sentence=sentence, hint=hint))
+        self.complete = False
 
 
-def to_toml(scenario: Scenario) -> str:
-    """Return the resolved scenario as a file that reads back as the same scenario."""
-    raise NotImplementedError
+def _parent_path(folder: Path, named: str) -> Path:
+    """Return the path of a parent: relative to its child, or the name of a shipped scenario."""
+    beside = folder / named
+    by_name = find(named)
+    return beside if _is_file(beside) or by_name == Path(named) else by_name
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, a folder that may not be searched: reading it will say so
+        return False
+
+
+def _read(path: Path) -> bytes:
+    """Return the bytes of a file; raises _UnreadableError with the reason and the remedy."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LARGEST_FILE + 1)
+    except FileNotFoundError:
+        raise _UnreadableError(_not_found(path)) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _UnreadableError(f"{_shown(path)} cannot be read ({reason}): name a file that you may read") from None
+    if len(text) > _LARGEST_FILE:
+        raise _UnreadableError(f"{_shown(path)} is larger than {_LARGEST_FILE:,} bytes: a scenario is a page of text")
+    return text
+
+
+def _not_found(path: Path) -> str:
+    names = [known.stem for known in shipped_paths()]
+    near = nearest(path.stem, names)
+    meant = f"did you mean {near}?" if near else f"shipped are {', '.join(names)}"
+    return f"there is no file {path}, and no shipped scenario of that name; {meant}"
+
+
+def _shown(path: Path) -> str:
+    """Return a path as people will recognise it: relative where it is below the working directory."""
+    absolute = Path(os.path.normpath(path.absolute()))
+    short = absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+    return os.fsencode(short).decode(errors="replace")
+
+
+def _name_after(path: Path) -> str:
+    """Return the name of a scenario that does not give itself one: that of its file, as far as it can be a name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64] or "unnamed"

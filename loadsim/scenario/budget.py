@@ -1,0 +1,187 @@
+"""What a run needs and what there is: attempts, connections, descriptors, ports, time, space.
+
+Every number is an upper bound unless its name says otherwise. Owns the constants that say what our own processes cost.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from loadsim.exchange import Exchange
+from loadsim.scenario.arrivals import upper_count
+from loadsim.scenario.model import MAX_ATTEMPTS
+from loadsim.scenario.predict import Prediction, Room, predict
+
+if TYPE_CHECKING:
+    from loadsim.scenario.model import Scenario
+
+#: Descriptors of the simulated server before its first client: three standard streams (the first is its control
+#: channel), trio's, its epoll, timer and listener (trio 0.35, Linux 6.18). Its ready message tells the truth.
+BASELINE_FDS = 10
+#: The reserved descriptor of the policy `shed`.
+RESERVED_FDS = 1
+#: Descriptors of a driver beside its connections, with those it keeps free.
+DRIVER_FDS = 28
+#: Attempts that one driver starts per second on an ordinary core: 33 us of CPU each and more with replies (Linux 6.18).
+DRIVER_RATE = 20_000.0
+#: A closed loop that counts no attempts cannot do more than this on one driver: space is reserved for it.
+MOST_DRIVER_RATE = 50_000
+#: A port that a client closed by FIN is free again after this: net.ipv4.tcp_tw_reuse = 2, loopback, since Linux 4.19.
+PORT_REUSE_S = 1.0
+#: A Poisson schedule is this much denser than its mean, over seconds.
+_BURST = 1.5
+
+_RECORD_BYTES = 64  # of an attempt and of an accept
+_FAILURE_BYTES = 40
+_FAILURES_PER_S = 300  # accept, accept on an empty queue, handler: each one record per 10 ms
+_FAILURES_FOR_S = 3600.0  # what comes later is counted, not listed
+_FOREIGN = 1024  # accepts that no attempt explains find space, too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """What a plan has to know of the host and of the run's namespace; the defaults are those of a plain Linux 6."""
+
+    nofile_soft: int = 1024
+    nofile_hard: int = 524_288
+    somaxconn: int = 4096
+    port_first: int = 32_768
+    port_last: int = 60_999  # inclusive
+    cpus: int = 2
+    syn_retries: int = 6
+    syn_linear_timeouts: int = 4
+    syncookies: int = 1
+
+
+class Need(NamedTuple):
+    """How much of something a run needs at most (None: nothing bounds it), and how much there is."""
+
+    needed: int | None
+    available: int
+
+    @property
+    def is_met(self) -> bool:
+        """Whether there is surely enough."""
+        return self.needed is not None and self.needed <= self.available
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The numbers of one scenario on one host."""
+
+    scenario: Scenario
+    host: Host
+    baseline_fds: int = BASELINE_FDS
+
+    @cached_property
+    def peak_rate(self) -> float:
+        """Attempts per second at most; of a closed loop what its drivers can do."""
+        client = self.scenario.client
+        fastest = max((max(start, end) for _, start, end in client.schedule()), default=None)
+        return client.processes * MOST_DRIVER_RATE if fastest is None else fastest
+
+    @cached_property
+    def attempts(self) -> int:
+        """Attempts of the whole load."""
+        client = self.scenario.client
+        if client.attempts is not None:
+            return client.attempts
+        if client.clients is None:
+            return upper_count(client.schedule(), arrivals=client.arrivals, attempts=None, duration_s=client.load_s)
+        by_speed = math.ceil(client.load_s * self.peak_rate)
+        by_hold = client.clients * (math.floor(client.load_s / client.hold) + 1) if client.hold else by_speed
+        return min(by_speed, by_hold, MAX_ATTEMPTS)
+
+    @cached_property
+    def in_flight(self) -> int:
+        """Connections that all clients have open at once."""
+        client = self.scenario.client
+        if client.clients is not None:
+            return client.clients
+        longest = client.connect_timeout + client.reply_timeout + client.hold
+        burst = 1.0 if client.arrivals == "constant" else _BURST
+        return min(client.max_in_flight, math.ceil(self.peak_rate * longest * burst), self.attempts)
+
+    @cached_property
+    def queue_limit(self) -> int:
+        """Connections that may wait to be accepted: the kernel lets in one more than the effective backlog."""
+        return min(self.scenario.server.backlog, self.host.somaxconn) + 1
+
+    @cached_property
+    def baseline(self) -> int:
+        """Descriptors of the server before its first client."""
+        return self.baseline_fds + (RESERVED_FDS if self.scenario.server.on_emfile == "shed" else 0)
+
+    @cached_property
+    def server_fds(self) -> Need:
+        """Descriptors of the server, against its own RLIMIT_NOFILE."""
+        server, client = self.scenario.server, self.scenario.client
+        available = self.host.nofile_soft if server.nofile is None else server.nofile
+        if server.leak and client.clients is not None and client.attempts is None:
+            return Need(None, available)
+        served_s = client.hold if server.close_after is None else min(server.close_after, client.hold)
+        at_once = min(self.in_flight, math.ceil(self.peak_rate * served_s) + 1) * (1 + server.extra_fds)
+        leaked_each = server.extra_fds if server.leak_of == "extra" else 1 + server.extra_fds
+        leaked = math.ceil(server.leak * self.attempts) * leaked_each
+        return Need(self.baseline + at_once + leaked if server.leak < 1 else self.baseline + leaked, available)
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        """What arithmetic says will happen, where the generator does not run out of anything itself."""
+        free = max(0, self.server_fds.available - self.baseline)
+        if not (self.driver_fds.is_met and self.ports.is_met):
+            return Prediction(unpredicted=["the generator may run out of descriptors or ports itself"])
+        return predict(self.scenario, Room(free_fds=free, queue=self.queue_limit))
+
+    @cached_property
+    def driver_fds(self) -> Need:
+        """Descriptors of each driver, against the hard limit, to which it raises its own."""
+        each = math.ceil(self.in_flight / self.scenario.client.processes)
+        return Need(each + DRIVER_FDS, self.host.nofile_hard)
+
+    @cached_property
+    def clients_close_first(self) -> bool:
+        """Whether FINs of clients may leave their ports in TIME_WAIT; it stays with the side that closes first."""
+        server, client = self.scenario.server, self.scenario.client
+        served_longer = server.close_after is None or server.close_after > client.hold
+        return client.close == "fin" and (server.leak > 0 or served_longer or client.exchange is Exchange.NONE)
+
+    @cached_property
+    def ports(self) -> Need:
+        """Local ports of all source addresses."""
+        waiting = math.ceil(self.peak_rate * PORT_REUSE_S) if self.clients_close_first else 0
+        each = max(0, self.host.port_last - self.host.port_first + 1)
+        return Need(min(self.attempts, self.in_flight + waiting), each * self.scenario.client.sources)
+
+    @cached_property
+    def length_s(self) -> float:
+        """Seconds from the first attempt to the end of the last."""
+        client = self.scenario.client
+        longest = client.connect_timeout + client.reply_timeout + client.hold
+        if client.clients is not None and client.attempts is not None:
+            return math.ceil(client.attempts / client.clients) * (longest + 0.01)
+        return client.load_s + longest
+
+    @cached_property
+    def attempts_capacity(self) -> int:
+        """Records of attempts that each driver finds space for."""
+        return math.ceil(self.attempts / self.scenario.client.processes) + 1
+
+    @cached_property
+    def accepts_capacity(self) -> int:
+        """Records of accepts that the server finds space for."""
+        return self.attempts + _FOREIGN
+
+    @cached_property
+    def failures_capacity(self) -> int:
+        """Records of failures that the server finds space for."""
+        return math.ceil(_FAILURES_PER_S * min(self.length_s + 10, _FAILURES_FOR_S))
+
+    @cached_property
+    def reserved_bytes(self) -> int:
+        """Disk and page cache that are reserved for the records before the load starts."""
+        attempts = self.attempts_capacity * self.scenario.client.processes + self.accepts_capacity
+        return attempts * _RECORD_BYTES + self.failures_capacity * _FAILURE_BYTES

@@ -1,0 +1,190 @@
+"""The layers a scenario is made of: files from the eldest parent down, then overrides; merged, each still findable.
+
+Tables merge, arrays and values replace, and an empty text takes away what an earlier layer said. `name` and
+`description` belong to their own file and are not passed on.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from loadsim.scenario.places import Place, places_in
+from loadsim.scenario.problems import OVERRIDE, Problem, Source, Span
+from loadsim.scenario.tables import flattened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from loadsim.scenario.places import Path
+
+#: What a file says of itself alone.
+_OWN = ("name", "description")
+_AT = re.compile(r" \((?:at line (\d+), column (\d+)|at end of document)\)$")
+_UNQUOTED = re.compile(r"""\s*[\w."'-]+\s*=\s*([^\s"'\[{#][^#]*?)\s*(?:#.*)?""")
+#: How a message of tomllib begins -> what to do.
+_SYNTAX_REMEDIES = {
+    "Cannot overwrite a value": "this key is there twice, keep one of them",
+    "Cannot declare": "this table is there twice, put its keys together",
+    "Unterminated string": "close it with a quote",
+    "Expected ']'": "close the bracket",
+    "Unclosed array": "close the bracket",
+    "Illegal character": "take it away, or write it as an escape in quotes",
+}
+_NOT_TOML = "this is not TOML, see https://toml.io"
+_SEGMENT = re.compile(r"""\s*(?:([\w-]+)|"([^"]*)"|'([^']*)')\s*""")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One file or one override: what it says, and where it says it."""
+
+    source: Source
+    data: dict[str, Any]
+
+    @cached_property
+    def places(self) -> dict[Path, Place]:
+        """The place of every path in it, with sysctls under their full names as one key."""
+        found = _places_of_override(self.source.text) if self.source.is_override else places_in(self.source.text)
+        sysctls: dict[Path, Place] = {}
+        for path, place in found.items():
+            if path[0] == "sysctl":
+                sysctls["sysctl", ".".join(map(str, path[1:]))] = place
+        return {**sysctls, **found}
+
+
+def read_layer(name: str, content: bytes) -> Layer | Problem:
+    """Return the layer that the bytes of a file hold, or why they are no TOML."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return _not_utf8(name, content, error)
+    source = Source(name, text.replace("\r\n", "\n"))
+    try:
+        return Layer(source=source, data=tomllib.loads(source.text))
+    except RecursionError:
+        return Problem(source=source, span=Span(1, 1), sentence="this is nested too deeply: two levels are enough")
+    except ValueError as error:  # a number of thousands of digits is one, too
+        return _not_toml(source, str(error))
+
+
+def _not_utf8(name: str, content: bytes, error: UnicodeDecodeError) -> Problem:
+    source = Source(name, content.decode(errors="replace"))
+    before = content[: error.start].decode()
+    line, column = before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1
+    sentence = f"the byte 0x{content[error.start]:02x} is not UTF-8: save this file as UTF-8"
+    return Problem(source=source, span=Span(line, column, 1), sentence=sentence)
+
+
+def _not_toml(source: Source, says: str) -> Problem:
+    """Return what the parser said, with a place to point at and a remedy."""
+    lines = source.text.split("\n")
+    match = _AT.search(says)
+    span = Span(len(lines), len(lines[-1]) + 1)
+    if match is None:
+        span = Span(1, 1)
+    elif match[1]:
+        span = Span(int(match[1]), int(match[2]))
+    said = _AT.sub("", says)
+    unquoted = _UNQUOTED.fullmatch(lines[span.line - 1])
+    if unquoted and not _is_value(unquoted[1]):
+        span = Span(span.line, unquoted.start(1) + 1, len(unquoted[1]))
+        return Problem(source=source, span=span, sentence="text needs quotes", hint=f'"{unquoted[1]}"')
+    remedy = next((remedy for start, remedy in _SYNTAX_REMEDIES.items() if said.startswith(start)), _NOT_TOML)
+    return Problem(source=source, span=span, sentence=f"{said}: {remedy}")
+
+
+def _is_value(text: str) -> bool:
+    return _value(text) != text
+
+
+class _Part(NamedTuple):
+    """One part of a dotted key and where it stands in the text, counted from 0."""
+
+    name: str
+    start: int
+    end: int
+
+
+def override(text: str) -> Layer | Problem:
+    """Return the layer of one "key=value"; the value is TOML where it can be, else text: client.rate=200/s."""
+    source = Source(OVERRIDE, text)
+    key, equals, value = _split(text)
+    parts = _dotted(key)
+    if not equals or not parts:
+        sentence = "an override is a key, an equals sign and a value, such as server.backlog=8"
+        return Problem(source=source, span=Span(1, 1, len(text)), sentence=sentence)
+    data: Any = _value(value.strip())
+    for part in reversed(parts):
+        data = {part.name: data}
+    return Layer(source=source, data=data)
+
+
+def _split(text: str) -> tuple[str, str, str]:
+    """Return key, equals sign and value; the equals sign may be missing."""
+    return text.partition("=")
+
+
+def _dotted(key: str) -> list[_Part]:
+    """Return the parts of a dotted key, none where it is no such key."""
+    parts: list[_Part] = []
+    at = 0
+    while match := _SEGMENT.match(key, at):
+        group = match.lastindex or 0
+        parts.append(_Part(match[group], match.start(group), match.end(group)))
+        at = match.end() + 1
+        if match.end() == len(key):
+            return parts
+        if key[match.end()] != ".":
+            break
+    return []
+
+
+def _value(text: str) -> object:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return parsed["value"] if list(parsed) == ["value"] else text
+
+
+def _places_of_override(text: str) -> dict[Path, Place]:
+    key, _, value = _split(text)
+    stripped = value.strip()
+    start = len(key) + 1 + value.find(stripped)
+    whole = Span(1, start + 1, len(stripped))
+    found: dict[Path, Place] = {}
+    path: Path = ()
+    for part in _dotted(key):
+        path = (*path, part.name)
+        found[path] = Place(Span(1, part.start + 1, part.end - part.start), whole)
+    return found
+
+
+def merge(layers: Sequence[Layer]) -> dict[str, Any]:
+    """Return what all layers say together; a later one wins."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        if not layer.source.is_override:
+            for key in _OWN:
+                merged.pop(key, None)
+        data = {key: value for key, value in layer.data.items() if key != "extends" or layer.source.is_override}
+        if isinstance(data.get("sysctl"), Mapping):
+            data["sysctl"] = flattened(data["sysctl"])
+        _merge_into(merged, data)
+    return merged
+
+
+def _merge_into(base: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for key, value in more.items():
+        if value == "" and key in base:
+            del base[key]
+        elif isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _merge_into(base[key], value)
+        else:
+            base[key] = copy.deepcopy(value)

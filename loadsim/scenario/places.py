@@ -1,0 +1,124 @@
+"""Where each key and value of a TOML text stands, so that an error can point at it.
+
+Positions come from tree-sitter, which also reads a text with errors in it; values never do.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING, NamedTuple
+
+import tree_sitter_toml
+from tree_sitter import Language, Parser
+
+from loadsim.scenario.problems import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tree_sitter import Node
+
+#: Keys and array indices from the top of the file down.
+Path = tuple[str | int, ...]
+
+_KEYS = {"bare_key", "quoted_key", "dotted_key"}
+
+
+class Place(NamedTuple):
+    """Where a key stands and where its value does; of a table both are its header."""
+
+    key: Span
+    value: Span
+
+
+def places_in(text: str) -> dict[Path, Place]:
+    """Return the place of every key, array element and table of a TOML text."""
+    parser = Parser(Language(tree_sitter_toml.language()))
+    reader = _Reader(text)
+    reader.read_document(parser.parse(text.encode()).root_node)
+    return reader.found
+
+
+class _Reader:
+    """Walks the syntax tree and remembers the first place of every path."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = text.split("\n")
+        self.found: dict[Path, Place] = {}
+        self.elements: dict[Path, int] = {}
+
+    def read_document(self, root: Node) -> None:
+        for node in root.children:
+            if node.type == "pair":
+                self.read_pair(node, ())
+            elif node.type in {"table", "table_array_element"}:
+                self.read_table(node)
+
+    def read_table(self, node: Node) -> None:
+        header = next((child for child in node.children if child.type in _KEYS), None)
+        if header is None:
+            return
+        path = self.read_keys(header, (), None)
+        if node.type == "table_array_element":
+            self.elements[path] = self.elements.get(path, -1) + 1
+            path = (*path, self.elements[path])
+            self.remember(path, header, header)
+        for child in node.children:
+            if child.type == "pair":
+                self.read_pair(child, path)
+
+    def read_pair(self, node: Node, table: Path) -> None:
+        named = node.named_children
+        if len(named) < 2 or named[0].type not in _KEYS:
+            return
+        path = self.read_keys(named[0], table, named[1])
+        self.read_value(named[1], path)
+
+    def read_keys(self, node: Node, table: Path, value: Node | None) -> Path:
+        """Remember each part of a dotted key; the value belongs to the last part."""
+        path = table
+        parts = list(_parts(node))
+        for part in parts:
+            path = (*path, _name(part))
+            self.remember(path, part, value if value is not None and part is parts[-1] else part)
+        return path
+
+    def read_value(self, node: Node, path: Path) -> None:
+        if node.type == "inline_table":
+            for child in node.named_children:
+                self.read_pair(child, path)
+        elif node.type == "array":
+            elements = [child for child in node.named_children if child.type != "comment"]
+            for index, child in enumerate(elements):
+                self.remember((*path, index), child, child)
+                self.read_value(child, (*path, index))
+
+    def remember(self, path: Path, key: Node, value: Node) -> None:
+        self.found.setdefault(path, Place(self.span(key), self.span(value)))
+
+    def span(self, node: Node) -> Span:
+        """Return the part of a node on its first line; tree-sitter counts columns in bytes of UTF-8."""
+        row, byte = node.start_point
+        line = self.lines[row].encode()
+        column = len(line[:byte].decode(errors="replace"))
+        end_row, end_byte = node.end_point
+        end = len(line[:end_byte].decode(errors="replace")) if end_row == row else len(self.lines[row].rstrip())
+        return Span(row + 1, column + 1, max(0, end - column))
+
+
+def _parts(node: Node) -> Iterator[Node]:
+    if node.type == "dotted_key":
+        for child in node.named_children:
+            yield from _parts(child)
+    elif node.type in _KEYS:
+        yield node
+
+
+def _name(node: Node) -> str:
+    text = (node.text or b"").decode(errors="replace")
+    if node.type == "quoted_key":
+        try:
+            return next(iter(tomllib.loads(f"{text} = 0")))
+        except tomllib.TOMLDecodeError:
+            pass
+    return text

@@ -1,0 +1,278 @@
+"""What arithmetic says will happen: when descriptors run out, when the queue is full, where attempts end.
+
+The schedule is walked through a server that serves in no time, accepts in order, and obeys its limits; nothing is
+random but the phase of a leak. Where the outcome hangs on timing that no arithmetic knows (SYNs sent again into a
+queue that moves, descriptors that come and go, a closed loop's own speed) it says nothing, and why.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from loadsim.exchange import Exchange
+from loadsim.scenario.arrivals import offsets
+from loadsim.units import NANOSECONDS, format_count
+
+if TYPE_CHECKING:
+    from loadsim.scenario.model import Client, Scenario, Server
+
+#: A server on one ordinary core keeps up with this, and no client has to wait (33 us of CPU an attempt on Linux 6.18).
+EASY_RATE = 5000.0
+#: Attempts that are walked through one by one, 1 to 2 us each.
+MOST_WALKED = 200_000
+#: A client that gives up before this never sends its SYN again: the first time-out is 1 s (RFC 6298).
+FIRST_SYN_TIMEOUT_S = 0.95
+#: A leak's phase moves an event by up to 1/leak accepts; predicted where that is at most this share of them.
+_PHASE_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What arithmetic says; None and missing fates are not predicted, but for the events in `never`."""
+
+    emfile_at_s: float | None = None  # first "Too many open files" with a client to serve, from the start of the load
+    queue_full_at_s: float | None = None  # first SYN that meets a full accept queue
+    fates: dict[str, float] = field(default_factory=dict)  # fate -> attempts
+    ends_at_s: float | None = None  # when the last client has ended
+    never: list[str] = field(default_factory=list)  # "emfile", "queue_full": what cannot happen
+    unpredicted: list[str] = field(default_factory=list)  # what is left open, and why: whole sentences
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What the server has to get by with: descriptors for clients, and connections that may wait to be accepted."""
+
+    free_fds: int
+    queue: int
+
+
+def predict(scenario: Scenario, room: Room) -> Prediction:
+    """Return the prediction for a run whose generator is not the bottleneck."""
+    client = scenario.client
+    if client.clients is not None:
+        return _closed_loop(scenario.server, client, client.clients, room)
+    if max(max(start, end) for _, start, end in client.schedule()) > EASY_RATE:
+        says = f"above {format_count(EASY_RATE)}/s it is the server's speed that decides"
+        return Prediction(unpredicted=[says])
+    if client.planned() > MOST_WALKED:
+        says = f"{format_count(client.planned())} attempts are more than are walked through ({MOST_WALKED:,})"
+        return Prediction(unpredicted=[says])
+    return _Walk(scenario, room).prediction()
+
+
+class _Walk:
+    """The schedule, attempt by attempt. All times in seconds from the start of the load."""
+
+    def __init__(self, scenario: Scenario, room: Room) -> None:
+        self.server = scenario.server
+        self.client = scenario.client
+        self.room = room
+        self.seed = scenario.seed
+        self.kept = 0  # descriptors that are never closed
+        self.closing: list[tuple[float, int]] = []  # heap: when how many descriptors are closed
+        self.in_use = 0
+        self.accepted = 0
+        self.free_at = 0.0  # when the server may accept again
+        self.queue: deque[float] = deque()  # when those that wait will be accepted
+        self.stuck = 0  # those that will never be
+        self.ends: list[float] = []  # heap: when clients in flight end
+        self.last_end = 0.0
+        self.accepts: list[float] = []
+        self.fates = dict.fromkeys(("accepted", "shed", "queued", "dropped"), 0)
+        self.emfile_at: float | None = None
+        self.queue_full_at: float | None = None
+        self.dead = False  # no descriptor will ever be closed
+        self.open_question: str | None = None
+
+    def prediction(self) -> Prediction:
+        """Walk to the end, or to the first thing that arithmetic cannot decide."""
+        client = self.client
+        times = offsets(
+            client.schedule(),
+            arrivals=client.arrivals,
+            seed=self.seed,
+            attempts=client.attempts,
+            duration_s=client.load_s,
+        )
+        for offset in times:
+            self._arrive(offset / NANOSECONDS)
+            if self.open_question is not None:
+                return self._partial(self.open_question)
+        if self.emfile_at is not None and not self._phase_is_harmless():
+            return Prediction(unpredicted=["a leak of a few connections depends on its phase"])
+        late = sum(1 for accepted in self.accepts if accepted > self.last_end)
+        self.fates["accepted"] -= late
+        self.fates["queued"] += late
+        events = {"emfile": self.emfile_at, "queue_full": self.queue_full_at}
+        return Prediction(
+            emfile_at_s=self.emfile_at,
+            queue_full_at_s=self.queue_full_at,
+            fates={fate: float(count) for fate, count in self.fates.items() if count},
+            ends_at_s=self.last_end,
+            never=[name for name, at in events.items() if at is None],
+        )
+
+    def _partial(self, why: str) -> Prediction:
+        """Return what was certain before the question came up."""
+        known = self.emfile_at is None or self._phase_is_harmless()
+        return Prediction(
+            emfile_at_s=self.emfile_at if known else None,
+            queue_full_at_s=self.queue_full_at if known else None,
+            unpredicted=[why],
+        )
+
+    def _phase_is_harmless(self) -> bool:
+        leak = self.server.leak
+        return leak in {0.0, 1.0} or 1 / leak <= _PHASE_TOLERANCE * self.accepted
+
+    # one attempt
+
+    def _arrive(self, now: float) -> None:
+        self._pass_time(now)
+        if len(self.ends) >= self.client.max_in_flight:
+            self.open_question = "client.max_in_flight is reached, and what is not started depends on timing"
+        elif len(self.queue) + self.stuck >= self.room.queue:
+            self._drop(now)
+        elif self.dead:
+            self._wait_for_ever(now)
+        else:
+            self._accept(now, self._accept_time(now))
+
+    def _pass_time(self, now: float) -> None:
+        while self.queue and self.queue[0] <= now:
+            self.queue.popleft()
+        while self.ends and self.ends[0] <= now:
+            heapq.heappop(self.ends)
+
+    def _end(self, at: float) -> None:
+        heapq.heappush(self.ends, at)
+        self.last_end = max(self.last_end, at)
+
+    def _drop(self, now: float) -> None:
+        if self.queue_full_at is None:
+            self.queue_full_at = now
+        if not self.dead and self.client.connect_timeout > FIRST_SYN_TIMEOUT_S:
+            self.open_question = "SYNs sent again meet a queue that moves: which get in depends on timing"
+        self.fates["dropped"] += 1
+        self._end(now + self.client.connect_timeout)
+
+    def _wait_for_ever(self, now: float) -> None:
+        self.stuck += 1
+        self.fates["queued"] += 1
+        silent = self.client.exchange is Exchange.NONE
+        self._end(now + (self.client.hold if silent else self.client.reply_timeout))
+
+    def _accept_time(self, now: float) -> float:
+        """Return when a connection that is complete now will be accepted."""
+        at = max(now, self.free_at)
+        every, pause = self.server.pause_every, self.server.pause
+        since = at % every
+        if pause > 0 and at >= every and since < pause:
+            at += pause - since
+        return at
+
+    def _accept(self, now: float, at: float) -> None:
+        while self.closing and self.closing[0][0] <= at:
+            self.in_use -= heapq.heappop(self.closing)[1]
+        if self.in_use + self.kept + 1 > self.room.free_fds:
+            self._run_out(now, at)
+            return
+        self.accepted += 1
+        self.fates["accepted"] += 1
+        self.accepts.append(at)
+        self.free_at = at + self.server.accept_delay
+        if at > now:
+            self.queue.append(at)
+        self._serve(now, at)
+
+    def _serve(self, now: float, at: float) -> None:
+        """Open what the request needs, and arrange when all of it is closed."""
+        extras = self.server.extra_fds
+        if self.in_use + self.kept + 1 + extras > self.room.free_fds:
+            extras = 0
+            self._note_emfile(at)
+        leaves = self._client_leaves(now, at)
+        leaked = self._leaks()
+        if leaked and self.server.leak_of == "connection":
+            self.kept += 1 + extras
+            self._end(leaves)
+            return
+        held = 1
+        if leaked:
+            self.kept += extras
+        else:
+            held += extras
+        close_after = self.server.close_after
+        closed = max(at, leaves) if close_after is None else min(at + close_after, max(at, leaves))
+        if extras < self.server.extra_fds and self.client.exchange is not Exchange.HTTP:
+            closed = at  # a failed handler can only hang up
+        if closed > at:
+            self.in_use += held
+            heapq.heappush(self.closing, (closed, held))
+        self._end(min(leaves, closed))
+
+    def _client_leaves(self, now: float, at: float) -> float:
+        """Return when the client of a connection that is served at `at` ends by itself."""
+        if self.client.exchange is Exchange.NONE:
+            return now + self.client.hold
+        waited = at - now
+        return at + self.client.hold if waited <= self.client.reply_timeout else now + self.client.reply_timeout
+
+    def _leaks(self) -> bool:
+        """Return whether the connection accepted last leaks, with the middle phase for an unknown one."""
+        leak = self.server.leak
+        return math.floor(self.accepted * leak + 0.5) > math.floor((self.accepted - 1) * leak + 0.5)
+
+    # out of descriptors
+
+    def _note_emfile(self, at: float) -> None:
+        if self.emfile_at is None:
+            self.emfile_at = at
+
+    def _run_out(self, now: float, at: float) -> None:
+        """Decide what becomes of a connection that accept() finds no descriptor for."""
+        self._note_emfile(at)
+        if self.closing:
+            self.open_question = "descriptors come and go at the limit: who gets one depends on timing"
+        elif self.server.on_emfile == "exit":
+            self.open_question = "how many wait or are refused when the server dies depends on how fast it does"
+        elif self.server.on_emfile == "shed":
+            self.fates["shed"] += 1
+            self._end(at)
+        else:
+            self.dead = True
+            self._wait_for_ever(now)
+
+
+def _closed_loop(server: Server, client: Client, clients: int, room: Room) -> Prediction:
+    """Return what is certain of a closed loop although its pace is the server's."""
+    idle = server.accept_delay == 0 and server.pause == 0
+    most_fds = 2 * clients * (1 + server.extra_fds)  # the next one may be accepted before the last is closed
+    waits = client.exchange is not Exchange.NONE
+    if server.leak == 0 and idle and waits and most_fds <= room.free_fds and clients <= room.queue:
+        fates = {} if client.attempts is None else {"accepted": float(client.attempts)}
+        pace = [] if fates else ["how many attempts a closed loop makes depends on its own speed"]
+        return Prediction(fates=fates, never=["emfile", "queue_full"], unpredicted=pace)
+    plain_leak = server.leak == 1 and server.leak_of == "connection" and server.extra_fds == 0
+    if plain_leak and idle and waits and clients <= room.queue and server.on_emfile != "exit":
+        return _leak_in_a_closed_loop(server, client, clients, room)
+    return Prediction(unpredicted=["in a closed loop the pace is the server's, and no arithmetic knows it"])
+
+
+def _leak_in_a_closed_loop(server: Server, client: Client, clients: int, room: Room) -> Prediction:
+    """Return where attempts end once every descriptor is leaked; when that is, is a matter of speed."""
+    fds, queue = room.free_fds, 0 if server.on_emfile == "shed" else room.queue
+    rest = "shed" if server.on_emfile == "shed" else "dropped"
+    fates = {"accepted": float(fds), "queued": float(queue)}
+    if client.attempts is not None:
+        accepted = min(fds, client.attempts)
+        queued = min(queue, client.attempts - accepted)
+        fates = {"accepted": accepted, "queued": queued, rest: client.attempts - accepted - queued}
+    elif fds / EASY_RATE + math.ceil(queue / clients) * (client.reply_timeout + client.hold) > client.load_s:
+        return Prediction(unpredicted=["whether a closed loop fills the queue in time depends on its own speed"])
+    why = "when a closed loop gets there, and how often it tries, depends on its own speed"
+    return Prediction(fates={fate: float(count) for fate, count in fates.items() if count}, unpredicted=[why])

@@ -1,0 +1,22 @@
+"""The JSON Schema of a scenario file, for editors that complete and check TOML."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loadsim.scenario.model import Scenario
+
+_EXTENDS = {"type": "string", "description": "The path of one parent: its tables merge, its arrays are replaced."}
+_SYSCTL = {
+    "type": "object",
+    "description": "Inside the private namespace, full names.",
+    "additionalProperties": {"type": ["integer", "string", "object"]},
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the schema of a file as it is written: durations and rates are text, sysctls may be bare dotted keys."""
+    schema = Scenario.model_json_schema(by_alias=True)
+    properties = {"extends": _EXTENDS, **schema["properties"], "sysctl": _SYSCTL}
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "loadsim scenario"}
+    return {**head, **{key: value for key, value in schema.items() if key != "title"}, "properties": properties}
