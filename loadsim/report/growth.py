@@ -23,7 +23,7 @@ _FAMILIES = {
     "accept": "in the accept queue",
     "reply": "due to first byte",
 }
-_LABEL = 18
+_LABEL = 19
 _NUMBER = 9
 _GAP = 2
 _SIGN = 4  # the margin, with a sign for growth points

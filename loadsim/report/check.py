@@ -1,0 +1,130 @@
+"""What `loadsim check` prints: what a scenario needs, what it will do, and what to know before it is run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loadsim.report.ledger import FATE_WORDS
+from loadsim.report.look import ALARM, BAD, GOOD, QUIET, STRONG, WARN, Look, bar, both_ends, line, paint
+from loadsim.report.text import clip, left, printable, right, wrap
+from loadsim.units import format_count, format_duration
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from loadsim.scenario.plan import Need, Plan
+
+_LABEL = 26
+_NUMBER = 11
+_BAR = 32
+#: From this width on there is room for what a fate means.
+_ROOMY = 100
+#: Event of a prediction -> how it is named, and what is said if it cannot happen.
+_EVENTS = {"emfile": "first EMFILE", "queue_full": "accept queue full"}
+
+
+def render(plan: Plan, *, width: int, color: bool, unicode: bool) -> str:
+    """Return the plan as text that ends in a newline and is nowhere wider than `width`."""
+    look = Look(width=width, color=color, unicode=unicode)
+    sections = [_head(plan, look), _needs(plan), _prediction(plan, look), _warnings(plan, look)]
+    lines: list[Text] = []
+    for section in sections:
+        lines += [line(), *section] if lines else section
+    return paint(lines, look)
+
+
+def _head(plan: Plan, look: Look) -> list[Text]:
+    scenario = plan.scenario
+    about = "about " if plan.expected_is_mean else ""
+    facts = [
+        "" if plan.expected_attempts is None else f"{about}{format_count(plan.expected_attempts)} clients",
+        f"about {_time(plan.expected_s)}"
+        + (f", at most {_time(plan.length_s)}" if plan.length_s > plan.expected_s else ""),
+        f"seed {scenario.seed}",
+    ]
+    right_end = look.glyphs.dot.join(fact for fact in facts if fact)
+    name = clip(printable(scenario.name, unicode=look.unicode), look.edge, ellipsis=look.glyphs.ellipsis)
+    lines = both_ends(line((name, STRONG)), line((right_end, QUIET)), look)
+    lines.append(line(("VALID", f"bold {GOOD}"), "  The scenario is well-formed; nothing was started."))
+    return [*lines, *_wrapped(scenario.description, look, indent=7)]
+
+
+def _needs(plan: Plan) -> list[Text]:
+    """Return descriptors, ports, processes and space against what there is."""
+    drivers = plan.processes - 1
+    each = " each" if drivers > 1 else ""
+    head = "".join(right(text, _NUMBER) for text in ("at most", "available"))
+    return [
+        line(left("  what it needs", _LABEL), (head, QUIET)),
+        _need("descriptors, server", plan.server_fds, "not enough: this is the test", WARN),
+        _need(f"descriptors, driver{each}", plan.driver_fds, "NOT ENOUGH", ALARM),
+        _need("source ports", plan.ports, "NOT ENOUGH", ALARM),
+        line(left("  accept queue", _LABEL), right("", _NUMBER), right(format_count(plan.queue_limit), _NUMBER)),
+        line(left("  processes", _LABEL), right(format_count(plan.processes), _NUMBER)),
+        line(left("  space for records", _LABEL), right(_size(plan.reserved_bytes), _NUMBER)),
+    ]
+
+
+def _need(label: str, need: Need, lack: str, style: str) -> Text:
+    needed = "unbounded" if need.needed is None else format_count(need.needed)
+    row = line(left(f"  {label}", _LABEL), right(needed, _NUMBER), right(format_count(need.available), _NUMBER))
+    if need.is_met:
+        return row
+    return row.append("   may be too few", WARN) if need.needed is None else row.append(f"   {lack}", style)
+
+
+def _prediction(plan: Plan, look: Look) -> list[Text]:
+    """Return when limits are reached and where the clients will end; what arithmetic cannot say, it says."""
+    prediction = plan.prediction
+    at = {"emfile": prediction.emfile_at_s, "queue_full": prediction.queue_full_at_s}
+    lines = [line("  what it will do")]
+    for event, name in _EVENTS.items():
+        when = at[event]
+        if when is not None:
+            lines.append(line(left(f"  {name}", _LABEL), (right(_time(when), _NUMBER), BAD)))
+        elif event in prediction.never:
+            lines.append(line(left(f"  {name}", _LABEL), (right("never", _NUMBER), GOOD)))
+    top = max(prediction.fates.values(), default=0.0)
+    for fate, count in prediction.fates.items():
+        style, meaning = FATE_WORDS.get(fate, (WARN, ""))
+        drawn = left(bar(count / top if top else 0.0, _BAR, look.glyphs), _BAR + 2)
+        row = line(
+            left(f"  {fate.replace('_', ' ')}", _LABEL), right(format_count(count), _NUMBER), "   ", (drawn, style)
+        )
+        lines.append(row.append(meaning if look.edge >= _ROOMY else "", QUIET))
+    for open_question in prediction.unpredicted:
+        lines += _wrapped(f"not predicted: {open_question}", look, indent=2)
+    return lines if len(lines) > 1 else [*lines, line(("  nothing is predicted", QUIET))]
+
+
+def _warnings(plan: Plan, look: Look) -> list[Text]:
+    if not plan.warnings:
+        return [line(("no warnings", GOOD))]
+    lines = [line((f"WARNINGS ({len(plan.warnings)})", STRONG))]
+    for warning in plan.warnings:
+        lines += _marked("! ", WARN, warning.sentence, look, margin="")
+        lines += _marked("-> ", GOOD, warning.remedy, look, margin="  ")
+    return lines
+
+
+def _marked(mark: str, style: str, text: str, look: Look, *, margin: str) -> list[Text]:
+    room = look.edge - len(margin) - len(mark)
+    first, *more = wrap(printable(text, unicode=look.unicode), room)
+    return [line(margin, (mark, style), first), *(line(margin, " " * len(mark), rest) for rest in more)]
+
+
+def _wrapped(text: str, look: Look, *, indent: int) -> list[Text]:
+    shown = printable(text.replace("\n", " "), unicode=look.unicode)
+    return [line(" " * indent, (part, QUIET)) for part in wrap(shown, look.edge - indent) if part]
+
+
+def _time(seconds: float) -> str:
+    """Return a time of a plan, which is round more often than not: "2 s", not "2.0 s"."""
+    return format_duration(seconds).replace(".0 ", " ")
+
+
+def _size(octets: int) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if octets >= scale:
+            return f"{octets / scale:.1f} {unit}"
+    return f"{octets / 1e3:.0f} kB"

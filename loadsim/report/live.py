@@ -1,0 +1,138 @@
+"""A run as it goes, redrawn in place on a terminal: gauges for descriptors and queue, counters, how to see it yourself.
+
+Everything is drawn by `frame` from plain numbers; the class only keeps rich's Live. No thread of its own: the
+conductor calls, and nothing is drawn more than four times a second (a render holds the GIL for 6-8 ms).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from loadsim.report.look import ALARM, BAD, NAME, QUIET, STRONG, WARN, Look, both_ends, gauge, line
+from loadsim.report.progress import Opening
+from loadsim.report.text import clip, left, printable, right, widest, wrap
+from loadsim.units import format_count
+
+if TYPE_CHECKING:
+    from loadsim.report.progress import Progress
+    from loadsim.scenario.plan import Plan
+
+PER_SECOND = 4
+_LABEL = 16
+_NEARLY = 0.8
+_HEAD_BAR = 24
+_SEE = "  see it yourself: "
+
+
+def frame(opening: Opening, progress: Progress, look: Look) -> list[Text]:
+    """Return the picture of one moment, at most `look.edge` columns wide."""
+    lines = [*_head(opening, progress, look), line(), *_clients(opening, progress, look)]
+    words = widest([_full(limit) for limit in (progress.fd_limit, progress.queue_limit)])
+    room = max(look.edge - _LABEL - words - 2, 0)
+    lines += [
+        _gauge("open fds", (progress.open_fds, progress.fd_limit), room, look),
+        _gauge("accept queue", (progress.queue, progress.queue_limit), room, look),
+        _counter("EMFILE", progress.emfile, '"Too many open files"'),
+        _counter("SYNs lost", progress.overflows, _whose(progress)),
+    ]
+    if progress.lost_by_generator:
+        lines.append(_counter("own failures", progress.lost_by_generator, "attempts lost by the generator itself"))
+    if opening.hint:
+        hint = wrap(printable(opening.hint, unicode=look.unicode), look.edge - len(_SEE))
+        lines += [line(), line((_SEE, QUIET), (hint[0], NAME))]
+        lines += [line(" " * len(_SEE), (text, NAME)) for text in hint[1:]]
+    return lines
+
+
+class LiveView:
+    """The live view on standard error, gone without a trace when the run ends."""
+
+    def __init__(self) -> None:
+        self._stream = sys.stderr  # rich puts itself in its place
+        console = Console(stderr=True, highlight=False, emoji=False, markup=False)
+        self._live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
+        self._opening: Opening | None = None
+        self._drawn = -1
+
+    def begin(self, plan: Plan, *, hint: str) -> None:
+        """Take the lower part of the terminal."""
+        self._opening = Opening.of(plan, hint)
+        self._live.start()
+
+    def update(self, progress: Progress) -> None:
+        """Draw this moment, unless the last one was drawn in the same quarter of a second."""
+        quarter = int(progress.elapsed_s * PER_SECOND)
+        if self._opening is None or quarter == self._drawn:
+            return
+        self._drawn = quarter
+        look = Look.of(self._stream, os.environ)
+        self._live.update(Text("\n", no_wrap=True).join(frame(self._opening, progress, look)), refresh=True)
+
+    def end(self) -> None:
+        """Give the terminal back."""
+        self._live.stop()
+
+
+def _head(opening: Opening, progress: Progress, look: Look) -> list[Text]:
+    elapsed = max(progress.elapsed_s, 0.0)
+    time = f"{elapsed:.1f} s of {opening.expected_s:.0f} s "
+    share = elapsed / opening.expected_s if opening.expected_s > 0 else 1.0
+    if elapsed > opening.expected_s:
+        time, share = f"{elapsed:.1f} s of at most {opening.length_s:.0f} s ", elapsed / max(opening.length_s, elapsed)
+    bar = gauge(share, min(_HEAD_BAR, max(look.edge - len(time) - 20, 0)), look.glyphs)
+    room = max(look.edge - len(time) - len(bar) - 2, _LABEL)
+    name = clip(printable(opening.scenario, unicode=look.unicode), room, ellipsis=look.glyphs.ellipsis)
+    lines = both_ends(line((name, STRONG)), line(time, (bar, NAME)), look)
+    if opening.description:
+        said = printable(opening.description, unicode=look.unicode)
+        lines.append(line((clip(said, look.edge, ellipsis=look.glyphs.ellipsis), QUIET)))
+    return lines
+
+
+def _clients(opening: Opening, progress: Progress, look: Look) -> list[Text]:
+    of = f" of {format_count(opening.attempts)}" if opening.attempts is not None else ""
+    dot = look.glyphs.dot
+    seen = [f"{format_count(progress.started)}{of} started", f"{format_count(progress.rate)}/s"]
+    seen.append(f"{format_count(progress.in_flight)} under way")
+    ended = [f"{format_count(progress.accepted)} accepted", f"{format_count(progress.ok)} ok"]
+    row = line(" " * _LABEL, dot.join(ended))
+    row.append(dot + f"{format_count(progress.failed)} failed", BAD if progress.failed else "")
+    return [line(left("  clients", _LABEL), dot.join(seen)), row]
+
+
+def _gauge(label: str, measured: tuple[int | None, int | None], room: int, look: Look) -> Text:
+    """Return a value against its limit, the bar and its track taking `room` columns."""
+    value, limit = measured
+    row = line(left(f"  {label}", _LABEL))
+    if value is None or limit is None:
+        return row.append("not read" if value is None else format_count(value), QUIET)
+    share = value / limit if limit > 0 else 1.0
+    drawn = gauge(share, room, look.glyphs)
+    filled = len(drawn.rstrip(look.glyphs.track))
+    row.append(drawn[:filled], ALARM if share >= 1 else WARN if share >= _NEARLY else NAME)
+    row.append(drawn[filled:], QUIET).append("  ")
+    return row.append(
+        _full(limit) if value == limit else f"{format_count(value)} of {format_count(limit)}",
+        ALARM if share >= 1 else "",
+    )
+
+
+def _full(limit: int | None) -> str:
+    return "" if limit is None else f"{format_count(limit)} of {format_count(limit)}  FULL"
+
+
+def _counter(label: str, value: int | None, meaning: str) -> Text:
+    row = line(left(f"  {label}", _LABEL))
+    if value is None:
+        return row.append("not read", QUIET)
+    return row.append(right(format_count(value), 7), ALARM if value else "").append(f"  {meaning}", QUIET)
+
+
+def _whose(progress: Progress) -> str:
+    return "met a full queue anywhere on this host (shared)" if progress.shared else "met a full accept queue"

@@ -1,0 +1,72 @@
+"""A run as it goes, as lines: for logs, pipes and terminals that cannot redraw."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING
+
+from loadsim.report.progress import Opening
+from loadsim.report.text import printable
+from loadsim.units import format_count
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from loadsim.report.progress import Progress
+    from loadsim.scenario.plan import Plan
+
+EVERY_S = 1.0
+
+
+def first_line(opening: Opening) -> str:
+    """Return what is about to run, and how to see it: "too-many-open-files: 600 clients, about 5 s"."""
+    clients = f"{format_count(opening.attempts)} clients, " if opening.attempts is not None else ""
+    name, hint = printable(opening.scenario, unicode=False), printable(opening.hint, unicode=False)
+    return f"{name}: {clients}about {opening.expected_s:.0f} s" + (f"; see it: {hint}" if hint else "")
+
+
+def progress_line(progress: Progress) -> str:
+    """Return one moment: "  1.0 s    200 clients   64/64 fds   71/129 queued   8 EMFILE   0 SYNs lost"."""
+    elapsed = f"{max(progress.elapsed_s, 0.0):.1f} s"
+    clients = f"{format_count(progress.started)} clients"
+    parts = [
+        f"{elapsed:>8} {clients:>15}",
+        f"{_of(progress.open_fds, progress.fd_limit)} fds",
+        f"{_of(progress.queue, progress.queue_limit)} queued",
+        f"{format_count(progress.emfile)} EMFILE",
+        "" if progress.overflows is None else f"{format_count(progress.overflows)} SYNs lost",
+        f"{format_count(progress.lost_by_generator)} own failures" if progress.lost_by_generator else "",
+    ]
+    return "   ".join(part for part in parts if part)
+
+
+class PlainView:
+    """A line at the beginning, and one for every second that has begun since the last."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._due_s = EVERY_S
+
+    def begin(self, plan: Plan, *, hint: str) -> None:
+        """Say what is about to run."""
+        self._print(first_line(Opening.of(plan, hint)))
+
+    def update(self, progress: Progress) -> None:
+        """Print this moment once a second has passed since the last line."""
+        if progress.elapsed_s >= self._due_s:
+            self._due_s = (progress.elapsed_s // EVERY_S + 1) * EVERY_S
+            self._print(progress_line(progress))
+
+    def end(self) -> None:
+        """Leave nothing open: the stream is not ours."""
+
+    def _print(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # whoever read our progress has gone; the run is worth more
+            print(text, file=self._stream, flush=True)
+
+
+def _of(value: int | None, limit: int | None) -> str:
+    if value is None:
+        return "?"
+    return format_count(value) + (f"/{format_count(limit)}" if limit is not None else "")
