@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -117,15 +118,15 @@ _NOT_WRITTEN = {
     0: ("the kernel keeps its own", "ask for a value that it accepts"),
     SHARED: (
         "loadsim never writes the host's own",
-        "set it with sudo sysctl -w {name}=..., or use a private namespace",
+        "set it with sudo sysctl -w {setting}, or use a private namespace",
     ),
-    OUTSIDE: ("it belongs to the whole host", "set it there: sudo sysctl -w {name}=..."),
+    OUTSIDE: ("it belongs to the whole host", "set it there: sudo sysctl -w {setting}"),
     errno.ENOENT: ("no network namespace of this kernel has it", "check its spelling, or set it on the host"),
     errno.EINVAL: ("the kernel refuses that value", "ask for one in its range"),
     errno.ERANGE: ("the kernel refuses that value", "ask for one in its range"),
-    errno.EROFS: ("/proc/sys is read-only, as in containers", "docker run --sysctl {name}=..., or --privileged"),
-    errno.EACCES: ("it cannot be written inside a namespace", "set it on the host: sudo sysctl -w {name}=..."),
-    errno.EPERM: ("it cannot be written inside a namespace", "set it on the host: sudo sysctl -w {name}=..."),
+    errno.EROFS: ("/proc/sys is read-only, as in containers", "docker run --sysctl {setting}, or --privileged"),
+    errno.EACCES: ("it cannot be written inside a namespace", "set it on the host: sudo sysctl -w {setting}"),
+    errno.EPERM: ("it cannot be written inside a namespace", "set it on the host: sudo sysctl -w {setting}"),
 }
 _OTHER_ERRNO = ("the kernel refuses it", "leave it out")
 
@@ -135,5 +136,6 @@ def not_in_force(wanted: Mapping[str, str], in_force: Mapping[str, str], failure
     for name, value in wanted.items():
         if in_force.get(name) != value:
             why, remedy = _NOT_WRITTEN.get(failures.get(name, 0), _OTHER_ERRNO)
+            setting = shlex.quote(f"{name}={value}")  # some values are several numbers
             is_now = f"is {in_force[name]}" if name in in_force else "does not exist here"
-            yield f"{name} should be {value} and {is_now}: {why}; {remedy.format(name=name)}"
+            yield f"{name} should be {value} and {is_now}: {why}; {remedy.format(setting=setting)}"

@@ -215,17 +215,6 @@ def parse_sockets(batches: Iterable[bytes]) -> Sockets:
     return cast("Sockets", rows.view(dtype)[:, 0])
 
 
-def count_states(sockets: Sockets) -> dict[str, int]:
-    """Return how many sockets are in each state, by its name; states without any are left out."""
-    import numpy as np  # noqa: PLC0415  # as above
-
-    numbers, counts = np.unique(sockets["state"], return_counts=True)
-    return {
-        TCP_STATES.get(number, str(number)): count
-        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True)
-    }
-
-
 def _messages(told: bytes) -> Iterator[tuple[int, int]]:
     """Yield the start and type of each message; raises OSError at one that is an error."""
     at = 0
