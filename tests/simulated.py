@@ -51,6 +51,11 @@ def spec_in(folder: Path, **settings: Any) -> ServerSpec:  # noqa: ANN401 - what
     return dataclasses.replace(PLAIN, accepts_path=accepts, failures_path=failures, **settings)
 
 
+def open_fds(pid: int) -> int:
+    """Return how many descriptors the kernel says a process has open."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
 class Simulated:
     """A running server as a test sees it."""
 
@@ -115,7 +120,7 @@ class Simulated:
 
     def open_fds(self) -> int:
         """Return how many descriptors the kernel says it has open."""
-        return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
+        return open_fds(self.process.pid)
 
 
 @contextmanager

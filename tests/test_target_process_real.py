@@ -7,18 +7,18 @@ import signal
 import socket
 import time
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-from simulated import spec_in
+from simulated import open_fds, spec_in
 
 from loadsim.errors import EnvironmentRefusedError
 from loadsim.target.process import Server, simulated_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.real
 
@@ -61,7 +61,7 @@ def test_facts_are_read_back(tmp_path: Path) -> None:
     async def main() -> None:
         async with server_in(tmp_path, nofile=64, backlog=5, idle_threads=2) as server:
             facts = server.facts
-            counted = sum(1 for _ in Path(f"/proc/{facts.pid}/fd").iterdir())
+            counted = open_fds(facts.pid)
             assert (facts.nofile_soft, facts.queue_limit, facts.threads) == (64, 5, 3)
             assert counted == facts.baseline_fds
 

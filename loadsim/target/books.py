@@ -1,13 +1,14 @@
 """What the simulated server writes down: a record per accept, failures by the 10 ms, and running counters.
 
-Everything goes through mapped memory: no system call and no descriptor. Must not know sockets or policies.
+Everything goes through mapped memory: no system call and no descriptor. Must not know sockets or policies. The record
+of an accept itself is packed by `intake`, in its hot loop.
 """
 
 from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from loadsim.record.events import ACCEPT, FAILURE, AcceptFlag, FailureFlag, Where
 
@@ -19,11 +20,10 @@ FAILURE_SPAN_NS: Final = 10_000_000
 #: The errnos that mean "no descriptor is free": this process's limit, the machine's.
 NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
-_U64 = struct.Struct("=Q")
+_stamp = struct.Struct("=Q").pack_into
 _CLOSED_AT = ACCEPT.offset_of("closed")
 _PAYLOAD_AT = ACCEPT.offset_of("payload")
 _FLAGS_AT = ACCEPT.offset_of("flags")
-_LAST_AND_COUNT = struct.Struct("=QQ")
 _LAST_AT = FAILURE.offset_of("last")
 _COUNT_AT = FAILURE.offset_of("count")
 
@@ -34,95 +34,80 @@ class Books:
     An accept is known by the byte offset of its record, -1 when the journal was full: it is then only counted.
     """
 
-    def __init__(self, accepts: Journal, failures: Journal, *, open_fds: int = 0) -> None:
+    def __init__(self, accepts: Journal, failures: Journal) -> None:
         self.accepts = accepts
-        self.open_fds = open_fds
+        self.open_fds = 0
+        self.buffer = accepts.buffer
+        self.counters = accepts.counters
+        self.capacity = accepts.capacity
+        #: Indices into `counters`.
+        self.accepted = accepts.index["accepted"]
+        self._closed = accepts.index["closed"]
         self._failures = failures
         self._current: dict[tuple[int, Where, bool], _Span] = {}
-        self._accepted = accepts.index["accepted"]
-        self._closed = accepts.index["closed"]
-        self._leaked = accepts.index["leaked"]
-
-    def admit(self, *, leaked: bool) -> None:
-        """Count an accepted connection, and a leaked descriptor where it was chosen never to be closed."""
-        counters = self.accepts.counters
-        counters[self._accepted] += 1
-        if leaked:
-            counters[self._leaked] += 1
-
-    def leak_extras(self, count: int) -> None:
-        """Count descriptors besides connections that were chosen never to be closed."""
-        self.accepts.counters[self._leaked] += count
-
-    def fail_handler(self, at: int) -> None:
-        """Note that this connection's handler ran out of descriptors."""
-        self._flag(at, AcceptFlag.FAILED)
-
-    def payload(self, at: int, number: int) -> None:
-        """Note the attempt number that this connection's client sent."""
-        if at >= 0:
-            _U64.pack_into(self.accepts.buffer, at + _PAYLOAD_AT, number)
 
     def close(self, at: int, now: int) -> None:
         """Note that this connection is about to be closed."""
         self.open_fds -= 1
-        self.accepts.counters[self._closed] += 1
-        self._stamp_closed(at, now)
+        self.counters[self._closed] += 1
+        if at >= 0:
+            _stamp(self.buffer, at + _CLOSED_AT, now)
 
-    def turn_away(self, at: int, now: int, why: Literal["shed", "after_end"]) -> None:
-        """Note that this connection is closed unserved: shed, or left over when the run ended."""
-        self.accepts.count(why)
-        if why == "shed":
-            self.accepts.count("accepted")
-            self.close(at, now)
-            return
-        self.open_fds -= 1
-        self._stamp_closed(at, now)
+    def close_uncounted(self, at: int, now: int) -> None:
+        """Note that this connection, taken from the queue after the run had been judged, is about to be closed."""
+        self.close(at, now)
+        self.counters[self._closed] -= 1
+        self.counters[self.accepted] -= 1
+        self.accepts.count("after_end")
+
+    def leak(self, descriptors: int = 1) -> None:
+        """Count descriptors that were chosen never to be closed."""
+        self.accepts.count("leaked", descriptors)
+
+    def shed(self) -> None:
+        """Count a connection that is closed unserved."""
+        self.accepts.count("shed")
+
+    def payload(self, at: int, number: int) -> None:
+        """Note the attempt number that this connection's client sent."""
+        if at >= 0:
+            _stamp(self.buffer, at + _PAYLOAD_AT, number)
+
+    def fail_handler(self, at: int, number: int, now: int) -> None:
+        """Count a request that failed with this errno for want of a descriptor, and mark its connection."""
+        self.fail(number, Where.HANDLER, idle=False, first=now, last=now)
+        if at >= 0:
+            self.buffer[at + _FLAGS_AT] |= AcceptFlag.FAILED
 
     def fail(self, number: int, where: Where, *, idle: bool, first: int, last: int, count: int = 1) -> None:
         """Count failures with this errno between two times, in the current record of their kind or a new one."""
-        self._count(number, where, idle=idle, count=count)
-        kind = (number, where, idle)
-        span = self._current.get(kind)
+        if number in NO_DESCRIPTOR:
+            self.accepts.count(_counter(where, idle=idle), count)
+        span = self._current.get((number, where, idle))
         if span is not None and last - span.first < FAILURE_SPAN_NS:
             span.count += count
             if span.at >= 0:
-                _LAST_AND_COUNT.pack_into(self._failures.buffer, span.at + _LAST_AT, last, span.count)
+                _stamp(self._failures.buffer, span.at + _LAST_AT, last)
+                _stamp(self._failures.buffer, span.at + _COUNT_AT, span.count)
             return
         flags = FailureFlag.IDLE if idle else 0
         at = self._failures.append(first, last, count, self.open_fds, number, where, flags)
-        self._current[kind] = _Span(at, first, count)
+        self._current[number, where, idle] = _Span(at, first, count)
 
     def totals(self) -> dict[str, int]:
         """Return the counters by name."""
         return {name: self.accepts.read(name) for name in self.accepts.index}
 
-    def shut(self) -> None:
-        """Unmap both journals."""
+    def unmap(self) -> None:
+        """Give up both journals; their files stay."""
         self.accepts.close()
         self._failures.close()
-
-    def _count(self, number: int, where: Where, *, idle: bool, count: int) -> None:
-        if number not in NO_DESCRIPTOR:
-            return
-        if idle:
-            self.accepts.count("emfile_idle", count)
-        else:
-            self.accepts.count("emfile_accept" if where is Where.ACCEPT else "emfile_handler", count)
-
-    def _stamp_closed(self, at: int, now: int) -> None:
-        if at >= 0:
-            _U64.pack_into(self.accepts.buffer, at + _CLOSED_AT, now)
-
-    def _flag(self, at: int, flag: AcceptFlag) -> None:
-        if at >= 0:
-            self.accepts.buffer[at + _FLAGS_AT] |= flag
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.shut()
+        self.unmap()
 
 
 class _Span:
@@ -136,4 +121,7 @@ class _Span:
         self.count = count
 
 
-assert _COUNT_AT == _LAST_AT + 8, "last and count are written together"  # noqa: S101 - holds by the layout, at import
+def _counter(where: Where, *, idle: bool) -> str:
+    if idle:
+        return "emfile_idle"
+    return "emfile_accept" if where is Where.ACCEPT else "emfile_handler"

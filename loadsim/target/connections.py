@@ -15,16 +15,17 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
 from loadsim.exchange import Exchange, opening, request_end, request_number, response
-from loadsim.record.events import Where
+from loadsim.record.events import AcceptFlag
 
 if TYPE_CHECKING:
     from loadsim.target.books import Books
+    from loadsim.target.intake import RawSocket, TakeOver
     from loadsim.target.policy import Leak
 
-#: The C type under `socket.socket`, half a microsecond cheaper per connection.
-RawSocket = socket.SocketType
-_DONTWAIT: Final = socket.MSG_DONTWAIT
+_LEAKED: Final = int(AcceptFlag.LEAKED)
+_DONTWAIT: Final = int(socket.MSG_DONTWAIT)
 _RECEIVE_BYTES: Final = 65_536
+_REPLIES_KEPT: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +38,14 @@ class Service:
     extra_leak: Leak | None  # which requests never close their extra descriptors
 
     @property
+    def talks_first(self) -> bool:
+        """Whether to be accepted is to be served."""
+        return self.exchange in {Exchange.NONE, Exchange.HELLO}
+
+    @property
     def keeps_serving(self) -> bool:
         """Whether a connection may carry more than one request."""
-        return self.close_after_ns is None and self.exchange in {Exchange.ECHO, Exchange.HTTP}
+        return self.close_after_ns is None and not self.talks_first
 
 
 class Connection:
@@ -62,40 +68,26 @@ class Connections:
 
     def __init__(self, service: Service, books: Books, epoll: select.epoll) -> None:
         self._service = service
+        self._exchange = service.exchange
+        self._talks_first = service.talks_first
+        self._keeps_serving = service.keeps_serving
         self._books = books
         self._epoll = epoll
         self._greeting = opening(service.exchange)
-        self._talks_first = service.exchange in {Exchange.NONE, Exchange.HELLO}
-        self._plain = self._talks_first and not service.extra_fds
-        self._requests = 0
+        self._replies = {b"": self._greeting}  # request -> reply: load generators repeat themselves
+        self._brief = service.close_after_ns == 0 and not service.extra_fds  # closed or forgotten once served
+        #: Takes over a connection that was just accepted.
+        self.admit: TakeOver = self._greet if self._brief and self._talks_first else self._admit
+        self._requests = 0  # those that opened their extra descriptors
         self._watched: dict[int, Connection] = {}
         self._leaving: deque[tuple[int, Connection]] = deque()  # served connections by closing time
         self._kept: list[RawSocket | int] = []  # leaked sockets and descriptors that nothing will be read from
-
-    def admit(self, sock: RawSocket, at: int, *, leaked: bool, readable: bool) -> None:
-        """Take over a connection that was just accepted; `readable` says that its first bytes have arrived."""
-        if self._plain and (leaked or self._service.close_after_ns == 0):  # the shortest life: no object, no epoll
-            if self._greeting:
-                _send(sock, self._greeting)
-            if leaked:
-                self._kept.append(sock)
-            else:
-                self._books.close(at, monotonic_ns())
-                sock.close()
-            return
-        connection = Connection(sock, at, leaked=leaked)
-        if self._talks_first:
-            self._answer(connection, b"")
-        elif readable:
-            self._read(connection)
-        else:
-            self._watch(connection)
 
     def on_readable(self, fd: int) -> None:
         """Serve a connection that epoll reported; one that was closed in the same batch is ignored."""
         connection = self._watched.get(fd)
         if connection is not None:
-            self._read(connection)
+            self._hear(connection, _receive(connection.sock))
 
     @property
     def next_close_ns(self) -> int | None:
@@ -119,51 +111,82 @@ class Connections:
         for held in (self._kept, self._watched, self._leaving):
             held.clear()
 
-    def _read(self, connection: Connection) -> None:
-        try:
-            data = connection.sock.recv(_RECEIVE_BYTES, _DONTWAIT)
-        except BlockingIOError:  # reported for an earlier connection with this number
-            self._watch(connection)
-            return
-        except OSError:  # reset
-            data = b""
-        if not data:
-            self._end(connection)
-        elif connection.served and not self._service.keeps_serving:
-            self._watch(connection)  # said after the answer: nobody listens any more
-        else:
-            connection.received += data
-            self._serve(connection)
+    # serving
 
-    def _serve(self, connection: Connection) -> None:
-        """Answer every complete request that has been received."""
-        while length := request_end(self._service.exchange, connection.received):
-            request, connection.received = connection.received[:length], connection.received[length:]
-            if self._service.exchange is Exchange.ECHO and not connection.served:
-                self._books.payload(connection.at, request_number(request))
-            if not self._answer(connection, request):
-                return
-        self._watch(connection)
+    def _greet(self, sock: RawSocket, at: int, flags: int, _: int) -> None:
+        """Say hello, and close or forget: the shortest life, without an object or an epoll interest of its own."""
+        if self._greeting:
+            _send(sock, self._greeting)
+        if flags & _LEAKED:
+            self._books.leak()
+            self._kept.append(sock)
+        else:
+            self._books.close(at, monotonic_ns())
+            sock.close()
+
+    def _admit(self, sock: RawSocket, at: int, flags: int, readable: int) -> None:
+        """Serve a connection whose request has arrived whole as briefly as that; otherwise keep it in the table."""
+        data = _receive(sock) if readable else None
+        if self._brief and data and request_end(self._exchange, data) == len(data):
+            _send(sock, self._reply(at, data))
+            self._greet(sock, at, flags, 0)  # which has no greeting to say
+            return
+        if flags & _LEAKED:
+            self._books.leak()
+        connection = Connection(sock, at, leaked=bool(flags & _LEAKED))
+        if self._talks_first:
+            self._answer(connection, b"")
+        else:
+            self._hear(connection, data)
+
+    def _hear(self, connection: Connection, data: bytes | None) -> None:
+        """Deal with what a client said: b"" is its end of stream or reset, None that it has said nothing yet."""
+        if data == b"":
+            self._end(connection)
+            return
+        if data and (self._keeps_serving or not connection.served):  # otherwise nobody listens any more
+            received = connection.received + data
+            while length := request_end(self._exchange, received):
+                request, received = received[:length], received[length:]
+                if not self._answer(connection, request):
+                    return
+            connection.received = received
+        if not connection.watched:
+            self._watch(connection)
 
     def _answer(self, connection: Connection, request: bytes) -> bool:
         """Answer one request; False when the connection is done with, so that nothing more may be read from it."""
-        service = self._service
-        failed = service.extra_fds > 0 and not self._open_extras(connection)
+        failed = self._service.extra_fds > 0 and not self._open_extras(connection)
         first, connection.served = not connection.served, True
-        if failed and service.exchange is not Exchange.HTTP:  # such protocols can only hang up
+        if failed and self._exchange is not Exchange.HTTP:  # such protocols can only hang up
             self._end(connection)
             return False
-        close = not service.keeps_serving or wants_close(request)
-        reply = response(service.exchange, request, close=close, failed=failed) if request else self._greeting
+        reply = self._compose(request, failed=True) if failed else self._reply(connection.at if first else -1, request)
         if reply and not _send(connection.sock, reply):
             self._end(connection)
             return False
         return self._after_answer(connection) if first else True
 
+    def _reply(self, at: int, request: bytes) -> bytes:
+        """Return the answer to a complete request, b"" to the mere accept where the server greets nobody."""
+        if self._exchange is Exchange.ECHO:
+            self._books.payload(at, request_number(request))
+            return request
+        reply = self._replies.get(request)
+        if reply is None:
+            reply = self._compose(request, failed=False)
+            if len(self._replies) < _REPLIES_KEPT:
+                self._replies[request] = reply
+        return reply
+
+    def _compose(self, request: bytes, *, failed: bool) -> bytes:
+        close = not self._keeps_serving or wants_close(request)
+        return response(self._exchange, request, close=close, failed=failed)
+
     def _after_answer(self, connection: Connection) -> bool:
         """Arrange how a connection ends that has been served for the first time; False when it is done with."""
         close_after = self._service.close_after_ns
-        if connection.leaked and not self._service.keeps_serving:
+        if connection.leaked and not self._keeps_serving:
             self._keep(connection)
             return False
         if close_after == 0:
@@ -175,6 +198,8 @@ class Connections:
             self._watch(connection)
         return True
 
+    # descriptors
+
     def _open_extras(self, connection: Connection) -> bool:
         """Open what a request needs besides its socket; False, with none of them left open, when one failed."""
         opened: list[int] = []
@@ -183,15 +208,13 @@ class Connections:
                 opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
                 self._books.open_fds += 1
         except OSError as error:
-            now = monotonic_ns()
-            self._books.fail(error.errno or 0, Where.HANDLER, idle=False, first=now, last=now)
-            self._books.fail_handler(connection.at)
+            self._books.fail_handler(connection.at, error.errno or 0, monotonic_ns())
             self._close_extras(opened)
             return False
         self._requests += 1
         leak = self._service.extra_leak
         if leak is not None and leak.takes(self._requests):
-            self._books.leak_extras(len(opened))
+            self._books.leak(len(opened))
             self._kept.extend(opened)
         else:
             connection.extras.extend(opened)
@@ -203,11 +226,10 @@ class Connections:
         self._books.open_fds -= len(extras)
 
     def _watch(self, connection: Connection) -> None:
-        if not connection.watched:
-            connection.watched = True
-            fd = connection.sock.fileno()
-            self._watched[fd] = connection
-            self._epoll.register(fd, select.EPOLLIN)
+        connection.watched = True
+        fd = connection.sock.fileno()
+        self._watched[fd] = connection
+        self._epoll.register(fd, select.EPOLLIN)
 
     def _end(self, connection: Connection) -> None:
         """Be done with a connection: close it, or forget to."""
@@ -244,6 +266,19 @@ def wants_close(request: bytes) -> bool:
         return b" http/1.0\r\n" in head
     value = head.split(b"\r\nconnection:", 1)[1].split(b"\r\n", 1)[0]
     return b"close" in value
+
+
+def _receive(sock: RawSocket) -> bytes | None:
+    """Return what a client has sent, b"" at its end of stream or reset, None when there is nothing to read.
+
+    That happens when epoll spoke of an earlier connection with the same descriptor.
+    """
+    try:
+        return sock.recv(_RECEIVE_BYTES, _DONTWAIT)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
 
 
 def _send(sock: RawSocket, data: bytes) -> bool:

@@ -30,9 +30,10 @@ from loadsim.kernel.limits import Limits, own_nofile, set_own_nofile
 from loadsim.record.events import ACCEPT, FAILURE
 from loadsim.record.journal import Journal
 from loadsim.scenario.spec import ServerSpec
-from loadsim.target.acceptor import Acceptor, Manner, listener_state
+from loadsim.target.acceptor import Acceptor, Manner
 from loadsim.target.books import Books
 from loadsim.target.connections import Connections, Service
+from loadsim.target.intake import Intake
 from loadsim.target.policy import Leak
 from loadsim.units import NANOSECONDS
 
@@ -63,8 +64,9 @@ def prepare(spec: ServerSpec, stack: ExitStack) -> Prepared:
     books = stack.enter_context(Books(accepts, failures))
     epoll = stack.enter_context(select.epoll())
     listener = _listen(spec)
+    intake = Intake(listener, books, _leak_of(spec, "connection"))
     connections = Connections(_service_of(spec), books, epoll)
-    acceptor = Acceptor(listener, _manner_of(spec), books=books, connections=connections, epoll=epoll)
+    acceptor = Acceptor(intake, connections, _manner_of(spec), books=books, epoll=epoll)
     stack.callback(acceptor.close)
     _prewarm(spec.prewarm_fds)
     _start_idle_threads(spec.idle_threads)
@@ -81,7 +83,7 @@ def prepare(spec: ServerSpec, stack: ExitStack) -> Prepared:
         "open_fds": books.open_fds,
         "nofile_soft": limits.soft,
         "nofile_hard": limits.hard,
-        "backlog": listener_state(listener)[1],
+        "backlog": intake.backlog(),
     }
     return Prepared(acceptor=acceptor, books=books, ready=ready)
 
@@ -207,7 +209,6 @@ def _manner_of(spec: ServerSpec) -> Manner:
         accept_delay_ns=round(spec.accept_delay_s * NANOSECONDS),
         pause_ns=round(spec.pause_s * NANOSECONDS),
         pause_every_ns=round(spec.pause_every_s * NANOSECONDS),
-        leak=_leak_of(spec, "connection"),
     )
 
 
