@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> None:
         if soft >= 0:
             _limit(soft, hard)
         step = "exec"
+        libc.shrink_fd_table()
         for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # ignored by every Python, and exec would hand that on
             _signal.signal(number, _signal.SIG_DFL)
         os.execvp(command[0], command)  # noqa: S606  # no shell is wanted

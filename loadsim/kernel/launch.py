@@ -116,7 +116,7 @@ def launch(
 
     `control` becomes its standard input and is closed here in any case; without it that is /dev/null. `stdout` and
     `stderr` are as for subprocess.Popen, None = inherited. `nofile` None: RLIMIT_NOFILE as inherited. Its fd table
-    starts at 64 slots as long as the caller holds no descriptor above 63: a fork copies the size that is in use.
+    starts at 64 slots, whatever the caller has open.
 
     Raises EnvironmentRefusedError where the namespace, the limits or the command are refused.
     """

@@ -6,13 +6,16 @@ milliseconds, before their descriptors are limited.
 
 from __future__ import annotations
 
+import _thread
 import ctypes
+import errno
 import os
 
 #: sched.h: the namespaces that loadsim makes and enters.
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 
+_CLONE_FILES = 0x400
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _SIGKILL = 9  # importing signal costs 5 ms
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -35,7 +38,7 @@ def die_with_parent(parent: int) -> None:
     """
     check(_libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0))
     if os.getppid() != parent:
-        raise ProcessLookupError(f"the process that started this one, {parent}, is gone")
+        raise OSError(errno.ESRCH, f"the process that started this one, {parent}, is gone")
 
 
 def enter_namespace(fd: int, kind: int) -> None:
@@ -46,3 +49,16 @@ def enter_namespace(fd: int, kind: int) -> None:
 def leave_namespaces(kinds: int) -> None:
     """Leave for new namespaces of these kinds; CLONE_NEWUSER needs a process of one thread."""
     check(_libc.unshare(kinds))
+
+
+def shrink_fd_table() -> None:
+    """Give this process an fd table of the smallest size that holds what is open, usually 64 slots, where permitted.
+
+    A fork copies the size in use, so that one high descriptor of the conductor, inherited from whoever started it,
+    would give every child 256 slots or more. The kernel makes a new table only for who shares one (kernel/fork.c,
+    unshare_fd): hence the thread, which ends with the next exec.
+    """
+    forever = _thread.allocate_lock()
+    forever.acquire()
+    _thread.start_new_thread(forever.acquire, ())
+    _libc.unshare(_CLONE_FILES)  # containers may refuse it: then the table keeps the conductor's size
