@@ -1,11 +1,20 @@
 """What does it mean? Pure: a recording in, numbers and sentences out.
 
-    ledger     every attempt accounted for: fate by outcome, and the join of client and server rows
-    measure    the metrics of one run
-    growth     everything against the growing fd table
-    diagnosis  findings: cause, evidence, remedy
-    summary    all of it in one value, which is what summary.json holds
-    explain    what each finding, fate, outcome and metric means
+    judge       the whole of it: `summarise`, and the verdict
+    summary     the shapes of the result, which is what summary.json holds
+    view        a recording and what the rest is computed from: clock, ledger, accept queue
+    ledger      every attempt accounted for: fate by outcome
+    join        which accept record belongs to which attempt
+    waits       the accept queue over time: who waited how long, how full it was, when nothing moved
+    clock       the moments between which a run is judged
+    columns     fields of records as plain arrays
+    measure     the metrics, with `descriptors` for the server's and `generator` for the load's own part
+    growth      everything against the growing fd table
+    timeline    the run in equal steps, with marks
+    prediction  what the plan foretold beside what was measured
+    syn         when the kernel sends a SYN again
+    diagnosis   findings in order: cause, evidence, remedy; each is made by one of the `rules`
+    explain     what each finding, fate, outcome and metric means
 
 Must not know how a recording was made, nor how a summary is shown: no socket, clock, process or file.
 """

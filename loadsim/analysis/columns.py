@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from loadsim.record.events import Outcome
+from loadsim.record.events import FailureFlag, Outcome, Where
 
 if TYPE_CHECKING:
-    from loadsim.record.arrays import Records
+    from loadsim.record.arrays import Recording, Records
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -50,6 +51,22 @@ def was_connected(attempts: Records) -> Bools:
     """Return which attempts the client's kernel called connected, also where no time was stamped before a RST came."""
     seen = has_outcome(attempts, *_AFTER_CONNECT) & (column(attempts, "started") > 0)
     return seen | (column(attempts, "connected") > 0)
+
+
+def emfile_records(recording: Recording, *where: Where) -> Records:
+    """Return the failures for want of a descriptor in these places, but for those that had no client to serve."""
+    failures = recording.failures
+    counts = (failures["errno"] == errno.EMFILE) & ~has_flag(failures, FailureFlag.IDLE)
+    found: Records = failures[counts & np.isin(failures["where"], where)]
+    return found
+
+
+def known(samples: Records, *names: str) -> tuple[Ints, ...]:
+    """Return the times at which all of these readings were taken, and the readings."""
+    read = np.ones(len(samples), dtype=np.bool_)
+    for name in names:
+        read &= samples[name] >= 0
+    return tuple(column(samples[read], name) for name in ("time", *names))
 
 
 def nearest_rank(ordered: Ints, share: float) -> int:

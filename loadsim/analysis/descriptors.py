@@ -1,0 +1,119 @@
+"""The server's descriptors: how many, how long at the limit, how many leaked, how often one was missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loadsim.analysis.columns import Bools, Ints, column, emfile_records, has_flag, known
+from loadsim.analysis.growth import stalls
+from loadsim.record.events import AcceptFlag, AttemptFlag, FailureFlag, Where
+from loadsim.units import NANOSECONDS
+
+if TYPE_CHECKING:
+    from loadsim.analysis.view import View
+
+Numbers = dict[str, float]
+
+
+def descriptor_metrics(view: View) -> Numbers:
+    """Return fds.*, emfile.* and what the server's CPU did at the limit."""
+    facts, samples = view.recording.facts, view.recording.samples
+    times, open_fds = known(samples, "open_fds")
+    before = open_fds[times < view.clock.start]
+    peaks = [column(view.recording.accepts, "open_fds")[view.waits.taken], open_fds]
+    peaks.append(column(emfile_records(view.recording, *Where), "open_fds"))
+    numbers: Numbers = {
+        "fds.baseline": int(before[-1]) if len(before) else facts.server.baseline_fds,
+        "fds.max": max(int(peak.max(initial=0)) for peak in peaks),
+        "fds.limit": view.fd_limit,
+    }
+    numbers["fds.max"] = max(numbers["fds.max"], numbers["fds.baseline"])
+    end = fds_at_end(view)
+    if end is not None:
+        numbers["fds.end"] = end
+        numbers["fds.leaked"] = leaked_descriptors(view, int(numbers["fds.baseline"]), end)
+    reached = limit_reached(view)
+    if reached is not None:
+        numbers["fds.limit_at"] = view.clock.at(reached)
+    stood_still = stalls(view)
+    if stood_still:
+        numbers["fds.growth_stall"] = max(stall.length_s for stall in stood_still)
+    return numbers | _emfile(view) | _cpu_at_limit(view)
+
+
+def fds_at_end(view: View) -> int | None:
+    """Return the open descriptors once they no longer changed; None where the run did not come to that."""
+    end = view.recording.facts.end
+    if end is None:
+        return None
+    return end.fds_end if end.fds_end is not None else end.open_fds
+
+
+def leaked_connections(view: View) -> Bools:
+    """Return which accept records are descriptors that the server kept although their client had left."""
+    accepts, attempts = view.recording.accepts, view.recording.attempts
+    kept = view.waits.taken & (accepts["closed"] == 0)
+    attempt_of = view.ledger.join.attempt_of
+    gone = has_flag(accepts, AcceptFlag.LEAKED)  # of a foreign client nothing else is known
+    ours = attempt_of >= 0
+    left = (column(attempts, "ended") > 0) & ~has_flag(attempts, AttemptFlag.PENDING)
+    gone[ours] = left[attempt_of[ours]]
+    result: Bools = kept & gone
+    return result
+
+
+def leaked_descriptors(view: View, baseline: int, end: int) -> int:
+    """Return how many descriptors nobody uses and nobody closes.
+
+    Exact where connections leak: accepted and not closed. Where a request leaks what it opened besides its socket,
+    what is left of the difference once the connections are taken off that a client still holds.
+    """
+    if view.setting("server", "leak_of") != "extra":
+        return int(leaked_connections(view).sum())
+    held = view.waits.taken & (view.recording.accepts["closed"] == 0) & ~leaked_connections(view)
+    each = 1 + int(view.setting("server", "extra_fds") or 0)
+    return max(end - baseline - each * int(held.sum()), 0)
+
+
+def limit_reached(view: View) -> int | None:
+    """Return when the server first had all the descriptors it may have; None = never."""
+    accepts = view.recording.accepts
+    at_limit = view.waits.taken & (accepts["open_fds"] >= view.fd_limit)
+    if at_limit.any():
+        return int(view.waits.accepted[at_limit][0])
+    times, open_fds = known(view.recording.samples, "open_fds")
+    seen = times[open_fds >= view.fd_limit]
+    return int(seen[0]) if len(seen) else None
+
+
+def _at_limit(view: View) -> tuple[Ints, Ints]:
+    """Return the times between samples that both saw the limit reached, and the CPU time used in them."""
+    times, open_fds, cpu = known(view.recording.samples, "open_fds", "cpu_ns")
+    both = (open_fds[1:] >= view.fd_limit) & (open_fds[:-1] >= view.fd_limit)
+    both &= times[1:] <= max(view.clock.judged, view.clock.load_end)
+    return np.diff(times)[both], np.diff(cpu)[both]
+
+
+def _cpu_at_limit(view: View) -> Numbers:
+    spent, cpu = _at_limit(view)
+    return {"server.cpu_at_limit": float(cpu.sum()) / float(spent.sum())} if spent.sum() else {}
+
+
+def _emfile(view: View) -> Numbers:
+    recording = view.recording
+    by_place = {where: column(emfile_records(recording, where), "count") for where in Where}
+    numbers: Numbers = {
+        "emfile.count": sum(int(counts.sum()) for counts in by_place.values()),
+        "emfile.accept": int(by_place[Where.ACCEPT].sum()),
+        "emfile.handler": int(by_place[Where.HANDLER].sum()),
+        "emfile.idle": int(column(recording.failures[has_flag(recording.failures, FailureFlag.IDLE)], "count").sum()),
+    }
+    missed = emfile_records(recording, *Where)
+    if len(missed):
+        first, last = int(missed["first"].min()), int(missed["last"].max())
+        spent = max(int(_at_limit(view)[0].sum()), last - first)
+        numbers["emfile.first_at"] = view.clock.at(first)
+        numbers["emfile.rate"] = numbers["emfile.count"] * NANOSECONDS / max(spent, NANOSECONDS // 10)
+    return numbers

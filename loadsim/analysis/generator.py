@@ -1,0 +1,59 @@
+"""The generator's own part in what was measured: it accuses itself first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loadsim.analysis.columns import Ints, column, nearest_rank
+from loadsim.record.events import Fate
+from loadsim.units import NANOSECONDS
+
+if TYPE_CHECKING:
+    from loadsim.analysis.view import View
+
+#: A lag beyond both of these means that the schedule was not kept: seconds, and a share of the interval.
+LAG_S, LAG_SHARE = 0.001, 0.05
+#: Cores of one driver beyond which it is the bottleneck.
+CPU_CORES = 0.9
+#: Below this many attempts the 99th percentile is one attempt, and one preemption would condemn a run.
+_ENOUGH = 100
+
+
+def generator_metrics(view: View) -> dict[str, float]:
+    """Return generator.*: the lag behind the schedule, the busiest driver, its own failures, and the verdict."""
+    numbers: dict[str, float] = {"generator.local_failures": int(view.ledger.having(Fate.LOCAL).sum())}
+    lag = np.sort(lags(view))
+    if len(lag):
+        numbers["generator.lag.p50"] = nearest_rank(lag, 0.5) / NANOSECONDS
+        numbers["generator.lag.max"] = int(lag[-1]) / NANOSECONDS
+    if len(lag) >= _ENOUGH:
+        numbers["generator.lag.p99"] = nearest_rank(lag, 0.99) / NANOSECONDS
+    cores = [driver.cpu_ns / driver.wall_ns for driver in view.recording.facts.drivers if driver.wall_ns]
+    if cores:
+        numbers["generator.cpu"] = max(cores)
+    numbers["generator.limited"] = int(
+        lag_limit_s(view) < numbers.get("generator.lag.p99", 0.0)
+        or numbers.get("generator.cpu", 0.0) > CPU_CORES
+        or bool(view.ledger.having(Fate.LOCAL, Fate.NOT_STARTED).any())
+    )
+    return numbers
+
+
+def lags(view: View) -> Ints:
+    """Return how late each attempt started behind its schedule; empty in a closed loop, which has none."""
+    attempts = view.recording.attempts
+    if view.setting("client", "clients"):
+        return np.zeros(0, dtype=np.int64)
+    began = attempts[attempts["started"] > 0]
+    return (column(began, "started") - column(began, "intended")).clip(min=0)
+
+
+def lag_limit_s(view: View) -> float:
+    """Return the lag that would still not matter: 1 ms, or 5 % of the mean interval between attempts."""
+    intended = column(view.recording.attempts, "intended")
+    if len(intended) < 2:
+        return LAG_S
+    interval = float(intended.max() - intended.min()) / NANOSECONDS / (len(intended) - 1)
+    return max(LAG_S, LAG_SHARE * interval)

@@ -1,0 +1,98 @@
+"""The whole analysis of one run: a recording in, a summary with its verdict out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loadsim.analysis.diagnosis import diagnose
+from loadsim.analysis.growth import bands_of
+from loadsim.analysis.measure import in_json, measure
+from loadsim.analysis.prediction import compare
+from loadsim.analysis.rules.case import Case
+from loadsim.analysis.summary import Judged, Summary
+from loadsim.analysis.timeline import timeline_of
+from loadsim.analysis.view import View
+from loadsim.scenario import thresholds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from loadsim.analysis.rules.case import Found
+    from loadsim.record.arrays import Recording
+
+
+def summarise(recording: Recording) -> Summary:
+    """Return everything that is said about a run."""
+    view, facts = View.of(recording), recording.facts
+    numbers = measure(view)
+    case = Case(view=view, numbers=numbers, prediction=compare(view, numbers))
+    found = diagnose(case)
+    metrics = in_json(numbers)
+    judged = judge(view.setting("thresholds", "expect") or (), metrics)
+    ledger = view.ledger
+    return Summary(
+        scenario=facts.scenario,
+        description=facts.description,
+        seed=facts.seed,
+        complete=facts.complete,
+        interrupted=facts.interrupted,
+        duration_s=view.clock.load_s,
+        clients=case.number("attempts.count"),
+        verdict=verdict(found, judged),
+        sentence=opening_sentence(found, judged),
+        metrics=metrics,
+        ledger=ledger.fates(),
+        outcomes=ledger.outcomes(),
+        fate_by_outcome=ledger.cells(),
+        balanced=not ledger.imbalance,
+        imbalance=ledger.imbalance,
+        foreign=ledger.join.foreign,
+        ambiguous=ledger.join.ambiguous,
+        growth=bands_of(view, case.number("fds.baseline"), case.number("fds.max")),
+        findings=[one.finding for one in found],
+        thresholds=judged,
+        prediction=case.prediction,
+        timeline=timeline_of(view, numbers),
+        fd_map=facts.end.fd_map if facts.end else "",
+        notices=_notices(recording),
+        settings=facts.settings,
+        namespace=facts.namespace,
+    )
+
+
+def judge(expectations: Sequence[str], metrics: dict[str, float]) -> list[Judged]:
+    """Return what became of each expectation; metrics are keyed as in `summary.json`."""
+    judged = []
+    for text in expectations:
+        result = thresholds.judge(thresholds.parse(text), metrics)
+        judged.append(Judged(text=text, ok=result.ok, measured=result.measured))
+    return judged
+
+
+def verdict(found: Sequence[Found], judged: Sequence[Judged]) -> str:
+    """Return the first word of a result. What cannot be trusted is never called failed, reproduced or healthy."""
+    if any(one.inconclusive for one in found):
+        return "INCONCLUSIVE"
+    if not all(one.ok for one in judged):
+        return "FAILED"
+    return "REPRODUCED" if any(one.finding.fault for one in found) else "HEALTHY"
+
+
+def opening_sentence(found: Sequence[Found], judged: Sequence[Judged]) -> str:
+    """Return the sentence after the verdict: the expectation that was not met, else the first finding."""
+    missed = [one for one in judged if not one.ok]
+    if missed and not found[0].inconclusive:
+        more = f", and {len(missed) - 1} more" if len(missed) > 1 else ""
+        return f"Expected {missed[0].text}, measured {missed[0].measured}{more}."
+    return found[0].headline
+
+
+def _notices(recording: Recording) -> list[str]:
+    """Return what a reader should know besides: the run's own notices, and records that were only counted."""
+    lost = recording.facts.lost_records
+    notices = [
+        f'{count:,} {journal} records found no space: numbers from them are "at least".'
+        for journal, count in lost.items()
+        if count and journal in ("failure", "sample")
+    ]
+    return [*recording.facts.notices, *notices]

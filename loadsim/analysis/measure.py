@@ -1,0 +1,191 @@
+"""The metrics of one run, under the names of `loadsim.metrics`.
+
+Every group is a function from the view to numbers; what has no samples is absent, so that nothing passes a threshold
+vacuously.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loadsim.analysis import generator
+from loadsim.analysis.columns import Ints, column, has_flag, known, nearest_rank
+from loadsim.analysis.descriptors import descriptor_metrics
+from loadsim.metrics import METRICS
+from loadsim.record.events import AttemptFlag, Fate
+from loadsim.units import NANOSECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from loadsim.analysis.view import View
+
+Numbers = dict[str, float]
+
+#: A percentile is shown from this many samples on.
+_ENOUGH = {"p50": 1, "p90": 100, "p99": 100, "p999": 10_000}
+_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
+
+
+def measure(view: View) -> Numbers:
+    """Return all metrics of a run by name, times in seconds."""
+    numbers: Numbers = {}
+    for group in _GROUPS:
+        numbers |= group(view)
+    return numbers
+
+
+def in_json(numbers: Numbers) -> Numbers:
+    """Return metrics under their keys in `summary.json`, in the order of the table."""
+    return {metric.json_key: numbers[name] for name, metric in METRICS.items() if name in numbers}
+
+
+def family(name: str, nanoseconds: Ints) -> Numbers:
+    """Return the statistics of a family of times that have samples enough; empty without any."""
+    if len(nanoseconds) == 0:
+        return {}
+    ordered = np.sort(nanoseconds)
+    shown = {key: share for key, share in _SHARES.items() if len(ordered) >= _ENOUGH[key]}
+    ranks = {f"{name}.{key}": nearest_rank(ordered, share) / NANOSECONDS for key, share in shown.items()}
+    return {
+        **ranks,
+        f"{name}.max": int(ordered[-1]) / NANOSECONDS,
+        f"{name}.mean": float(ordered.mean()) / NANOSECONDS,
+    }
+
+
+def _ledger(view: View) -> Numbers:
+    join = view.ledger.join
+    return {
+        **{f"fate.{fate}": count for fate, count in view.ledger.fates().items()},
+        **{f"outcome.{outcome}": count for outcome, count in view.ledger.outcomes().items()},
+        "join.foreign": join.foreign,
+        "join.ambiguous": join.ambiguous,
+        "join.mismatched": join.mismatched,
+    }
+
+
+def _attempts(view: View) -> Numbers:
+    attempts = view.recording.attempts
+    started = column(attempts, "started")
+    started = started[started > 0]
+    retransmits = column(attempts, "syn_retransmits")
+    numbers: Numbers = {
+        "attempts.count": len(attempts) + view.recording.facts.lost_records.get("attempt", 0),
+        "attempts.delayed": int((retransmits > 0).sum()),
+        "syn.retransmits": int(retransmits.sum()),
+    }
+    span = view.clock.at(int(started.max())) if len(started) else 0.0
+    if span > 0:
+        numbers["attempts.rate"] = len(started) / span
+    return numbers
+
+
+def _client_times(view: View) -> Numbers:
+    attempts = view.recording.attempts
+    connected = attempts[attempts["connected"] > 0]
+    replied = attempts[attempts["replied"] > 0]
+    done = column(connected, "connected")
+    return {
+        **family("connect", (done - column(connected, "intended")).clip(min=0)),
+        **family("connect_service", done - column(connected, "started")),
+        **family("reply", (column(replied, "replied") - column(replied, "intended")).clip(min=0)),
+    }
+
+
+def _accept_times(view: View) -> Numbers:
+    waits, join = view.waits, view.ledger.join
+    ours = waits.taken & (join.attempt_of >= 0)
+    numbers: Numbers = {
+        "accept.samples": int(ours.sum()),
+        "accept.late": int((waits.late & ours).sum()),
+        **family("accept", waits.waited[ours]),
+    }
+    if len(view.pauses.lengths):
+        numbers["accept.pause_max"] = view.pauses.longest / NANOSECONDS
+    return numbers | _uncertainty(view, join.attempt_of[ours]) | _still_waiting(view)
+
+
+def _uncertainty(view: View, accepted: Ints) -> Numbers:
+    """Return how long connect() took at the median: the stamp after it is late by at most that."""
+    attempts = view.recording.attempts[accepted]
+    exact = (attempts["connected"] > 0) & (attempts["syn_retransmits"] == 0) & ~has_flag(attempts, AttemptFlag.WOKEN)
+    took = column(attempts[exact], "connected") - column(attempts[exact], "started")
+    return {"accept.uncertainty": nearest_rank(np.sort(took), 0.5) / NANOSECONDS} if len(took) else {}
+
+
+def _still_waiting(view: View) -> Numbers:
+    """Return who had waited without an end when the run was judged."""
+    orphans = column(view.recording.attempts, "connected")[view.ledger.having(Fate.ORPHANED)]
+    since = np.concatenate([view.waits.entered[~view.waits.taken], orphans[orphans > 0]])
+    count = int((~view.waits.taken).sum()) + len(orphans)
+    numbers: Numbers = {"accept.waiting": count}
+    if len(since):
+        numbers["accept.waiting_max"] = max(view.clock.judged - int(since.min()), 0) / NANOSECONDS
+    return numbers
+
+
+def _queue(view: View) -> Numbers:
+    holds = view.queue_holds
+    _, seen = known(view.recording.samples, "queue")
+    sampled, exact = int(seen.max(initial=0)), view.queue.peak
+    if holds is None:
+        return {"queue.max": max(sampled, exact)}
+    # Both stamps are taken a few microseconds after the fact: together they can show one more than there was.
+    numbers: Numbers = {"queue.max": max(sampled, min(exact, holds)), "queue.limit": holds}
+    clock = view.clock
+    if clock.load_end > clock.start:
+        full = view.queue.time_at(holds, clock.start, clock.load_end)
+        numbers["queue.full_share"] = full / (clock.load_end - clock.start)
+    return numbers
+
+
+def _listener(view: View) -> Numbers:
+    """Return what the kernel dropped; in a shared namespace only what it says of this listener alone."""
+    samples = view.recording.samples
+    if view.recording.facts.namespace != "private":
+        return _grown("listen.drops", known(samples, "drops")[1])
+    _, all_drops, own_drops = known(samples, "listen_drops", "drops")
+    numbers = {
+        **_grown("listen.overflows", known(samples, "listen_overflows")[1]),
+        **_grown("listen.drops", known(samples, "listen_drops")[1]),
+        **_grown("listen.cookies", known(samples, "cookies")[1]),
+    }
+    if len(own_drops):
+        numbers["listen.ack_drops"] = max(int(own_drops[-1] - own_drops[0] - all_drops[-1] + all_drops[0]), 0)
+    return numbers
+
+
+def _grown(name: str, readings: Ints) -> Numbers:
+    return {name: int(readings[-1] - readings[0])} if len(readings) else {}
+
+
+def _server(view: View) -> Numbers:
+    samples, clock = view.recording.samples, view.clock
+    numbers: Numbers = {}
+    times, cpu = known(samples, "cpu_ns")
+    during = (times >= clock.start) & (times <= max(clock.load_end, clock.judged))
+    times, cpu = times[during], cpu[during]
+    if len(times) > 1:
+        numbers["server.cpu"] = float(cpu[-1] - cpu[0]) / float(times[-1] - times[0])
+    _, rss = known(samples, "rss")
+    if len(rss):
+        numbers["server.rss_max"] = int(rss.max())
+    if view.recording.facts.server.exit_status is not None:
+        numbers["server.exit"] = view.recording.facts.server.exit_status
+    return numbers
+
+
+_GROUPS: tuple[Callable[[View], Numbers], ...] = (
+    _attempts,
+    _ledger,
+    _client_times,
+    _accept_times,
+    descriptor_metrics,
+    _queue,
+    _listener,
+    _server,
+    generator.generator_metrics,
+)

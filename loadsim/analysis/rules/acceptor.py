@@ -1,0 +1,116 @@
+"""Findings about who accepts: too slowly, in bursts, or behind a shorter queue than was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loadsim.analysis.growth import stall_rows
+from loadsim.analysis.rules.case import fault, information, sentences, some
+from loadsim.units import NANOSECONDS, format_count, format_duration
+
+if TYPE_CHECKING:
+    from loadsim.analysis.columns import Ints
+    from loadsim.analysis.rules.case import Case, Found
+
+#: A pause shorter than this is the scheduler's, not the server's.
+_PAUSE_NS = NANOSECONDS // 50
+#: Share of the time in which clients arrived that pauses must take before they are a finding.
+_SHARE = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Standstill:
+    """All pauses that the acceptor itself is to blame for."""
+
+    count: int
+    total_s: float
+    longest_s: float
+    share: float  # of the time in which clients arrived
+    mostly: bool  # most accepts came after one: it is slow, rather than pausing
+
+    @classmethod
+    def of(cls, case: Case) -> _Standstill:
+        lengths = _own_pauses(case)
+        total_s = float(lengths.sum()) / NANOSECONDS
+        return cls(
+            count=len(lengths),
+            total_s=total_s,
+            longest_s=int(lengths.max(initial=0)) / NANOSECONDS,
+            share=min(total_s / case.arrivals_s, 1.0) if case.arrivals_s > 0 else 0.0,
+            mostly=2 * len(lengths) > len(case.view.pauses.lengths),
+        )
+
+
+def _own_pauses(case: Case) -> Ints:
+    """Return the lengths of pauses of 20 ms and more, without those for want of a descriptor or at a table's growth."""
+    pauses = case.view.pauses
+    own = (pauses.lengths >= _PAUSE_NS) & ~pauses.starved
+    own[stall_rows(case.view)] = False
+    return pauses.lengths[own]
+
+
+def slow_acceptor(case: Case) -> Found | None:
+    """Find a server that lets clients wait in its accept queue although it has descriptors."""
+    still = _Standstill.of(case)
+    if still.share < _SHARE:
+        return None
+    return _slow(case, still) if still.mostly else _pausing(case, still)
+
+
+def _slow(case: Case, still: _Standstill) -> Found:
+    accepted = case.number("accept.samples")
+    rate = accepted / case.arrivals_s
+    return fault(
+        "slow-accept",
+        f"The server accepts too slowly: about {format_count(rate)} of {format_count(_arrival_rate(case))} clients a "
+        "second.",
+        sentences(
+            f"Clients waited {case.time('accept.p50')} in the accept queue at the median and {case.time('accept.max')} "
+            f"at most, and {format_count(case.number('accept.waiting'))} still waited at the end.",
+            f"It accepts one client every {format_duration(still.total_s / still.count)}.",
+        ),
+        "accept until EAGAIN before serving anybody, do nothing slow between two calls of accept(), or share the port "
+        "among several acceptors (SO_REUSEPORT). No backlog makes a slow acceptor faster.",
+    )
+
+
+def _pausing(case: Case, still: _Standstill) -> Found:
+    rate = _arrival_rate(case)
+    gathered = int(np.ceil(rate * still.longest_s))
+    return fault(
+        "slow-accept",
+        f"The server stopped accepting for up to {format_duration(still.longest_s)} while clients waited.",
+        sentences(
+            f"{some(still.count, 'pause')} of 20 ms or more took {format_duration(still.total_s)} in all, "
+            f"{still.share * 100:.0f} % of the load. About {format_count(rate)} clients a second arrive, so about "
+            f"{format_count(gathered)} gather in the longest; {case.backlog}.",
+        ),
+        "keep blocking work (garbage collection, files, DNS) off the thread that accepts; until then choose backlog >= "
+        f"rate x longest pause = {format_count(rate)}/s x {format_duration(still.longest_s)} = {gathered}.",
+    )
+
+
+def _arrival_rate(case: Case) -> float:
+    return case.numbers.get("attempts.rate", 0.0)
+
+
+def capped_backlog(case: Case) -> Found | None:
+    """Find a backlog that the kernel made shorter than the server asked for."""
+    server = case.view.recording.facts.server
+    if server.queue_limit is None or server.queue_limit >= server.backlog_asked:
+        return None
+    asked, got = format_count(server.backlog_asked), format_count(server.queue_limit)
+    was_full = case.view.queue_full_at_s is not None
+    say = fault if was_full else information
+    return say(
+        "somaxconn-cap",
+        f"The server asked for a backlog of {asked} and got {got}.",
+        sentences(
+            "net.core.somaxconn caps what listen() asks for, and says nothing.",
+            "The queue was full in this run." if was_full else "The queue was never full in this run.",
+        ),
+        f"sysctl -w net.core.somaxconn={server.backlog_asked}, then restart the server: the cap is taken at listen().",
+    )

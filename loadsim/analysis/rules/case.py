@@ -1,0 +1,116 @@
+"""What a rule looks at, what it returns, and how its sentences write numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from loadsim.analysis.columns import column
+from loadsim.analysis.summary import Compared, Finding
+from loadsim.units import NANOSECONDS, format_count, format_duration
+
+if TYPE_CHECKING:
+    from loadsim.analysis.view import View
+    from loadsim.record.events import Fate, Outcome
+
+#: The signals that end servers, by number on Linux (x86-64 and arm64 alike).
+_SIGNALS = {1: "SIGHUP", 2: "SIGINT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL"} | {
+    11: "SIGSEGV",
+    13: "SIGPIPE",
+    15: "SIGTERM",
+    24: "SIGXCPU",
+    31: "SIGSYS",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One run, ready to be diagnosed."""
+
+    view: View
+    numbers: dict[str, float]  # metrics by name, times in seconds
+    prediction: list[Compared]
+
+    def number(self, metric: str) -> int:
+        """Return a count; 0 where there is none."""
+        return int(self.numbers.get(metric, 0))
+
+    def fates(self, *fates: Fate) -> int:
+        """Return how many attempts have one of these fates."""
+        return sum(self.number(f"fate.{fate.name.lower()}") for fate in fates)
+
+    def outcomes(self, *outcomes: Outcome) -> int:
+        """Return how many attempts have one of these outcomes."""
+        return sum(self.number(f"outcome.{outcome.name.lower()}") for outcome in outcomes)
+
+    def time(self, metric: str) -> str:
+        """Return a time for people; "an unknown time" where it was not measured."""
+        return format_duration(self.numbers[metric]) if metric in self.numbers else "an unknown time"
+
+    @property
+    def backlog(self) -> str:
+        """The accept queue in words: "backlog 128 holds 129"."""
+        holds = self.view.queue_holds
+        return f"backlog {format_count(holds - 1)} holds {format_count(holds)}" if holds else "its backlog"
+
+    @property
+    def arrivals_s(self) -> float:
+        """How long clients arrived, in seconds; 0 without any."""
+        started = column(self.view.recording.attempts, "started")
+        return max(int(started.max(initial=0)) - self.view.clock.start, 0) / NANOSECONDS
+
+    @property
+    def starved(self) -> bool:
+        """Whether accept() lacked a descriptor: what went wrong at the queue then follows from that."""
+        return self.number("emfile.accept") > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a rule found: the finding, and the sentence that opens the result where it comes first."""
+
+    finding: Finding
+    headline: str
+    inconclusive: bool = False  # the run cannot be judged because of it
+
+
+def fault(
+    finding_id: str, title: str, evidence: str, remedy: str | None = None, *, headline: str | None = None
+) -> Found:
+    """Return a fault of the server or its settings; `headline` opens the result where the title would not do."""
+    finding = Finding(id=finding_id, title=title, evidence=evidence, remedy=remedy, fault=True)
+    return Found(finding=finding, headline=headline or title)
+
+
+def information(finding_id: str, title: str, evidence: str, remedy: str | None = None) -> Found:
+    """Return something that a reader should know and that is nobody's fault."""
+    finding = Finding(id=finding_id, title=title, evidence=evidence, remedy=remedy, fault=False)
+    return Found(finding=finding, headline=title)
+
+
+def doubt(finding_id: str, title: str, evidence: str, remedy: str | None = None) -> Found:
+    """Return a reason why this run cannot be judged."""
+    finding = Finding(id=finding_id, title=title, evidence=evidence, remedy=remedy, fault=False)
+    return Found(finding=finding, headline=title, inconclusive=True)
+
+
+def sentences(*parts: str) -> str:
+    """Return the sentences that are not empty, in one line."""
+    return " ".join(part for part in parts if part)
+
+
+def some(count: float, noun: str) -> str:
+    """Return a number of things: "1 client", "4,310 clients"."""
+    return f"{format_count(count)} {noun}" if round(count) == 1 else f"{format_count(count)} {noun}s"
+
+
+def were(count: int) -> str:
+    """Return the verb that follows `some`."""
+    return "was" if count == 1 else "were"
+
+
+def ending(status: int) -> str:
+    """Return how a process ended: "exit status 1", "killed by SIGKILL (signal 9)"."""
+    if status >= 0:
+        return f"exit status {status}"
+    return f"killed by {_SIGNALS.get(-status, 'a signal')} (signal {-status})"

@@ -1,0 +1,169 @@
+"""Findings about the run itself: did it come to its end, do the books balance, and what else is there to know."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loadsim.analysis.prediction import is_gap
+from loadsim.analysis.rules.case import doubt, ending, fault, information, sentences, some, were
+from loadsim.record.events import Fate, Outcome
+from loadsim.units import format_count, format_duration
+
+if TYPE_CHECKING:
+    from loadsim.analysis.rules.case import Case, Found
+    from loadsim.analysis.summary import Compared
+
+_FAILED = (
+    Outcome.ERROR,
+    Outcome.EOF,
+    Outcome.RESET,
+    Outcome.REFUSED,
+    Outcome.CONNECT_TIMEOUT,
+    Outcome.REPLY_TIMEOUT,
+)
+
+
+def interrupted(case: Case) -> Found | None:
+    """Find a run that did not come to its end."""
+    facts = case.view.recording.facts
+    if facts.complete:
+        return None
+    return doubt(
+        "interrupted",
+        f"The run did not come to its end ({facts.interrupted or 'its conductor was killed'}).",
+        f"What follows is what was recorded in {format_duration(max(case.view.clock.load_s, 0.0))}.",
+        "run it again; shorten it with --set client.duration=... if it takes too long.",
+    )
+
+
+def unbalanced(case: Case) -> Found | None:
+    """Find books that do not balance."""
+    imbalance = case.view.ledger.imbalance
+    if not imbalance:
+        return None
+    return doubt(
+        "ledger-unbalanced",
+        "The books do not balance: not every attempt can be accounted for.",
+        sentences(*imbalance),
+        "trust no fate of this run; run it again, and report it as a bug of loadsim if it comes back.",
+    )
+
+
+def degraded(case: Case) -> Found | None:
+    """Find settings that were asked for and not in force."""
+    sentences_ = case.view.recording.facts.degraded
+    if not sentences_:
+        return None
+    return doubt(
+        "settings-degraded",
+        f"{some(len(sentences_), 'setting')} of the scenario {were(len(sentences_))} not in force.",
+        sentences(*sentences_),
+        "see to what they name, or take the settings out of the scenario.",
+    )
+
+
+def target_ended(case: Case) -> Found | None:
+    """Find a server that ended by itself."""
+    server = case.view.recording.facts.server
+    if server.exit_status is None:
+        return None
+    after = format_duration(case.view.clock.at(server.exited_ns)) if server.exited_ns else "an unknown time"
+    orphaned, refused = case.fates(Fate.ORPHANED), case.fates(Fate.REFUSED)
+    return fault(
+        "target-ended",
+        f"The server ended after {after}: {ending(server.exit_status)}.",
+        sentences(
+            "It had just run out of descriptors." if case.number("emfile.count") else "",
+            f"{some(orphaned, 'client')} in its accept queue {were(orphaned)} reset." if orphaned else "",
+            f"{some(refused, 'client')} after that found nobody listening." if refused else "",
+        ),
+        "target.stderr of the result has its last words; for SIGKILL look at dmesg (out of memory?).",
+    )
+
+
+def prediction_gap(case: Case) -> Found | None:
+    """Find predictions that arithmetic got wrong by more than 10 %."""
+    gaps = [row for row in case.prediction if is_gap(row)]
+    if not gaps:
+        return None
+    return information(
+        "prediction-gap",
+        f"{some(len(gaps), 'number')} differ{'s' if len(gaps) == 1 else ''} by more than 10 % from what arithmetic "
+        "predicts.",
+        f"Predicted and measured: {'; '.join(_gap(row) for row in gaps)}.",
+        "the plan knows rates, limits and baseline alone: look for what else took descriptors, or time.",
+    )
+
+
+def _gap(row: Compared) -> str:
+    shown = [_value(value, row.unit) for value in (row.predicted, row.measured)]
+    return f"{row.name} {shown[0]} and {shown[1]}"
+
+
+def _value(value: float | None, unit: str) -> str:
+    if value is None:
+        return "never"
+    return format_duration(value) if unit == "s" else format_count(value)
+
+
+def foreign_clients(case: Case) -> Found | None:
+    """Find connections from outside the run."""
+    count = case.number("join.foreign")
+    if not count:
+        return None
+    return information(
+        "foreign-accepts",
+        f"{some(count, 'accepted connection')} of unknown origin: no attempt explains {'it' if count == 1 else 'them'}.",
+        "They took descriptors and places in the queue, and stand outside the ledger.",
+        "let nobody else connect to the port while a run lasts.",
+    )
+
+
+def ambiguous_joins(case: Case) -> Found | None:
+    """Find connections of one 4-tuple that could not be told apart."""
+    count = case.number("join.ambiguous")
+    if not count:
+        return None
+    return information(
+        "join-ambiguous",
+        f"{some(count, 'accepted connection')} fitted several attempts equally well; the oldest got each.",
+        "A close by RST frees its port at once, so that a 4-tuple comes back while an earlier connection of it still "
+        "waits in the accept queue. The totals hold; single rows may be swapped.",
+        "more client.sources, or a wider net.ipv4.ip_local_port_range, let ports come back later.",
+    )
+
+
+def unexplained_failures(case: Case) -> Found | None:
+    """Find clients that failed although nothing else was found."""
+    count = case.outcomes(*_FAILED)
+    if not count:
+        return None
+    seen = ", ".join(
+        f"{outcome.name.lower()} {format_count(case.outcomes(outcome))}"
+        for outcome in _FAILED
+        if case.outcomes(outcome)
+    )
+    return fault(
+        "clients-failed",
+        f"{some(count, 'client')} failed, and nothing that was measured says why.",
+        f"They saw: {seen}.",
+        "look at target.stderr, and at the scenario: perhaps its time-outs are shorter than its service.",
+    )
+
+
+def nothing(case: Case) -> Found:
+    """Say that nothing was found, and how far from it the server was."""
+    good = case.outcomes(Outcome.OK, Outcome.CONNECTED)
+    queue, holds = case.number("queue.max"), case.view.queue_holds
+    return information(
+        "nothing-found",
+        "Every client was served, and nothing went wrong."
+        if good == case.number("attempts.count")
+        else "Nothing went wrong that can be seen from here.",
+        sentences(
+            f"{format_count(good)} of {some(case.number('attempts.count'), 'client')} got what they came for.",
+            f"The server used at most {format_count(case.number('fds.max'))} of {format_count(case.view.fd_limit)} "
+            "descriptors.",
+            f"Its accept queue held at most {format_count(queue)} of {format_count(holds)}." if holds else "",
+        ),
+    )

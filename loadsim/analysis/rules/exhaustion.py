@@ -1,0 +1,132 @@
+"""Findings about a server without descriptors: what its clients, its handlers and its CPU pay for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loadsim.analysis.columns import column, has_flag, has_outcome
+from loadsim.analysis.growth import stalls
+from loadsim.analysis.rules.case import fault, information, sentences, some, were
+from loadsim.analysis.rules.room import Room
+from loadsim.record.events import AcceptFlag, Fate, Outcome
+from loadsim.units import format_count, format_duration
+
+if TYPE_CHECKING:
+    from loadsim.analysis.rules.case import Case, Found
+
+#: Failures per second, and in all, from which retrying is spinning.
+_SPIN_RATE, _SPIN_COUNT = 100, 100
+#: With one thread no growth of the table took 0.2 ms, with a second one 7-18 ms (Linux 6.18).
+_STALL_S = 0.003
+
+
+def false_connects(case: Case) -> Found | None:
+    """Find clients whose connect() succeeded at a server that could not take them."""
+    count = _never_taken(case) if case.starved else 0
+    if not count:
+        return None
+    return fault(
+        "false-connect",
+        f'{some(count, "client")} {were(count)} told "connected" by a server that could not take them.',
+        sentences(
+            f"The kernel finishes handshakes until the accept queue is full ({case.backlog}). A successful connect() "
+            "is not a served client.",
+            f"The longest wait had lasted {case.time('accept.waiting_max')}." if case.number("accept.waiting") else "",
+        ),
+        "let clients and health checks wait for a reply, with a time-out: connect() proves nothing.",
+    )
+
+
+def _never_taken(case: Case) -> int:
+    """Return how many connected clients were still queued at the end, or had given up before they were accepted."""
+    attempts, accept_of = case.view.recording.attempts, case.view.ledger.join.accept_of
+    late = case.view.ledger.having(Fate.ACCEPTED) & has_outcome(attempts, Outcome.REPLY_TIMEOUT)
+    late[late] = column(attempts[late], "ended") < case.view.waits.accepted[accept_of[late]]
+    return case.fates(Fate.QUEUED, Fate.ORPHANED) + int(late.sum())
+
+
+def spin(case: Case) -> Found | None:
+    """Find a server that calls accept() as fast as it can while it has no descriptor."""
+    rate, cores = case.numbers.get("emfile.rate", 0.0), case.numbers.get("server.cpu_at_limit")
+    if rate <= _SPIN_RATE or case.number("emfile.accept") < _SPIN_COUNT:
+        return None
+    return fault(
+        "emfile-spin",
+        f"Without a descriptor the server calls accept() in vain about {format_count(rate)} times a second.",
+        sentences(
+            f"{some(case.number('emfile.accept'), 'call')} of accept() failed with EMFILE. nginx retries twice a "
+            "second, Go and trio 1 to 10 times.",
+            f"At the limit it used {cores:.2f} cores." if cores is not None else "",
+        ),
+        "after EMFILE wait 100 ms before the next accept(), or until a connection closes, or keep a descriptor in "
+        "reserve to shed clients with (server.on_emfile).",
+    )
+
+
+def failing_handlers(case: Case) -> Found | None:
+    """Find requests that failed after accept() because their handler could open nothing."""
+    calls = case.number("emfile.handler")
+    if not calls:
+        return None
+    clients = int(has_flag(case.view.recording.accepts, AcceptFlag.FAILED).sum()) or calls
+    room = Room.of(case)
+    return fault(
+        "emfile-handler",
+        f"{some(clients, 'client')} {were(clients)} let in and then failed: no descriptor was left for the request.",
+        sentences(
+            f"{some(calls, 'call')} failed with EMFILE after accept(): it takes the last descriptor, and the request "
+            f"needs {format_count(room.each - 1)} more.",
+            f"{some(case.outcomes(Outcome.ERROR), 'client')} saw an error, "
+            f"{format_count(case.outcomes(Outcome.EOF, Outcome.RESET))} a connection closed without a reply.",
+        ),
+        f"accept at most {format_count(room.clients)} clients at once, which leaves each request the "
+        f"{some(room.each, 'descriptor')} it takes under nofile = {room.limit}; or raise nofile.",
+        headline=f'"Too many open files" in the handler after {case.time("emfile.first_at")}: '
+        f"{some(clients, 'client')} let in, and failed.",
+    )
+
+
+def shed(case: Case) -> Found | None:
+    """Find clients that were accepted only to be closed."""
+    count = case.fates(Fate.SHED)
+    if not count:
+        return None
+    return fault(
+        "shed",
+        f"{some(count, 'client')} {were(count)} accepted and closed at once, unserved.",
+        sentences(
+            "The server gives up a reserved descriptor, accepts, closes, and takes it back: its queue stays empty and "
+            "clients learn at once that they must go elsewhere, instead of after a time-out."
+        ),
+        "follows from the missing descriptors; let clients try again later, not at once.",
+    )
+
+
+def growth_stalls(case: Case) -> Found | None:
+    """Find pauses of accepting at the moments in which the kernel enlarged a shared fd table."""
+    threads = case.view.recording.facts.server.threads
+    long = [stall for stall in stalls(case.view) if stall.length_s >= _STALL_S] if threads > 1 else []
+    if not long:
+        return None
+    worst = format_duration(max(stall.length_s for stall in long))
+    points = ", ".join(f"{format_duration(stall.length_s)} at fd {format_count(stall.fds)}" for stall in long)
+    return fault(
+        "fd-table-stall",
+        f"Accepting stood still for up to {worst} as the kernel enlarged the fd table.",
+        sentences(f"{points}. {threads} threads share the table: each doubling waits for the other CPUs."),
+        "grow the table before the load: dup2() to the highest number needed and close it again, best before any "
+        "thread starts (server.prewarm_fds).",
+    )
+
+
+def limit_raised(case: Case) -> Found | None:
+    """Find a server whose limit is above the one it was started with."""
+    asked, limit = case.view.setting("server", "nofile"), case.view.fd_limit
+    if asked is None or limit <= asked:
+        return None
+    return information(
+        "limit-raised",
+        f"The server raised its own limit: nofile is {format_count(limit)}, not {format_count(asked)} as it was given.",
+        "Go since 1.19 and others raise the soft limit to the hard one as they start.",
+        "set the hard limit as well (ulimit -Hn) where the soft one is meant.",
+    )

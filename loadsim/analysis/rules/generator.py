@@ -1,0 +1,88 @@
+"""Findings about the generator: it accuses itself before it accuses the server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loadsim.analysis.columns import column
+from loadsim.analysis.generator import CPU_CORES, lag_limit_s
+from loadsim.analysis.rules.case import doubt, ending, sentences, some, were
+from loadsim.record.events import CLIENT_ERRNO, Fate
+from loadsim.units import format_duration
+
+if TYPE_CHECKING:
+    from loadsim.analysis.rules.case import Case, Found
+
+
+def lost_drivers(case: Case) -> Found | None:
+    """Find drivers that ended before their load did."""
+    drivers = [driver for driver in case.view.recording.facts.drivers if driver.exit_status is not None]
+    if not drivers:
+        return None
+    ends = ", ".join(f"driver {driver.share}: {ending(driver.exit_status or 0)}" for driver in drivers)
+    return doubt(
+        "generator-ended",
+        f"{some(len(drivers), 'driver')} of the generator ended before the load did.",
+        f"{ends[0].upper()}{ends[1:]}.",
+        "look at its stderr and at dmesg (out of memory?); a smaller client.max_in_flight needs less memory.",
+    )
+
+
+def limited(case: Case) -> Found | None:
+    """Find a generator that could not keep its own schedule: it accuses itself first."""
+    if not case.number("generator.limited"):
+        return None
+    reasons = [reason for reason in (_late(case), _busy(case), _not_started(case), *_local(case)) if reason[0]]
+    clamped = [driver.clamped for driver in case.view.recording.facts.drivers if driver.clamped]
+    return doubt(
+        "generator-limited",
+        "The generator, not the server, set the pace of this run.",
+        sentences(*(reason for reason, _ in reasons), *clamped),
+        "; ".join(remedy for _, remedy in reasons) + ".",
+    )
+
+
+_Reason = tuple[str, str]
+_NO_REASON = ("", "")
+
+
+def _late(case: Case) -> _Reason:
+    lag, allowed = case.numbers.get("generator.lag.p99", 0.0), lag_limit_s(case.view)
+    if lag <= allowed:
+        return _NO_REASON
+    return (
+        f"1 % of its attempts started {format_duration(lag)} late or more; {format_duration(allowed)} would do no harm.",
+        "leave it a CPU of its own, lower client.rate, or raise client.processes",
+    )
+
+
+def _busy(case: Case) -> _Reason:
+    cores = case.numbers.get("generator.cpu", 0.0)
+    if cores <= CPU_CORES:
+        return _NO_REASON
+    return f"Its busiest driver used {cores:.2f} cores.", "raise client.processes, or lower client.rate"
+
+
+def _not_started(case: Case) -> _Reason:
+    count, limit = case.fates(Fate.NOT_STARTED), case.view.setting("client", "max_in_flight")
+    if not count:
+        return _NO_REASON
+    return (
+        f"{some(count, 'attempt')} of the plan {were(count)} not started.",
+        f"raise client.max_in_flight (now {limit}) or client.processes",
+    )
+
+
+def _local(case: Case) -> list[_Reason]:
+    """Return a reason for each errno of the generator's own."""
+    attempts = case.view.recording.attempts
+    numbers = np.bincount(column(attempts, "errno")[case.view.ledger.having(Fate.LOCAL)])
+    reasons = []
+    for number, count in enumerate(numbers.tolist()):
+        if count:
+            meaning = CLIENT_ERRNO.get(number)
+            remedy = meaning.remedy if meaning else f"see errno {number} in errno(3)"
+            reasons.append((f"{some(count, 'attempt')} never left it (errno {number}).", remedy))
+    return reasons

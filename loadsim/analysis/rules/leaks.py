@@ -1,0 +1,128 @@
+"""Findings about the limit itself: whether a leak or an honest load used it up, and what a higher one would buy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loadsim.analysis.columns import column, has_flag
+from loadsim.analysis.rules.case import fault, sentences, some
+from loadsim.analysis.rules.room import Room, leaks_extras
+from loadsim.record.events import AcceptFlag
+from loadsim.units import format_count, format_duration
+
+if TYPE_CHECKING:
+    from loadsim.analysis.rules.case import Case, Found
+
+
+def leak_at_limit(case: Case) -> Found | None:
+    """Find a leak that used up the limit."""
+    room = Room.of(case)
+    return _leak(case, room) if room.leaked and room.leaked_away else None
+
+
+def leak_below_limit(case: Case) -> Found | None:
+    """Find a leak that has not used up the limit, or not alone."""
+    room = Room.of(case)
+    return _leak(case, room) if room.leaked and not room.leaked_away else None
+
+
+def honest_load(case: Case) -> Found | None:
+    """Find a limit that was used up by clients who were let go again."""
+    room = Room.of(case)
+    if room.leaked_away or not case.number("emfile.count"):
+        return None
+    clients = most_at_once(case)
+    needed = room.baseline + clients * room.each
+    too_few = f"{some(room.limit, 'descriptor')} are too few for {some(clients, 'client')} at once."
+    return fault(
+        "fd-limit",
+        f"The server ran out of descriptors: {too_few}",
+        sentences(
+            f"It keeps {format_count(room.baseline)} for itself and needs {room.each} per client: nofile = "
+            f"{room.limit} serves {format_count(room.clients)} at once, and about {format_count(clients)} were there "
+            f"in the worst moment. {some(case.number('emfile.count'), 'call')} failed with EMFILE.",
+            "" if room.leaked else "Nothing leaked: this is load.",
+        ),
+        f"raise nofile to about {needed} (ulimit -n, LimitNOFILE= in systemd), hold connections for less long, or "
+        f"accept at most {format_count(room.clients)} at once. {_higher_limit(room, room.fill_rate)}".strip(),
+        headline=f'"Too many open files" after {case.time("emfile.first_at")}: {too_few}',
+    )
+
+
+def most_at_once(case: Case) -> int:
+    """Return the most clients that were under way at once: started and not yet ended."""
+    attempts, clock = case.view.recording.attempts, case.view.clock
+    began = attempts[attempts["started"] > 0]
+    starts, ends = column(began, "started"), column(began, "ended")
+    ends = np.where(ends == 0, max(clock.judged, clock.load_end) + 1, ends)
+    times = np.concatenate([ends, starts])
+    order = np.argsort(times, kind="stable")
+    return int(np.cumsum(np.where(order < len(ends), -1, 1)).max(initial=0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Words:
+    """What is said of one kind of leak."""
+
+    title: str
+    evidence: str
+    cure: str
+    because: str
+
+
+def _leak(case: Case, room: Room) -> Found:
+    words = _of_requests(case, room) if leaks_extras(case) else _of_connections(case, room)
+    exhausted = case.number("emfile.count") > 0 and room.leaked_away
+    return fault(
+        "fd-leak",
+        words.title,
+        words.evidence,
+        f"{words.cure} {_higher_limit(room, room.leak_rate) if exhausted else _time_left(room)}".strip(),
+        headline=f'"Too many open files" after {case.time("emfile.first_at")}, {words.because}.' if exhausted else None,
+    )
+
+
+def _of_connections(case: Case, room: Room) -> _Words:
+    accepted = _served(case)
+    every = room.leaked == accepted
+    share = f"{room.leaked / max(accepted, 1):.0%}".replace("%", " %")
+    part = f"The server leaked {some(room.leaked, 'descriptor')}: {share} of its connections are never closed."
+    return _Words(
+        title="The server leaked every descriptor it was given." if every else part,
+        evidence=f"{format_count(room.leaked)} of {format_count(accepted)} accepted connections are still open, and "
+        "their clients have left.",
+        cure='close the socket when recv() returns b"".',
+        because="because nothing is closed" if every else f"because {share} of the connections are never closed",
+    )
+
+
+def _of_requests(case: Case, room: Room) -> _Words:
+    return _Words(
+        title=f"The server leaked {some(room.leaked, 'descriptor')} that its requests had opened.",
+        evidence=f"{format_count(room.leaked)} more than before the load are open at the end and belong to no "
+        f"connection; {some(_served(case), 'request')} had been let in.",
+        cure="close what a request opens on every way out of its handler.",
+        because="because requests do not close what they open",
+    )
+
+
+def _served(case: Case) -> int:
+    """Return how many connections the running server accepted to keep them."""
+    return int((case.view.waits.taken & ~has_flag(case.view.recording.accepts, AcceptFlag.SHED)).sum())
+
+
+def _higher_limit(room: Room, rate: float) -> str:
+    """Say what the next usual limit buys: time, and nothing else."""
+    lasts = room.lasts_s(room.usual_limit, rate)
+    if lasts is None:
+        return ""
+    return f"A higher limit buys time only: at this rate nofile = {room.usual_limit} lasts {format_duration(lasts)}."
+
+
+def _time_left(room: Room) -> str:
+    """Say when a leak will have used up the limit."""
+    lasts = room.lasts_s(room.limit, room.leak_rate)
+    return "" if lasts is None else f"At this rate nofile = {room.limit} lasts {format_duration(lasts)}."

@@ -1,0 +1,202 @@
+"""Findings about a full accept queue: who was dropped, delayed, reset, or deceived, and what would have held them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loadsim.analysis.columns import Bools, column, was_connected
+from loadsim.analysis.rules.case import fault, sentences, some, were
+from loadsim.analysis.syn import LINEAR, retransmit_times
+from loadsim.record.events import Fate, Outcome
+from loadsim.units import format_count, format_duration
+
+if TYPE_CHECKING:
+    from loadsim.analysis.columns import Ints
+    from loadsim.analysis.rules.case import Case, Found
+
+_SOMAXCONN = "net.core.somaxconn"
+_SYNCOOKIES = "net.ipv4.tcp_syncookies"
+
+
+def overflow(case: Case) -> Found | None:
+    """Find an accept queue that was full while more clients came."""
+    lost = case.number("listen.overflows")
+    was_full = case.view.queue_full_at_s is not None
+    if not lost and not (was_full and case.number("attempts.delayed")):
+        return None
+    return fault("queue-overflow", _overflow_title(case, lost), _overflow_evidence(case), _overflow_remedy(case))
+
+
+def _overflow_title(case: Case, lost: int) -> str:
+    dropped, delayed = case.fates(Fate.DROPPED), int(_delayed(case).sum())
+    packets = "SYNs and ACKs" if case.number("listen.ack_drops") else "SYNs"
+    met = f"{format_count(lost)} {packets} met a full queue" if lost else f"their {packets} met a full queue"
+    if dropped:
+        return f"{some(dropped, 'client')} got no answer: {met}."
+    if delayed:
+        return f"{some(delayed, 'client')} {were(delayed)} let in late: {met}."
+    return f"The accept queue was full: {met}."
+
+
+def _overflow_evidence(case: Case) -> str:
+    share, full_at = case.numbers.get("queue.full_share", 0.0), case.view.queue_full_at_s
+    return sentences(
+        f"The accept queue ({case.backlog}) was full for {share:.0%} of the load".replace("%", " %")
+        + (f", first after {format_duration(full_at)}." if full_at is not None else "."),
+        "A full queue drops what arrives, and the client's kernel sends it again, each time counted anew.",
+    )
+
+
+def _overflow_remedy(case: Case) -> str:
+    if case.starved:
+        return "follows from the missing descriptors. A larger backlog would only hide more clients."
+    backlog = needed_backlog(case)
+    somaxconn = case.view.recording.facts.sysctls.get(_SOMAXCONN)
+    here = f" (here {somaxconn})" if somaxconn else ""
+    knobs = f"listen(fd, {backlog}) and {_SOMAXCONN} >= {backlog}{here}"
+    if _kept_up(case):
+        return f"a backlog of about {backlog} would have held all of them: {knobs}."
+    return (
+        f"the server never caught up while clients came: {knobs} would have held this load, but not a longer one. "
+        "Accept faster."
+    )
+
+
+def needed_backlog(case: Case) -> int:
+    """Return about which backlog would have held everybody.
+
+    The queue as it was, and beside it all who were kept out of it: from their first SYN until they were let in, gave
+    up, or the queue ran empty, at which time a longer queue would have been empty too.
+    """
+    view = case.view
+    outside = _kept_out(case)
+    since = column(view.recording.attempts, "started")[outside]
+    until = np.minimum(_let_in(case)[outside], _ran_empty(view.queue.times[view.queue.levels == 0], since))
+    times = np.concatenate([view.queue.times, since, until])
+    steps = np.concatenate([np.diff(view.queue.levels, prepend=0), np.ones_like(since), -np.ones_like(until)])
+    order = np.argsort(times, kind="stable")
+    return max(int(np.cumsum(steps[order]).max(initial=1)) - 1, 0)
+
+
+def _kept_out(case: Case) -> Bools:
+    """Return which attempts wanted to be in the queue when they could not."""
+    dropped = case.view.ledger.having(Fate.DROPPED, Fate.PHANTOM, Fate.ABORTED)
+    return dropped | _delayed(case)
+
+
+def _delayed(case: Case) -> Bools:
+    """Return which attempts were connected by a repeated SYN."""
+    attempts = case.view.recording.attempts
+    return was_connected(attempts) & (column(attempts, "syn_retransmits") > 0)
+
+
+def _let_in(case: Case) -> Ints:
+    """Return when each attempt entered the queue, gave up, or saw the end of the run."""
+    view = case.view
+    ended = column(view.recording.attempts, "ended")
+    until = np.where(ended == 0, view.clock.judged, ended)
+    accept_of = view.ledger.join.accept_of
+    joined = accept_of >= 0
+    until[joined] = view.waits.entered[accept_of[joined]]
+    return until
+
+
+def _ran_empty(empty: Ints, since: Ints) -> Ints:
+    """Return when the queue was first empty after each moment."""
+    never = np.iinfo(np.int64).max
+    return np.append(empty, never)[np.searchsorted(empty, since, "right")]
+
+
+def _kept_up(case: Case) -> bool:
+    """Return whether the queue was empty again after it had been full, before the last client came."""
+    view = case.view
+    holds = view.queue_holds
+    full_at = view.queue.reached(holds) if holds else None
+    if full_at is None:
+        return True
+    last = int(column(view.recording.attempts, "started").max())
+    empty = view.queue.times[view.queue.levels == 0]
+    return bool(((empty > full_at) & (empty < last)).any())
+
+
+def syn_delays(case: Case) -> Found | None:
+    """Find clients whose connection waited for the kernel to repeat their SYN."""
+    sent_again = column(case.view.recording.attempts, "syn_retransmits")[_delayed(case)]
+    if not len(sent_again):
+        return None
+    sysctls = case.view.recording.facts.sysctls
+    times = retransmit_times(sysctls)
+    counts = np.bincount(sent_again)
+    groups = [
+        f"{format_count(count)} after {_after(times, again)}" for again, count in enumerate(counts.tolist()) if count
+    ]
+    first = format_duration(times[0])
+    return fault(
+        "syn-delay",
+        f"{some(len(sent_again), 'client')} connected {first} late or more: their first SYN was dropped.",
+        sentences(
+            f"Connected by a SYN that was sent again: {', '.join(groups)}.",
+            f"These times are the client kernel's ({LINEAR} = {sysctls.get(LINEAR, '0')}), not the server's.",
+        ),
+        'follows from the full queue: see queue-overflow. Read such latencies as "SYN sent again", not as "slow".',
+    )
+
+
+def _after(times: list[float], again: int) -> str:
+    return f"about {format_duration(times[again - 1])}" if again <= len(times) else f"{again} times"
+
+
+def most_are_phantoms(case: Case) -> Found | None:
+    """Find phantoms where they are at least half of the connected clients: that is what this run shows."""
+    return _phantoms(case) if _phantom_share(case) >= 0.5 else None
+
+
+def some_are_phantoms(case: Case) -> Found | None:
+    """Find phantoms among clients most of whom were let in."""
+    return _phantoms(case) if 0 < _phantom_share(case) < 0.5 else None
+
+
+def _phantom_share(case: Case) -> float:
+    connected = int(was_connected(case.view.recording.attempts).sum())
+    return case.fates(Fate.PHANTOM) / connected if connected else 0.0
+
+
+def _phantoms(case: Case) -> Found:
+    count, facts = case.fates(Fate.PHANTOM), case.view.recording.facts
+    cookies, ack_drops = case.number("listen.cookies"), case.number("listen.ack_drops")
+    syn_recv = facts.end.server_states.get("SYN_RECV", 0) if facts.end else 0
+    setting = facts.sysctls.get(_SYNCOOKIES)
+    return fault(
+        "phantom",
+        f"{some(count, 'client')} {were(count)} connected to nothing: the server has no socket for them.",
+        sentences(
+            "Their handshake was answered, but its last ACK met a full queue and was dropped.",
+            f"{some(cookies, 'SYN cookie')} {were(cookies)} sent, after which the server remembers nothing."
+            if cookies
+            else "",
+            f"{some(ack_drops, 'final ACK')} of remembered handshakes {were(ack_drops)} dropped." if ack_drops else "",
+            f"{some(syn_recv, 'handshake')} {were(syn_recv)} still half open at the end (SYN_RECV)."
+            if syn_recv
+            else "",
+            f"{some(case.outcomes(Outcome.REPLY_TIMEOUT), 'client')} waited in vain for a reply.",
+        ),
+        f"a larger backlog, and {_SOMAXCONN} with it, so that the queue does not fill; clients need a time-out for the "
+        f"reply. {_SYNCOOKIES} = 0 makes such clients try again instead"
+        + (f" (here {setting})." if setting is not None else "."),
+    )
+
+
+def aborts(case: Case) -> Found | None:
+    """Find clients that the kernel reset because the queue was full."""
+    count = case.fates(Fate.ABORTED)
+    if not count:
+        return None
+    return fault(
+        "queue-abort",
+        f"{some(count, 'client')} {were(count)} reset by the kernel at a full accept queue.",
+        "net.ipv4.tcp_abort_on_overflow = 1 answers the last ACK of a handshake by RST where the queue is full; the "
+        "client sees ECONNRESET, as if the server had crashed.",
+        "net.ipv4.tcp_abort_on_overflow = 0 lets such clients try again for some seconds; or a larger backlog.",
+    )

@@ -1,0 +1,82 @@
+"""The run in equal steps of time, with the moments worth marking."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loadsim.analysis.columns import Ints, column, known
+from loadsim.analysis.summary import Mark, Timeline
+from loadsim.record.events import Fate
+from loadsim.units import NANOSECONDS
+
+if TYPE_CHECKING:
+    from loadsim.analysis.view import View
+
+#: More steps than this are wider than any terminal.
+_STEPS = 240
+#: Twice the time between two samples, so that a step without one means that nothing was read.
+_SHORTEST_NS = NANOSECONDS // 50
+
+
+def timeline_of(view: View, numbers: dict[str, float]) -> Timeline:
+    """Return the open descriptors and the accept queue in at most 240 steps of equal length."""
+    start, stop = view.clock.start, max(view.clock.load_end, view.clock.start + _SHORTEST_NS)
+    count = int(min(_STEPS, (stop - start) // _SHORTEST_NS))
+    step = -(-(stop - start) // count)
+    edges = start + step * np.arange(count + 1)
+    return Timeline(
+        step_s=step / NANOSECONDS,
+        open_fds=_open_fds(view, edges),
+        fd_limit=view.fd_limit,
+        queue=_queue(view, edges),
+        queue_limit=view.queue_holds,
+        marks=sorted(_marks(view, numbers), key=lambda mark: mark.at_s),
+    )
+
+
+def _open_fds(view: View, edges: Ints) -> list[int | None]:
+    """Return the most descriptors that a sample or an accept record shows in each step."""
+    times, open_fds = known(view.recording.samples, "open_fds")
+    accepts = column(view.recording.accepts, "open_fds")[view.waits.taken]
+    all_times = np.concatenate([times, view.waits.accepted[view.waits.taken]])
+    return _shown(_largest(all_times, np.concatenate([open_fds, accepts]), edges))
+
+
+def _queue(view: View, edges: Ints) -> list[int | None]:
+    """Return the longest queue in each step: of the samples, and of both journals where they have any event."""
+    times, seen = known(view.recording.samples, "queue")
+    largest = _largest(times, seen, edges)
+    if len(view.queue.times):
+        exact = view.queue.peaks(edges)
+        holds = view.queue_holds
+        largest = np.maximum(largest, exact if holds is None else np.minimum(exact, holds))
+    return _shown(largest)
+
+
+def _largest(times: Ints, values: Ints, edges: Ints) -> Ints:
+    """Return the largest value in each step between edges; -1 where there is none."""
+    largest = np.full(len(edges) - 1, -1)
+    step = np.searchsorted(edges, times, "right") - 1
+    inside = (step >= 0) & (step < len(largest))
+    np.maximum.at(largest, step[inside], values[inside])
+    return largest
+
+
+def _shown(values: Ints) -> list[int | None]:
+    return [int(value) if value >= 0 else None for value in values]
+
+
+def _marks(view: View, numbers: dict[str, float]) -> list[Mark]:
+    marks = []
+    if "emfile.first_at" in numbers:
+        marks.append(Mark(at_s=numbers["emfile.first_at"], label="first EMFILE"))
+    full = view.queue_full_at_s
+    if full is not None:
+        lost = numbers.get("listen.overflows") or view.ledger.having(Fate.DROPPED).any()
+        marks.append(Mark(at_s=full, label="queue full: SYNs dropped" if lost else "queue full"))
+    died = view.recording.facts.server.exited_ns
+    if died:
+        marks.append(Mark(at_s=view.clock.at(died), label="the server ended"))
+    return marks

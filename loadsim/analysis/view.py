@@ -1,0 +1,68 @@
+"""One recording and what everything else in this folder is computed from, derived once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from loadsim.analysis.clock import Clock
+from loadsim.analysis.columns import known
+from loadsim.analysis.ledger import Ledger, settle
+from loadsim.analysis.waits import Pauses, QueueCurve, Waits, pauses_of, queue_curve, waits_of
+
+if TYPE_CHECKING:
+    from loadsim.record.arrays import Recording
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A recording, its ledger, and its accept queue over time."""
+
+    recording: Recording
+    clock: Clock
+    ledger: Ledger
+    waits: Waits
+    queue: QueueCurve
+    pauses: Pauses
+
+    @classmethod
+    def of(cls, recording: Recording) -> View:
+        """Return the view of a recording."""
+        clock, ledger = Clock.of(recording), settle(recording)
+        waits = waits_of(recording, ledger)
+        return cls(
+            recording=recording,
+            clock=clock,
+            ledger=ledger,
+            waits=waits,
+            queue=queue_curve(recording, ledger, waits),
+            pauses=pauses_of(recording, ledger, waits, clock),
+        )
+
+    @property
+    def fd_limit(self) -> int:
+        """RLIMIT_NOFILE of the server, as read back."""
+        return self.recording.facts.server.nofile_soft
+
+    @property
+    def queue_holds(self) -> int | None:
+        """What the accept queue holds at most: the effective backlog and one more; None = not read."""
+        backlog = self.recording.facts.server.queue_limit
+        if backlog is None:
+            limits = self.recording.samples["queue_limit"]
+            backlog = int(limits.max(initial=-1))
+        return backlog + 1 if backlog >= 0 else None
+
+    @property
+    def queue_full_at_s(self) -> float | None:
+        """When the accept queue first was full, in seconds from the start of the load; None = never."""
+        if self.queue_holds is None:
+            return None
+        times, seen = known(self.recording.samples, "queue")
+        moments = [self.queue.reached(self.queue_holds), *times[seen >= self.queue_holds][:1].tolist()]
+        reached = [moment for moment in moments if moment is not None]
+        return self.clock.at(min(reached)) if reached else None
+
+    def setting(self, table: str, key: str) -> Any:  # noqa: ANN401 -- any value of a scenario
+        """Return a setting of the scenario; None where this scenario has none."""
+        return self.recording.facts.settings.get(table, {}).get(key)
