@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from loadsim.scenario.model import Scenario
 
 #: Descriptors of the simulated server before its first client: three standard streams (the first is its control
-#: channel), trio's, its epoll, timer and listener (trio 0.35, Linux 6.18). Its ready message tells the truth.
-BASELINE_FDS = 10
+#: channel), five of trio 0.35, its epoll, listener and timer. Its ready message tells the truth of this machine.
+BASELINE_FDS = 11
 #: The reserved descriptor of the policy `shed`.
 RESERVED_FDS = 1
 #: Descriptors of a driver beside its connections, with those it keeps free.
