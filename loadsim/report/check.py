@@ -36,10 +36,10 @@ def render(plan: Plan, *, width: int, color: bool, unicode: bool) -> str:
 def _head(plan: Plan, look: Look) -> list[Text]:
     scenario = plan.scenario
     about = "about " if plan.expected_is_mean else ""
+    most = f"at most {_time(plan.length_s)}"
     facts = [
         "" if plan.expected_attempts is None else f"{about}{format_count(plan.expected_attempts)} clients",
-        f"about {_time(plan.expected_s)}"
-        + (f", at most {_time(plan.length_s)}" if plan.length_s > plan.expected_s else ""),
+        most if plan.expected_s >= plan.length_s else f"about {_time(plan.expected_s)}, {most}",
         f"seed {scenario.seed}",
     ]
     right_end = look.glyphs.dot.join(fact for fact in facts if fact)

@@ -77,6 +77,8 @@ class _Columns:
 def ledger(summary: Summary, look: Look) -> list[Text]:
     """Return where the clients ended, with bars, beside what they saw, and whether it adds up."""
     entries = _entries(summary)
+    if not entries and not summary.clients:
+        return [line("  no client was started"), *_doubts(summary, look)]
     columns = _columns(summary, entries, look)
     head = line(left(f"  where the {format_count(summary.clients)} clients ended", columns.saw), "what they saw")
     if columns.meaning is not None:

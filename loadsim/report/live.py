@@ -81,10 +81,10 @@ class LiveView:
 
 def _head(opening: Opening, progress: Progress, look: Look) -> list[Text]:
     elapsed = max(progress.elapsed_s, 0.0)
-    time = f"{elapsed:.1f} s of {opening.expected_s:.0f} s "
-    share = elapsed / opening.expected_s if opening.expected_s > 0 else 1.0
-    if elapsed > opening.expected_s:
-        time, share = f"{elapsed:.1f} s of at most {opening.length_s:.0f} s ", elapsed / max(opening.length_s, elapsed)
+    late = elapsed > opening.expected_s or opening.expected_s >= opening.length_s
+    whole = opening.length_s if late else opening.expected_s
+    time = f"{elapsed:.1f} s of {'at most ' if late else 'about '}{whole:.0f} s "
+    share = elapsed / whole if whole > 0 else 1.0
     bar = gauge(share, min(_HEAD_BAR, max(look.edge - len(time) - 20, 0)), look.glyphs)
     room = max(look.edge - len(time) - len(bar) - 2, _LABEL)
     name = clip(printable(opening.scenario, unicode=look.unicode), room, ellipsis=look.glyphs.ellipsis)

@@ -22,8 +22,9 @@ EVERY_S = 1.0
 def first_line(opening: Opening) -> str:
     """Return what is about to run, and how to see it: "too-many-open-files: 600 clients, about 5 s"."""
     clients = f"{format_count(opening.attempts)} clients, " if opening.attempts is not None else ""
+    length = f"{'at most' if opening.expected_s >= opening.length_s else 'about'} {opening.expected_s:.0f} s"
     name, hint = printable(opening.scenario, unicode=False), printable(opening.hint, unicode=False)
-    return f"{name}: {clients}about {opening.expected_s:.0f} s" + (f"; see it: {hint}" if hint else "")
+    return f"{name}: {clients}{length}" + (f"; see it: {hint}" if hint else "")
 
 
 def progress_line(progress: Progress) -> str:

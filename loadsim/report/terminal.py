@@ -99,7 +99,7 @@ def _interruption(summary: Summary) -> list[str]:
     if summary.complete:
         return []
     cause = f"Interrupted ({summary.interrupted})" if summary.interrupted else "This run never came to its end"
-    return [f"{cause}: what follows is what was recorded until then."]
+    return [f"{cause}: this is what happened until then."]
 
 
 def _notice(text: str, look: Look) -> list[Text]:
