@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from loadsim.exchange import Exchange
 from loadsim.scenario.model import Scenario
 from loadsim.scenario.quantities import Ramp, show_duration, show_rate
-from loadsim.scenario.schema import json_schema
+from loadsim.scenario.schema import schema as json_schema
 from loadsim.scenario.toml import to_toml
 from loadsim.units import parse_duration, parse_rate
 

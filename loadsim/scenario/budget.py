@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from loadsim.exchange import Exchange
 from loadsim.scenario.arrivals import upper_count
@@ -56,7 +56,8 @@ class Host:
     syncookies: int = 1
 
 
-class Need(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Need:
     """How much of something a run needs at most (None: nothing bounds it), and how much there is."""
 
     needed: int | None

@@ -84,7 +84,7 @@ def _somaxconn_below_backlog(budget: Budget) -> Caution | None:
 
 
 def _driver_clamped(budget: Budget) -> Caution | None:
-    needed, available = budget.driver_fds
+    needed, available = budget.driver_fds.needed, budget.driver_fds.available
     if needed is None or budget.driver_fds.is_met:
         return None
     processes = math.ceil(budget.in_flight / max(1, available - DRIVER_FDS))
@@ -96,7 +96,7 @@ def _driver_clamped(budget: Budget) -> Caution | None:
 
 
 def _not_enough_ports(budget: Budget) -> Caution | None:
-    needed, available = budget.ports
+    needed, available = budget.ports.needed, budget.ports.available
     if needed is None or budget.ports.is_met or _port_limited(budget) is not None:
         return None
     sources = math.ceil(needed / max(1, available // budget.scenario.client.sources))

@@ -14,9 +14,9 @@ _SYSCTL = {
 }
 
 
-def json_schema() -> dict[str, Any]:
+def schema() -> dict[str, Any]:
     """Return the schema of a file as it is written: durations and rates are text, sysctls may be bare dotted keys."""
-    schema = Scenario.model_json_schema(by_alias=True)
-    properties = {"extends": _EXTENDS, **schema["properties"], "sysctl": _SYSCTL}
+    model = Scenario.model_json_schema(by_alias=True)
+    properties = {"extends": _EXTENDS, **model["properties"], "sysctl": _SYSCTL}
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "loadsim scenario"}
-    return {**head, **{key: value for key, value in schema.items() if key != "title"}, "properties": properties}
+    return {**head, **{key: value for key, value in model.items() if key != "title"}, "properties": properties}

@@ -24,7 +24,7 @@ from loadsim.scenario.writing import to_toml
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Shipped", "find", "load", "shipped", "shipped_folder", "shipped_paths", "to_toml"]
+__all__ = ["Shipped", "find", "load", "load_text", "shipped", "shipped_folder", "shipped_paths", "to_toml"]
 
 #: A scenario is a page of text; whatever is larger was not meant, /dev/zero included.
 _LARGEST_FILE = 1_000_000
@@ -49,17 +49,26 @@ def load(path_or_name: str, overrides: Sequence[str] = ()) -> Scenario:
 
     Raises ScenarioError whose text is the full account of everything that is wrong.
     """
+    path = find(path_or_name)
     try:
-        chain = _Chain(find(path_or_name))
+        return _resolved(_Chain(path, _read(path)), overrides)
     except _UnreadableError as error:
         raise ScenarioError(str(error)) from None
+
+
+def load_text(text: str, overrides: Sequence[str] = (), *, name: str = "built-in") -> Scenario:
+    """Return the scenario in a text, as `load` does; `name` stands for its path, also for what it extends."""
+    return _resolved(_Chain(Path(name), text.encode()), overrides)
+
+
+def _resolved(chain: _Chain, overrides: Sequence[str]) -> Scenario:
+    """Return what the files and overrides say together; raises ScenarioError with everything that is wrong."""
     given = [override(text) for text in overrides]
     problems = [*chain.problems, *(found for found in given if isinstance(found, Problem))]
     layers = [*chain.layers, *(layer for layer in given if isinstance(layer, Layer))]
     if not chain.broken:
-        data = {"name": chain.name, **merge(layers)}
         try:
-            scenario = Scenario.model_validate(data)
+            scenario = Scenario.model_validate({"name": chain.name, **merge(layers)})
         except ValidationError as error:
             lines = error.errors(include_url=False)
             problems += [problem_of(e, layers) for e in lines if chain.complete or e["type"] not in _NEEDS_ALL_LAYERS]
@@ -109,7 +118,7 @@ class _Chain:
     `broken`: a file is no TOML, so nothing can be said about the values; `complete`: no parent is missing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, text: bytes) -> None:
         self.name = _name_after(path)
         self.paths: list[Path] = []
         self.sources: list[Source] = []
@@ -117,7 +126,7 @@ class _Chain:
         self.problems: list[Problem] = []
         self.broken = False
         self.complete = True
-        self._add(path, _read(path))
+        self._add(path, text)
         while not self.broken and self.complete and "extends" in self.layers[0].data:
             self._add_parent(self.layers[0])
 
