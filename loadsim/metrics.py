@@ -251,7 +251,7 @@ _SINGLE = [
 def _families() -> Iterator[Metric]:
     for family, what in _FAMILIES.items():
         for statistic, says in _STATISTICS.items():
-            yield _of(f"{family}.{statistic}", "s", _LOW, f"{what}; {says}.")
+            yield _of(f"{family}.{statistic}", "s", _LOW, f"{what}. {says[0].upper()}{says[1:]}.")
     for fate, (better, meaning) in FATES.items():
         yield _of(f"fate.{fate}", "", better, f"Attempts of this fate: {meaning}.")
     for outcome, (better, meaning) in OUTCOMES.items():

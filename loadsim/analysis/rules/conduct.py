@@ -113,7 +113,7 @@ def foreign_clients(case: Case) -> Found | None:
         return None
     return information(
         "foreign-accepts",
-        f"{some(count, 'accepted connection')} of unknown origin: no attempt explains {'it' if count == 1 else 'them'}.",
+        f"{some(count, 'accepted connection')} came from elsewhere: no attempt explains that.",
         "They took descriptors and places in the queue, and stand outside the ledger.",
         "let nobody else connect to the port while a run lasts.",
     )

@@ -92,7 +92,7 @@ def shed(case: Case) -> Found | None:
     if not count:
         return None
     return fault(
-        "shed",
+        "shed-clients",
         f"{some(count, 'client')} {were(count)} accepted and closed at once, unserved.",
         sentences(
             "The server gives up a reserved descriptor, accepts, closes, and takes it back: its queue stays empty and "

@@ -53,7 +53,7 @@ def _late(case: Case) -> _Reason:
     if lag <= allowed:
         return _NO_REASON
     return (
-        f"1 % of its attempts started {format_duration(lag)} late or more; {format_duration(allowed)} would do no harm.",
+        f"1 % of its attempts started {format_duration(lag)} late or more; {format_duration(allowed)} does no harm.",
         "leave it a CPU of its own, lower client.rate, or raise client.processes",
     )
 

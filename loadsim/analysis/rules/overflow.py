@@ -169,7 +169,7 @@ def _phantoms(case: Case) -> Found:
     syn_recv = facts.end.server_states.get("SYN_RECV", 0) if facts.end else 0
     setting = facts.sysctls.get(_SYNCOOKIES)
     return fault(
-        "phantom",
+        "phantom-connections",
         f"{some(count, 'client')} {were(count)} connected to nothing: the server has no socket for them.",
         sentences(
             "Their handshake was answered, but its last ACK met a full queue and was dropped.",

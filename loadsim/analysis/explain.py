@@ -1,0 +1,89 @@
+"""What a finding, a fate, an outcome or a metric means, where to look, and what to do.
+
+For an engineer at three in the morning and for a learner alike. Owns the lookup; the texts stand in `texts`, and what
+fates, outcomes and metrics are in `loadsim.metrics`.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from loadsim.analysis.texts import FATE_TEXTS, FINDING_TEXTS, METRIC_TEXTS, OUTCOME_TEXTS
+from loadsim.metrics import FATES, METRICS, OUTCOMES, Metric
+
+_UNITS = {
+    "s": "seconds",
+    "/s": "per second",
+    "cores": "cores",
+    "bytes": "bytes",
+    "share": "a share from 0 to 1",
+    "": "a count",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """One explained thing; `look_at` and `do` are empty where there is nothing to look at or to do."""
+
+    id: str
+    kind: str  # "finding", "fate", "outcome", "fate and outcome" or "metric"
+    means: str
+    look_at: str
+    do: str
+
+
+def explain(asked: str) -> Explanation | None:
+    """Return what an id means; None where no finding, fate, outcome or metric is called so.
+
+    Metrics are also known by their key in `summary.json`. A fate and an outcome of one name are explained together;
+    "fate.refused" and "outcome.refused" ask for one of them.
+    """
+    return _all().get(asked)
+
+
+def ids() -> list[str]:
+    """Return everything that can be explained: findings, fates, outcomes, metrics, each once."""
+    return list(dict.fromkeys([*FINDING_TEXTS, *FATES, *OUTCOMES, *METRICS]))
+
+
+@functools.cache
+def _all() -> dict[str, Explanation]:
+    """Return every explanation by everything that it can be asked for by."""
+    table = {metric.json_key: _metric(metric) for metric in METRICS.values()}
+    table |= {metric.name: _metric(metric) for metric in METRICS.values()}
+    table |= {f"fate.{name}": _fate(f"fate.{name}", name) for name in FATES}
+    table |= {f"outcome.{name}": _outcome(f"outcome.{name}", name) for name in OUTCOMES}
+    table |= {name: _fate(name, name) for name in FATES}
+    table |= {name: _both(name) if name in FATES else _outcome(name, name) for name in OUTCOMES}
+    return table | {name: _finding(name) for name in FINDING_TEXTS}
+
+
+def _finding(name: str) -> Explanation:
+    told = FINDING_TEXTS[name]
+    return Explanation(id=name, kind="finding", means=told.means, look_at=told.look_at, do=told.do)
+
+
+def _fate(asked: str, name: str) -> Explanation:
+    told = FATE_TEXTS[name]
+    means = f"Where an attempt ended at the server: {FATES[name][1]}."
+    return Explanation(id=asked, kind="fate", means=means, look_at=told.look_at, do=told.do)
+
+
+def _outcome(asked: str, name: str) -> Explanation:
+    told = OUTCOME_TEXTS[name]
+    means = f"What the client of an attempt saw: {OUTCOMES[name][1]}."
+    return Explanation(id=asked, kind="outcome", means=means, look_at=told.look_at, do=told.do)
+
+
+def _both(name: str) -> Explanation:
+    fate, outcome = _fate(name, name), _outcome(name, name)
+    means = f"{fate.means} {outcome.means}"
+    return Explanation(id=name, kind="fate and outcome", means=means, look_at=fate.look_at, do=fate.do)
+
+
+def _metric(metric: Metric) -> Explanation:
+    told = METRIC_TEXTS[metric.name.split(".")[0]]
+    better = "" if metric.better == "neither" else f", {metric.better} is better"
+    means = f"{metric.definition} ({_UNITS[metric.unit]}{better})"
+    return Explanation(id=metric.name, kind="metric", means=means, look_at=told.look_at, do=told.do)
