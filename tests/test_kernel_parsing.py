@@ -12,7 +12,7 @@ from loadsim.kernel.counters import KERNEL_NAMES, Counters, parse_netstat
 from loadsim.kernel.fdtable import LETTERS, inode_of, letter_of_link
 from loadsim.kernel.limits import Limits
 from loadsim.kernel.procfs import parse_nofile, parse_number, parse_state
-from loadsim.kernel.sockdiag import TCP_STATES, ListenerState, parse_listener, parse_sockets
+from loadsim.kernel.sockdiag import TCP_STATES, ListenerState, ends_dump, parse_listener, parse_sockets
 
 DATA = Path(__file__).parent / "data"
 LOOPBACK = [0x0100007F, 0, 0, 0]
@@ -94,6 +94,15 @@ def test_dump_of_both_families() -> None:
     assert len(sockets) == 17
     assert sockets["family"].tolist() == [2] * 16 + [10]
     assert sockets["local"][16].tolist() == [0, 0, 0, 0x01000000]
+
+
+@pytest.mark.parametrize("name", ["sock_diag-dump-ipv4-6.18.bin", "sock_diag-dump-ipv6-6.18.bin"])
+def test_end_of_a_dump(name: str) -> None:
+    """A dump ends with "done", whether that comes alone or behind the last sockets, or with an error."""
+    told = recorded(name)
+    done = told[-20:]
+    assert [ends_dump(batch) for batch in (b"", told[:-20], done, told)] == [False, False, True, True]
+    assert ends_dump(struct.pack("=IHHIIi", 36, 2, 0, 1, 0, -errno.EPERM) + bytes(16))
 
 
 def test_empty_dump() -> None:

@@ -7,6 +7,7 @@ needed. Must not know whose sockets they are.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -48,6 +49,7 @@ _NLM_F_REQUEST = 1
 _NLM_F_DUMP = 0x300
 _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
+_DONE_BYTES = 20
 _INET_DIAG_SKMEMINFO = 7
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port id
@@ -106,7 +108,7 @@ class SockDiag:
         self._socket = made_elsewhere or open_socket()
         self._buffer = bytearray(_BUFFER_BYTES)
         self._lock = threading.Lock()
-        self._sequence = 0
+        self._answered = True
 
     def listener(self, address: str, port: int) -> ListenerState | None:
         """Return the listener that takes connections to this address and port, None where there is none.
@@ -115,7 +117,9 @@ class SockDiag:
         """
         with self._lock:
             self._ask(_NLM_F_REQUEST, _lookup(address, port))
-            return parse_listener(self._buffer, self._wait_answer())
+            size = self._socket.recv_into(self._buffer)
+            self._answered = True
+            return parse_listener(self._buffer, size)
 
     def dump(self, *, port: int | None = None, states: Iterable[str] = TCP_STATES.values()) -> Sockets:
         """Return the TCP sockets in these states with this port at either end (None: any), one element each.
@@ -135,27 +139,24 @@ class SockDiag:
         """Yield the batches of messages in which the kernel tells one family's table."""
         request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, states)
         self._ask(_NLM_F_REQUEST | _NLM_F_DUMP, request + bytes(_ID.size))
-        while True:
-            size = self._wait_answer()
-            batch = bytes(self._buffer[:size])
+        batch = b""
+        while not ends_dump(batch):
+            batch = bytes(self._buffer[: self._socket.recv_into(self._buffer)])
             yield batch
-            if _HEADER.unpack_from(batch)[1] in (_NLMSG_DONE, _NLMSG_ERROR):
-                return
+        self._answered = True
 
     def _ask(self, flags: int, payload: bytes) -> None:
-        self._sequence += 1
-        header = _HEADER.pack(_HEADER.size + len(payload), _SOCK_DIAG_BY_FAMILY, flags, self._sequence, 0)
+        if not self._answered:
+            self._forget()
+        self._answered = False
+        header = _HEADER.pack(_HEADER.size + len(payload), _SOCK_DIAG_BY_FAMILY, flags, 0, 0)
         self._socket.send(header + payload)
 
-    def _wait_answer(self) -> int:
-        """Fill the buffer with an answer to the last question and return its size.
-
-        Answers to earlier ones, which a Ctrl-C kept from being read, are thrown away.
-        """
-        while True:
-            size = self._socket.recv_into(self._buffer)
-            if _HEADER.unpack_from(self._buffer)[3] == self._sequence:
-                return size
+    def _forget(self) -> None:
+        """Throw away what is left of an answer that a Ctrl-C kept from being read; the kernel has it all ready."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._socket.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
 
     def close(self) -> None:
         """Give the descriptor back; harmless the second time."""
@@ -198,6 +199,17 @@ def _drops(message: bytes | bytearray, size: int) -> int:
             return int(_DROPS.unpack_from(message, at + _DROPS_AT)[0])
         at += _aligned(length)
     raise ValueError("the reply carries no SKMEMINFO; this kernel is older than 4.7, or its answer was misread")
+
+
+def ends_dump(batch: bytes) -> bool:
+    """Return whether a batch of a dump is the last: an error, or one that ends with the message "done".
+
+    Linux 6.18 sends that alone; netlink lets a kernel append it to the last sockets as well.
+    """
+    if not batch:
+        return False
+    last = _LENGTH_AND_TYPE.unpack_from(batch, len(batch) - _DONE_BYTES)
+    return last == (_DONE_BYTES, _NLMSG_DONE) or _LENGTH_AND_TYPE.unpack_from(batch)[1] == _NLMSG_ERROR
 
 
 def parse_sockets(batches: Iterable[bytes]) -> Sockets:

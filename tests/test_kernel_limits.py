@@ -1,0 +1,67 @@
+"""Limits, sysctls and the host are plain values."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loadsim.kernel.limits import HostLimits, Limits, host_facts, normal, own_nofile, read_sysctl, sysctl_path
+
+pytestmark = pytest.mark.real
+
+
+def test_own_nofile() -> None:
+    """The limits of this process are those that the kernel enforces."""
+    assert own_nofile() == Limits(*resource.getrlimit(resource.RLIMIT_NOFILE))
+
+
+def test_raise_own_nofile() -> None:
+    """The soft limit becomes the hard one, and what is in force is returned."""
+    code = """
+import resource
+from loadsim.kernel.limits import Limits, raise_own_nofile, set_own_nofile
+set_own_nofile(Limits(soft=50, hard=70))
+print(raise_own_nofile(), resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    ran = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "Limits(soft=70, hard=70) (70, 70)\n"
+
+
+def test_sysctls() -> None:
+    """A sysctl is read by its full name, its numbers separated by one space; one that does not exist is None."""
+    assert sysctl_path("net.core.somaxconn") == Path("/proc/sys/net/core/somaxconn")
+    ports = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    assert read_sysctl("net.ipv4.ip_local_port_range") == " ".join(ports)
+    assert read_sysctl("net.core.somaxcon") is None
+
+
+def test_values_are_compared_by_their_numbers() -> None:
+    """The kernel separates numbers by tabs, people by spaces."""
+    assert normal(" 4096\t131072 \n") == normal("4096 131072")
+
+
+def test_host_limits() -> None:
+    """The host's limits are read from the kernel; what a namespace has in force takes precedence."""
+    here = HostLimits.gather()
+    assert (here.nofile_soft, here.nofile_hard) == resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert str(here.somaxconn) == read_sysctl("net.core.somaxconn")
+    assert here.cpus == len(os.sched_getaffinity(0))
+    inside = HostLimits.gather({"net.core.somaxconn": "8", "net.ipv4.ip_local_port_range": "1024 65535"})
+    assert (inside.somaxconn, inside.port_low, inside.port_high) == (8, 1024, 65535)
+    assert inside.syn_retries == here.syn_retries
+
+
+def test_host_facts() -> None:
+    """The facts of the host are JSON and name what a reader of a result asks first."""
+    facts = json.loads(json.dumps(host_facts()))
+    assert facts["kernel"] == os.uname().release
+    assert facts["cpus"] == os.cpu_count()
+    assert facts["sysctls"]["net.core.somaxconn"] == read_sysctl("net.core.somaxconn")
+    assert len(facts["load_average"]) == 3
+    assert facts["cpu_model"]

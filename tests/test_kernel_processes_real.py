@@ -1,0 +1,121 @@
+"""What /proc says of a process is read right, also when it ends."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from loadsim.kernel.counters import TcpCounters
+from loadsim.kernel.limits import Limits
+from loadsim.kernel.procfs import Process, ProcessGoneError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.real
+
+#: Opens descriptors up to a number, says so, and works for as long as it is told, in two threads.
+CHILD = """
+import os, sys, threading, time
+while os.open("/dev/null", os.O_RDONLY) < 299: pass
+def work():
+    while time.process_time() < 0.2: pass
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    """Give a process with 300 open descriptors that has worked for 0.2 s."""
+    command = [sys.executable, "-I", "-S", "-c", CHILD]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def test_readings(child: subprocess.Popen[bytes]) -> None:
+    """Descriptors, limits, threads and sizes are those that the kernel tells elsewhere."""
+    limits = Limits(*resource.prlimit(child.pid, resource.RLIMIT_NOFILE))
+    with Process(child.pid) as process:
+        assert process.alive()
+        assert process.open_fds() == 300
+        assert process.fd_numbers() == list(range(300))
+        assert process.fd_link(299) == "/dev/null"
+        assert process.fd_link(300) == ""
+        assert process.limits() == limits
+        assert process.fd_size() == 512
+        assert process.threads() == 1
+        assert process.rss() == psutil.Process(child.pid).memory_info().rss
+
+
+def test_limits_of_a_live_process(child: subprocess.Popen[bytes]) -> None:
+    """A limit that is lowered on a live process is read back, and what is open beyond it still counts."""
+    resource.prlimit(child.pid, resource.RLIMIT_NOFILE, (100, 200))
+    with Process(child.pid) as process:
+        assert (process.limits(), process.open_fds()) == (Limits(soft=100, hard=200), 300)
+
+
+def test_cpu_time(child: subprocess.Popen[bytes]) -> None:
+    """CPU time is that of all threads, ended ones too, and agrees with the ticks of /proc/PID/stat."""
+    times = psutil.Process(child.pid).cpu_times()
+    ticks_ns = round((times.user + times.system) * 1e9)
+    with Process(child.pid) as process:
+        cpu_ns = process.cpu_ns()
+    assert cpu_ns >= 200_000_000
+    assert abs(cpu_ns - ticks_ns) <= 4 * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+def test_zombie(child: subprocess.Popen[bytes]) -> None:
+    """A zombie has ended: it has no descriptors, but its CPU time can still be read."""
+    with Process(child.pid) as process:
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert not process.alive()
+        assert process.cpu_ns() >= 200_000_000
+        with pytest.raises(ProcessGoneError):
+            process.open_fds()
+
+
+def test_gone(child: subprocess.Popen[bytes]) -> None:
+    """Every reading of a process that was reaped says that it is gone."""
+    with Process(child.pid) as process:
+        child.kill()
+        child.wait()
+        assert not process.alive()
+        readings = (process.open_fds, process.fd_numbers, process.limits, process.cpu_ns, process.rss, process.fd_size)
+        for reading in readings:
+            with pytest.raises(ProcessGoneError):
+                reading()
+
+
+def test_never_was(child: subprocess.Popen[bytes]) -> None:
+    """A pid that nobody has is gone too, and nothing stays open."""
+    child.kill()
+    child.wait()
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208 - the names alone
+    with pytest.raises(ProcessGoneError):
+        Process(child.pid)
+    with pytest.raises(ProcessGoneError):
+        TcpCounters(child.pid)
+    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208 - the names alone
+
+
+def test_counters_outlive_the_process(child: subprocess.Popen[bytes]) -> None:
+    """Counters that were opened once can be read when the process has ended."""
+    with TcpCounters(child.pid) as counters:
+        child.kill()
+        child.wait()
+        assert counters.read().listen_overflows >= 0
+    counters.close()

@@ -1,0 +1,296 @@
+"""What sock_diag and the counters say is what `ss` and `nstat` say, and what each descriptor is."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import socket
+import struct
+import subprocess
+import threading
+import time
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from loadsim.kernel.counters import KERNEL_NAMES, TcpCounters
+from loadsim.kernel.fdtable import FdTable
+from loadsim.kernel.launch import launch
+from loadsim.kernel.netns import private_namespace
+from loadsim.kernel.procfs import Process
+from loadsim.kernel.sockdiag import TCP_STATES, SockDiag
+from loadsim.kernel.timerfd import Timer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.real
+
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+#: The words of `ss` for the states of this test.
+SS_STATES = {"ESTAB": "ESTABLISHED", "CLOSE-WAIT": "CLOSE_WAIT", "LISTEN": "LISTEN", "FIN-WAIT-2": "FIN_WAIT2"}
+
+#: Fills the accept queue of a listener with backlog 1 and lets four more clients knock.
+OVERFLOW = """
+import socket, sys, time
+listener = socket.create_server(("127.0.0.1", 0), backlog=1)
+clients = [socket.socket() for _ in range(6)]
+for client in clients:
+    client.setblocking(False)
+    client.connect_ex(listener.getsockname())
+print(listener.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def diag() -> Iterator[SockDiag]:
+    """Give a sock_diag socket of the host's namespace."""
+    with SockDiag() as opened:
+        yield opened
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """Give a listener on the loopback with backlog 3."""
+    with socket.create_server(("127.0.0.1", 0), backlog=3) as opened:
+        yield opened
+
+
+def port_of(sock: socket.socket) -> int:
+    """Return the local port of a socket."""
+    return int(sock.getsockname()[1])
+
+
+def reset(sock: socket.socket) -> None:
+    """Close a connection by RST."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    sock.close()
+
+
+def wait_acknowledged(diag: SockDiag, port: int) -> None:
+    """Wait until no FIN is on its way: its acknowledgement may be delayed by 40 ms."""
+    end = time.monotonic() + 20
+    while len(diag.dump(port=port, states=["FIN_WAIT1"])) and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def test_listener_and_its_queue(diag: SockDiag, listener: socket.socket) -> None:
+    """Queue, limit and inode of a listener follow what happens to it; without it there is none."""
+    port = port_of(listener)
+    with ExitStack() as clients:
+        for waiting in (1, 2, 3):
+            clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+            state = diag.listener("127.0.0.1", port)
+            assert state is not None
+            assert (state.queue, state.limit, state.drops) == (waiting, 3, 0)
+            assert (state.inode, state.uid) == (os.fstat(listener.fileno()).st_ino, os.getuid())
+        listener.listen(7)
+        clients.enter_context(listener.accept()[0])
+        state = diag.listener("127.0.0.1", port)
+        assert state is not None
+        assert (state.queue, state.limit) == (2, 7)
+    listener.close()
+    assert diag.listener("127.0.0.1", port) is None
+
+
+@pytest.mark.parametrize(
+    ("bound", "asked"),
+    [("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("::", "::1"), ("::1", "::1")],  # noqa: S104 - for a moment
+)
+def test_listener_on_other_addresses(diag: SockDiag, bound: str, asked: str) -> None:
+    """A listener is found by any address at which it takes connections."""
+    family = socket.AF_INET6 if ":" in bound else socket.AF_INET
+    dual = bound == "::" and socket.has_dualstack_ipv6()
+    try:
+        listener = socket.create_server((bound, 0), family=family, backlog=9, dualstack_ipv6=dual)
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    with listener:
+        state = diag.listener(asked, port_of(listener))
+        assert state is not None
+        assert state.inode == os.fstat(listener.fileno()).st_ino
+
+
+def test_a_connection_is_no_listener(diag: SockDiag, listener: socket.socket) -> None:
+    """The port of a client is not taken for a listener."""
+    with socket.create_connection(listener.getsockname()) as client:
+        assert diag.listener("127.0.0.1", port_of(client)) is None
+
+
+def test_dump_says_what_ss_says(diag: SockDiag, listener: socket.socket) -> None:
+    """Both ends of all connections of a port have the states, ports and inodes that `ss` shows."""
+    if shutil.which("ss") is None:
+        pytest.skip("needs ss (iproute2)")
+    port = port_of(listener)
+    with ExitStack() as open_:
+        clients = [open_.enter_context(socket.create_connection(listener.getsockname())) for _ in range(3)]
+        open_.enter_context(listener.accept()[0])
+        clients[0].close()
+        wait_acknowledged(diag, port)
+        sockets = diag.dump(port=port)
+        command = ["ss", "-tanOHe", f"( sport = :{port} or dport = :{port} )"]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    expected = set()
+    for line in shown.splitlines():
+        state, _, _, local, remote, *rest = line.split()
+        inode = re.search(r"ino:(\d+)", " ".join(rest))
+        remote_port = remote.rpartition(":")[2].replace("*", "0")
+        expected.add((SS_STATES[state], local.rpartition(":")[2], remote_port, inode[1] if inode else "0"))
+    told = zip(*(sockets[name].tolist() for name in ("state", "local_port", "remote_port", "inode")), strict=True)
+    assert expected == {(TCP_STATES[state], *map(str, rest)) for state, *rest in told}
+    assert len(expected) == 7
+
+
+def test_dump_of_some_states(diag: SockDiag, listener: socket.socket) -> None:
+    """A dump holds the states asked for alone."""
+    with socket.create_connection(listener.getsockname()):
+        states = diag.dump(port=port_of(listener), states=["LISTEN"])["state"].tolist()
+    assert [TCP_STATES[state] for state in states] == ["LISTEN"]
+
+
+def test_unread_answers_are_thrown_away(diag: SockDiag, listener: socket.socket) -> None:
+    """An answer that nobody read to its end, as after Ctrl-C, is not taken for one to a later question."""
+    port = port_of(listener)
+    diag._ask(1, b"")
+    state = diag.listener("127.0.0.1", port)
+    assert state is not None
+    with ExitStack() as clients:
+        for _ in range(400):  # more than fits into one batch
+            clients.enter_context(socket.create_connection(listener.getsockname()))
+            clients.enter_context(listener.accept()[0])
+        next(diag._walk(socket.AF_INET, 0xFFF))
+        assert diag.listener("127.0.0.1", port) == state
+        next(diag._walk(socket.AF_INET, 0xFFF))
+        assert len(diag.dump(port=port)) == 801
+
+
+def test_questions_from_two_threads(diag: SockDiag, listener: socket.socket) -> None:
+    """A dump in a thread does not take the answers to lookups meanwhile."""
+    port = port_of(listener)
+    dumped: list[int] = []
+    thread = threading.Thread(target=lambda: dumped.extend(len(diag.dump(port=port)) for _ in range(20)))
+    thread.start()
+    limits = [state.limit for _ in range(200) if (state := diag.listener("127.0.0.1", port))]
+    thread.join()
+    assert (limits, dumped) == ([3] * 200, [1] * 20)
+
+
+def test_overflow_is_counted_as_nstat_counts() -> None:
+    """A full queue shows in the listener's drops and in the namespace's counters, which are those of `nstat`."""
+    if shutil.which("nstat") is None or shutil.which("nsenter") is None:
+        pytest.skip("needs nstat (iproute2) and nsenter (util-linux)")
+
+    async def main() -> None:
+        async with private_namespace({}) as namespace:
+            if namespace.kind != "private":
+                pytest.skip(namespace.reason)
+            ours, theirs = socket.socketpair()
+            report, answer = os.pipe()
+            command = [shutil.which("python3") or "python3", "-c", OVERFLOW]
+            with open(report) as pipe, ours:  # noqa: ASYNC230, PTH123 - a descriptor, for one line
+                try:
+                    child = launch(command, namespace=namespace, control=theirs, stdout=answer)
+                finally:
+                    os.close(answer)
+                with child, TcpCounters(child.pid) as counters:
+                    port = int(pipe.readline())
+                    state = namespace.diag.listener("127.0.0.1", port)
+                    before = counters.read()
+                    enter = namespace.enter_hint.removesuffix("ss -tan").split()
+                    shown = await trio.run_process([*enter, "nstat", "-asz"], capture_stdout=True)
+                    after = counters.read()
+            assert state is not None
+            assert (state.queue, state.limit, state.drops) == (2, 1, before.listen_drops)
+            assert before.listen_overflows == before.listen_drops >= 4
+            told = dict(line.split()[:2] for line in shown.stdout.decode().splitlines() if not line.startswith("#"))
+            for field, name in KERNEL_NAMES.items():
+                number = int(told["TcpExt" + name.decode()])
+                assert getattr(before, field) <= number <= getattr(after, field)
+
+    trio.run(main)
+
+
+def test_what_each_descriptor_is(diag: SockDiag, listener: socket.socket) -> None:
+    """Each number has the letter of what it is, and the kinds add up to the open descriptors."""
+    with ExitStack() as open_, Process(os.getpid()) as process:
+        table = FdTable(process, diag)
+        clients = [open_.enter_context(socket.create_connection(listener.getsockname())) for _ in range(3)]
+        served = [open_.enter_context(listener.accept()[0]) for _ in clients]
+        pipe = os.pipe()
+        for fd in pipe:
+            open_.callback(os.close, fd)
+        unix = open_.enter_context(closing(socket.socket(socket.AF_UNIX)))
+        udp = open_.enter_context(closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
+        epoll = open_.enter_context(select.epoll())
+        timer = open_.enter_context(Timer())
+        file = open_.enter_context(open("/dev/null"))  # noqa: PTH123 - its descriptor is wanted
+        clients[1].close()
+        reset(clients[2])
+        expected = {
+            listener.fileno(): "L",
+            clients[0].fileno(): "E",
+            served[0].fileno(): "E",
+            served[1].fileno(): "W",
+            served[2].fileno(): "T",
+            pipe[0]: "p",
+            pipe[1]: "p",
+            unix.fileno(): "s",
+            udp.fileno(): "s",
+            epoll.fileno(): "e",
+            timer.fd: "t",
+            file.fileno(): "f",
+        }
+        for _ in range(2):  # the second time from what it remembers
+            letters = table.map()
+            assert expected == {fd: letters[fd] for fd in expected}
+            assert len(letters) - letters.count(".") == process.open_fds()
+        kinds = table.kinds()
+        assert kinds.established + kinds.close_wait + kinds.other == process.open_fds()
+        assert (kinds.established, kinds.close_wait) == (letters.count("E"), letters.count("W"))
+
+
+def test_a_number_that_is_given_out_again(diag: SockDiag, listener: socket.socket) -> None:
+    """A number whose descriptor was replaced is what it is now: file, socket, another socket, free."""
+    with Process(os.getpid()) as process, ExitStack() as open_:
+        table = FdTable(process, diag)
+        number = os.open("/dev/null", os.O_RDONLY)
+        seen = [table.map()[number]]
+        client = open_.enter_context(socket.create_connection(listener.getsockname()))
+        served = open_.enter_context(listener.accept()[0])
+        for source in (client.fileno(), served.fileno(), listener.fileno()):
+            os.dup2(source, number)
+            if source == served.fileno():
+                client.close()
+            seen.append(table.map()[number])
+        reset(served)
+        os.close(number)
+        seen.append(table.map()[number : number + 1])
+    assert seen == ["f", "E", "W", "L", "."]
+
+
+def test_kinds_follow_what_happens(diag: SockDiag, listener: socket.socket) -> None:
+    """Counted again and again, the kinds follow a number from file to connection, to CLOSE_WAIT, to the next one."""
+
+    def kinds() -> tuple[int, int]:
+        now = table.kinds()
+        return now.established, now.close_wait
+
+    with Process(os.getpid()) as process:
+        table = FdTable(process, diag)
+        file = os.open("/dev/null", os.O_RDONLY)
+        before = kinds()
+        os.close(file)
+        seen = []
+        for _ in range(2):
+            with socket.create_connection(listener.getsockname()) as client, listener.accept()[0]:
+                seen.append(kinds())
+                client.close()
+                seen.append(kinds())
+            seen.append(kinds())
+    differences = [(established - before[0], close_wait - before[1]) for established, close_wait in seen]
+    assert differences == [(2, 0), (0, 1), (0, 0)] * 2
