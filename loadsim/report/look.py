@@ -97,8 +97,8 @@ class Look:
         return max(min(self.width, WIDEST), NARROWEST) - 2
 
 
-def line(*parts: str | tuple[str, str]) -> Text:
-    """Return one line of parts, each plain or as (text, style)."""
+def line(*parts: str | tuple[str, str] | Text) -> Text:
+    """Return one line of parts, each plain, as (text, style), or a line itself."""
     return Text.assemble(*parts, end="", no_wrap=True)
 
 
