@@ -135,6 +135,14 @@ class Bundle:
         except ValueError as error:
             raise RecordingError(f"{self.path / name}: is damaged ({error})") from error
 
+    def read_verdict(self) -> str:
+        """Return the verdict in summary.json, "" where the run did not get that far."""
+        try:
+            verdict = self.read_json("summary.json")["verdict"]
+        except (RecordingError, KeyError, TypeError):
+            return ""
+        return verdict if isinstance(verdict, str) else ""
+
     def read(self) -> Recording:
         """Return the whole recording, from .npy files or, where the run never got to its end, from its journals."""
         try:
@@ -201,4 +209,5 @@ def _read_journals(paths: Sequence[Path], layout: Layout) -> tuple[Records, int]
         with Journal.attach(path) as journal:
             parts.append(records_of(journal))
             lost += journal.lost
-    return np.concatenate(parts), lost
+    # without a dtype numpy would pack the fields and lose the padding
+    return np.concatenate(parts, dtype=dtype_of(layout)), lost

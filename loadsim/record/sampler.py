@@ -62,14 +62,20 @@ class Sampler:
         self._sources = sources
         self._taken = 0
         self._overflows = _NOT_READ
+        self._stopped = False
         self.latest = Latest()
 
     async def run(self) -> None:
-        """Take samples at RATE_HZ until cancelled or until the target is gone."""
+        """Take samples at RATE_HZ until stopped, cancelled, or until the target is gone."""
         due = trio.current_time()
-        while self.take(full=self._taken % FULL_EVERY == 0):
+        while not self._stopped and self.take(full=self._taken % FULL_EVERY == 0):
             due = max(due + 1 / RATE_HZ, trio.current_time())
             await trio.sleep_until(due)
+
+    def stop(self) -> None:
+        """Take one last full sample: the state in which the fates are judged."""
+        self._stopped = True
+        self.take(full=True)
 
     def take(self, *, full: bool) -> bool:
         """Take one sample now, with counters and kinds if `full`; False when the target is gone."""

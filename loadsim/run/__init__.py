@@ -1,0 +1,8 @@
+"""How does a run go? The only place where target, load, sampler and recording meet.
+
+    conductor   the order of a run, above all of its end
+    stage       what is on stage: namespace, server, drivers, readings; opened and closed here
+    monitor     the numbers of a run that is going on, for the view and for `abort`
+
+Must not know how a number is shown, nor compute one that a report would show: that is `analysis`, from the records.
+"""

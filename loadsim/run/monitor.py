@@ -1,0 +1,93 @@
+"""The numbers of a run that is going on: counters from the journals' headers, and the newest sample.
+
+For the live view and for `abort`; what a report shows is computed from the records.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loadsim.report.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from loadsim.record.journal import Journal
+    from loadsim.record.sampler import Sampler
+
+
+class Monitor:
+    """Reads the counters of a run; owns nothing."""
+
+    def __init__(self, *, attempts: Sequence[Journal], accepts: Journal, sampler: Sampler, shared: bool) -> None:
+        self._attempts = attempts
+        self._accepts = accepts
+        self._sampler = sampler
+        self._shared = shared
+        self._last = (0.0, 0)  # time and attempts of the last `progress`
+        self._most_fds = 0
+        self._most_queued = 0
+        self._first_overflows: int | None = None
+
+    def attempts(self, name: str) -> int:
+        """Return a counter of the drivers, added up."""
+        return sum(journal.read(name) for journal in self._attempts)
+
+    def accepts(self, name: str) -> int:
+        """Return a counter of the server."""
+        return self._accepts.read(name)
+
+    def overflows(self) -> int:
+        """Return the listen-queue overflows since the first call."""
+        now = self._sampler.latest.listen_overflows
+        if now < 0:
+            return 0
+        if self._first_overflows is None:
+            self._first_overflows = now
+        return now - self._first_overflows
+
+    def progress(self, elapsed_s: float) -> Progress:
+        """Return this moment, `elapsed_s` after the first intended start; the rate is that since the last call."""
+        latest, started = self._sampler.latest, self.attempts("started")
+        (before_s, before), self._last = self._last, (elapsed_s, started)
+        return Progress(
+            elapsed_s=elapsed_s,
+            started=started,
+            rate=(started - before) / max(elapsed_s - before_s, 1e-3),
+            in_flight=self.attempts("in_flight"),
+            ok=self.attempts("ok"),
+            failed=self.attempts("failed"),
+            accepted=self.accepts("accepted"),
+            open_fds=_read(latest.open_fds),
+            fd_limit=_read(latest.fd_limit),
+            queue=_read(latest.queue),
+            queue_limit=_read(latest.queue_limit + 1) if latest.queue_limit >= 0 else None,
+            emfile=self.accepts("emfile_accept") + self.accepts("emfile_handler"),
+            overflows=self.overflows(),
+            lost_by_generator=self.attempts("local") + self.attempts("not_started"),
+            shared=self._shared,
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """Return what is known so far under the names of `metrics.LIVE`."""
+        latest = self._sampler.latest
+        self._most_fds = max(self._most_fds, latest.open_fds)
+        self._most_queued = max(self._most_queued, latest.queue)
+        accept, handler = self.accepts("emfile_accept"), self.accepts("emfile_handler")
+        return {
+            "attempts.count": self.attempts("started"),
+            "emfile.accept": accept,
+            "emfile.count": accept + handler,
+            "emfile.handler": handler,
+            "fate.local": self.attempts("local"),
+            "fate.not_started": self.attempts("not_started"),
+            "fds.max": self._most_fds,
+            "generator.local_failures": self.attempts("local"),
+            "listen.overflows": self.overflows(),
+            "outcome.ok": self.attempts("ok"),
+            "queue.max": self._most_queued,
+        }
+
+
+def _read(value: int) -> int | None:
+    return None if value < 0 else value

@@ -1,0 +1,193 @@
+"""What is on stage while a run lasts: namespace, server, drivers, and the readings of the sampler.
+
+Owns their opening, in the one order that works, and what is known of them before the load begins.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from loadsim.kernel.counters import TcpCounters
+from loadsim.kernel.fdtable import FdTable
+from loadsim.kernel.limits import HostLimits, Limits, own_nofile
+from loadsim.kernel.netns import WIDE_PORT_RANGE, private_namespace, shared_namespace
+from loadsim.kernel.procfs import Process
+from loadsim.load.process import driver
+from loadsim.record.events import SAMPLE
+from loadsim.record.facts import Facts
+from loadsim.record.journal import Journal
+from loadsim.record.sampler import RATE_HZ, Sampler, Sources
+from loadsim.run.monitor import Monitor
+from loadsim.scenario.plan import Host, make_plan
+from loadsim.target.process import simulated_server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from loadsim.kernel.netns import Namespace
+    from loadsim.load.process import Driver
+    from loadsim.record.bundle import Bundle
+    from loadsim.scenario.model import Scenario
+    from loadsim.scenario.plan import Plan
+    from loadsim.scenario.spec import ServerSpec
+    from loadsim.target.process import Server
+
+#: Samples are taken for this much longer than the load can last.
+AFTERWARDS_S = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Everything that is on stage while the load runs."""
+
+    plan: Plan
+    bundle: Bundle
+    namespace: Namespace
+    server: Server
+    drivers: Sequence[Driver]
+    sources: Sources
+    sampler: Sampler
+    monitor: Monitor
+
+
+def observe_host(scenario: Scenario, in_force: Mapping[str, str] | None = None) -> Host:
+    """Return what a plan has to know of this host; `in_force` are the sysctls of the run's namespace.
+
+    None: as they will be there.
+    """
+    if in_force is None:
+        wide = WIDE_PORT_RANGE if scenario.network.namespace == "private" else {}
+        in_force = {**wide, **scenario.sysctl}
+    limits = HostLimits.gather(in_force)
+    return Host(
+        nofile_soft=limits.nofile_soft,
+        nofile_hard=limits.nofile_hard,
+        somaxconn=limits.somaxconn,
+        port_first=limits.port_low,
+        port_last=limits.port_high,
+        cpus=limits.cpus,
+        syn_retries=limits.syn_retries,
+        syn_linear_timeouts=limits.syn_linear_timeouts,
+        syncookies=limits.syncookies,
+    )
+
+
+def open_namespace(scenario: Scenario) -> AbstractAsyncContextManager[Namespace]:
+    """Return the network namespace in which the scenario wants to run, or the shared one with the reason why."""
+    return shared_namespace() if scenario.network.namespace == "host" else private_namespace(scenario.sysctl)
+
+
+def not_in_force(scenario: Scenario, namespace: Namespace) -> list[str]:
+    """Return what was asked for and cannot be had, whole sentences with the remedy."""
+    sentences = list(namespace.not_applied)
+    if namespace.kind == "shared" and scenario.sysctl:
+        sentences.append(f"[sysctl] needs a network namespace of its own: {namespace.reason}")
+    hard = own_nofile().hard
+    if scenario.server.nofile is not None and scenario.server.nofile > hard:
+        sentences.append(
+            f"server.nofile = {scenario.server.nofile} is above this host's hard limit of {hard}: raise that "
+            f"(ulimit -Hn {scenario.server.nofile}, as root), or --set server.nofile={hard}"
+        )
+    return sentences
+
+
+@asynccontextmanager
+async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIterator[Stage]:
+    """Start server, drivers and the sampler's readings; all of them have ended when the block is left."""
+    async with AsyncExitStack() as stack:
+        server_spec = plan.server_spec(
+            accepts_path=str(bundle.journal_path("accepts")),
+            failures_path=str(bundle.journal_path("failures")),
+        )
+        server = await stack.enter_async_context(
+            simulated_server(
+                server_spec,
+                namespace=namespace,
+                nofile=_server_limits(plan),
+                stdout_path=bundle.path / "target.stdout",
+                stderr_path=bundle.path / "target.stderr",
+            )
+        )
+        drivers, paths = [], []
+        for share in range(plan.scenario.client.processes):
+            path = bundle.journal_path(f"attempts-{share}")
+            spec = plan.load_spec(share, port=server.facts.port, attempts_path=str(path))
+            stderr = bundle.path / f"driver-{share}.stderr"
+            drivers.append(await stack.enter_async_context(driver(spec, namespace=namespace, stderr_path=stderr)))
+            paths.append(path)
+        sources = _sources(stack, server, namespace)
+        samples = Journal.create(bundle.journal_path("samples"), SAMPLE, _samples_capacity(plan))
+        sampler = Sampler(stack.enter_context(samples), sources)
+        attempts = [stack.enter_context(Journal.attach(path)) for path in paths]
+        accepts = stack.enter_context(Journal.attach(bundle.journal_path("accepts")))
+        yield Stage(
+            plan=plan,
+            bundle=bundle,
+            namespace=namespace,
+            server=server,
+            drivers=drivers,
+            sources=sources,
+            sampler=sampler,
+            monitor=Monitor(attempts=attempts, accepts=accepts, sampler=sampler, shared=namespace.kind == "shared"),
+        )
+
+
+def _server_limits(plan: Plan) -> Limits | None:
+    nofile = plan.scenario.server.nofile
+    hard = own_nofile().hard
+    return None if nofile is None else Limits(soft=min(nofile, hard), hard=min(nofile, hard))
+
+
+def _samples_capacity(plan: Plan) -> int:
+    return round(RATE_HZ * (plan.length_s + AFTERWARDS_S))
+
+
+def _sources(stack: AsyncExitStack, server: Server, namespace: Namespace) -> Sources:
+    process = stack.enter_context(Process(server.facts.pid))
+    return Sources(
+        process=process,
+        table=FdTable(process, namespace.diag),
+        diag=namespace.diag,
+        counters=stack.enter_context(TcpCounters(server.facts.pid)),
+        address=server.facts.address,
+        port=server.facts.port,
+    )
+
+
+def first_facts(stage: Stage, degraded: list[str]) -> Facts:
+    """Return what is known before the load: enough to read the folder should nobody come back to it."""
+    scenario, namespace = stage.plan.scenario, stage.namespace
+    notices = [*namespace.notices, *(driver.clamped for driver in stage.drivers if driver.clamped)]
+    if namespace.kind == "shared" and scenario.network.namespace == "private":
+        notices.append(f"counters are those of the whole host: no network namespace of its own ({namespace.reason})")
+    return Facts(
+        scenario=scenario.name,
+        description=scenario.description,
+        seed=scenario.seed,
+        settings=scenario.settings(),
+        complete=False,
+        interrupted="the conductor was killed",
+        start_ns=0,
+        load_end_ns=0,
+        judged_ns=0,
+        server=stage.server.facts,
+        drivers=[],
+        namespace=namespace.kind,
+        degraded=degraded,
+        notices=notices,
+        sysctls=dict(namespace.sysctls),
+        prediction=dataclasses.asdict(stage.plan.prediction),
+    )
+
+
+def serve_spec(scenario: Scenario, port: int, folder: Path) -> ServerSpec:
+    """Return what the simulated server of a scenario is told when it serves alone; its journals go to `folder`."""
+    plan = make_plan(scenario, observe_host(scenario))
+    return plan.server_spec(
+        accepts_path=str(folder / "accepts.journal"), failures_path=str(folder / "failures.journal"), port=port
+    )
