@@ -1,0 +1,219 @@
+"""What arithmetic predicts, and where it says that it cannot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from loadsim.scenario.model import Scenario
+from loadsim.scenario.predict import Prediction, Room, predict
+
+#: The room of nofile = 64 beside 8 descriptors of the server's own, and of backlog 128.
+ROOM = Room(free_fds=56, queue=129)
+
+
+def predicted(
+    server: dict[str, Any] | None = None,
+    client: dict[str, Any] | None = None,
+    *,
+    room: Room = ROOM,
+    seed: int = 1,
+) -> Prediction:
+    """Return the prediction for 600 clients at 200/s, unless said otherwise."""
+    load = {"rate": "200/s", "duration": "3s", **(client or {})}
+    values = {key: value for key, value in load.items() if value is not None}
+    return predict(Scenario.model_validate({"seed": seed, "server": server or {}, "client": values}), room)
+
+
+def test_a_server_that_leaks_everything_meets_its_limit_then_its_queue_then_nobody() -> None:
+    """56 descriptors at 200/s last 0.28 s, 129 places in the queue 0.645 s more, and 415 find nothing."""
+    prediction = predicted({"leak": 1.0})
+
+    assert prediction == Prediction(
+        emfile_at_s=0.28,
+        queue_full_at_s=0.925,
+        fates={"accepted": 56, "queued": 129, "dropped": 415},
+        ends_at_s=4.995,
+    )
+
+
+def test_a_server_that_closes_everything_accepts_everything() -> None:
+    """And neither limit is ever reached."""
+    prediction = predicted()
+
+    assert prediction == Prediction(fates={"accepted": 600}, ends_at_s=2.995, never=["emfile", "queue_full"])
+
+
+@pytest.mark.parametrize("policy", ["sleep", "backoff", "spin", "until_close"])
+def test_policies_that_wait_end_alike_where_nothing_is_ever_closed(policy: str) -> None:
+    """However they wait, no descriptor comes back."""
+    assert predicted({"leak": 1.0, "on_emfile": policy}).fates == {"accepted": 56, "queued": 129, "dropped": 415}
+
+
+def test_a_server_that_sheds_lets_nobody_wait() -> None:
+    """Whoever comes after the limit is turned away at once, and the queue stays empty."""
+    prediction = predicted({"leak": 1.0, "on_emfile": "shed"})
+
+    assert (prediction.emfile_at_s, prediction.fates) == (0.28, {"accepted": 56, "shed": 544})
+    assert prediction.never == ["queue_full"]
+
+
+def test_how_a_dying_server_divides_its_clients_is_left_open() -> None:
+    """When it dies is known, who is orphaned or refused is a race."""
+    prediction = predicted({"leak": 1.0, "on_emfile": "exit"})
+
+    assert (prediction.emfile_at_s, prediction.fates) == (0.28, {})
+    assert "how fast it does" in prediction.unpredicted[0]
+
+
+def test_half_a_leak_takes_twice_as_long() -> None:
+    """Error diffusion: 56 descriptors are gone after about 112 accepts."""
+    prediction = predicted({"leak": 0.5})
+
+    assert prediction.emfile_at_s == pytest.approx(0.56, abs=0.01)
+    assert prediction.fates["accepted"] == pytest.approx(112, abs=2)
+    assert sum(prediction.fates.values()) == 600
+
+
+def test_a_leak_that_hangs_on_its_phase_is_not_predicted() -> None:
+    """With three descriptors the phase moves the moment by a third."""
+    assert predicted({"leak": 0.1}, room=Room(free_fds=1, queue=129)).fates == {}
+
+
+def test_a_leak_in_the_handler_fails_requests_and_never_the_accept() -> None:
+    """Two descriptors a request leak from 57: the 28th is the last to succeed, all are accepted."""
+    server = {"leak": 1.0, "leak_of": "extra", "extra_fds": 2}
+    prediction = predicted(server, {"exchange": "http"}, room=Room(free_fds=57, queue=129))
+
+    assert (prediction.emfile_at_s, prediction.fates) == (0.14, {"accepted": 600})
+    assert prediction.never == ["queue_full"]
+
+
+def test_leaked_connections_take_their_extras_along() -> None:
+    """56 descriptors hold 18 connections of three; the two that are left take two that fail, then accept fails."""
+    prediction = predicted({"leak": 1.0, "extra_fds": 2})
+
+    assert prediction.emfile_at_s == 18 / 200
+    assert prediction.fates == {"accepted": 20, "queued": 129, "dropped": 451}
+
+
+def test_honest_load_within_the_limit_is_accepted() -> None:
+    """200/s held for 0.25 s are 50 at once, below 56."""
+    prediction = predicted({"close_after": "client"}, {"hold": "250ms"})
+
+    assert prediction.fates == {"accepted": 600}
+    assert prediction.ends_at_s == pytest.approx(3.245)
+
+
+def test_honest_load_above_the_limit_has_a_moment_but_no_fates() -> None:
+    """Held for 0.5 s they would be 100: the 57th meets the limit, and then descriptors come and go."""
+    prediction = predicted({"close_after": "client"}, {"hold": "500ms"})
+
+    assert (prediction.emfile_at_s, prediction.fates) == (0.28, {})
+    assert "come and go" in prediction.unpredicted[0]
+
+
+def test_a_server_that_closes_early_needs_fewer_descriptors() -> None:
+    """Whoever closes first decides how long a descriptor is in use."""
+    assert predicted({"close_after": "100ms"}, {"hold": "10s"}).fates == {"accepted": 600}
+
+
+def test_a_slow_acceptor_fills_the_queue_by_the_difference_of_the_rates() -> None:
+    """200/s arrive, 100/s are accepted: 129 places are taken after about 1.3 s; who gets in later is open."""
+    prediction = predicted({"accept_delay": "10ms"})
+
+    assert prediction.queue_full_at_s == pytest.approx(1.3, abs=0.02)
+    assert prediction.fates == {}
+    assert "timing" in prediction.unpredicted[0]
+
+
+def test_clients_that_never_send_a_second_syn_are_simply_dropped() -> None:
+    """With a connect time-out below 1 s the first SYN decides, and the books close."""
+    prediction = predicted({"accept_delay": "10ms"}, {"connect_timeout": "500ms"})
+
+    assert sum(prediction.fates.values()) == 600
+    assert prediction.fates["dropped"] == pytest.approx(170, abs=3)
+
+
+def test_what_is_still_in_the_queue_when_the_last_client_leaves_is_queued() -> None:
+    """Clients wait 0.2 s for a reply; the server is far behind when the last has gone."""
+    prediction = predicted({"accept_delay": "10ms"}, {"duration": "1s", "reply_timeout": "200ms"})
+
+    assert prediction.ends_at_s == pytest.approx(1.195)
+    assert prediction.fates == {"accepted": 120, "queued": 80}
+
+
+def test_a_pause_collects_what_arrives_meanwhile() -> None:
+    """100 ms at 1,000/s are 100 clients: a queue of 129 holds them, one of 65 does not."""
+    server, client = {"pause": "100ms", "pause_every": "500ms"}, {"rate": "1000/s", "duration": "1s"}
+
+    assert predicted(server, client).fates == {"accepted": 1000}
+    assert predicted(server, client, room=Room(free_fds=56, queue=65)).queue_full_at_s == pytest.approx(0.565)
+
+
+def test_an_unheard_exchange_ends_with_its_hold() -> None:
+    """Exchange none does not wait for the server."""
+    assert predicted({"leak": 1.0}, {"exchange": "none"}).ends_at_s == pytest.approx(4.995)
+    assert predicted({}, {"exchange": "none"}).ends_at_s == pytest.approx(2.995)
+
+
+def test_a_stop_at_max_in_flight_is_not_predicted() -> None:
+    """What is not started depends on when others end."""
+    assert "max_in_flight" in predicted({"leak": 1.0}, {"max_in_flight": 100}).unpredicted[0]
+
+
+def test_above_an_easy_rate_nothing_is_predicted() -> None:
+    """The speed of the server is no arithmetic."""
+    assert predicted({}, {"rate": "6000/s"}).unpredicted == ["above 5,000/s it is the server's speed that decides"]
+
+
+def test_very_many_attempts_are_not_walked_through() -> None:
+    """The prediction takes no longer than a moment."""
+    assert "more than are walked through" in predicted({}, {"rate": "1000/s", "duration": "1h"}).unpredicted[0]
+
+
+def test_poisson_arrivals_are_predicted_by_their_own_schedule() -> None:
+    """The seed decides the schedule, so it decides the moment, too."""
+    one, other = (predicted({"leak": 1.0}, {"arrivals": "poisson"}, seed=seed) for seed in (1, 2))
+
+    assert one.emfile_at_s is not None
+    assert other.emfile_at_s is not None
+    assert one.emfile_at_s == pytest.approx(0.28, abs=0.12)
+    assert one.emfile_at_s != other.emfile_at_s
+
+
+# closed loop
+
+
+def test_a_closed_loop_of_a_leaking_server_ends_where_it_must() -> None:
+    """How fast is open, where is not."""
+    client = {"rate": None, "clients": 20, "duration": None, "attempts": 300}
+    prediction = predicted({"leak": 1.0}, client)
+
+    assert prediction.fates == {"accepted": 56, "queued": 129, "dropped": 115}
+    assert (prediction.emfile_at_s, len(prediction.unpredicted)) == (None, 1)
+
+
+def test_a_closed_loop_over_a_time_fills_the_queue_if_there_is_time_enough() -> None:
+    """Each client tries again after its reply time-out; how many are dropped depends on speed."""
+    client = {"rate": None, "clients": 100, "duration": "10s"}
+
+    assert predicted({"leak": 1.0}, client).fates == {"accepted": 56, "queued": 129}
+    assert predicted({"leak": 1.0}, {**client, "duration": "3s"}).fates == {}
+
+
+def test_a_closed_loop_with_room_for_all_is_healthy() -> None:
+    """Twice the clients fit, so that neither limit can be reached."""
+    client = {"rate": None, "clients": 20, "duration": None, "attempts": 1000}
+
+    assert predicted({}, client) == Prediction(fates={"accepted": 1000}, never=["emfile", "queue_full"])
+    assert predicted({}, {**client, "clients": 30}).never == []
+
+
+def test_a_closed_loop_that_overflows_a_moving_queue_is_not_predicted() -> None:
+    """More clients than places, or a slow acceptor."""
+    client = {"rate": None, "clients": 200}
+
+    assert predicted({"leak": 1.0}, client).fates == {}
+    assert predicted({"accept_delay": "1s"}, {**client, "clients": 5}).fates == {}
