@@ -36,7 +36,7 @@ reply_timeout = "1s"
 def loadsim(*arguments: str, cwd: Path) -> subprocess.Popen[bytes]:
     """Start the command line in a session of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "loadsim.cli", *arguments],
+        [sys.executable, "-m", "loadsim", *arguments],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -80,7 +80,7 @@ def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path, lis
 def report(folder: Path) -> dict[str, object]:
     """Return what `loadsim report --json` says of a result folder."""
     done = subprocess.run(
-        [sys.executable, "-m", "loadsim.cli", "report", str(folder), "--json"], capture_output=True, check=False
+        [sys.executable, "-m", "loadsim", "report", str(folder), "--json"], capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
     summary: dict[str, object] = json.loads(done.stdout)
