@@ -24,6 +24,7 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
         self._received = b""
+        self._sending = trio.Lock()  # a message may be answered before the task that sent it goes on
 
     @classmethod
     def of_child(cls) -> Self:
@@ -33,8 +34,9 @@ class Channel:
         return cls(sock)
 
     async def send(self, message: Message) -> None:
-        """Send one message; raises trio.BrokenResourceError when the other side is gone."""
-        await self._stream.send_all(json.dumps(message).encode() + b"\n")
+        """Send one message; several tasks may. Raises trio.BrokenResourceError when the other side is gone."""
+        async with self._sending:
+            await self._stream.send_all(json.dumps(message).encode() + b"\n")
 
     async def receive(self) -> Message | None:
         """Wait for the next message; None at the end of the other side."""

@@ -110,7 +110,13 @@ class Connections:
         return bool(silent or unanswered or held)
 
     def book_pending(self) -> None:
-        """Record everything that is still open as such."""
+        """Record everything that is still open as such, with what the kernel knows of connects under way."""
+        for attempt in self._connecting.attempts.values():
+            state, attempt.syn_retransmits = _tcp_info(attempt.sock)
+            if state in CONNECTED_STATES:
+                attempt.connected = monotonic_ns()
+                attempt.flags |= AttemptFlag.WOKEN
+                self.connected += 1
         for attempt in self:
             attempt.flags |= AttemptFlag.PENDING
             attempt.write(self._buffer)

@@ -86,6 +86,8 @@ class ClosedLoop(Demand):
         self._paused: deque[int] = deque()  # when each pausing client will be free: a constant later, so in order too
         self._end_ns = end_ns
         self._left = NEVER if attempts is None else attempts
+        if not clients:
+            self.stop()
 
     def take_due(self, now: int, most: int) -> list[int]:
         """See Demand."""

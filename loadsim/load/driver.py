@@ -1,13 +1,13 @@
 """One driver: the process around the engine, with one share of the load.
 
-    python -P -m loadsim.load.driver        standard input is the control channel (`loadsim.control`)
-
-Owns its own limits and its journal. It raises its soft RLIMIT_NOFILE to the hard one and opens no more connections
-than that allows, so that its own EMFILE can never look like the server's failure.
+Run as `python -P -m loadsim.load.driver` with a control channel as standard input (see `loadsim.control`). Owns its
+limits and its journal: it raises its soft RLIMIT_NOFILE to the hard one and opens no more connections than that
+allows, so that its own EMFILE can never look like the server's failure.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import math
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from loadsim.control import Channel
-from loadsim.errors import LoadsimError
+from loadsim.control import Channel, Message
+from loadsim.errors import EnvironmentRefusedError
 from loadsim.kernel.limits import raise_own_nofile
 from loadsim.load.demand import ClosedLoop, OpenLoop
 from loadsim.load.engine import Engine
@@ -33,80 +33,99 @@ from loadsim.units import NANOSECONDS, format_count
 if TYPE_CHECKING:
     from loadsim.load.demand import Demand
 
-#: Descriptors left free beside the connections: the engine's own two, and what the interpreter may open for a moment.
+#: Descriptors left free beside the connections: the engine's own two, and what the interpreter opens for a moment.
 SPARE_FDS = 16
 
 
 def main() -> None:
     """Serve the control channel until it ends."""
-    trio.run(_serve)
+    with contextlib.suppress(trio.BrokenResourceError):  # the conductor is gone
+        trio.run(_serve)
 
 
 async def _serve() -> None:
     async with Channel.of_child() as channel:
-        message = await channel.receive()
-        if message is None or message["do"] != "prepare":
+        order = await channel.receive()
+        if order is None or order["do"] != "prepare":
             return
-        spec = LoadSpec.from_json(json.dumps(message["spec"]))
-        limits = raise_own_nofile()
-        most, clamped = clamp(spec, available=limits.soft - _open_fds() - SPARE_FDS)
+        spec = LoadSpec.from_json(json.dumps(order["spec"]))
         try:
+            most, ready = prepare(spec)
             journal = Journal.create(Path(spec.attempts_path), ATTEMPT, spec.attempts_capacity)
-        except LoadsimError as error:
+        except EnvironmentRefusedError as error:
             await channel.send({"event": "failed", "error": str(error)})
             return
         with journal:
-            ready = {"pid": os.getpid(), "threads": _threads(), "open_fds": _open_fds(), "clamped": clamped}
-            limits_now = {"nofile_soft": limits.soft, "nofile_hard": limits.hard}
-            await channel.send({"event": "ready", **ready, **limits_now})
+            await channel.send(ready)
             await _drive(channel, spec, journal, most)
 
 
+def prepare(spec: LoadSpec) -> tuple[int, Message]:
+    """Raise the limits; return how many connections may be open at once, and what to tell the conductor.
+
+    Raises EnvironmentRefusedError where something has started threads in this process.
+    """
+    limits = raise_own_nofile()
+    fds, threads = _count("/proc/self/fd") - 1, _count("/proc/self/task")  # less the descriptor that lists them
+    if threads > 1:
+        raise EnvironmentRefusedError(
+            f"a driver has {threads} threads, which would stall its own fd table; start loadsim without what puts "
+            "threads into every Python process (sitecustomize, .pth files, LD_PRELOAD)"
+        )
+    most, clamped = clamp(spec, available=limits.soft - fds - SPARE_FDS)
+    return most, {
+        "event": "ready",
+        "pid": os.getpid(),
+        "threads": threads,
+        "open_fds": fds,
+        "nofile_soft": limits.soft,
+        "nofile_hard": limits.hard,
+        "clamped": clamped,
+    }
+
+
 async def _drive(channel: Channel, spec: LoadSpec, journal: Journal, most: int) -> None:
-    """Wait for the start, run the engine, and close its sockets when told to or at the end of the channel."""
-    start = await channel.receive()
-    if start is None or start["do"] != "go":
-        return
-    with Engine(spec, journal, demand_of(spec, start["start_ns"], most), max_in_flight=most) as engine:
+    """Follow orders until "exit" or the end of the channel; whatever is open then is closed by RST."""
+    order = await channel.receive()
+    started = order is not None and order["do"] == "go"
+    start_ns = order["start_ns"] if order is not None and started else time.monotonic_ns()
+    with Engine(spec, journal, demand_of(spec, start_ns, most), max_in_flight=most) as engine:
+        if not started:  # interrupted before its start: finish with nothing
+            engine.stop()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_run, engine, channel)
-            await _obey(channel, engine)
+            nursery.start_soon(_run, engine, channel, start_ns)
+            while order is not None and order["do"] != "exit":
+                await _obey(order, engine, channel)
+                order = await channel.receive()
             nursery.cancel_scope.cancel()
 
 
-async def _run(engine: Engine, channel: Channel) -> None:
+async def _obey(order: Message, engine: Engine, channel: Channel) -> None:
+    match order["do"]:
+        case "stop":
+            engine.stop()
+        case "freeze":
+            engine.freeze()
+        case "reset":
+            await channel.send({"event": "reset", "closed": engine.reset()})
+
+
+async def _run(engine: Engine, channel: Channel, start_ns: int) -> None:
+    """Run the load, and say what it took of the CPU."""
     gc.collect()
-    gc.freeze()
-    gc.disable()  # attempts form no cycles; a collection over 20,000 of them would stall the loop
-    wall, cpu = time.monotonic_ns(), time.process_time_ns()
+    gc.freeze()  # attempts form no cycles, and a collection over 20,000 of them would stall the loop
+    gc.disable()
+    cpu = time.process_time_ns()
     await engine.run()
-    took = {"wall_ns": time.monotonic_ns() - wall, "cpu_ns": time.process_time_ns() - cpu}
-    gc.enable()
-    await channel.send({"event": "finished", **took})
-
-
-async def _obey(channel: Channel, engine: Engine) -> None:
-    while (message := await channel.receive()) is not None:
-        match message["do"]:
-            case "stop":
-                engine.stop()
-            case "freeze":
-                engine.freeze()
-            case "reset":
-                await channel.send({"event": "reset", "closed": engine.reset()})
-            case "exit":
-                return
+    wall = max(1, time.monotonic_ns() - start_ns)
+    await channel.send({"event": "finished", "cpu_ns": time.process_time_ns() - cpu, "wall_ns": wall})
 
 
 def demand_of(spec: LoadSpec, start_ns: int, most: int) -> Demand:
-    """Return this driver's share of the schedule; `most` clients at once in a closed loop."""
+    """Return this driver's share of the schedule, with at most so many clients in a closed loop."""
     if spec.stages:
         whole = offsets(
-            spec.stages,
-            arrivals=spec.arrivals,
-            seed=spec.seed,
-            attempts=spec.attempts,
-            duration_s=spec.duration_s,
+            spec.stages, arrivals=spec.arrivals, seed=spec.seed, attempts=spec.attempts, duration_s=spec.duration_s
         )
         return OpenLoop(islice(whole, spec.share, None, spec.processes), start_ns=start_ns)
     attempts = None if spec.attempts is None else max(0, math.ceil((spec.attempts - spec.share) / spec.processes))
@@ -115,33 +134,29 @@ def demand_of(spec: LoadSpec, start_ns: int, most: int) -> Demand:
 
 
 def clamp(spec: LoadSpec, *, available: int) -> tuple[int, str | None]:
-    """Return how many connections this driver may have open at once, and a notice if the plan may want more."""
-    wanted = spec.clients or min(spec.max_in_flight, _most_in_flight(spec))
+    """Return how many connections this driver may have open at once, and a notice where the plan may want more."""
+    wanted = min(spec.max_in_flight, spec.clients or _most_in_flight(spec))
     if wanted <= available:
         return min(spec.max_in_flight, available), None
     notice = (
-        f"driver {spec.share + 1} of {spec.processes} may need {format_count(wanted)} connections at once, and its hard "
-        f"RLIMIT_NOFILE leaves {format_count(available)}: it opens no more; raise the limit (ulimit -Hn), or set "
+        f"driver {spec.share + 1} of {spec.processes} may need {format_count(wanted)} connections at once and its hard "
+        f"RLIMIT_NOFILE leaves {format_count(available)}, so it opens no more; raise that limit (ulimit -Hn), or set "
         f"client.processes to {spec.processes * math.ceil(wanted / max(1, available))}"
     )
-    return available, notice
+    return max(1, available), notice
 
 
 def _most_in_flight(spec: LoadSpec) -> int:
     """Return the most connections that this driver's share of an open loop can have open at once."""
     fastest = max((max(rate_from, rate_to) for _, rate_from, rate_to in spec.stages), default=0.0)
     longest = spec.connect_timeout_s + spec.reply_timeout_s + spec.hold_s
-    burst = 1.0 if spec.arrivals == "constant" else 1.5  # of a Poisson schedule over seconds
-    planned = spec.attempts if spec.attempts is not None else math.inf
+    burst = 1.0 if spec.arrivals == "constant" else 1.5  # of a Poisson schedule, over times of a second or more
+    planned = math.inf if spec.attempts is None else spec.attempts
     return math.ceil(min(fastest * longest * burst, planned) / spec.processes)
 
 
-def _open_fds() -> int:
-    return len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208 -- names only, once; minus the listing's own
-
-
-def _threads() -> int:
-    return len(os.listdir("/proc/self/task"))  # noqa: PTH208 -- as above
+def _count(folder: str) -> int:
+    return sum(1 for _ in Path(folder).iterdir())
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from loadsim.record.journal import Journal
     from loadsim.scenario.spec import LoadSpec
 
-#: An arrival that could not be started within this time is booked as not started: a saturated generator says so and
-#: ends on time, instead of turning the open loop into a closed one.
+#: An arrival of an open loop that could not be started within this time is booked as not started: a saturated
+#: generator says so and ends on time, instead of turning it into a closed loop.
 LATE_NS = 1_000_000_000
 
 #: Attempts started between two looks at the sockets.
@@ -153,12 +153,13 @@ class Engine:
         """Give each due attempt its number, its slot in the journal and a socket; book those that get none."""
         book, new_socket, family, sources = self._book, _socket.socket, self._family, len(self._sources)
         first, step, index = self._spec.share + 1, self._spec.processes, self._begun
+        late_ns = LATE_NS if self._spec.stages else NEVER
         self._begun += len(due)
         opened = []
         for intended, at in zip(due, self._journal.take_many(len(due)), strict=True):
             number, source = first + index * step, index % sources
             index += 1
-            if full or now - intended > LATE_NS:
+            if full or now - intended > late_ns:
                 book((number, intended, source, at), Outcome.NOT_STARTED)
                 continue
             try:
@@ -196,7 +197,7 @@ class Engine:
             connected = clock()
             state = sock.getsockopt(_TCP, _TCP_INFO)
             port = sock.getsockname()[1]
-            if started - intended > lag_max:
+            if started - intended > lag_max:  # noqa: PLR1730  # max() is a call
                 lag_max = started - intended
             if only_connects and state == ESTABLISHED:
                 if at >= 0:
