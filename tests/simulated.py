@@ -48,6 +48,7 @@ PLAIN = ServerSpec(
 def spec_in(folder: Path, **settings: Any) -> ServerSpec:  # noqa: ANN401 - whatever the spec has
     """Return a spec with these settings whose journals are in a folder."""
     accepts, failures = str(folder / "accepts"), str(folder / "failures")
+    settings["exchange"] = Exchange(settings.get("exchange", "hello"))
     return dataclasses.replace(PLAIN, accepts_path=accepts, failures_path=failures, **settings)
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 import socket
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 from simulated import simulated
 
-from loadsim.record.events import AcceptFlag, FailureFlag
+from loadsim.record.events import AcceptFlag
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,27 +59,6 @@ def test_leaks_exactly_its_share(tmp_path: Path, leak: float) -> None:
         leaked = server.open_fds() - server.ready["open_fds"]
         assert abs(leaked - leak * 30) < 1
         assert leaked == (server.accepts()["closed"] == 0).sum() == server.counter("leaked")
-
-
-def test_sleep_at_the_limit(tmp_path: Path) -> None:
-    """At its limit a sleeping server leaves clients in the queue and fails once per delay; an idle failure is apart."""
-    with simulated(tmp_path, nofile=20, leak=1.0, emfile_delay_s=0.05) as server:
-        inside = [server.connect() for _ in range(server.room)]
-        for client in inside:
-            assert client.recv(1) == b"!"
-        server.wait_counter("emfile_idle", 1)
-        assert server.counter("emfile_accept") == 0
-        outside = [server.connect() for _ in range(5)]
-        started = time.monotonic()
-        server.wait_counter("emfile_accept", 5)
-        assert time.monotonic() - started > 0.15
-        failures = server.failures()
-        assert {errno.EMFILE} == set(failures["errno"])
-        busy = failures[failures["flags"] != FailureFlag.IDLE]
-        assert server.counter("emfile_accept") <= busy["count"].sum() + 1
-        assert server.open_fds() == 20
-        for client in inside + outside:
-            client.close()
 
 
 def test_end_of_a_run(tmp_path: Path) -> None:

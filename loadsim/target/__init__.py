@@ -2,8 +2,9 @@
 
     policy       what accept() does when descriptors run out, and which connections leak (pure)
     books        what the server writes down: accepts, failures, counters
+    intake       taking connections from the accept queue, each with its record: the hot path
     connections  what an accepted connection is told, and when it is closed
-    acceptor     the loop: one epoll descriptor, accept until EAGAIN, policies, pauses
+    acceptor     the loop: one epoll descriptor, delays, pauses, and what to do when accept() fails
     server       the process around them: limits, listener, control channel
     process      starting such a process, waiting for it to be ready, stopping it
     serve        the same server alone, for people and for other load generators

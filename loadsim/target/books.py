@@ -15,7 +15,7 @@ from loadsim.record.events import ACCEPT, FAILURE, AcceptFlag, FailureFlag, Wher
 if TYPE_CHECKING:
     from loadsim.record.journal import Journal
 
-#: Failures of one kind within this time share a record.
+#: Failures of one kind that begin within this time share a record.
 FAILURE_SPAN_NS: Final = 10_000_000
 #: The errnos that mean "no descriptor is free": this process's limit, the machine's.
 NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
@@ -84,7 +84,7 @@ class Books:
         if number in NO_DESCRIPTOR:
             self.accepts.count(_counter(where, idle=idle), count)
         span = self._current.get((number, where, idle))
-        if span is not None and last - span.first < FAILURE_SPAN_NS:
+        if span is not None and first - span.first < FAILURE_SPAN_NS:
             span.count += count
             if span.at >= 0:
                 _stamp(self._failures.buffer, span.at + _LAST_AT, last)

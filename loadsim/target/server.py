@@ -112,6 +112,11 @@ async def _follow(channel: Channel, stack: ExitStack) -> int:
     except EnvironmentRefusedError as error:
         await channel.send({"event": "failed", "error": str(error)})
         return 0
+    except OSError as error:
+        hard = own_nofile().hard
+        words = f"the simulated server cannot prepare itself: {error.strerror}; its hard limit is {hard} open files"
+        await channel.send({"event": "failed", "error": f"{words}, raise that (ulimit -Hn, LimitNOFILE=)"})
+        return 0
     gc.freeze()  # the loop makes no cycles, and a collection would be a pause that nobody asked for
     gc.disable()
     await channel.send(server.ready)
@@ -146,6 +151,8 @@ async def _serve(channel: Channel, server: Prepared, start_ns: int) -> Message |
 def _finish(server: Prepared, order: Message) -> Message:
     """Carry out an order that comes once the server no longer accepts, and return the answer."""
     if order["do"] == "drain":
+        hard = own_nofile().hard  # the test is over, and a server without one descriptor to spare must drain too
+        set_own_nofile(Limits(soft=hard, hard=hard))
         return {"event": "drained", "after_end": server.acceptor.drain()}
     books = server.books
     totals = books.totals()
