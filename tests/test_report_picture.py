@@ -88,3 +88,21 @@ def test_beyond_512_descriptors_a_letter_stands_for_several() -> None:
 def test_every_letter_of_an_fd_map_has_a_meaning() -> None:
     """The letters of `record.facts` are all in the legend."""
     assert set("LEWTfpets.") == set(LETTERS)
+
+
+def test_an_unknown_limit_is_not_named() -> None:
+    """The table is drawn all the same; an empty one is not."""
+    lines = [text.plain for text in fd_table(dataclasses.replace(too_many_open_files(), metrics={}), LOOK)]
+    assert lines[0] == "  the fd table at the end"
+    assert table("....") == []
+
+
+def test_a_peak_without_a_limit_stands_alone() -> None:
+    """Beside the picture is the most that was seen, of the limit where it is known, and nothing if it is not known."""
+    base = too_many_open_files()
+    timeline = dataclasses.replace(base.timeline, fd_limit=None, marks=[])
+    lines = [
+        text.plain for text in picture(dataclasses.replace(base, timeline=timeline, metrics={"fds.max": 64}), LOOK)
+    ]
+    assert lines[1].endswith("  64")
+    assert lines[2].endswith("█  ")

@@ -91,3 +91,9 @@ def test_all_bands_together_come_from_the_metrics() -> None:
     """The last line of the table is the run, not a sum made here."""
     total = growth(too_many_open_files(), NARROW)[-1].plain.split()
     assert total == ["in", "all", "56", "31", "us", "57", "us", "4.7", "s", "48", "830"]
+
+
+def test_a_single_band_is_its_own_sum() -> None:
+    """Nothing is added up where there is nothing to add."""
+    one = dataclasses.replace(healthy(), growth=healthy().growth[:1])
+    assert [text.plain.split()[:2] for text in growth(one, NARROW)[1:]] == [["9", "fds"]]

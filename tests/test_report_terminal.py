@@ -218,8 +218,8 @@ def test_a_threshold_that_was_not_met_is_named_in_words() -> None:
 
 def test_the_generator_speaks_in_every_run() -> None:
     """Its lag, CPU and own failures are shown, and that it was the limit if it was."""
-    assert "generator   lag p99 190 us   0.03 cores   0 failures of its own" in shown(healthy())
-    assert "generator   IT WAS THE LIMIT   lag p99 21 ms" in shown(generator_limited())
+    assert "generator   lag p99 190 us   0.03 cores   0 own failures" in shown(healthy())
+    assert "generator   IT SET THE PACE   lag p99 21 ms" in shown(generator_limited())
 
 
 def test_what_was_not_measured_is_not_shown() -> None:

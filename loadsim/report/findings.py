@@ -89,10 +89,10 @@ def generator(summary: Summary, look: Look) -> list[Text]:
     lag, cpu, failures = (metrics.get(f"generator.{name}") for name in ("lag.p99_s", "cpu", "local_failures"))
     limited = bool(metrics.get("generator.limited"))
     facts = [
-        "IT WAS THE LIMIT" if limited else "",
+        "IT SET THE PACE" if limited else "",
         f"lag p99 {format_duration(lag)}" if lag is not None else "",
         f"{cpu:.2f} cores" if cpu is not None else "",
-        f"{format_count(failures)} failures of its own" if failures is not None else "",
+        f"{format_count(failures)} own failures" if failures is not None else "",
     ]
     texts = flow([fact for fact in facts if fact], look.edge - LABEL)
     return labelled("generator", texts, style=WARN if limited else "")

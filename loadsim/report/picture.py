@@ -37,7 +37,7 @@ LETTERS = {
     "L": (STRONG, "listening"),
     "W": (BAD, "CLOSE_WAIT: the client has left, the server never closed"),
     "E": (GOOD, "ESTABLISHED: a client is connected"),
-    "T": (WARN, "TCP in another state"),
+    "T": (WARN, "TCP in another state, or reset"),
     "f": (QUIET, "file"),
     "p": (QUIET, "pipe"),
     "e": (QUIET, "epoll"),
