@@ -7,6 +7,7 @@
     limits     RLIMIT_NOFILE, sysctls and the host, as plain values
     netns      a private network namespace, kept by a holder process
     holder     what that process does (runs without site-packages)
+    refusals   why there is no such namespace, or a sysctl is not in force, in words (pure)
     launch     children under limits and in a namespace, which never outlive the conductor
     enter      what becomes of such a child before it executes its command (runs without site-packages)
     timerfd    a timer that epoll can wait for, to the microsecond

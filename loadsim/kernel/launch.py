@@ -166,9 +166,7 @@ def start_bare(
         raise RuntimeError(
             "start children in the main thread: the kernel kills them when the thread ends that started them"
         )
-    code = (
-        f"import sys; sys.path.insert(0, {_ROOT!r}); from loadsim.kernel import {module}; {module}.main(sys.argv[1:])"
-    )
+    code = f"import sys; sys.path.append({_ROOT!r}); from loadsim.kernel import {module}; {module}.main(sys.argv[1:])"
     return subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", code, *arguments],
         stdin=stdin,
