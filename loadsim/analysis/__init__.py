@@ -8,13 +8,16 @@
     waits       the accept queue over time: who waited how long, how full it was, when nothing moved
     clock       the moments between which a run is judged
     columns     fields of records as plain arrays
-    measure     the metrics, with `descriptors` for the server's and `generator` for the load's own part
+    measure     the metrics of one run
+    descriptors the server's part of them: fds.*, emfile.*
+    generator   the load's own part of them: generator.*
     growth      everything against the growing fd table
     timeline    the run in equal steps, with marks
     prediction  what the plan foretold beside what was measured
     syn         when the kernel sends a SYN again
     diagnosis   findings in order: cause, evidence, remedy; each is made by one of the `rules`
-    explain     what each finding, fate, outcome and metric means
+    explain     what each finding, fate, outcome and metric means; the words stand in `texts`
+    texts       where to look and what to do, for each of them
 
 Must not know how a recording was made, nor how a summary is shown: no socket, clock, process or file.
 """

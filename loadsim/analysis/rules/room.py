@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from loadsim.analysis.rules.case import Case
 
 #: Limits that people set; the first one above the measured limit shows what raising it buys.
-_USUAL_LIMITS = (1024, 65_536, 1_048_576, 2**30)
+_USUAL_LIMITS = (65_536, 1_048_576, 2**30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,168 @@
+"""The accept queue is computed from both journals: who waited, how full it was, when nothing moved."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from queue_model import World
+from recordings import START_NS, Row, accept, attempt, failure, ns, recording, sample, unserved
+
+from loadsim.analysis.clock import Clock
+from loadsim.analysis.view import View
+from loadsim.record.events import AcceptFlag, AttemptFlag, FailureFlag, Outcome, Where
+
+MS = 1_000_000
+
+
+def view_of(*args: object, **changes: object) -> View:
+    """Return the view of a recording made as in `recordings.recording`."""
+    return View.of(recording(*args, **changes))  # type: ignore[arg-type]
+
+
+def milliseconds(values: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[float]:
+    """Return nanoseconds as rounded milliseconds."""
+    return [round(float(value) / MS, 3) for value in values]
+
+
+def test_a_wait_counts_from_the_stamp_after_connect() -> None:
+    """Accept latency is accepted - connected, and never negative."""
+    quick, race = attempt(1, 0.0), attempt(2, 0.1)
+    view = view_of([quick, race], [accept(quick, 0.004), accept(race, -0.00001, age_ms=0)])
+    assert milliseconds(view.waits.waited) == [4.0, 0.0]
+    assert list(view.waits.late) == [False, False]
+
+
+def test_a_late_handshake_counts_from_the_age_of_the_socket() -> None:
+    """Where the server's socket is more than 10 ms younger than the connection, its age is the wait."""
+    late, within = attempt(1, 0.0, ended=2.0), attempt(2, 0.1, ended=2.0)
+    view = view_of([late, within], [accept(late, 1.0, age_ms=3), accept(within, 1.0, age_ms=992)])
+    assert milliseconds(view.waits.waited) == [3.0, 1000.0]
+    assert list(view.waits.late) == [True, False]
+
+
+def test_a_connection_without_a_stamp_counts_from_its_age() -> None:
+    """Foreign connections, and clients that gave up as they were let in, have nothing but the age."""
+    stranger = accept(attempt(9), 1.0, age_ms=40)
+    assert milliseconds(view_of([attempt(1)], [stranger]).waits.waited) == [40.0]
+
+
+def test_the_queue_rises_with_connects_and_falls_with_accepts() -> None:
+    """Three connect within 3 ms, the server takes them 10 ms later: the queue held three."""
+    rows = [attempt(n, 0.001 * n, ended=1.0) for n in (1, 2, 3)]
+    queue = view_of(rows, [accept(row, 0.010) for row in rows]).queue
+    assert queue.peak == 3
+    assert queue.reached(3) == rows_at(rows[2])
+    assert queue.reached(4) is None
+    assert queue.time_at(3, START_NS, ns(1.0)) == pytest.approx(8 * MS, abs=10)
+
+
+def rows_at(row: Row) -> int:
+    """Return when an attempt was connected, on the clock."""
+    return ns(row["connected"])
+
+
+def test_a_queue_nobody_entered_is_empty() -> None:
+    """Without events the queue has no peak and was never reached."""
+    queue = view_of().queue
+    assert (queue.peak, queue.reached(1), queue.time_at(1, START_NS, ns(1.0))) == (0, None, 0)
+    assert list(queue.peaks(np.array([START_NS, ns(1.0)]))) == [0]
+
+
+def test_the_peak_of_a_step_includes_what_was_there_before() -> None:
+    """A step in which nothing happens holds what the one before left."""
+    rows = [attempt(n, 0.001 * n, ended=5.0) for n in (1, 2)]
+    queue = view_of(rows, [accept(row, 3.0) for row in rows]).queue
+    edges = np.array([ns(second) for second in (0.0, 1.0, 2.0, 3.5)])
+    assert list(queue.peaks(edges)) == [2, 2, 2]
+
+
+@given(seed=st.integers(0, 2**32), cut=st.integers(1, 20))
+@settings(deadline=None, max_examples=30)
+def test_steps_and_the_whole_agree(seed: int, cut: int) -> None:
+    """The largest peak of all steps is the peak, and the queue never falls below zero."""
+    history = World(seed=seed, rst=0.5, sources=3).run()
+    queue = view_of(history.attempts, history.accepts).queue
+    edges = np.linspace(START_NS, ns(10.0), cut + 1).astype(np.int64)
+    assert int(queue.peaks(edges).max()) == queue.peak
+    assert int(queue.levels.min(initial=0)) >= 0
+
+
+def test_who_was_orphaned_stayed_in_the_queue_to_the_end() -> None:
+    """The queue of a listener that died holds its orphans."""
+    orphan = unserved(1, 0.1, ended=1.0, outcome=Outcome.RESET)
+    view = view_of([orphan], server_exited_ns=ns(1.0), server_exit_status=1)
+    assert view.queue.peak == 1
+    assert milliseconds(view.pauses.lengths) == [pytest.approx(899.97)]
+
+
+def test_a_pause_lasts_from_the_accept_before_or_the_first_to_wait() -> None:
+    """Nothing counts as a pause while nobody waits."""
+    rows = [attempt(1, 0.0, ended=1.0), attempt(2, 0.001, ended=1.0), attempt(3, 0.5, ended=1.0)]
+    accepts = [accept(rows[0], 0.010), accept(rows[1], 0.029), accept(rows[2], 0.002)]
+    pauses = view_of(rows, accepts).pauses
+    assert milliseconds(pauses.lengths) == [10.0, 20.0, 2.0]
+    assert (milliseconds(np.array([pauses.longest])), pauses.final) == ([20.0], False)
+
+
+def test_who_still_waits_when_the_run_is_judged_ends_it_with_a_pause() -> None:
+    """The last pause lasts until the server stopped accepting."""
+    row = unserved(1, 1.0, ended=None, flags=AttemptFlag.PENDING, outcome=Outcome.UNFINISHED)
+    pauses = view_of([row], [accept(row, 5.0, flags=AcceptFlag.AFTER_END, state=7)], end_queue=1).pauses
+    assert (milliseconds(pauses.lengths), pauses.final) == ([4099.97], True)
+
+
+def test_pauses_for_want_of_a_descriptor_are_told_apart() -> None:
+    """A pause in which accept() met EMFILE is starved; a failure on an empty queue or in a handler starves nobody."""
+    rows = [attempt(n, float(n), ended=9.0) for n in range(4)]
+    accepts = [accept(row, 0.1) for row in rows]
+    failures = [
+        failure(1.05),
+        failure(2.05, flags=FailureFlag.IDLE),
+        failure(3.05, where=Where.HANDLER),
+        failure(0.05, errno=103),
+    ]
+    assert list(view_of(rows, accepts, failures).pauses.starved) == [False, True, False, False]
+
+
+def test_nobody_who_waits_makes_no_pause() -> None:
+    """Without accepts and without a queue there are no pauses."""
+    assert view_of([attempt(1, outcome=Outcome.REFUSED, connected=None)]).pauses.longest == 0
+
+
+def test_a_killed_run_ends_with_its_last_record() -> None:
+    """What the conductor could not note any more is read off the records."""
+    made = recording([attempt(1, 1.0)], samples=[sample(2.5)], load_end_ns=0, judged_ns=0)
+    assert (Clock.of(made).load_s, Clock.of(made).judged) == (2.5, ns(2.5))
+    assert Clock.of(recording(load_end_ns=0, judged_ns=0)).load_s == 0.0
+
+
+def test_a_server_that_ended_is_judged_at_its_end() -> None:
+    """Nothing is accepted after the server's own end."""
+    clock = Clock.of(recording(server_exited_ns=ns(2.0)))
+    assert (clock.at(clock.judged), clock.load_s) == (2.0, 5.0)
+
+
+@pytest.mark.parametrize(("limit", "read", "holds"), [(128, [], 129), (None, [64], 65), (None, [], None), (0, [], 1)])
+def test_the_queue_holds_one_more_than_the_backlog(limit: int | None, read: list[int], holds: int | None) -> None:
+    """Its limit comes from the server's start, else from a sample, else it is not known."""
+    samples = [sample(0.1, queue_limit=value) for value in read]
+    assert view_of(samples=samples, server_queue_limit=limit).queue_holds == holds
+
+
+def test_a_full_queue_is_seen_by_journals_or_by_a_sample() -> None:
+    """The first moment of the two counts, in seconds from the start."""
+    rows = [attempt(n, 0.5, ended=2.0) for n in (1, 2)]
+    accepts = [accept(row, 0.2) for row in rows]
+    seen = [sample(0.1, queue=1), sample(0.3, queue=2)]
+    assert view_of(rows, accepts, server_queue_limit=1).queue_full_at_s == pytest.approx(0.50003)
+    assert view_of(rows, accepts, samples=seen, server_queue_limit=1).queue_full_at_s == 0.3
+    assert view_of(rows, accepts, server_queue_limit=9).queue_full_at_s is None
+    assert view_of(rows, accepts, server_queue_limit=None).queue_full_at_s is None
+
+
+def test_a_setting_that_a_scenario_lacks_is_none() -> None:
+    """Recordings of other versions may lack tables and keys."""
+    view = view_of(settings={"server": {"backlog": 3}})
+    assert (view.setting("server", "backlog"), view.setting("server", "x"), view.setting("x", "y")) == (3, None, None)
