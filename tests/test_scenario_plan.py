@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from loadsim.scenario.model import Scenario
-from loadsim.scenario.plan import Host, Need, Plan, make_plan, part
+from loadsim.scenario.plan import Caution, Host, Need, Plan, make_plan, part
 from loadsim.scenario.spec import LoadSpec, ServerSpec
 
 HOST = Host(nofile_hard=20_000, port_first=1024, port_last=65_535, cpus=2)
@@ -20,14 +20,9 @@ def plan(host: Host = HOST, *, baseline_fds: int = 8, **tables: Any) -> Plan:  #
     return make_plan(Scenario.model_validate({"client": {"rate": "200/s"}, **tables}), host, baseline_fds=baseline_fds)
 
 
-def warned(host: Host = HOST, **tables: Any) -> list[str]:  # noqa: ANN401 -- tables of a file
-    """Return the warnings, each with its remedy."""
-    return [f"{each.sentence} -> {each.remedy}" for each in plan(host, **tables).warnings]
-
-
 def test_an_ordinary_scenario_has_no_warning() -> None:
     """Nothing is said where there is nothing to say."""
-    assert warned() == []
+    assert plan().warnings == []
 
 
 def test_the_plan_counts_what_is_needed() -> None:
@@ -64,123 +59,103 @@ def test_the_reserved_descriptor_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "tables", "says"),
+    ("host", "tables", "sentence", "remedy"),
     [
         (
             HOST,
             {"server": {"nofile": 20_001}},
-            (
-                "server.nofile = 20,001 is above the hard limit of 20,000 open files -> lower server.nofile, or raise the "
-                "hard limit (ulimit -Hn, LimitNOFILE=) to 20,001"
-            ),
+            "server.nofile = 20,001 is above the hard limit of 20,000 open files",
+            "lower server.nofile, or raise the hard limit (ulimit -Hn, LimitNOFILE=) to 20,001",
         ),
         (
             HOST,
             {"server": {"prewarm_fds": 30_000}},
-            (
-                "server.prewarm_fds = 30,000 is above the hard limit of 20,000 open files -> lower server.prewarm_fds, or "
-                "raise the hard limit (ulimit -Hn, LimitNOFILE=) to 30,000"
-            ),
+            "server.prewarm_fds = 30,000 is above the hard limit of 20,000 open files",
+            "lower server.prewarm_fds, or raise the hard limit (ulimit -Hn, LimitNOFILE=) to 30,000",
         ),
         (
             HOST,
             {"server": {"nofile": 8}},
-            (
-                "the server holds about 8 descriptors itself, so with a limit of 8 it can accept nobody -> set "
-                "server.nofile to more than 8, unless that is the point"
-            ),
+            "the server holds about 8 descriptors itself, so with a limit of 8 it can accept nobody",
+            "set server.nofile to more than 8, unless that is the point",
         ),
         (
             HOST,
             {"server": {"backlog": 9000}},
-            (
-                "listen(fd, 9000) gets a backlog of 4096: net.core.somaxconn is 4096, and the kernel says nothing -> set "
-                '"net.core.somaxconn" = 9000 in [sysctl], or server.backlog to 4096'
-            ),
+            "listen(fd, 9000) gets a backlog of 4096: net.core.somaxconn is 4096, and the kernel says nothing",
+            'set "net.core.somaxconn" = 9000 in [sysctl], or server.backlog to 4096',
         ),
         (
             HOST,
             {"client": {"rate": "5000/s", "max_in_flight": 40_000, "hold": "4s", "duration": "8s"}},
             (
-                "each driver may need 40,028 descriptors, and its hard limit is 20,000: it will start no more than that "
-                "allows -> set client.processes to 3, raise the hard limit (ulimit -Hn), or lower the load"
+                "each driver may need 40,028 descriptors, and its hard limit is 20,000: it will start no more than "
+                "that allows"
             ),
+            "set client.processes to 3, raise the hard limit (ulimit -Hn), or lower the load",
         ),
         (
             dataclasses.replace(HOST, port_last=1123),
             {},
-            (
-                "600 local ports may be needed at once, and there are 100 -> set client.sources to 6, or widen "
-                "net.ipv4.ip_local_port_range"
-            ),
+            "600 local ports may be needed at once, and there are 100",
+            "set client.sources to 6, or widen net.ipv4.ip_local_port_range",
         ),
         (
             dataclasses.replace(HOST, port_last=1123),
             {"server": {"close_after": "client"}},
             (
-                "clients that close by FIN leave their ports in TIME_WAIT: above about 50/s (half of 100 ports a second) "
-                'the generator slows down although nothing fails -> set client.close = "rst", client.sources to 4, or '
-                "widen net.ipv4.ip_local_port_range"
+                "clients that close by FIN leave their ports in TIME_WAIT: above about 50/s (half of 100 ports a "
+                "second) the generator slows down although nothing fails"
             ),
+            'set client.close = "rst", client.sources to 4, or widen net.ipv4.ip_local_port_range',
         ),
         (
             HOST,
             {"client": {"rate": "30000/s", "duration": "100ms"}},
-            (
-                "30,000 attempts/s are more than 1 driver can start: about 20,000/s each -> set client.processes to 2 on a "
-                "machine with as many free CPUs, or lower the rate"
-            ),
+            "30,000 attempts/s are more than 1 driver can start: about 20,000/s each",
+            "set client.processes to 2 on a machine with as many free CPUs, or lower the rate",
         ),
         (
             HOST,
             {"client": {"rate": "200/s", "processes": 2}},
-            (
-                "3 busy processes share 2 CPUs: latencies will include waiting for a CPU -> set client.processes to 1, or "
-                "read the latencies with that in mind"
-            ),
+            "3 busy processes share 2 CPUs: latencies will include waiting for a CPU",
+            "set client.processes to 1, or read the latencies with that in mind",
         ),
         (
             HOST,
             {"client": {"rate": "200/s", "max_in_flight": 10}, "server": {"leak": 1.0, "nofile": 64}},
-            (
-                "more than 10 clients will be in flight: those beyond are not started -> raise client.max_in_flight, or "
-                "lower the rate, client.hold or the time-outs"
-            ),
+            "more than 10 clients will be in flight: those beyond are not started",
+            "raise client.max_in_flight, or lower the rate, client.hold or the time-outs",
         ),
         (
             HOST,
             {"client": {"rate": "1/s", "duration": "1h"}},
-            (
-                "this may take 1 h 0 min -> lower client.duration, client.attempts or the time-outs; Ctrl-C ends a run "
-                "early and keeps its results"
-            ),
+            "this may take 1 h 0 min",
+            "lower client.duration, client.attempts or the time-outs; Ctrl-C ends a run early and keeps its results",
         ),
         (
             HOST,
             {"client": {"clients": 100, "duration": "9min"}},
-            (
-                "3.5 GB are reserved for the records of up to 27,000,000 attempts -> set client.attempts, shorten "
-                "client.duration, or choose a roomy --out"
-            ),
+            "3.5 GB are reserved for the records of up to 27,000,000 attempts",
+            "set client.attempts, shorten client.duration, or choose a roomy --out",
         ),
         (
             HOST,
             {"sysctl": {"net.core.somaxcon": 4}},
-            "no sysctl net.core.somaxcon is known here -> did you mean net.core.somaxconn?",
+            "no sysctl net.core.somaxcon is known here",
+            "did you mean net.core.somaxconn?",
         ),
         (
             HOST,
             {"sysctl": {"net.ipv4.tcp_mem": "1 2 3"}},
-            (
-                "net.ipv4.tcp_mem belongs to the whole host, no namespace has its own -> take it out of [sysctl], and set "
-                "it with sysctl -w on the host"
-            ),
+            "net.ipv4.tcp_mem belongs to the whole host, no namespace has its own",
+            "take it out of [sysctl], and set it with sysctl -w on the host",
         ),
     ],
 )
-def test_each_warning_ends_with_its_remedy(host: Host, tables: dict[str, Any], says: str) -> None:
+def test_each_warning_ends_with_its_remedy(host: Host, tables: dict[str, Any], sentence: str, remedy: str) -> None:
     """And names the knob, its value now and the value needed."""
-    assert warned(host, **tables) == [says]
+    assert plan(host, **tables).warnings == [Caution(sentence=sentence, remedy=remedy)]
 
 
 def test_nothing_is_predicted_where_the_generator_may_run_out() -> None:

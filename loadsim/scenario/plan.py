@@ -27,6 +27,7 @@ class Plan:
     scenario: Scenario
     host: Host
     expected_attempts: int | None  # None: a closed loop that counts none
+    attempts: int  # at most
     expected_is_mean: bool  # Poisson arrivals over a time: about so many
     processes: int  # server and drivers, beside the conductor
     server_fds: Need  # of the server, against its RLIMIT_NOFILE
@@ -82,7 +83,7 @@ class Plan:
             clients=part(client.clients or 0, share, client.processes),
             attempts=client.attempts,
             duration_s=client.load_s,
-            max_in_flight=part(client.max_in_flight, share, client.processes),
+            max_in_flight=part(min(client.max_in_flight, self.attempts), share, client.processes),
             hold_s=client.hold,
             exchange=client.exchange,
             close=client.close,
@@ -108,6 +109,7 @@ def make_plan(scenario: Scenario, host: Host, *, baseline_fds: int = BASELINE_FD
         scenario=scenario,
         host=host,
         expected_attempts=client.attempts or (None if client.clients else client.planned()),
+        attempts=budget.attempts,
         expected_is_mean=client.arrivals == "poisson" and client.attempts is None,
         processes=1 + client.processes,
         server_fds=budget.server_fds,
