@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import select
@@ -259,6 +260,7 @@ def test_a_number_that_is_given_out_again(diag: SockDiag, listener: socket.socke
     with Process(os.getpid()) as process, ExitStack() as open_:
         table = FdTable(process, diag)
         number = os.open("/dev/null", os.O_RDONLY)
+        open_.callback(os.close, fcntl.fcntl(number, fcntl.F_DUPFD, number + 9))  # so that the map does not end there
         seen = [table.map()[number]]
         client = open_.enter_context(socket.create_connection(listener.getsockname()))
         served = open_.enter_context(listener.accept()[0])

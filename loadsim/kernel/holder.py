@@ -93,7 +93,7 @@ def _raise_loopback() -> None:
 
 def _apply(name: str, value: str) -> list[str]:
     """Set one sysctl unless it has that value already; return the lines of the answer."""
-    path = "/proc/sys/" + name.replace(".", "/")
+    path = "/proc/sys/net/" + name.removeprefix("net.").replace(".", "/")  # as root, all else would be the host's
     lines = []
     try:
         if _read(path) != value:
