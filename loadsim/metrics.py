@@ -234,7 +234,7 @@ _SINGLE = [
         "generator.limited",
         "",
         _LOW,
-        "1 where the generator and not the server set the pace: lag p99 above 1 ms and 5 % of the interval between "
+        "1 where the generator and not the server set the pace: lag p99 above 10 ms and 5 % of the interval between "
         "attempts, or a driver above 0.9 core, or any local or not_started attempt.",
     ),
     _of("join.foreign", "", _LOW, "Accepted connections that no attempt explains, such as a curl beside the run."),

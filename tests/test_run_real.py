@@ -153,7 +153,7 @@ def test_the_join_finds_the_right_attempt_when_ports_recur(delay: str, tmp_path:
     assert_accounted_for(ran)
     assert (np.unique(attempts["port"], return_counts=True)[1] > 5).any(), "no port recurred: the test shows nothing"
     assert (accepts["payload"] > 0).sum() > 20
-    assert ran.summary.metrics["join.mismatches"] == 0
+    assert ran.summary.metrics["join.mismatched"] == 0
 
 
 OVERFLOW = """

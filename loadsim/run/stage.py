@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from loadsim.kernel.counters import TcpCounters
 from loadsim.kernel.fdtable import FdTable
-from loadsim.kernel.limits import HostLimits, Limits, own_nofile
+from loadsim.kernel.limits import HostLimits, own_nofile
 from loadsim.kernel.netns import WIDE_PORT_RANGE, private_namespace, shared_namespace
 from loadsim.kernel.procfs import Process
 from loadsim.load.process import driver
@@ -108,7 +108,7 @@ async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIte
             simulated_server(
                 server_spec,
                 namespace=namespace,
-                nofile=_server_limits(plan),
+                nofile=None,  # it lowers its own limit when it is ready: an import without descriptors would raise
                 stdout_path=bundle.path / "target.stdout",
                 stderr_path=bundle.path / "target.stderr",
             )
@@ -135,12 +135,6 @@ async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIte
             sampler=sampler,
             monitor=Monitor(attempts=attempts, accepts=accepts, sampler=sampler, shared=namespace.kind == "shared"),
         )
-
-
-def _server_limits(plan: Plan) -> Limits | None:
-    nofile = plan.scenario.server.nofile
-    hard = own_nofile().hard
-    return None if nofile is None else Limits(soft=min(nofile, hard), hard=min(nofile, hard))
 
 
 def _samples_capacity(plan: Plan) -> int:
