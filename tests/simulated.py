@@ -119,6 +119,13 @@ class Simulated:
                 time.sleep(0.005)
             return value
 
+    def wait_open_fds(self, expected: int, timeout: float = 5.0) -> None:
+        """Wait until it has so many descriptors open: the books are a moment ahead of close()."""
+        deadline = time.monotonic() + timeout
+        while (count := self.open_fds()) != expected:
+            assert time.monotonic() < deadline, f"{count} descriptors are open and not {expected} after {timeout} s"
+            time.sleep(0.005)
+
     def open_fds(self) -> int:
         """Return how many descriptors the kernel says it has open."""
         return open_fds(self.process.pid)

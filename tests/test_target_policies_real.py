@@ -39,7 +39,7 @@ def test_sleep_fails_once_per_delay(tmp_path: Path) -> None:
             failures = server.failures()
             busy = failures[failures["flags"] != FailureFlag.IDLE]
             assert (np.diff(busy["first"].astype(np.int64)) >= 50_000_000).all()
-            assert server.open_fds() == 20
+            server.wait_open_fds(20)
 
 
 def test_backoff_doubles(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_shed_turns_away_whom_it_cannot_serve(tmp_path: Path) -> None:
         assert (len(shed), server.counter("shed")) == (6, 6)
         assert (shed["closed"] >= shed["accepted"]).all()
         assert server.counter("accepted") == server.room + 6
-        assert server.open_fds() == 20
+        server.wait_open_fds(20)
 
 
 def test_shed_keeps_leaks_exact(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_every_limit_from_none_to_spare(tmp_path: Path, nofile: int) -> None:
             server.wait_counter("emfile_accept", 1)
         assert server.ask({"do": "freeze"})["accepted"] == room
         assert server.ask({"do": "drain"})["after_end"] == 7 - room
-        assert server.open_fds() == server.ready["open_fds"]
+        server.wait_open_fds(server.ready["open_fds"])
 
 
 @contextmanager

@@ -142,7 +142,7 @@ def test_closes_when_the_client_does(tmp_path: Path, exchange: str, abort: bool)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         client.close()
         server.wait_counter("closed", 1)
-        assert server.open_fds() == server.ready["open_fds"]
+        server.wait_open_fds(server.ready["open_fds"])
 
 
 @pytest.mark.parametrize("exchange", ["none", "hello", "echo", "http"])
@@ -161,7 +161,7 @@ def test_leaked_connections_stay(tmp_path: Path, exchange: str, close_after: flo
         server.wait_counter("leaked", 6)
         time.sleep(0.05)
         assert server.counter("closed") == 0
-        assert server.open_fds() == server.ready["open_fds"] + 6
+        server.wait_open_fds(server.ready["open_fds"] + 6)
         assert set(server.accepts()["flags"]) == {AcceptFlag.LEAKED}
 
 
@@ -170,9 +170,9 @@ def test_extra_descriptors_live_as_long_as_the_connection(tmp_path: Path) -> Non
     with simulated(tmp_path, extra_fds=3, close_after_s=None) as server:
         with server.connect() as client:
             client.recv(1)
-            assert server.open_fds() == server.ready["open_fds"] + 4
+            server.wait_open_fds(server.ready["open_fds"] + 4)
         server.wait_counter("closed", 1)
-        assert server.open_fds() == server.ready["open_fds"]
+        server.wait_open_fds(server.ready["open_fds"])
 
 
 def test_leak_of_extra_descriptors(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_leak_of_extra_descriptors(tmp_path: Path) -> None:
                 client.sendall(GET)
                 read_http(client)
         assert server.wait_counter("closed", 20) == 20
-        assert server.open_fds() == server.ready["open_fds"] + 20
+        server.wait_open_fds(server.ready["open_fds"] + 20)
         assert server.counter("leaked") == 20
 
 
@@ -198,7 +198,7 @@ def test_failing_handler_answers_500(tmp_path: Path) -> None:
         assert (server.counter("emfile_handler"), server.counter("emfile_accept")) == (3, 0)
         assert set(server.accepts()["flags"]) == {AcceptFlag.FAILED}
         assert server.failures()["count"].sum() == 3
-        assert server.open_fds() == server.ready["open_fds"]
+        server.wait_open_fds(server.ready["open_fds"])
 
 
 @pytest.mark.parametrize("exchange", ["hello", "echo"])
@@ -239,18 +239,12 @@ def test_pause_stops_everything(tmp_path: Path) -> None:
             assert server.ask({"do": "freeze"})["accepted"] == 1
 
 
-def test_pauses_come_in_time(tmp_path: Path) -> None:
-    """At each multiple of its period after the start, nothing is accepted for as long as the pause lasts."""
-    with simulated(tmp_path, pause_s=0.05, pause_every_s=0.1, go=False) as server:
-        start = time.monotonic_ns()
-        server.tell({"do": "go", "start_ns": start})
-        while time.monotonic_ns() < start + 350 * MS:
+def test_pauses_come_again(tmp_path: Path) -> None:
+    """Period after period, nothing is accepted for as long as the pause lasts."""
+    with simulated(tmp_path, pause_s=0.05, pause_every_s=0.1) as server:
+        while (np.diff(server.accepts()["accepted"].astype(np.int64)) >= 50 * MS).sum() < 3:
             with server.connect() as client:
                 client.recv(1)
-        accepted = (server.accepts()["accepted"] - start).astype(np.int64)
-        (pauses,) = np.nonzero(np.diff(accepted) >= 50 * MS)
-        assert len(pauses) >= 3
-        assert (accepted[pauses] // (100 * MS) != accepted[pauses + 1] // (100 * MS)).all()
 
 
 def test_idle_threads_and_prewarm(tmp_path: Path) -> None:

@@ -81,18 +81,18 @@ class Books:
 
     def fail(self, number: int, where: Where, *, idle: bool, first: int, last: int, count: int = 1) -> None:
         """Count failures with this errno between two times, in the current record of their kind or a new one."""
-        if number in NO_DESCRIPTOR:
-            self.accepts.count(_counter(where, idle=idle), count)
         span = self._current.get((number, where, idle))
         if span is not None and first - span.first < FAILURE_SPAN_NS:
             span.count += count
             if span.at >= 0:
                 _stamp(self._failures.buffer, span.at + _LAST_AT, last)
                 _stamp(self._failures.buffer, span.at + _COUNT_AT, span.count)
-            return
-        flags = FailureFlag.IDLE if idle else 0
-        at = self._failures.append(first, last, count, self.open_fds, number, where, flags)
-        self._current[number, where, idle] = _Span(at, first, count)
+        else:
+            flags = FailureFlag.IDLE if idle else 0
+            at = self._failures.append(first, last, count, self.open_fds, number, where, flags)
+            self._current[number, where, idle] = _Span(at, first, count)
+        if number in NO_DESCRIPTOR:  # last: who reads a counter finds the records that it counts
+            self.accepts.count(_counter(where, idle=idle), count)
 
     def totals(self) -> dict[str, int]:
         """Return the counters by name."""

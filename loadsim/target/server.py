@@ -26,7 +26,7 @@ import trio
 
 from loadsim.control import Channel, Message
 from loadsim.errors import EnvironmentRefusedError
-from loadsim.kernel.limits import Limits, own_nofile, set_own_nofile
+from loadsim.kernel.limits import Limits, own_nofile, raise_own_nofile, set_own_nofile
 from loadsim.record.events import ACCEPT, FAILURE
 from loadsim.record.journal import Journal
 from loadsim.scenario.spec import ServerSpec
@@ -72,7 +72,7 @@ def prepare(spec: ServerSpec, stack: ExitStack) -> Prepared:
     _start_idle_threads(spec.idle_threads)
     threads = _check_threads(spec)
     books.open_fds = sum(1 for _ in Path("/proc/self/fd").iterdir()) - 1  # less the one that lists them
-    set_own_nofile(Limits(soft=soft if spec.nofile is None else spec.nofile, hard=own_nofile().hard))
+    _set_soft_limit(soft if spec.nofile is None else spec.nofile)
     limits, address = own_nofile(), listener.getsockname()
     ready = {
         "event": "ready",
@@ -151,8 +151,7 @@ async def _serve(channel: Channel, server: Prepared, start_ns: int) -> Message |
 def _finish(server: Prepared, order: Message) -> Message:
     """Carry out an order that comes once the server no longer accepts, and return the answer."""
     if order["do"] == "drain":
-        hard = own_nofile().hard  # the test is over, and a server without one descriptor to spare must drain too
-        set_own_nofile(Limits(soft=hard, hard=hard))
+        raise_own_nofile()  # the test is over, and a server without one descriptor to spare must drain too
         return {"event": "drained", "after_end": server.acceptor.drain()}
     books = server.books
     totals = books.totals()
@@ -178,8 +177,19 @@ def _raise_limit(spec: ServerSpec) -> int:
                 f"server.{name} = {wanted:,} is above the hard limit of {before.hard:,} open files; "
                 f"lower server.{name}, or raise the hard limit (ulimit -Hn, LimitNOFILE=)"
             )
-    set_own_nofile(Limits(soft=before.hard, hard=before.hard))
+    raise_own_nofile()
     return before.soft
+
+
+def _set_soft_limit(soft: int) -> None:
+    hard = own_nofile().hard
+    try:
+        set_own_nofile(Limits(soft=soft, hard=hard))
+    except (ValueError, OSError) as error:
+        raise EnvironmentRefusedError(
+            f"cannot set RLIMIT_NOFILE to {soft:,} under a hard limit of {hard:,}: {error}; "
+            "fs.nr_open must not be below the hard limit (sysctl fs.nr_open)"
+        ) from error
 
 
 def _listen(spec: ServerSpec) -> socket.SocketType:
