@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadsim.scenario.arrivals import expected_count, offsets, upper_count
@@ -108,6 +108,7 @@ def test_the_poisson_schedule_of_a_seed_never_changes() -> None:
 STAGES = st.lists(st.tuples(st.floats(0.01, 5), st.floats(0, 500), st.floats(0, 500)).map(list), min_size=1, max_size=4)
 
 
+@settings(deadline=None)  # other tests may have the CPU
 @given(stages=STAGES)
 def test_the_planned_count_is_the_number_of_start_times(stages: list[list[float]]) -> None:
     """`expected_count` and `offsets` agree on every schedule of constant arrivals, to one attempt at a boundary."""
@@ -119,6 +120,7 @@ def test_the_planned_count_is_the_number_of_start_times(stages: list[list[float]
     assert all(0 <= time <= total * SECOND for time in times)
 
 
+@settings(deadline=None)  # other tests may have the CPU
 @given(stages=STAGES, seed=st.integers(0, 2**63 - 1))
 def test_no_schedule_exceeds_its_upper_count(stages: list[list[float]], seed: int) -> None:
     """Records never run out of space because a Poisson schedule was lucky."""

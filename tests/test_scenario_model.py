@@ -7,7 +7,7 @@ import tomllib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -15,6 +15,7 @@ from loadsim.exchange import Exchange
 from loadsim.scenario.model import Scenario
 from loadsim.scenario.quantities import Ramp, show_duration, show_rate
 from loadsim.scenario.schema import schema as json_schema
+from loadsim.scenario.thresholds import parse
 from loadsim.scenario.toml import to_toml
 from loadsim.units import parse_duration, parse_rate
 
@@ -120,6 +121,13 @@ def test_more_clients_than_the_default_stop_are_no_contradiction() -> None:
     assert scenario(client={"clients": 30_000}).client.max_in_flight == 30_000
 
 
+def test_a_parsed_threshold_can_be_given_by_code() -> None:
+    """As well as its text."""
+    [kept] = scenario(thresholds={"expect": (parse("emfile.count > 0"),)}).thresholds.expect
+
+    assert kept == parse("emfile.count > 0")
+
+
 def test_a_scenario_cannot_be_changed() -> None:
     """What was validated stays so."""
     with pytest.raises(ValidationError, match="frozen"):
@@ -173,6 +181,7 @@ CLIENTS = st.one_of(
 )
 
 
+@settings(deadline=None)  # other tests may have the CPU
 @given(
     tables=st.fixed_dictionaries(
         {
@@ -193,6 +202,7 @@ def test_a_resolved_scenario_reads_back_as_the_same(tables: dict[str, Any]) -> N
     assert Scenario.model_validate(tomllib.loads(to_toml(before))) == before
 
 
+@settings(deadline=None)  # other tests may have the CPU
 @given(st.floats(0, 86_400), st.floats(0, 1e6))
 def test_quantities_are_spelled_exactly(seconds: float, per_second: float) -> None:
     """No digit is lost on the way to TOML and back."""

@@ -10,7 +10,7 @@ import pytest
 
 from loadsim.scenario.model import Scenario
 from loadsim.scenario.plan import Caution, Host, Need, Plan, make_plan, part
-from loadsim.scenario.spec import LoadSpec, ServerSpec
+from loadsim.scenario.spec import LoadSpec, ServerSpec, source_address
 
 HOST = Host(nofile_hard=20_000, port_first=1024, port_last=65_535, cpus=2)
 
@@ -219,3 +219,8 @@ def test_a_prediction_travels_as_json() -> None:
     prediction = plan(server={"leak": 1.0, "nofile": 64}).prediction
 
     assert json.loads(json.dumps(dataclasses.asdict(prediction)))["fates"]["queued"] == 129
+
+
+def test_source_addresses_skip_network_and_broadcast_endings() -> None:
+    """127.0.x.1 to .254, then the next x."""
+    assert [source_address(index) for index in (0, 253, 254)] == ["127.0.0.1", "127.0.0.254", "127.0.1.1"]

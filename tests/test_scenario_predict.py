@@ -90,6 +90,14 @@ def test_a_leak_in_the_handler_fails_requests_and_never_the_accept() -> None:
     assert prediction.never == ["queue_full"]
 
 
+def test_a_failed_handler_that_cannot_say_so_hangs_up() -> None:
+    """Under echo the client of a failed handler sees the end of the stream at once, whatever it would have held."""
+    server = {"leak": 1.0, "leak_of": "extra", "extra_fds": 2, "close_after": "client"}
+    client = {"exchange": "echo", "hold": "1ms", "duration": "1s"}
+
+    assert predicted(server, client, room=Room(free_fds=57, queue=129)).ends_at_s == pytest.approx(0.995)
+
+
 def test_leaked_connections_take_their_extras_along() -> None:
     """56 descriptors hold 18 connections of three; the two that are left take two that fail, then accept fails."""
     prediction = predicted({"leak": 1.0, "extra_fds": 2})

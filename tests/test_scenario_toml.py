@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from loadsim.errors import ScenarioError
-from loadsim.scenario.toml import find, load, shipped
+from loadsim.scenario.places import places_in
+from loadsim.scenario.toml import find, load, load_text, shipped
 
 MINIMAL = '[client]\nrate = "200/s"\n'
 
@@ -375,6 +378,107 @@ def test_places_inside_arrays_and_inline_tables_are_found(write: Write) -> None:
         "it.toml:5:4: there is no key fro in [client.stages[2]]",
     ]
     assert expected == places(account(name))
+
+
+def test_stages_may_be_tables_of_their_own(write: Write) -> None:
+    """And are pointed at there."""
+    name = write('[[client.stages]]\nfor = "1s"\nrate = "5/s"\n[[client.stages]]\n"for" = "1s"\n"rate" = "5"\n')
+
+    assert places(account(name))[0].startswith("it.toml:6:10: client.stages[1].rate: a rate needs a number and a unit")
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("server=3", "server must be a table, found 3 |"),
+        ("server.backlog=[1]", "server.backlog must be a whole number, found an array |"),
+        ("server.backlog={a=1}", "server.backlog must be a whole number, found a table |"),
+        ("server.backlog=8.0", "server.backlog must be a whole number, found 8.0 | did you mean 8?"),
+        ("server.backlog='8.5'", 'server.backlog must be a whole number, found "8.5" |'),
+        ("server.backlog=many", 'server.backlog must be a whole number, found "many" |'),
+        ("server.leak='0.5'", 'server.leak must be a number, found "0.5" | did you mean 0.5?'),
+        ("server.leak='nan'", 'server.leak must be a number, found "nan" |'),
+        ("server.leak=true", "server.leak must be a number, found true |"),
+        ("server.leak=inf", "server.leak must be a finite number, found inf |"),
+        ("name=5", 'name must be text in quotes, found 5 | did you mean "5"?'),
+        (
+            "thresholds.expect=x",
+            'thresholds.expect must be an array, in square brackets, found "x" | did you mean ["x"]?',
+        ),
+        (f"description={'x' * 2001}", f'description must be at most 2,000 characters long, found "{"x" * 57}..." |'),
+        (f"seed={'1' * 70}", f"seed must be at most 9,223,372,036,854,775,807, found {'1' * 57}... |"),
+        ("sysctl.vm.swappiness=1", "only sysctls of a network namespace can be set, with their full names, such as"),
+    ],
+)
+def test_a_wrong_type_says_what_it_must_be_and_what_was_found(write: Write, override: str, says: str) -> None:
+    """In the spelling of TOML, shortened, with the right type where that is all that is wrong."""
+    head, _, caret, *_ = account(write(MINIMAL), override).split("\n")
+
+    assert f"{head.partition(': ')[2]} | {caret.strip(' ^')}".startswith(says)
+
+
+def test_what_is_missing_inside_an_override_is_reported_at_its_key(write: Write) -> None:
+    """The value of an override has no places of its own."""
+    found = account(write("[client]\n"), "client.stages=[{rate='5/s'}]")
+
+    assert found.startswith("--set, column 8: the key for is missing: add it\n")
+
+
+def test_a_text_is_read_like_a_file() -> None:
+    """Errors name it as they name a file."""
+    assert load_text(MINIMAL, ["server.backlog=5"]).server.backlog == 5
+    with pytest.raises(ScenarioError, match=r"^my text:1:1: there is no key x at the top level"):
+        load_text("x = 1\n" + MINIMAL, name="my text")
+
+
+@pytest.mark.parametrize("override", ["=3", "a b=3", "a..b=3", "a.=3", "", "a[0]=3"])
+def test_what_is_no_dotted_key_is_no_override(write: Write, override: str) -> None:
+    """It must name a key."""
+    assert "an override is a key, an equals sign and a value" in account(write(MINIMAL), override)
+
+
+def test_the_value_of_an_override_cannot_smuggle_in_more(write: Write) -> None:
+    """A line break does not end the value."""
+    assert "server.backlog must be a whole number" in account(write(MINIMAL), "server.backlog=1\nseed = 5")
+
+
+WHOLE = """\
+name = "x"
+[server]
+leak = 0.5
+[client]
+stages = [
+  {for = "1s", rate = "50/s"},
+  {for = "1s", rate = "0/s..5/s"},
+]
+[sysctl]
+net.core."somaxconn" = 3
+[[thresholds.expect]]
+"""
+EDITS = st.lists(
+    st.tuples(st.integers(0, len(WHOLE)), st.integers(0, 6), st.text('[]{}=.,"\n# ax1é\0', max_size=4)), max_size=6
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(edits=EDITS)
+def test_no_text_is_worse_than_an_error(edits: list[tuple[int, int, str]]) -> None:
+    """Whatever a file holds, it is either a scenario or reported with places; nothing else is ever raised."""
+    text = WHOLE
+    for at, removed, inserted in edits:
+        text = text[:at] + inserted + text[at + removed :]
+
+    places_in(text)
+    with pytest.raises(ScenarioError, match="nothing was started"):
+        load_text(text, ["server.backlog=-1"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(overrides=st.lists(st.text('server.backlogclient=[]{}"12345/s \n\\', max_size=30), min_size=1, max_size=3))
+def test_no_override_is_worse_than_an_error(overrides: list[str]) -> None:
+    """The same for --set."""
+    with pytest.raises(ScenarioError, match="nothing was started"):
+        load_text("[client]\nrate = '5/s'\nrat = 1", overrides)
 
 
 def test_tables_of_later_versions_are_unknown_keys(write: Write) -> None:

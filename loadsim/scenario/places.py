@@ -32,7 +32,10 @@ class Place(NamedTuple):
 
 
 def places_in(text: str) -> dict[Path, Place]:
-    """Return the place of every key, array element and table of a TOML text."""
+    """Return the place of every key, array element and table of a TOML text; what tree-sitter cannot read is left out.
+
+    Its grammar may lag behind the parser of the standard library.
+    """
     parser = Parser(Language(tree_sitter_toml.language()))
     reader = _Reader(text)
     reader.read_document(parser.parse(text.encode()).root_node)
@@ -55,9 +58,7 @@ class _Reader:
                 self.read_table(node)
 
     def read_table(self, node: Node) -> None:
-        header = next((child for child in node.children if child.type in _KEYS), None)
-        if header is None:
-            return
+        header = next(child for child in node.children if child.type in _KEYS)
         path = self.read_keys(header, (), None)
         if node.type == "table_array_element":
             self.elements[path] = self.elements.get(path, -1) + 1
@@ -116,9 +117,4 @@ def _parts(node: Node) -> Iterator[Node]:
 
 def _name(node: Node) -> str:
     text = (node.text or b"").decode(errors="replace")
-    if node.type == "quoted_key":
-        try:
-            return next(iter(tomllib.loads(f"{text} = 0")))
-        except tomllib.TOMLDecodeError:
-            pass
-    return text
+    return next(iter(tomllib.loads(f"{text} = 0"))) if node.type == "quoted_key" else text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
@@ -174,7 +175,8 @@ def _retyped(kind: str, found: object) -> str | None:
             number = float(found)
         except ValueError:
             return None
-        return found.strip() if kind == "float_type" or number.is_integer() else None
+        fits = math.isfinite(number) if kind == "float_type" else number.is_integer()
+        return found.strip() if fits else None
     return None
 
 
