@@ -32,7 +32,7 @@ _FAULTS: tuple[Rule, ...] = (
     overflow.most_are_phantoms,
     acceptor.slow_acceptor,
     exhaustion.growth_stalls,
-    acceptor.capped_backlog,
+    acceptor.short_backlog,
     overflow.overflow,
     overflow.some_are_phantoms,
     overflow.aborts,
@@ -40,6 +40,7 @@ _FAULTS: tuple[Rule, ...] = (
     overflow.syn_delays,
 )
 _INFORMATION: tuple[Rule, ...] = (
+    acceptor.capped_backlog,
     exhaustion.limit_raised,
     conduct.prediction_gap,
     conduct.foreign_clients,
@@ -51,9 +52,7 @@ def diagnose(case: Case) -> list[Found]:
     """Return what happened in a run, the most telling first; never empty."""
     doubts, faults, information = (_apply(rules, case) for rules in (_DOUBTS, _FAULTS, _INFORMATION))
     if not any(found.finding.fault for found in faults):
-        faults += _apply((conduct.unexplained_failures,), case)
-    if not doubts and not faults:
-        faults = [conduct.nothing(case)]
+        faults = _apply((conduct.unexplained_failures,), case) or ([] if doubts else [conduct.nothing(case)])
     return doubts + faults + information
 
 

@@ -50,8 +50,9 @@ def ids() -> list[str]:
 @functools.cache
 def _all() -> dict[str, Explanation]:
     """Return every explanation by everything that it can be asked for by."""
-    table = {metric.json_key: _metric(metric) for metric in METRICS.values()}
-    table |= {metric.name: _metric(metric) for metric in METRICS.values()}
+    metrics = [metric for metric in METRICS.values() if metric.name.partition(".")[0] in METRIC_TEXTS]
+    table = {metric.json_key: _metric(metric) for metric in metrics}
+    table |= {metric.name: _metric(metric) for metric in metrics}
     table |= {f"fate.{name}": _fate(f"fate.{name}", name) for name in FATES}
     table |= {f"outcome.{name}": _outcome(f"outcome.{name}", name) for name in OUTCOMES}
     table |= {name: _fate(name, name) for name in FATES}
@@ -83,7 +84,7 @@ def _both(name: str) -> Explanation:
 
 
 def _metric(metric: Metric) -> Explanation:
-    told = METRIC_TEXTS[metric.name.split(".")[0]]
+    told = METRIC_TEXTS[metric.name.partition(".")[0]]
     better = "" if metric.better == "neither" else f", {metric.better} is better"
     means = f"{metric.definition} ({_UNITS[metric.unit]}{better})"
     return Explanation(id=metric.name, kind="metric", means=means, look_at=told.look_at, do=told.do)

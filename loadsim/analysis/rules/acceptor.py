@@ -45,10 +45,15 @@ class _Standstill:
 
 
 def _own_pauses(case: Case) -> Ints:
-    """Return the lengths of pauses of 20 ms and more, without those for want of a descriptor or at a table's growth."""
+    """Return the lengths of pauses of 20 ms and more that have no other cause.
+
+    Without those for want of a descriptor, at a growth of the fd table, and before the end of a server that died.
+    """
     pauses = case.view.pauses
     own = (pauses.lengths >= _PAUSE_NS) & ~pauses.starved
     own[stall_rows(case.view)] = False
+    if pauses.final and case.view.recording.facts.server.exit_status is not None:
+        own[-1] = False
     return pauses.lengths[own]
 
 
@@ -57,20 +62,17 @@ def slow_acceptor(case: Case) -> Found | None:
     still = _Standstill.of(case)
     if still.share < _SHARE:
         return None
-    return _slow(case, still) if still.mostly else _pausing(case, still)
+    return _slow(case) if still.mostly else _pausing(case, still)
 
 
-def _slow(case: Case, still: _Standstill) -> Found:
-    accepted = case.number("accept.samples")
-    rate = accepted / case.arrivals_s
+def _slow(case: Case) -> Found:
     return fault(
         "slow-accept",
-        f"The server accepts too slowly: about {format_count(rate)} of {format_count(_arrival_rate(case))} clients a "
-        "second.",
+        f"The server accepts too slowly: about {format_count(_accept_rate(case))} clients a second of "
+        f"{format_count(_arrival_rate(case))} that arrive.",
         sentences(
             f"Clients waited {case.time('accept.p50')} in the accept queue at the median and {case.time('accept.max')} "
             f"at most, and {format_count(case.number('accept.waiting'))} still waited at the end.",
-            f"It accepts one client every {format_duration(still.total_s / still.count)}.",
         ),
         "accept until EAGAIN before serving anybody, do nothing slow between two calls of accept(), or share the port "
         "among several acceptors (SO_REUSEPORT). No backlog makes a slow acceptor faster.",
@@ -93,24 +95,46 @@ def _pausing(case: Case, still: _Standstill) -> Found:
     )
 
 
+def _accept_rate(case: Case) -> float:
+    """Return how many a second were accepted, until the last of them was."""
+    accepted = case.view.waits.accepted[case.view.waits.taken]
+    span = case.view.clock.at(int(accepted.max(initial=0)))
+    return len(accepted) / span if span > 0 else 0.0
+
+
 def _arrival_rate(case: Case) -> float:
     return case.numbers.get("attempts.rate", 0.0)
 
 
-def capped_backlog(case: Case) -> Found | None:
-    """Find a backlog that the kernel made shorter than the server asked for."""
-    server = case.view.recording.facts.server
-    if server.queue_limit is None or server.queue_limit >= server.backlog_asked:
+def short_backlog(case: Case) -> Found | None:
+    """Find a backlog that the kernel made shorter than the server asked for, and that was too short."""
+    if not _is_capped(case) or case.view.queue_full_at_s is None:
         return None
-    asked, got = format_count(server.backlog_asked), format_count(server.queue_limit)
-    was_full = case.view.queue_full_at_s is not None
-    say = fault if was_full else information
-    return say(
-        "somaxconn-cap",
-        f"The server asked for a backlog of {asked} and got {got}.",
-        sentences(
-            "net.core.somaxconn caps what listen() asks for, and says nothing.",
-            "The queue was full in this run." if was_full else "The queue was never full in this run.",
-        ),
-        f"sysctl -w net.core.somaxconn={server.backlog_asked}, then restart the server: the cap is taken at listen().",
-    )
+    return fault("somaxconn-cap", _cap_title(case), f"{_CAP} The queue was full in this run.", _cap_remedy(case))
+
+
+def capped_backlog(case: Case) -> Found | None:
+    """Find the same where nobody came to harm."""
+    if not _is_capped(case) or case.view.queue_full_at_s is not None:
+        return None
+    evidence = f"{_CAP} The queue was never full in this run."
+    return information("somaxconn-cap", _cap_title(case), evidence, _cap_remedy(case))
+
+
+_CAP = "net.core.somaxconn caps what listen() asks for, and says nothing."
+
+
+def _is_capped(case: Case) -> bool:
+    server = case.view.recording.facts.server
+    return server.queue_limit is not None and server.queue_limit < server.backlog_asked
+
+
+def _cap_title(case: Case) -> str:
+    server = case.view.recording.facts.server
+    asked, got = format_count(server.backlog_asked), format_count(server.queue_limit or 0)
+    return f"The server asked for a backlog of {asked} and got {got}."
+
+
+def _cap_remedy(case: Case) -> str:
+    asked = case.view.recording.facts.server.backlog_asked
+    return f"sysctl -w net.core.somaxconn={asked}, then restart the server: the cap is taken at listen()."

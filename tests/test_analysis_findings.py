@@ -1,0 +1,469 @@
+"""Every finding fires where it should, says what it saw with its numbers, and is silent elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import scenes
+from recordings import accept, attempt, failure, ns, recording, sample, settings, unanswered, unserved
+
+from loadsim.analysis.judge import summarise
+from loadsim.analysis.texts import FINDING_TEXTS
+from loadsim.record.events import AcceptFlag, AttemptFlag, Outcome, Where
+
+if TYPE_CHECKING:
+    from loadsim.analysis.summary import Finding, Summary
+    from loadsim.record.arrays import Recording
+    from loadsim.record.facts import DriverFacts
+
+
+def ids(made: Recording) -> list[str]:
+    """Return the ids of the findings of a run, in their order."""
+    return [finding.id for finding in summarise(made).findings]
+
+
+def finding(made: Recording, wanted: str) -> Finding:
+    """Return one finding of a run."""
+    return next(finding for finding in summarise(made).findings if finding.id == wanted)
+
+
+SCENES: list[tuple[str, Recording, list[str]]] = [
+    ("healthy", scenes.healthy(), ["nothing-found"]),
+    ("nobody came", recording(), ["nothing-found"]),
+    ("leak", scenes.exhausted(), ["fd-leak", "false-connect", "queue-overflow"]),
+    ("honest load", scenes.exhausted(leaks=False), ["fd-limit", "false-connect", "queue-overflow"]),
+    ("handlers", scenes.failing_handlers(), ["fd-limit", "emfile-handler"]),
+    ("pauses that the backlog holds", scenes.pausing(), ["slow-accept"]),
+    ("pauses beyond the backlog", scenes.pausing(backlog=8), ["slow-accept", "queue-overflow", "syn-delay"]),
+    ("slow", scenes.slow(), ["slow-accept"]),
+    ("phantoms", scenes.phantoms(), ["phantom-connections"]),
+    ("some phantoms", scenes.phantoms(count=10, accepted=8), ["phantom-connections"]),
+    ("stalls", scenes.stalling(), ["fd-table-stall"]),
+    ("one thread", scenes.stalling(threads=1), ["nothing-found"]),
+    ("no stalls", scenes.stalling(stall_s=30e-6), ["nothing-found"]),
+    ("killed", scenes.dying(), ["target-ended"]),
+    ("foreign", scenes.healthy(end_queue=0), ["nothing-found"]),
+]
+
+
+@pytest.mark.parametrize(("made", "expected"), [scene[1:] for scene in SCENES], ids=[scene[0] for scene in SCENES])
+def test_a_run_has_the_findings_that_it_shows_and_no_others(made: Recording, expected: list[str]) -> None:
+    """Causes first, then what follows from them."""
+    assert ids(made) == expected
+
+
+@pytest.mark.parametrize("made", [scene[1] for scene in SCENES], ids=[scene[0] for scene in SCENES])
+def test_findings_are_sentences_with_numbers_and_remedies(made: Recording) -> None:
+    """Each is explained, ends as a sentence, and a fault has a remedy; no None or nan slips into the text."""
+    for one in summarise(made).findings:
+        assert one.id in FINDING_TEXTS
+        assert one.title.endswith(".")
+        assert one.remedy or not one.fault
+        assert not {"None", "nan", "inf"} & set(f"{one.title} {one.evidence} {one.remedy or ''}".split())
+        assert "  " not in one.evidence
+
+
+def test_a_leak_says_what_a_higher_limit_buys() -> None:
+    """In time, at the rate at which the descriptors went."""
+    leak = finding(scenes.exhausted(), "fd-leak")
+    assert leak.title == "The server leaked every descriptor it was given."
+    assert leak.evidence == "56 of 56 accepted connections are still open, and their clients have left."
+    assert leak.remedy == (
+        'close the socket when recv() returns b"". A higher limit buys time only: at this rate nofile = 65536 lasts '
+        "5 min 22 s."
+    )
+    assert summarise(scenes.exhausted()).sentence == '"Too many open files" after 280 ms, because nothing is closed.'
+
+
+def leaking_some(*, limit: int, **changes: Any) -> Recording:  # noqa: ANN401 -- as for `recording`
+    """Return a run that leaks every fourth of its 100 connections."""
+    rows = [attempt(n, n * scenes.STEP_S) for n in range(1, 101)]
+    accepts = [accept(row, 30e-6, closed=None if row["number"] % 4 == 0 else 1.0) for row in rows]
+    return recording(rows, accepts, server_nofile_soft=limit, end_fds_end=33, **changes)
+
+
+def test_a_leak_below_the_limit_says_how_long_the_limit_lasts() -> None:
+    """25 of 100 in half a second are 50 a second: 992 more last 20 s."""
+    leak = finding(leaking_some(limit=1000, settings=settings(server={"nofile": 1000})), "fd-leak")
+    assert leak.title == "The server leaked 25 descriptors: 25 % of its connections are never closed."
+    assert leak.remedy == 'close the socket when recv() returns b"". At this rate nofile = 1000 lasts 20 s.'
+
+
+def test_a_small_leak_beside_honest_load_comes_second() -> None:
+    """Less than half of the room had leaked when the limit was reached: load used it up, and there is a leak too."""
+    made = leaking_some(limit=64, failures=[failure(0.4)])
+    assert ids(made) == ["fd-limit", "fd-leak"]
+    assert "Nothing leaked" not in finding(made, "fd-limit").evidence
+
+
+def test_a_leak_of_requests_is_told_from_one_of_connections() -> None:
+    """What is open at the end and belongs to no connection was opened by requests."""
+    rows = [attempt(n, n * scenes.STEP_S) for n in range(1, 101)]
+    accepts = [accept(row, 30e-6, open_fds=min(8 + row["number"], 64)) for row in rows]
+    tables = settings(server={"leak_of": "extra", "extra_fds": 1})
+    made = recording(rows, accepts, [failure(0.4, where=Where.HANDLER)], end_fds_end=64, settings=tables)
+    leak = finding(made, "fd-leak")
+    assert leak.title == "The server leaked 56 descriptors that its requests had opened."
+    assert leak.remedy is not None
+    assert leak.remedy.startswith("close what a request opens on every way out of its handler. A higher limit")
+    assert ids(made) == ["fd-leak", "emfile-handler"]
+    unreached = recording(rows, [accept(row, 30e-6) for row in rows], end_fds_end=20, settings=tables)
+    assert finding(unreached, "fd-leak").remedy == (
+        "close what a request opens on every way out of its handler. At this rate nofile = 64 lasts 2.3 s."
+    )
+
+
+def test_a_leak_without_a_rate_makes_no_promise() -> None:
+    """All at once, at the very start: no rate, no time."""
+    row = attempt(1, 0.0, connected=-0.1)
+    leak = finding(recording([row], [accept(row, 0.1, closed=None)]), "fd-leak")
+    assert leak.remedy == 'close the socket when recv() returns b"".'
+
+
+def test_honest_load_names_the_limit_that_would_have_done() -> None:
+    """About as many descriptors as clients at once, with the server's own."""
+    limit = finding(scenes.exhausted(leaks=False, count=150), "fd-limit")
+    assert limit.title == "The server ran out of descriptors: 64 descriptors are too few for 150 clients at once."
+    assert "serves 56 at once, and about 150 were there" in limit.evidence
+    assert "Nothing leaked: this is load." in limit.evidence
+    assert limit.remedy is not None
+    assert limit.remedy.startswith("raise nofile to about 158 (ulimit -n, LimitNOFILE= in systemd)")
+
+
+def test_connects_that_nobody_took_are_counted_by_who_believed_them() -> None:
+    """Who was queued at the end, and who gave up before accept() returned it."""
+    gave_up = unserved(999, 1.0)
+    made = scenes.exhausted()
+    late = recording([gave_up], [accept(gave_up, 3.0)], [failure(1.5)])
+    assert finding(made, "false-connect").title == (
+        '129 clients were told "connected" by a server that could not take them.'
+    )
+    assert "backlog 128 holds 129" in finding(made, "false-connect").evidence
+    assert finding(late, "false-connect").title.startswith('1 client was told "connected"')
+    assert "The longest wait" not in finding(late, "false-connect").evidence
+
+
+def spinning(count: int, cores: float | None = 0.9) -> Recording:
+    """Return a run at its limit for two seconds that fails this often."""
+    cpu = {} if cores is None else {"cpu_ns": 0}
+    samples = [sample(1.0 + n, open_fds=64, **{key: round((cores or 0) * n * 1e9) for key in cpu}) for n in range(3)]
+    return recording([attempt(1)], [accept(attempt(1))], [failure(1.0, count, last=3.0)], samples)
+
+
+@pytest.mark.parametrize(("count", "spins"), [(40, False), (150, False), (250, True), (100_000, True)])
+def test_a_spin_is_more_than_a_hundred_failures_a_second(*, count: int, spins: bool) -> None:
+    """Nginx makes 2, Go and trio 1 to 10."""
+    assert ("emfile-spin" in ids(spinning(count))) == spins
+
+
+def test_a_spin_says_what_it_costs() -> None:
+    """The CPU at the limit, where it was read."""
+    assert finding(spinning(100_000), "emfile-spin").evidence.endswith("At the limit it used 0.90 cores.")
+    assert "cores" not in finding(spinning(100_000, None), "emfile-spin").evidence
+
+
+def test_failing_handlers_name_the_headroom() -> None:
+    """A connection and what its request opens must fit together."""
+    found = finding(scenes.failing_handlers(), "emfile-handler")
+    assert found.title == "25 clients were let in and then failed: no descriptor was left for the request."
+    assert "25 clients saw an error" in found.evidence
+    assert found.remedy is not None
+    assert found.remedy.startswith("accept at most 18 clients at once")
+
+
+def test_shed_clients_are_a_finding() -> None:
+    """Accepted and closed at once."""
+    row = attempt(1, outcome=Outcome.EOF, replied=None)
+    made = recording([row], [accept(row, flags=AcceptFlag.SHED)], [failure(0.0)])
+    assert ids(made) == ["fd-limit", "shed-clients"]
+
+
+def test_a_server_that_raised_its_own_limit_is_told() -> None:
+    """Information, not a fault; silent where it is as asked, or where nothing was asked."""
+    assert ids(scenes.healthy(server_nofile_soft=20_000)) == ["nothing-found", "limit-raised"]
+    unasked = settings(server={"nofile": None})
+    assert ids(scenes.healthy(server_nofile_soft=20_000, settings=unasked)) == ["nothing-found"]
+
+
+def test_an_overflow_names_the_backlog_that_would_have_held() -> None:
+    """100 arrive in each pause: a backlog of about 100."""
+    found = finding(scenes.pausing(backlog=8), "queue-overflow")
+    assert found.remedy is not None
+    backlog = int(found.remedy.split("about ")[1].split(" ")[0])
+    assert 95 <= backlog <= 105
+    assert "would have held all of them: listen(fd," in found.remedy
+    here = finding(scenes.pausing(backlog=8, sysctls={"net.core.somaxconn": "4096"}), "queue-overflow")
+    assert here.remedy is not None
+    assert here.remedy.endswith("(here 4096).")
+
+
+def test_an_overflow_without_descriptors_follows_from_them() -> None:
+    """A larger backlog would only hide more clients."""
+    found = finding(scenes.exhausted(), "queue-overflow")
+    assert found.title.startswith("115 clients got no answer: 780 SYNs met a full queue.")
+    assert found.remedy is not None
+    assert found.remedy.startswith("follows from the missing descriptors")
+
+
+def test_an_overflow_that_lasts_wants_a_faster_acceptor() -> None:
+    """The queue never ran empty again while clients came."""
+    queued = [unserved(n, 0.01 * n, ended=9.0) for n in range(1, 6)]
+    dropped = [unanswered(n, 0.01 * n) for n in range(6, 50)]
+    accepts = [accept(row, 1.0 * n) for n, row in enumerate(queued)]
+    samples = [sample(0.0, **scenes.counters()), sample(1.0, **scenes.counters(listen_overflows=50, drops=51))]
+    made = recording([*queued, *dropped], accepts, samples=samples, server_queue_limit=3)
+    found = finding(made, "queue-overflow")
+    assert found.title == "44 clients got no answer: 50 SYNs and ACKs met a full queue."
+    assert found.remedy is not None
+    assert found.remedy.startswith("the server never caught up while clients came")
+
+
+def test_an_overflow_that_cost_no_client_is_still_one() -> None:
+    """Packets were lost, and nobody can be named; whether the queue was full cannot be seen either."""
+    lost = [sample(0.0, **scenes.counters()), sample(1.0, **scenes.counters(listen_overflows=4))]
+    found = finding(scenes.healthy(samples=lost), "queue-overflow")
+    assert found.title == "The accept queue was full: 4 SYNs met a full queue."
+    assert "first after" not in found.evidence
+    assert found.remedy is not None
+    assert found.remedy.startswith("a backlog of about")
+
+
+def test_clients_let_in_late_by_an_overflow_are_counted() -> None:
+    """Also where no counter was read and only the clients' retransmits tell."""
+    found = finding(scenes.pausing(backlog=8), "queue-overflow")
+    assert found.title == "364 clients were let in late: their SYNs met a full queue."
+
+
+@pytest.mark.parametrize(
+    ("sysctls", "says"),
+    [
+        ({"net.ipv4.tcp_syn_linear_timeouts": "4"}, "3 after about 1.0 s, 1 after about 3.0 s"),
+        ({}, "3 after about 1.0 s, 1 after about 7.0 s"),
+        ({"net.ipv4.tcp_syn_retries": "2"}, "3 after about 1.0 s, 1 after 3 times"),
+    ],
+)
+def test_repeated_syns_are_timed_by_this_kernels_sysctls(sysctls: dict[str, str], says: str) -> None:
+    """Not slow: sent again."""
+    rows = [attempt(n, 0.1 * n, syn_retransmits=again) for n, again in ((1, 1), (2, 1), (3, 1), (4, 3), (5, 0))]
+    made = recording(rows, [accept(row) for row in rows], sysctls=sysctls)
+    found = finding(made, "syn-delay")
+    assert found.title == "4 clients connected 1.0 s late or more: their first SYN was dropped."
+    assert says in found.evidence
+
+
+def test_phantoms_say_what_the_kernel_counted() -> None:
+    """Cookies, dropped ACKs, half-open handshakes; what was not seen is not said."""
+    found = finding(scenes.phantoms(), "phantom-connections")
+    assert found.title == "96 clients were connected to nothing: the server has no socket for them."
+    for sentence in (
+        "80 SYN cookies were sent",
+        "3 final ACKs",
+        "2 handshakes were still half open",
+        "96 clients waited",
+    ):
+        assert sentence in found.evidence
+    assert found.remedy is not None
+    assert found.remedy.endswith("(here 1).")
+    bare = finding(scenes.phantoms(samples=[], sysctls={}, end_server_states={}), "phantom-connections")
+    assert not [word for word in ("cookie", "SYN_RECV", "remembered") if word in bare.evidence]
+    assert bare.remedy is not None
+    assert "(here" not in bare.remedy
+
+
+def test_phantoms_among_many_others_come_after_their_cause() -> None:
+    """Only where they are most of the clients do they open the result."""
+    made = scenes.pausing()
+    extra = recording([unserved(5000 + n, 0.3) for n in range(9)])
+    both = replace(made, attempts=np.concatenate([made.attempts, extra.attempts]))
+    assert ids(both) == ["slow-accept", "phantom-connections"]
+
+
+def test_resets_at_a_full_queue_are_a_finding() -> None:
+    """Under tcp_abort_on_overflow."""
+    rows = [unserved(n, outcome=Outcome.RESET) for n in (1, 2)]
+    assert ids(recording(rows, sysctls={"net.ipv4.tcp_abort_on_overflow": "1"})) == ["queue-abort"]
+
+
+def test_a_pausing_server_learns_the_rule_for_its_backlog() -> None:
+    """Rate times longest pause."""
+    found = finding(scenes.pausing(), "slow-accept")
+    assert found.title == "The server stopped accepting for up to 100 ms while clients waited."
+    assert found.remedy is not None
+    assert found.remedy.endswith("rate x longest pause = 1,001/s x 100 ms = 101.")
+
+
+def test_a_slow_server_learns_how_slow() -> None:
+    """Twenty a second of two hundred, and no backlog helps."""
+    found = finding(scenes.slow(), "slow-accept")
+    assert found.title == "The server accepts too slowly: about 20 clients a second of 201 that arrive."
+    assert found.evidence.startswith("Clients waited 4.5 s in the accept queue at the median and 9.0 s at most")
+
+
+def test_pauses_below_two_percent_are_the_schedulers() -> None:
+    """A stolen CPU is not the server's fault."""
+    rows = [attempt(n, n * scenes.STEP_S) for n in range(1, 1001)]
+    accepts = [accept(row, 0.05 if row["number"] == 500 else 30e-6) for row in rows]
+    assert ids(recording(rows, accepts)) == ["nothing-found"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "got", "found"),
+    [
+        (4096, 128, ["nothing-found", "somaxconn-cap"]),
+        (128, 128, ["nothing-found"]),
+        (4096, None, ["nothing-found"]),
+    ],
+)
+def test_a_capped_backlog_is_told(asked: int, got: int | None, found: list[str]) -> None:
+    """As information while the queue was never full."""
+    assert ids(scenes.healthy(server_backlog_asked=asked, server_queue_limit=got)) == found
+
+
+def test_a_capped_backlog_that_was_full_is_a_fault() -> None:
+    """It was too short, and the server had asked for more."""
+    made = scenes.healthy(samples=[sample(0.0, queue=129)], server_backlog_asked=4096)
+    assert finding(made, "somaxconn-cap").fault
+    assert finding(made, "somaxconn-cap").remedy == (
+        "sysctl -w net.core.somaxconn=4096, then restart the server: the cap is taken at listen()."
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "how"),
+    [(-9, "killed by SIGKILL (signal 9)"), (3, "exit status 3"), (-40, "killed by a signal (signal 40)")],
+)
+def test_a_server_that_ended_says_how(status: int, how: str) -> None:
+    """By exit status or by signal, and what its clients met."""
+    found = finding(scenes.dying(status), "target-ended")
+    assert found.title == f"The server ended after 1.0 s: {how}."
+    assert found.evidence == "2 clients in its accept queue were reset. 7 clients after that found nobody listening."
+
+
+def test_a_server_that_ended_for_want_of_descriptors_says_so() -> None:
+    """EMFILE came first; a moment that nobody saw is not invented."""
+    row = attempt(1)
+    made = recording([row], [accept(row)], [failure(0.5)], server_exit_status=1)
+    found = finding(made, "target-ended")
+    assert found.title == "The server ended after an unknown time: exit status 1."
+    assert found.evidence == "It had just run out of descriptors."
+
+
+def test_failures_that_nothing_explains_are_not_healthy() -> None:
+    """No other fault was found, and clients failed all the same."""
+    rows = [attempt(1, outcome=Outcome.ERROR), attempt(2, 0.1, outcome=Outcome.EOF)]
+    made = recording(rows, [accept(row) for row in rows])
+    assert ids(made) == ["clients-failed"]
+    assert finding(made, "clients-failed").evidence == "They saw: error 1, eof 1."
+
+
+def test_what_was_still_under_way_keeps_all_from_being_well() -> None:
+    """Nothing went wrong, but not every client got what it came for."""
+    rows = [attempt(1), unserved(2, 0.1, outcome=Outcome.UNFINISHED, ended=None, flags=AttemptFlag.PENDING)]
+    made = recording(rows, [accept(row) for row in rows], server_queue_limit=None)
+    assert finding(made, "nothing-found").title == "Nothing went wrong that can be seen from here."
+    assert "queue held" not in finding(made, "nothing-found").evidence
+
+
+LATE = [attempt(n, n * 0.01 + 0.05, intended=n * 0.01) for n in range(1, 200)]
+DOUBTS: list[tuple[Recording, str, str]] = [
+    (scenes.healthy(complete=False, interrupted="SIGINT"), "interrupted", "The run did not come to its end (SIGINT)."),
+    (scenes.healthy(complete=False), "interrupted", "(its conductor was killed)"),
+    (scenes.healthy(degraded=["x is not set."]), "settings-degraded", "1 setting of the scenario was not in force."),
+    (scenes.healthy(end_queue=9), "ledger-unbalanced", "The books do not balance"),
+    (
+        recording(
+            late := [attempt(n, n * 0.01 + 0.05, intended=n * 0.01) for n in range(1, 200)], [accept(r) for r in late]
+        ),
+        "generator-limited",
+        "The generator, not the server, set the pace of this run.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("made", "expected", "title"), DOUBTS)
+def test_reasons_to_doubt_come_first_and_make_it_inconclusive(made: Recording, expected: str, title: str) -> None:
+    """Whatever else was found, the run cannot be judged."""
+    summary: Summary = summarise(made)
+    assert (summary.findings[0].id, summary.verdict) == (expected, "INCONCLUSIVE")
+    assert title in summary.findings[0].title
+    assert summary.sentence == summary.findings[0].title
+    assert "nothing-found" not in [finding.id for finding in summary.findings]
+
+
+def driver(**changes: Any) -> DriverFacts:  # noqa: ANN401 -- any field
+    """Return a driver that used a tenth of a core."""
+    return replace(scenes.healthy().facts.drivers[0], **changes)
+
+
+def test_a_generator_names_each_of_its_limits_and_the_knob() -> None:
+    """Lag, CPU, attempts that were not started, each errno of its own, and what it clamped."""
+    rows = [
+        *LATE,
+        *[unanswered(n, 2.0, started=None, outcome=Outcome.LOCAL, errno=24) for n in (201, 202)],
+        unanswered(203, 2.0, started=None, outcome=Outcome.LOCAL, errno=71),
+        unanswered(204, 2.0, started=None, outcome=Outcome.NOT_STARTED, errno=0),
+    ]
+    busy = driver(cpu_ns=99, wall_ns=100, clamped="Its limit holds 9 clients, not 10; raise ulimit -Hn.")
+    found = finding(recording(rows, [accept(row) for row in rows[:199]], drivers=[busy]), "generator-limited")
+    for sentence in (
+        "started 50 ms late", "used 0.99 cores", "1 attempt of the plan was not started",
+        "2 attempts never left it (errno 24)", "1 attempt never left it (errno 71)", "Its limit holds 9 clients",
+    ):  # fmt: skip
+        assert sentence in found.evidence
+    assert found.remedy is not None
+    for knob in ("client.processes", "client.max_in_flight (now 20000)", "ulimit -Hn", "see errno 71"):
+        assert knob in found.remedy
+
+
+def test_a_generator_that_was_only_busy_says_only_that() -> None:
+    """No reason that does not hold is given."""
+    found = finding(scenes.healthy(drivers=[driver(cpu_ns=95, wall_ns=100)]), "generator-limited")
+    assert found.evidence == "Its busiest driver used 0.95 cores."
+
+
+def test_a_driver_that_ended_early_is_a_doubt() -> None:
+    """Its share of the load is missing."""
+    made = scenes.healthy(drivers=[driver(exit_status=-9), driver(share=1)])
+    assert ids(made)[0] == "generator-ended"
+    assert finding(made, "generator-ended").evidence == "Driver 0: killed by SIGKILL (signal 9)."
+
+
+def test_wrong_predictions_are_information() -> None:
+    """Each with both numbers."""
+    foretold = {"emfile_at_s": 2.0, "fates": {"accepted": 100.0, "queued": 50.0}}
+    made = scenes.healthy(prediction=foretold)
+    assert ids(made) == ["nothing-found", "prediction-gap"]
+    assert finding(made, "prediction-gap").evidence == (
+        "Predicted and measured: EMFILE 2.0 s and never; accepted 100 and 400; queued 50 and 0."
+    )
+    one = finding(scenes.healthy(prediction={"fates": {"accepted": 100.0}}), "prediction-gap")
+    assert one.title.startswith("1 number differs")
+    assert ids(scenes.healthy(prediction={"fates": {"accepted": 400.0}})) == ["nothing-found"]
+
+
+def test_foreign_and_ambiguous_accepts_are_information() -> None:
+    """Outside the margins, and reported when not 0."""
+    ours = attempt(1)
+    foreign = recording([ours], [accept(ours), accept(attempt(2))])
+    assert ids(foreign) == ["nothing-found", "foreign-accepts"]
+    twins = [
+        unserved(n, 0.001 * n, ended=0.001 * n + 0.0005, port=7, flags=AttemptFlag.RESET_BY_CLIENT) for n in (1, 2)
+    ]
+    assert "join-ambiguous" in ids(recording(twins, [accept(twins[1], 0.5, state=7, age_ms=500)]))
+
+
+def test_every_finding_that_is_explained_can_happen() -> None:
+    """The texts and the tests of this file know the same findings."""
+    source = Path(__file__).read_text(encoding="utf-8")
+    assert [name for name in FINDING_TEXTS if f'"{name}"' not in source] == []
+
+
+def test_times_of_a_dead_server_are_its_own() -> None:
+    """The moment of its end is marked."""
+    assert [mark.label for mark in summarise(scenes.dying()).timeline.marks] == ["the server ended"]
+    assert summarise(scenes.dying()).metrics["server.exit"] == -9
+    assert ns(1.0) == scenes.dying().facts.server.exited_ns
