@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadsim.load.attempt import TAIL, TAIL_AT, Attempt, Stage
+from loadsim.load.attempt import Attempt, Stage
 from loadsim.load.demand import NEVER
 from loadsim.record.events import ATTEMPT, AttemptFlag, Outcome
 
@@ -29,74 +29,71 @@ class Descriptor:
         return self.number
 
 
-def attempt(number: int = 1, *, at: int = 0) -> Attempt:
+def attempt(number: int = 1, *, at: int = 0, since: int = 0) -> Attempt:
     """Return an attempt on a descriptor of the same number."""
     sock: socket = Descriptor(number)  # type: ignore[assignment]
-    return Attempt(sock, number, 10, at)
+    return Attempt(sock, number, at, source=2, port=3, connected=4, since=since)
+
+
+def enter(stage: Stage, number: int, since: int) -> Attempt:
+    """Let a new attempt wait in a stage."""
+    entered = attempt(number, since=since)
+    stage.enter(number, entered)
+    return entered
 
 
 def test_record_is_what_the_attempt_is() -> None:
-    """Every field of the record is the attempt's attribute of that name."""
+    """At its end every field but the first ones is written; these were written when it started."""
     buffer = mmap.mmap(-1, 4096)
-    made = attempt(7, at=128)
-    values = {name: place + 1 for place, (name, _) in enumerate(ATTEMPT.fields)}
-    values |= {"outcome": Outcome.OK, "flags": AttemptFlag.CUT}
-    for name, value in values.items():
-        setattr(made, name, value)
-    made.write(buffer)
-    assert tuple(values.values()) == ATTEMPT.struct.unpack_from(buffer, 128)
-    assert bytes(128) == buffer[:128]
-
-
-def test_tail_is_the_end_of_a_record() -> None:
-    """The tail holds the last fields, from `ended` on, at their places."""
-    whole, parts = bytearray(ATTEMPT.size), bytearray(ATTEMPT.size)
-    values = range(1, 13)
-    ATTEMPT.struct.pack_into(whole, 0, *values)
-    ATTEMPT.struct.pack_into(parts, 0, *values[:5], *[0] * 7)
-    TAIL.pack_into(parts, TAIL_AT, *values[5:])
-    assert whole == parts
+    ended = attempt(at=128)
+    ended.replied, ended.errno, ended.syn_retransmits, ended.flags = 5, 6, 7, AttemptFlag.CUT
+    ATTEMPT.struct.pack_into(buffer, 128, 1, 2, 3, *[0] * 9)
+    ended.write(buffer, ended=9, outcome=Outcome.OK)
+    record = (1, 2, 3, 0, 5, 9, 2, 3, 6, Outcome.OK, 7, AttemptFlag.CUT)
+    assert ATTEMPT.struct.unpack_from(buffer, 128) == record
+    ended.write_connected(buffer)
+    ended.write_never_started(buffer)
+    assert ATTEMPT.struct.unpack_from(buffer, 128) == (1, 2, 0, 4, *record[4:])
+    assert buffer[:128] == bytes(128)
 
 
 def test_attempt_without_a_slot_is_not_written() -> None:
     """An attempt that found no space in the journal leaves the buffer alone."""
     buffer = mmap.mmap(-1, 4096)
-    attempt(at=-1).write(buffer)
-    assert bytes(4096) == buffer[:]
+    lost = attempt(at=-1)
+    lost.write(buffer, ended=1)
+    lost.write_connected(buffer)
+    lost.write_never_started(buffer)
+    assert buffer[:] == bytes(4096)
 
 
 def test_stage_ends_in_order() -> None:
     """Attempts leave when their own time is over, oldest first, and those that left before do not come up."""
     stage = Stage(100)
-    waiting = [attempt(number) for number in range(5)]
-    for number, one in enumerate(waiting):
-        stage.enter(one, 1000 + number)
+    waiting = [enter(stage, number, 1000 + number) for number in range(5)]
     del stage.attempts[1]
     assert stage.leave_expired(1099, 9) == []
-    assert [waiting[0], waiting[2]] == stage.leave_expired(1102, 9)
+    assert stage.leave_expired(1102, 9) == [waiting[0], waiting[2]]
     assert stage.check_at == 1103
-    assert [waiting[3]] == stage.leave_expired(9999, 1)
-    assert [waiting[4]] == stage.leave_expired(9999, 9)
+    assert stage.leave_expired(9999, 1) == [waiting[3]]
+    assert stage.leave_expired(9999, 9) == [waiting[4]]
     assert stage.check_at == NEVER
     assert not stage.attempts
 
 
-@given(
-    steps=st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=40),
-    most=st.integers(1, 5),
-)
+@given(steps=st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=40), most=st.integers(1, 5))
 def test_stage_never_looks_too_late(steps: list[tuple[int, bool]], most: int) -> None:
-    """`check_at` is never later than the deadline of an attempt that still waits."""
+    """`check_at` is never later than the end of an attempt that still waits."""
     stage = Stage(60)
     now = 0
     for number, (passed, leaves) in enumerate(steps):
         now += passed
         for expired in stage.leave_expired(now, most):
-            assert expired.deadline <= now
-        stage.enter(attempt(number), now)
+            assert expired.since + 60 <= now
+        enter(stage, number, now)
         if leaves:
             del stage.attempts[min(stage.attempts)]
-        assert stage.check_at <= min((one.deadline for one in stage.attempts.values()), default=NEVER)
+        assert stage.check_at <= min((one.since + 60 for one in stage.attempts.values()), default=NEVER)
 
 
 @pytest.mark.parametrize("most", [1, 3, 10])
@@ -104,7 +101,7 @@ def test_stage_gives_up_at_most_a_batch(most: int) -> None:
     """When many reach their time-out at once no more leave than asked for, and the rest are due at once."""
     stage = Stage(100)
     for number in range(10):
-        stage.enter(attempt(number), 0)
-    assert most == len(stage.leave_expired(100, most))
-    assert 10 - most == len(stage.attempts)
+        enter(stage, number, 0)
+    assert len(stage.leave_expired(100, most)) == most
+    assert len(stage.attempts) == 10 - most
     assert stage.check_at == (NEVER if most == 10 else 100)

@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,9 +180,30 @@ def test_crash_before_ready(tmp_path: Path) -> None:
         trio.run(main)
 
 
+class Control:
+    """The conductor's end of a control channel, without trio."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._lines = sock.makefile("rw")
+
+    def tell(self, **order: Any) -> None:  # noqa: ANN401  # JSON
+        """Send an order that has no answer."""
+        self._lines.write(json.dumps(order) + "\n")
+        self._lines.flush()
+
+    def ask(self, **order: Any) -> dict[str, Any]:  # noqa: ANN401  # JSON
+        """Send an order and return the answer."""
+        self.tell(**order)
+        return dict(json.loads(self._lines.readline()))
+
+    def close(self) -> None:
+        """Give it back."""
+        self._lines.close()
+
+
 @contextmanager
-def bare_driver(nofile: int) -> Iterator[Any]:
-    """Run a driver under a hard limit of its own; yields a function that sends an order and returns the answer."""
+def bare_driver(nofile: int) -> Iterator[Control]:
+    """Run a driver under a hard limit of its own; at the end of its control channel it has to leave by itself."""
     ours, theirs = socket.socketpair()
     command = ["prlimit", f"--nofile={nofile // 2}:{nofile}", sys.executable, "-P", "-m", "loadsim.load.driver"]
     with ExitStack() as stack:
@@ -190,17 +212,10 @@ def bare_driver(nofile: int) -> Iterator[Any]:
             process = stack.enter_context(subprocess.Popen(command, stdin=theirs.fileno()))
         stack.callback(process.kill)
         ours.settimeout(20)
-        lines = stack.enter_context(ours.makefile("rw"))
-        yield lambda **order: tell(lines, order)
+        control = stack.enter_context(closing(Control(ours)))
+        yield control
         ours.shutdown(socket.SHUT_RDWR)
         assert process.wait(5) == 0
-
-
-def tell(lines: Any, order: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401  # a text file
-    """Send an order and return the answer."""
-    lines.write(json.dumps(order) + "\n")
-    lines.flush()
-    return dict(json.loads(lines.readline()))
 
 
 def test_own_limit_is_clamped_not_charged(tmp_path: Path) -> None:
@@ -208,11 +223,11 @@ def test_own_limit_is_clamped_not_charged(tmp_path: Path) -> None:
     with listening(backlog=200) as listener:
         settings = open_loop(rate=1000, attempts=150) | {"reply_timeout_s": 0.5}
         spec = spec_in(tmp_path, port_of(listener), **settings)
-        with bare_driver(nofile=100) as ask:
-            ready = ask(do="prepare", spec=asdict(spec))
+        with bare_driver(nofile=100) as control:
+            ready = control.ask(do="prepare", spec=asdict(spec))
             assert (ready["nofile_soft"], ready["nofile_hard"], ready["threads"]) == (100, 100, 1)
             assert "may need 150 connections" in ready["clamped"]
-            finished = ask(do="go", start_ns=time.monotonic_ns())
+            finished = control.ask(do="go", start_ns=time.monotonic_ns())
             assert finished["event"] == "finished"
     outcomes = recorded(spec)["outcome"].tolist()
     assert {Outcome.REPLY_TIMEOUT, Outcome.NOT_STARTED} == set(outcomes)
@@ -221,11 +236,23 @@ def test_own_limit_is_clamped_not_charged(tmp_path: Path) -> None:
 
 
 def test_end_of_the_conductor_ends_the_driver(tmp_path: Path) -> None:
-    """At the end of its control channel a driver leaves, whatever it was doing."""
-    with serving(greet) as port:
+    """At the end of its control channel a driver leaves, whatever it is doing, and its connections are reset."""
+
+    def serve(sock: socket.socket) -> None:
+        sock.sendall(b"!")
+        served.set()
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
+        ended.set()
+
+    served, ended = threading.Event(), threading.Event()
+    with serving(serve) as port:
         spec = spec_in(tmp_path, port, hold_s=3600.0, attempts=None)
-        with bare_driver(nofile=100) as ask:
-            ask(do="prepare", spec=asdict(spec))
+        with bare_driver(nofile=100) as control:
+            control.ask(do="prepare", spec=asdict(spec))
+            control.tell(do="go", start_ns=time.monotonic_ns())
+            assert served.wait(5)
+        assert ended.wait(5)
 
 
 def test_imports_nothing_heavy() -> None:

@@ -1,7 +1,9 @@
 """The open connections of a driver: what each waits for, what it says, and how it ends.
 
-Owns every socket from the moment after connect() to close(), and the attempt's record. Must not know what starts
-attempts, nor trio.
+Owns every socket from connect() to close(), and its attempt's record. Must not know what is due when, nor trio.
+
+What is ordinary comes in batches and is the hot path: `connect`, `handle` and `_close` are loops over local names.
+What is not (a connect that takes its time, a reply in pieces, any failure) goes through an `Attempt` and `_end`.
 """
 
 from __future__ import annotations
@@ -13,29 +15,35 @@ import struct
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
-from loadsim.exchange import Exchange, Reply, judge, request
-from loadsim.load.attempt import Attempt, Stage
-from loadsim.record.events import CLIENT_ERRNO, AttemptFlag, Outcome
+from loadsim.exchange import HELLO, Exchange, Reply, judge, request
+from loadsim.load.attempt import TAIL, TAIL_AT, Attempt, Stage
+from loadsim.record.events import ATTEMPT, CLIENT_ERRNO, AttemptFlag, Outcome
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
     import _socket
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from loadsim.load.demand import Demand
     from loadsim.record.journal import Journal
     from loadsim.scenario.spec import LoadSpec
 
-#: States of struct tcp_info. A server on another core may have closed by the time that connect() returns.
-ESTABLISHED, SYN_SENT, CLOSE_WAIT = 1, 2, 8
-CONNECTED_STATES = frozenset({ESTABLISHED, CLOSE_WAIT})
-#: SO_LINGER with which close() sends RST.
-LINGER_RESET = struct.pack("=ii", 1, 0)
+#: An attempt about to connect: number, intended start, index of its source, place of its record, socket.
+Opened = tuple[int, int, int, int, "_socket.socket"]
+#: An attempt that ends as planned: socket, place of its record, time of its reply, source, port.
+_Done = tuple["_socket.socket", int, int, int, int]
 
-_STATE_AND_TOTAL_RETRANS = struct.Struct("=B99xI")  # the first 104 bytes of struct tcp_info
-_RECEIVE_BYTES = 4096
 #: Connections that are given up before epoll is asked again: thousands may reach their time-out at once.
 _BATCH = 128
+_RECEIVE_BYTES = 4096
+_ESTABLISHED, _SYN_SENT, _CLOSE_WAIT = 1, 2, 8  # tcpi_state
+_CONNECTED = frozenset({_ESTABLISHED, _CLOSE_WAIT})  # a server on another core may already have closed
+_STATE_AND_TOTAL_RETRANS = struct.Struct("=B99xI")  # the first 104 bytes of struct tcp_info
+_LINGER_RESET = struct.pack("=ii", 1, 0)  # close() sends RST
+# Plain ints: an enum as argument costs 0.1 us more.
+_SOCKET, _LINGER = int(socket.SOL_SOCKET), int(socket.SO_LINGER)
+_TCP, _TCP_INFO = int(socket.IPPROTO_TCP), int(socket.TCP_INFO)
+_READABLE, _WRITABLE = int(select.EPOLLIN), int(select.EPOLLOUT)
 
 
 class Connections:
@@ -43,6 +51,7 @@ class Connections:
 
     def __init__(self, spec: LoadSpec, journal: Journal, demand: Demand, epoll: select.epoll) -> None:
         self._exchange = spec.exchange
+        self._peer = (spec.address, spec.port)
         self._buffer = journal.buffer
         self._demand = demand
         self._epoll = epoll
@@ -50,11 +59,13 @@ class Connections:
         self._holds = spec.hold_s > 0
         self._expects_reply = spec.exchange is not Exchange.NONE
         self._as_planned = Outcome.OK if self._expects_reply else Outcome.CONNECTED
+        self._usual_reply = HELLO if spec.exchange is Exchange.HELLO and not self._holds else None
         self._connecting = Stage(_ns(spec.connect_timeout_s))
         self._replying = Stage(_ns(spec.reply_timeout_s))
         self._holding = Stage(_ns(spec.hold_s))
         self._stages = (self._connecting, self._replying, self._holding)
         self.connected = 0
+        self.lag_max = 0  # ns, of a start behind its intended one
         self.tally = [0] * len(Outcome)
 
     def __len__(self) -> int:
@@ -68,31 +79,64 @@ class Connections:
         """Return when `expire` may next find something, NEVER while nothing waits."""
         return min(stage.check_at for stage in self._stages)
 
-    def begin(self, attempt: Attempt, *, error: int, state: int, now: int) -> None:
-        """Take over a new attempt; `error` is what connect() returned, `state` what TCP_INFO said right after it."""
-        if state in CONNECTED_STATES:
-            attempt.connected = now
-            self._proceed(attempt, self._epoll.register)
-        elif state == SYN_SENT:
-            attempt.write(self._buffer)
-            self._epoll.register(attempt.fd, select.EPOLLOUT)
-            self._connecting.enter(attempt, now)
-        else:
-            if error in (0, errno.EINPROGRESS):
-                error = attempt.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            self._fail(attempt, error)
+    def connect(self, opened: Iterable[Opened]) -> None:
+        """Connect a batch, and let each say what it has to say; those with nothing to wait for end with it.
 
-    def handle(self, fd: int) -> bool:
-        """React to what epoll says of a descriptor; False if that is no connection."""
-        if (attempt := self._replying.attempts.get(fd)) is not None:
-            self._read_reply(attempt)
-        elif (attempt := self._connecting.attempts.get(fd)) is not None:
-            self._finish_connecting(attempt)
-        elif (attempt := self._holding.attempts.get(fd)) is not None:
-            self._read_held(attempt)
-        else:
-            return False
-        return True
+        On loopback the handshake ends inside connect(), as TCP_INFO tells: its first byte is the state, and read as
+        an int it comes with three more that are 0 in a new connection. So epoll is needed only for the reply, and `t1`
+        right after connect() is the time of the connection to a few microseconds. A record is written as soon as
+        connect() has returned, before anything else happens: what is killed meanwhile has no record.
+        """
+        pack_into, buffer, clock, peer = ATTEMPT.struct.pack_into, self._buffer, monotonic_ns, self._peer
+        waits, lag_max, done = self._expects_reply or self._holds, self.lag_max, []
+        for number, intended, source, at, sock in opened:
+            started = clock()
+            error = sock.connect_ex(peer)
+            now = clock()
+            state = sock.getsockopt(_TCP, _TCP_INFO)
+            port = sock.getsockname()[1]
+            connected = now if state == _ESTABLISHED or state & 0xFF in _CONNECTED else 0
+            if at >= 0:
+                pack_into(buffer, at, number, intended, started, connected, 0, 0, source, port, 0, 0, 0, 0)
+            if started - intended > lag_max:  # noqa: PLR1730  # max() is a call
+                lag_max = started - intended
+            if not connected:
+                self._begin_slowly(Attempt(sock, number, at, source, port, 0, now), error, state & 0xFF)
+            elif waits:
+                self.connected += 1
+                self._proceed(Attempt(sock, number, at, source, port, now, now), self._epoll.register)
+            else:
+                done.append((sock, at, 0, source, port))
+        self.lag_max = lag_max
+        if done:
+            self.connected += len(done)
+            self._close(done)
+
+    def handle(self, events: list[tuple[int, int]]) -> list[int]:
+        """React to what epoll says of a batch of descriptors; return those that are no connections."""
+        replying, clock = self._replying.attempts, monotonic_ns
+        done: list[_Done] = []
+        others = []
+        for fd, _ in events:
+            attempt = replying.get(fd)
+            if attempt is None:
+                if not self._handle_rare(fd):
+                    others.append(fd)
+                continue
+            try:
+                received = attempt.sock.recv(_RECEIVE_BYTES)
+            except OSError as error:
+                self._fail_reading(fd, attempt, error)
+                continue
+            now = clock()
+            if received == self._usual_reply and not (attempt.received or attempt.flags):
+                del replying[fd]
+                done.append((attempt.sock, attempt.at, now, attempt.source, attempt.port))
+            else:
+                self._read_reply(fd, attempt, received, now)
+        if done:
+            self._close(done)
+        return others
 
     def expire(self, now: int) -> bool:
         """End what has waited long enough, at most a batch of each kind; False if there was none."""
@@ -113,10 +157,8 @@ class Connections:
         """Record everything that is still open as such, with what the kernel knows of connects under way."""
         for attempt in self._connecting.attempts.values():
             state, attempt.syn_retransmits = _tcp_info(attempt.sock)
-            if state in CONNECTED_STATES:
-                attempt.connected = monotonic_ns()
-                attempt.flags |= AttemptFlag.WOKEN
-                self.connected += 1
+            if state in _CONNECTED:
+                self._note_connected(attempt)
         for attempt in self:
             attempt.flags |= AttemptFlag.PENDING
             attempt.write(self._buffer)
@@ -125,81 +167,119 @@ class Connections:
         """Close everything by RST, without a word in the records; return how many there were."""
         attempts = list(self)
         for attempt in attempts:
-            attempt.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+            attempt.sock.setsockopt(_SOCKET, _LINGER, _LINGER_RESET)
             attempt.sock.close()
         for stage in self._stages:
             stage.attempts.clear()
         return len(attempts)
 
+    def _close(self, done: list[_Done]) -> None:
+        """Close a batch of connections that end as planned, and complete their records."""
+        pack_into, buffer, clock, resets = TAIL.pack_into, self._buffer, monotonic_ns, self._resets
+        outcome, flags = int(self._as_planned), int(AttemptFlag.RESET_BY_CLIENT) if resets else 0
+        times = []
+        for sock, at, replied, source, port in done:
+            if resets:
+                sock.setsockopt(_SOCKET, _LINGER, _LINGER_RESET)
+            ended = clock()
+            if at >= 0:
+                pack_into(buffer, at + TAIL_AT, replied, ended, source, port, 0, outcome, 0, flags)
+            sock.close()
+            times.append(ended)
+        self.tally[outcome] += len(done)
+        self._demand.give_back(*times)
+
+    def _begin_slowly(self, attempt: Attempt, error: int, state: int) -> None:
+        """Wait for a connect that has not ended inside the call, or end one that has failed there."""
+        if state == _SYN_SENT:
+            fd = attempt.sock.fileno()
+            self._epoll.register(fd, _WRITABLE)
+            self._connecting.enter(fd, attempt)
+            return
+        if error in {0, errno.EINPROGRESS}:
+            error = attempt.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self._fail(attempt, error)
+
     def _proceed(self, attempt: Attempt, watch: Callable[[int, int], None]) -> None:
         """Say what a connected client says, and wait for what it waits for; `watch` tells epoll."""
-        self.connected += 1
-        if not (self._expects_reply or self._holds):
-            self._end(attempt, Outcome.CONNECTED)
-            return
-        said = request(self._exchange, attempt.number)
-        try:
-            if said:
+        stage = self._replying if self._expects_reply else self._holding
+        if said := request(self._exchange, attempt.number):
+            try:
                 attempt.sock.send(said)
-        except OSError as error:
-            self._fail(attempt, error.errno or 0)
-            return
-        attempt.write(self._buffer)
-        watch(attempt.fd, select.EPOLLIN)
-        (self._replying if self._expects_reply else self._holding).enter(attempt, attempt.connected)
+            except OSError as error:
+                self._fail(attempt, error.errno or 0)
+                return
+        fd = attempt.sock.fileno()
+        watch(fd, _READABLE)
+        stage.enter(fd, attempt)
+
+    def _handle_rare(self, fd: int) -> bool:
+        """React to a descriptor that does not wait for a reply; False if it is no connection."""
+        if (attempt := self._connecting.attempts.pop(fd, None)) is not None:
+            self._finish_connecting(attempt)
+        elif (attempt := self._holding.attempts.get(fd)) is not None:
+            self._read_held(fd, attempt)
+        else:
+            return False
+        return True
 
     def _finish_connecting(self, attempt: Attempt) -> None:
         """Read how a connect that took its time has ended."""
-        del self._connecting.attempts[attempt.fd]
         _, attempt.syn_retransmits = _tcp_info(attempt.sock)
         error = attempt.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             self._fail(attempt, error)
             return
-        attempt.connected = monotonic_ns()
+        self._note_connected(attempt)
+        if self._expects_reply or self._holds:
+            attempt.write(self._buffer)
+            self._proceed(attempt, self._epoll.modify)
+        else:
+            self._end(attempt, Outcome.CONNECTED)
+
+    def _note_connected(self, attempt: Attempt) -> None:
+        self.connected += 1
+        attempt.connected = attempt.since = monotonic_ns()
         attempt.flags |= AttemptFlag.WOKEN
-        self._proceed(attempt, self._epoll.modify)
+        attempt.write_connected(self._buffer)
 
     def _give_up_connecting(self, attempt: Attempt) -> None:
-        """End an attempt that has waited too long, unless it became connected this very moment."""
+        """End an attempt that has waited too long, unless its connect ended this very moment."""
         state, attempt.syn_retransmits = _tcp_info(attempt.sock)
-        if state == SYN_SENT:
+        if state == _SYN_SENT:
             self._end(attempt, Outcome.CONNECT_TIMEOUT)
         else:
-            self._connecting.attempts[attempt.fd] = attempt
             self._finish_connecting(attempt)
 
-    def _read_reply(self, attempt: Attempt) -> None:
-        try:
-            more = attempt.sock.recv(_RECEIVE_BYTES)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            del self._replying.attempts[attempt.fd]
-            self._fail(attempt, error.errno or 0)
-            return
-        now = monotonic_ns()
-        if not more:
-            del self._replying.attempts[attempt.fd]
+    def _read_reply(self, fd: int, attempt: Attempt, received: bytes, now: int) -> None:
+        """Take a reply that is not the usual one: in pieces, to be held after, unheard of, or the end instead."""
+        if not received:
+            del self._replying.attempts[fd]
             self._end(attempt, Outcome.EOF)
             return
         attempt.replied = attempt.replied or now
-        attempt.received += more
+        attempt.received += received
         reply = judge(self._exchange, attempt.received, attempt.number)
-        if reply is not Reply.INCOMPLETE:
-            del self._replying.attempts[attempt.fd]
-            self._replied(attempt, reply, now)
-
-    def _replied(self, attempt: Attempt, reply: Reply, now: int) -> None:
+        if reply is Reply.INCOMPLETE:
+            return
+        del self._replying.attempts[fd]
         if reply is Reply.ERROR:
             self._end(attempt, Outcome.ERROR)
         elif self._holds:
             attempt.write(self._buffer)
-            self._holding.enter(attempt, now)
+            attempt.since = now
+            self._holding.enter(fd, attempt)
         else:
+            if self._exchange is Exchange.HTTP:
+                self._usual_reply = attempt.received
             self._end(attempt, Outcome.OK)
 
-    def _read_held(self, attempt: Attempt) -> None:
+    def _fail_reading(self, fd: int, attempt: Attempt, error: OSError) -> None:
+        if not isinstance(error, BlockingIOError):
+            del self._replying.attempts[fd]
+            self._fail(attempt, error.errno or 0)
+
+    def _read_held(self, fd: int, attempt: Attempt) -> None:
         """Notice that the server has ended a connection which its client would have kept."""
         gone = False
         try:
@@ -210,7 +290,7 @@ class Connections:
         except OSError as error:
             attempt.errno = error.errno or 0
             gone = True
-        del self._holding.attempts[attempt.fd]
+        del self._holding.attempts[fd]
         attempt.flags |= AttemptFlag.CUT
         self._end(attempt, self._as_planned, gone=gone)
 
@@ -221,18 +301,17 @@ class Connections:
         if attempt.connected and outcome is Outcome.CONNECT_TIMEOUT:
             outcome = Outcome.REPLY_TIMEOUT
         if outcome is Outcome.LOCAL and not attempt.connected:
-            attempt.started = 0
+            attempt.write_never_started(self._buffer)
         attempt.errno = error
         self._end(attempt, outcome, gone=True)
 
     def _end(self, attempt: Attempt, outcome: Outcome, *, gone: bool = False) -> None:
         """Close the socket as the client closes, and complete the record; `gone`: close() has nothing left to say."""
         if self._resets and attempt.connected and not gone:
-            attempt.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+            attempt.sock.setsockopt(_SOCKET, _LINGER, _LINGER_RESET)
             attempt.flags |= AttemptFlag.RESET_BY_CLIENT
-        attempt.outcome = outcome
-        attempt.ended = now = monotonic_ns()
-        attempt.write(self._buffer)
+        now = monotonic_ns()
+        attempt.write(self._buffer, ended=now, outcome=outcome)
         attempt.sock.close()
         self.tally[outcome] += 1
         self._demand.give_back(now, pause=outcome is Outcome.LOCAL or outcome is Outcome.REFUSED)

@@ -39,8 +39,7 @@ SPARE_FDS = 16
 
 def main() -> None:
     """Serve the control channel until it ends."""
-    with contextlib.suppress(trio.BrokenResourceError):  # the conductor is gone
-        trio.run(_serve)
+    trio.run(_serve)
 
 
 async def _serve() -> None:
@@ -53,10 +52,10 @@ async def _serve() -> None:
             most, ready = prepare(spec)
             journal = Journal.create(Path(spec.attempts_path), ATTEMPT, spec.attempts_capacity)
         except EnvironmentRefusedError as error:
-            await channel.send({"event": "failed", "error": str(error)})
+            await _say(channel, {"event": "failed", "error": str(error)})
             return
         with journal:
-            await channel.send(ready)
+            await _say(channel, ready)
             await _drive(channel, spec, journal, most)
 
 
@@ -107,7 +106,12 @@ async def _obey(order: Message, engine: Engine, channel: Channel) -> None:
         case "freeze":
             engine.freeze()
         case "reset":
-            await channel.send({"event": "reset", "closed": engine.reset()})
+            await _say(channel, {"event": "reset", "closed": engine.reset()})
+
+
+async def _say(channel: Channel, message: Message) -> None:
+    with contextlib.suppress(trio.BrokenResourceError):  # the conductor is gone: the next `receive` says so
+        await channel.send(message)
 
 
 async def _run(engine: Engine, channel: Channel, start_ns: int) -> None:
@@ -118,7 +122,7 @@ async def _run(engine: Engine, channel: Channel, start_ns: int) -> None:
     cpu = time.process_time_ns()
     await engine.run()
     wall = max(1, time.monotonic_ns() - start_ns)
-    await channel.send({"event": "finished", "cpu_ns": time.process_time_ns() - cpu, "wall_ns": wall})
+    await _say(channel, {"event": "finished", "cpu_ns": time.process_time_ns() - cpu, "wall_ns": wall})
 
 
 def demand_of(spec: LoadSpec, start_ns: int, most: int) -> Demand:

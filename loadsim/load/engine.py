@@ -18,17 +18,16 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from loadsim.exchange import Exchange
 from loadsim.kernel.timerfd import Timer
-from loadsim.load.attempt import TAIL, TAIL_AT, Attempt
-from loadsim.load.connections import ESTABLISHED, LINGER_RESET, Connections
+from loadsim.load.connections import Connections
 from loadsim.load.demand import NEVER
-from loadsim.record.events import ATTEMPT, COUNTERS, AttemptFlag, Outcome
+from loadsim.record.events import ATTEMPT, COUNTERS, Outcome
 from loadsim.scenario.spec import source_address
 
 if TYPE_CHECKING:
     from typing import Self
 
+    from loadsim.load.connections import Opened
     from loadsim.load.demand import Demand
     from loadsim.record.journal import Journal
     from loadsim.scenario.spec import LoadSpec
@@ -44,11 +43,6 @@ _YIELD_NS = 5_000_000
 _MAX_EVENTS = 512
 _NONBLOCKING = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 _IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h: choose the port in connect(), where a port may serve several peers
-# Plain ints: an IntEnum argument costs 0.1 us more each.
-_SOCKET, _LINGER = int(socket.SOL_SOCKET), int(socket.SO_LINGER)
-_TCP, _TCP_INFO = int(socket.IPPROTO_TCP), int(socket.TCP_INFO)
-_Opened = tuple[int, int, int, int, _socket.socket]  # number, intended start, source, slot
-_Done = tuple[int, int, int, _socket.socket]  # source, port, slot
 _COUNTED = COUNTERS["attempt"]
 
 
@@ -62,13 +56,9 @@ class Engine:
         self._max_in_flight = max_in_flight
         self._family = socket.AF_INET6 if ":" in spec.address else socket.AF_INET
         self._sources = [(source_address(index), 0) for index in range(spec.sources)]
-        self._peer = (spec.address, spec.port)
-        self._resets = spec.close == "rst"
-        self._only_connects = spec.exchange is Exchange.NONE and spec.hold_s == 0
         self._epoll = select.epoll()
         self._connections = Connections(spec, journal, demand, self._epoll)
         self._begun = 0  # attempts taken from the demand: the next one's number and source follow from it
-        self._lag_max = 0
         self._frozen = False
         self._timer = Timer()
         self._armed = NEVER  # what the timer is set to
@@ -122,11 +112,11 @@ class Engine:
     def _turn(self) -> bool:
         """Do what can be done now; False if there was nothing."""
         worked = False
-        for fd, _ in self._epoll.poll(0, _MAX_EVENTS):
-            if self._connections.handle(fd):
-                worked = True
-            else:
+        if events := self._epoll.poll(0, _MAX_EVENTS):
+            others = self._connections.handle(events)
+            if others:
                 self._armed = NEVER  # the timer has fired: what it called for is found by the clock
+            worked = len(others) < len(events)
         worked = self._connections.expire(monotonic_ns()) or worked
         return self._start_due() or worked
 
@@ -144,12 +134,10 @@ class Engine:
         due = self._demand.take_due(now, min(room, _BATCH) if room > 0 else _BATCH)
         if not due:
             return False
-        done = self._connect(self._open(due, now, full=room <= 0))
-        if done:
-            self._close(done)
+        self._connections.connect(self._open(due, now, full=room <= 0))
         return True
 
-    def _open(self, due: list[int], now: int, *, full: bool) -> list[_Opened]:
+    def _open(self, due: list[int], now: int, *, full: bool) -> list[Opened]:
         """Give each due attempt its number, its slot in the journal and a socket; book those that get none."""
         book, new_socket, family, sources = self._book, _socket.socket, self._family, len(self._sources)
         first, step, index = self._spec.share + 1, self._spec.processes, self._begun
@@ -180,52 +168,6 @@ class Engine:
         except OSError:
             sock.close()
             raise
-
-    def _connect(self, opened: list[_Opened]) -> list[_Done]:
-        """Connect a batch and return those that are done with it; the others go to `connections`.
-
-        On loopback the handshake ends inside connect(), as TCP_INFO tells: read as an int it is the state in the
-        first byte, and three more that are 0 in a new connection. So an attempt that only connects (exchange none, no
-        hold) needs no epoll.
-        """
-        begin, peer, clock = self._connections.begin, self._peer, monotonic_ns
-        buffer, pack_into, only_connects = self._journal.buffer, ATTEMPT.struct.pack_into, self._only_connects
-        lag_max, done = self._lag_max, []
-        for number, intended, source, at, sock in opened:
-            started = clock()
-            error = sock.connect_ex(peer)
-            connected = clock()
-            state = sock.getsockopt(_TCP, _TCP_INFO)
-            port = sock.getsockname()[1]
-            if started - intended > lag_max:  # noqa: PLR1730  # max() is a call
-                lag_max = started - intended
-            if only_connects and state == ESTABLISHED:
-                if at >= 0:
-                    pack_into(buffer, at, number, intended, started, connected, 0, 0, source, port, 0, 0, 0, 0)
-                done.append((source, port, at, sock))
-            else:
-                attempt = Attempt(sock, number, intended, at)
-                attempt.started, attempt.source, attempt.port = started, source, port
-                begin(attempt, error=error, state=state & 0xFF, now=connected)
-        self._lag_max = lag_max
-        return done
-
-    def _close(self, done: list[_Done]) -> None:
-        """Close a batch that has done what it came for, and complete its records."""
-        buffer, pack_into, clock, resets = self._journal.buffer, TAIL.pack_into, monotonic_ns, self._resets
-        outcome, flags = int(Outcome.CONNECTED), int(AttemptFlag.RESET_BY_CLIENT) if resets else 0
-        times = []
-        for source, port, at, sock in done:
-            if resets:
-                sock.setsockopt(_SOCKET, _LINGER, LINGER_RESET)
-            ended = clock()
-            if at >= 0:
-                pack_into(buffer, at + TAIL_AT, ended, source, port, 0, outcome, 0, flags)
-            sock.close()
-            times.append(ended)
-        self._connections.connected += len(done)
-        self._connections.tally[outcome] += len(done)
-        self._demand.give_back(*times)
 
     def _book(self, which: tuple[int, int, int, int], outcome: Outcome, error: OSError | None = None) -> None:
         """Record an attempt (its number, intended start, source and slot) that never left the generator."""
@@ -262,7 +204,7 @@ class Engine:
             "local": local,
             "not_started": not_started,
             "in_flight": len(self._connections),
-            "lag_max_ns": self._lag_max,
+            "lag_max_ns": self._connections.lag_max,
         }
         for name in _COUNTED:
             self._journal.counters[self._journal.index[name]] = values[name]
