@@ -34,6 +34,17 @@ def test_a_wait_counts_from_the_stamp_after_connect() -> None:
     assert list(view.waits.late) == [False, False]
 
 
+def test_a_connect_that_was_preempted_counts_from_when_its_handshake_must_have_ended() -> None:
+    """A stamp far behind the quicker quarter of connects is the scheduler's: the server had accepted before it."""
+    usual = [attempt(n, 0.001 * n, connected=0.001 * n + 0.00004) for n in (1, 2, 3)]
+    preempted = attempt(4, 0.004, connected=0.006)
+    late_syn = attempt(5, 0.005, connected=1.005, syn_retransmits=1, flags=AttemptFlag.WOKEN)
+    rows = [*usual, preempted, late_syn]
+    afterwards = [0.0001, 0.0001, 0.0001, -0.0018, 0.0001]
+    view = view_of(rows, [accept(row, after, age_ms=0) for row, after in zip(rows, afterwards, strict=True)])
+    assert sorted(milliseconds(view.waits.waited)) == [0.1, 0.1, 0.1, 0.1, 0.16]
+
+
 def test_a_late_handshake_counts_from_the_age_of_the_socket() -> None:
     """Where the server's socket is more than 10 ms younger than the connection, its age is the wait."""
     late, within = attempt(1, 0.0, ended=2.0), attempt(2, 0.1, ended=2.0)
