@@ -6,6 +6,7 @@ a system call each) and are only ever used with MSG_DONTWAIT. Must not know acce
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import socket
@@ -90,9 +91,9 @@ class Connections:
             self._hear(connection, _receive(connection.sock))
 
     @property
-    def next_close_ns(self) -> int | None:
-        """When `close_due` has something to do."""
-        return self._leaving[0][0] if self._leaving else None
+    def next_close_ns(self) -> float:
+        """When `close_due` has something to do; infinity: never."""
+        return self._leaving[0][0] if self._leaving else math.inf
 
     def close_due(self, now: int) -> None:
         """Close the connections that were served long enough ago."""
