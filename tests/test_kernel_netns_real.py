@@ -107,6 +107,15 @@ def test_sysctls_of_the_host_and_of_the_scenario() -> None:
     in_private(asked, body)
 
 
+def test_child_inside_has_no_more_descriptors() -> None:
+    """The namespaces are entered, not held: a child inside has its standard descriptors alone."""
+
+    async def body(namespace: Namespace) -> None:
+        assert (await output_inside(namespace, ["ls", "/proc/self/fd"])).split() == ["0", "1", "2", "3"]
+
+    in_private({}, body)
+
+
 def test_port_range_of_the_scenario() -> None:
     """The ports are not widened where the scenario says which it wants."""
 
