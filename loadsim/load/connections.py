@@ -33,8 +33,8 @@ Opened = tuple[int, int, int, int, "_socket.socket"]
 #: An attempt that ends as planned: socket, place of its record, time of its reply, source, port.
 _Done = tuple["_socket.socket", int, int, int, int]
 
-#: Connections that are given up before epoll is asked again: thousands may reach their time-out at once.
-_BATCH = 128
+#: Connections of one stage that are given up before anything else is done: thousands may reach their time-out at once.
+_BATCH = 64
 _RECEIVE_BYTES = 4096
 _ESTABLISHED, _SYN_SENT, _CLOSE_WAIT = 1, 2, 8  # tcpi_state
 _CONNECTED = frozenset({_ESTABLISHED, _CLOSE_WAIT})  # a server on another core may already have closed
@@ -58,11 +58,13 @@ class Connections:
         self._resets = spec.close == "rst"
         self._holds = spec.hold_s > 0
         self._expects_reply = spec.exchange is not Exchange.NONE
+        self._says = None if spec.exchange is Exchange.ECHO else request(spec.exchange, 0)  # echo says its number
         self._as_planned = Outcome.OK if self._expects_reply else Outcome.CONNECTED
         self._usual_reply = HELLO if spec.exchange is Exchange.HELLO and not self._holds else None
         self._connecting = Stage(_ns(spec.connect_timeout_s))
         self._replying = Stage(_ns(spec.reply_timeout_s))
         self._holding = Stage(_ns(spec.hold_s))
+        self._first_wait = self._replying if self._expects_reply else self._holding  # once connected
         self._stages = (self._connecting, self._replying, self._holding)
         self.connected = 0
         self.lag_max = 0  # ns, of a start behind its intended one
@@ -202,16 +204,17 @@ class Connections:
 
     def _proceed(self, attempt: Attempt, watch: Callable[[int, int], None]) -> None:
         """Say what a connected client says, and wait for what it waits for; `watch` tells epoll."""
-        stage = self._replying if self._expects_reply else self._holding
-        if said := request(self._exchange, attempt.number):
+        said = request(self._exchange, attempt.number) if self._says is None else self._says
+        sock = attempt.sock
+        if said:
             try:
-                attempt.sock.send(said)
+                sock.send(said)
             except OSError as error:
                 self._fail(attempt, error.errno or 0)
                 return
-        fd = attempt.sock.fileno()
+        fd = sock.fileno()
         watch(fd, _READABLE)
-        stage.enter(fd, attempt)
+        self._first_wait.enter(fd, attempt)
 
     def _handle_rare(self, fd: int) -> bool:
         """React to a descriptor that does not wait for a reply; False if it is no connection."""

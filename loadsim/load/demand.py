@@ -95,6 +95,9 @@ class ClosedLoop(Demand):
             self.stop()
         due: list[int] = []
         for waiting in (self._paused, self._free):
+            room = min(most, self._left) - len(due)
+            if waiting and waiting[-1] <= now:  # all of them: nearly always so, and then cheap
+                due += [waiting.popleft() for _ in range(min(room, len(waiting)))]
             while waiting and waiting[0] <= now and len(due) < min(most, self._left):
                 due.append(waiting.popleft())
         self._left -= len(due)
