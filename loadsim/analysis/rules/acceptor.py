@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.analysis.growth import stall_rows
-from loadsim.analysis.rules.case import fault, information, sentences, some
+from loadsim.analysis.rules.case import fault, information, some
 from loadsim.units import NANOSECONDS, format_count, format_duration
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _PAUSE_NS = NANOSECONDS // 50
 #: Share of the time in which clients arrived that pauses must take before they are a finding.
 _SHARE = 0.02
+#: More clients than any closed loop has.
+_MANY = 2**31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,38 +62,47 @@ def _own_pauses(case: Case) -> Ints:
 def slow_acceptor(case: Case) -> Found | None:
     """Find a server that lets clients wait in its accept queue although it has descriptors."""
     still = _Standstill.of(case)
-    if still.share < _SHARE:
-        return None
-    return _slow(case) if still.mostly else _pausing(case, still)
+    stops = still.share >= _SHARE
+    if stops and not still.mostly:
+        return _pausing(case, still)
+    return _slow(case) if stops or _half_waited(case) else None
+
+
+def _half_waited(case: Case) -> bool:
+    """Return whether the median client waited long: many short waits make a long queue too."""
+    return not case.starved and case.numbers.get("accept.p50", 0.0) * NANOSECONDS >= _PAUSE_NS
 
 
 def _slow(case: Case) -> Found:
+    waited = case.time("accept.p50")
     return fault(
         "slow-accept",
-        f"The server accepts too slowly: about {format_count(_accept_rate(case))} clients a second of "
-        f"{format_count(_arrival_rate(case))} that arrive.",
-        sentences(
-            f"Clients waited {case.time('accept.p50')} in the accept queue at the median and {case.time('accept.max')} "
-            f"at most, and {format_count(case.number('accept.waiting'))} still waited at the end.",
-        ),
+        f"The server accepts too slowly: about {_rate(_accept_rate(case))} clients a second, while {_arrivals(case)}.",
+        f"Clients waited {waited} in the accept queue at the median and {case.time('accept.max')} at most, and "
+        f"{format_count(case.number('accept.waiting'))} still waited at the end.",
         "accept until EAGAIN before serving anybody, do nothing slow between two calls of accept(), or share the port "
         "among several acceptors (SO_REUSEPORT). No backlog makes a slow acceptor faster.",
     )
 
 
+def _arrivals(case: Case) -> str:
+    """Return how clients came, in words: by the second, or all at once."""
+    if case.arrivals_s >= 1:
+        return f"{_rate(_arrival_rate(case))} arrive"
+    return f"{format_count(case.number('attempts.count'))} came within {format_duration(case.arrivals_s)}"
+
+
 def _pausing(case: Case, still: _Standstill) -> Found:
     rate = _arrival_rate(case)
-    gathered = int(np.ceil(rate * still.longest_s))
+    gathered = min(int(np.ceil(rate * still.longest_s)), case.view.setting("client", "clients") or _MANY)
     return fault(
         "slow-accept",
         f"The server stopped accepting for up to {format_duration(still.longest_s)} while clients waited.",
-        sentences(
-            f"{some(still.count, 'pause')} of 20 ms or more took {format_duration(still.total_s)} in all, "
-            f"{still.share * 100:.0f} % of the load. About {format_count(rate)} clients a second arrive, so about "
-            f"{format_count(gathered)} gather in the longest; {case.backlog}.",
-        ),
+        f"{some(still.count, 'pause')} of 20 ms or more took {format_duration(still.total_s)} in all, "
+        f"{still.share * 100:.0f} % of the load. About {_rate(rate)} clients a second arrive, so about "
+        f"{format_count(gathered)} gather in the longest; {case.backlog}.",
         "keep blocking work (garbage collection, files, DNS) off the thread that accepts; until then choose backlog >= "
-        f"rate x longest pause = {format_count(rate)}/s x {format_duration(still.longest_s)} = {gathered}.",
+        f"rate x longest pause, here about {gathered}.",
     )
 
 
@@ -100,6 +111,10 @@ def _accept_rate(case: Case) -> float:
     accepted = case.view.waits.accepted[case.view.waits.taken]
     span = case.view.clock.at(int(accepted.max(initial=0)))
     return len(accepted) / span if span > 0 else 0.0
+
+
+def _rate(per_second: float) -> str:
+    return format_count(per_second) if per_second >= 10 else f"{per_second:.1f}"
 
 
 def _arrival_rate(case: Case) -> float:

@@ -30,13 +30,15 @@ def overflow(case: Case) -> Found | None:
 
 
 def _overflow_title(case: Case, lost: int) -> str:
-    dropped, delayed = case.fates(Fate.DROPPED), int(_delayed(case).sum())
-    packets = "SYNs and ACKs" if case.number("listen.ack_drops") else "SYNs"
+    dropped = case.fates(Fate.DROPPED)
+    late = int((_delayed(case) & (case.view.ledger.join.accept_of >= 0)).sum())
+    acks = case.number("listen.ack_drops") or case.fates(Fate.PHANTOM)
+    packets = "SYNs and ACKs" if acks else "SYNs"
     met = f"{format_count(lost)} {packets} met a full queue" if lost else f"their {packets} met a full queue"
     if dropped:
         return f"{some(dropped, 'client')} got no answer: {met}."
-    if delayed:
-        return f"{some(delayed, 'client')} {were(delayed)} let in late: {met}."
+    if late:
+        return f"{some(late, 'client')} {were(late)} let in late: {met}."
     return f"The accept queue was full: {met}."
 
 
