@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import resource
 import signal
@@ -18,12 +19,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 from loads import MILLISECOND, greet, listening, open_loop, port_of, serving, spec_in
+from simulated import spec_in as simulated_spec
 
 from loadsim.errors import EnvironmentRefusedError
+from loadsim.kernel.netns import private_namespace
 from loadsim.load.process import driver
 from loadsim.record.arrays import Records, records_of
 from loadsim.record.events import AttemptFlag, Outcome
 from loadsim.record.journal import Journal
+from loadsim.target.process import simulated_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -261,3 +265,29 @@ def test_imports_nothing_heavy() -> None:
     code = f"import sys, os, loadsim.load.driver; print({names} & set(sys.modules), len(os.listdir('/proc/self/task')))"
     told = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout == "set() 1\n"
+
+
+def test_no_port_left_is_local(tmp_path: Path) -> None:
+    """Attempts that find no free port are `local`, with EADDRNOTAVAIL, however well the server is."""
+
+    async def main() -> None:
+        async with private_namespace({"net.ipv4.ip_local_port_range": "20000 20003"}) as namespace:
+            if namespace.kind != "private":
+                pytest.skip(namespace.reason)
+            paths = {"stdout_path": tmp_path / "stdout", "stderr_path": tmp_path / "server"}
+            server_spec = simulated_spec(tmp_path, close_after_s=None)
+            async with simulated_server(server_spec, namespace=namespace, nofile=None, **paths) as server:
+                await server.go(time.monotonic_ns())
+                settings = open_loop(rate=1000, attempts=7) | {"hold_s": 0.3}
+                spec = spec_in(tmp_path, server.facts.port, **settings)
+                async with driver(spec, namespace=namespace, stderr_path=tmp_path / "stderr") as one:
+                    await one.go(soon())
+                    await one.wait_finished()
+                outcomes.extend(recorded(spec)["outcome"].tolist())
+                local = recorded(spec)[3:]
+                assert set(local["errno"]) == {errno.EADDRNOTAVAIL}
+                assert set(local["started"]) == {0}
+
+    outcomes: list[int] = []
+    trio.run(main)
+    assert outcomes == [Outcome.OK] * 3 + [Outcome.LOCAL] * 4, "of the four ports the server has one"
