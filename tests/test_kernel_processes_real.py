@@ -34,6 +34,9 @@ print("ready", flush=True)
 sys.stdin.read()
 """
 
+#: Closes all descriptors, the last one being its standard output.
+BARE = "import os, time; os.closerange(2, 20_000); os.close(0); os.close(1); time.sleep(60)"
+
 
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
@@ -87,6 +90,16 @@ def test_zombie(child: subprocess.Popen[bytes]) -> None:
         assert process.cpu_ns() >= 200_000_000
         with pytest.raises(ProcessGoneError):
             process.open_fds()
+
+
+def test_nothing_open() -> None:
+    """A process without a descriptor is told from a zombie, as every process is where the kernel counts none."""
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", BARE], stdout=subprocess.PIPE) as bare:
+        assert bare.stdout is not None
+        bare.stdout.read()
+        with Process(bare.pid) as process:
+            assert (process.open_fds(), process.fd_numbers(), process.alive()) == (0, [], True)
+        bare.kill()
 
 
 def test_gone(child: subprocess.Popen[bytes]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import subprocess
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -128,10 +129,11 @@ async def _start_holder(stack: ExitStack, wanted: Mapping[str, str]) -> _Holder:
     """Start a holder that lives, with its descriptors, as long as the stack; raises _RefusedError."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     stack.enter_context(ours)
-    orders = [f"{name}={value}" for name, value in wanted.items() if _NAMESPACED.fullmatch(name)]
+    sysctls = [f"{name}={value}" for name, value in wanted.items() if _NAMESPACED.fullmatch(name)]
+    orders = [str(os.getpid()), *sysctls]
     with theirs:
         try:
-            process = start_bare("holder", [str(os.getpid()), *orders], stdin=theirs.fileno())
+            process = start_bare("holder", orders, stdin=theirs.fileno(), stdout=subprocess.DEVNULL)
         except OSError as error:
             raise _RefusedError(explain_refusal("start", error.errno or 0, read_sysctl)) from error
     child = stack.enter_context(Child(process))
