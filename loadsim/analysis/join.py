@@ -153,6 +153,7 @@ def _match_reset(desk: _Desk) -> int:
     """Join connections that their client had reset before they were accepted; return how many were ambiguous.
 
     The queue is first in, first out: where a 4-tuple has as many of them as of attempts that were reset, order tells.
+    Else the age of the server's socket does, where it fits one attempt alone; only the rest is looked at one by one.
     """
     accepts = np.flatnonzero((desk.state == RESET) & (desk.accept_key >= 0))
     could = desk.connected & (desk.accept_of < 0) & (desk.attempt_key >= 0)
@@ -161,16 +162,16 @@ def _match_reset(desk: _Desk) -> int:
     attempts = attempts[np.isin(desk.attempt_key[attempts], desk.accept_key[accepts])]
     accepts = accepts[np.lexsort((desk.accepted[accepts], desk.accept_key[accepts]))]
     attempts = attempts[np.lexsort((desk.started[attempts], desk.attempt_key[attempts]))]
-    plain_accepts, plain_attempts = _match_in_order(desk, accepts, attempts)
-    rest = ~np.isin(desk.accept_key[accepts], desk.accept_key[accepts[plain_accepts]])
-    others = ~np.isin(desk.attempt_key[attempts], desk.attempt_key[attempts[plain_attempts]])
-    return _match_carefully(desk, accepts[rest], attempts[others])
+    _match_in_order(desk, accepts, attempts)
+    accepts, attempts = accepts[desk.attempt_of[accepts] < 0], attempts[desk.accept_of[attempts] < 0]
+    _match_by_age(desk, accepts, attempts)
+    return _match_carefully(desk, accepts[desk.attempt_of[accepts] < 0], attempts[desk.accept_of[attempts] < 0])
 
 
-def _match_in_order(desk: _Desk, accepts: Ints, attempts: Ints) -> tuple[Bools, Bools]:
+def _match_in_order(desk: _Desk, accepts: Ints, attempts: Ints) -> None:
     """Join the i-th accept record to the i-th attempt of every 4-tuple where the counts agree and every pair could be.
 
-    Both come sorted by 4-tuple and time. Returns which accept records and which attempts were joined.
+    Both come sorted by 4-tuple and time.
     """
     keys, accept_group, accept_counts = np.unique(desk.accept_key[accepts], return_inverse=True, return_counts=True)
     attempt_group = np.searchsorted(keys, desk.attempt_key[attempts])
@@ -178,9 +179,23 @@ def _match_in_order(desk: _Desk, accepts: Ints, attempts: Ints) -> tuple[Bools, 
     left, right = agree[accept_group], agree[attempt_group]
     possible = _could_be(desk, accepts[left], attempts[right])
     wrong = np.bincount(accept_group[left][~possible], minlength=len(keys)) > 0
-    left, right = left & ~wrong[accept_group], right & ~wrong[attempt_group]
-    desk.match(accepts[left], attempts[right])
-    return left, right
+    desk.match(accepts[left & ~wrong[accept_group]], attempts[right & ~wrong[attempt_group]])
+
+
+def _match_by_age(desk: _Desk, accepts: Ints, attempts: Ints) -> None:
+    """Join accept records to the only attempt that held the 4-tuple when the server's socket was made.
+
+    Both come sorted by 4-tuple and time; the attempts of one 4-tuple follow each other.
+    """
+    keys, ends = desk.attempt_key[attempts], desk.ended[attempts]
+    created = desk.created[accepts]
+    holder = _latest(keys, desk.started[attempts], desk.accept_key[accepts], created + _AGE_ERROR_NS)
+    accepts, created, holder = accepts[holder >= 0], created[holder >= 0], holder[holder >= 0]
+    before = (holder - 1).clip(min=0)
+    rival = (before < holder) & (keys[before] == keys[holder]) & (ends[before] >= created - _AGE_ERROR_NS)
+    fits = (ends[holder] >= created - _AGE_ERROR_NS) & ~rival & _could_be(desk, accepts, attempts[holder])
+    fits &= np.bincount(holder[fits], minlength=len(attempts))[holder] == 1
+    desk.match(accepts[fits], attempts[holder[fits]])
 
 
 def _could_be(desk: _Desk, accepts: Ints, attempts: Ints) -> Bools:
@@ -203,7 +218,7 @@ def _match_carefully(desk: _Desk, accepts: Ints, attempts: Ints) -> int:
     low = np.searchsorted(keys, desk.accept_key[accepts], "left").tolist()
     high = np.searchsorted(keys, desk.accept_key[accepts], "right").tolist()
     starts, ends = desk.started[attempts].tolist(), desk.ended[attempts].tolist()
-    floor = _living_before(desk, accepts).tolist()
+    floor = _joined_before(desk, accepts).tolist()
     accepted, created = desk.accepted[accepts].tolist(), desk.created[accepts].tolist()
     after_end = desk.after_end[accepts].tolist()
     chosen, ambiguous, free = [-1] * len(accepts), 0, 0
@@ -226,16 +241,16 @@ def _match_carefully(desk: _Desk, accepts: Ints, attempts: Ints) -> int:
     return ambiguous
 
 
-def _living_before(desk: _Desk, accepts: Ints) -> Ints:
-    """Return when the last connection of the same 4-tuple was accepted that had not been reset; 0 = none.
+def _joined_before(desk: _Desk, accepts: Ints) -> Ints:
+    """Return when the attempt was started that the record before this one, of the same 4-tuple, belongs to; 0 = none.
 
-    Whatever follows it in the queue was started later: until then its client owned the 4-tuple.
+    Whatever follows it in the queue was started later.
     """
-    living = np.flatnonzero((desk.state != RESET) & (desk.attempt_of >= 0))
-    if len(living) == 0:
+    joined = np.flatnonzero((desk.attempt_of >= 0) & np.isin(desk.accept_key, desk.accept_key[accepts]))
+    if len(joined) == 0:
         return np.zeros(len(accepts), dtype=np.int64)
-    last = _latest(desk.accept_key[living], desk.accepted[living], desk.accept_key[accepts], desk.accepted[accepts])
-    return np.where(last >= 0, desk.accepted[living[last]], 0)
+    last = _latest(desk.accept_key[joined], desk.accepted[joined], desk.accept_key[accepts], desk.accepted[accepts])
+    return np.where(last >= 0, desk.started[desk.attempt_of[joined[last]]], 0)
 
 
 def _match_holders(desk: _Desk) -> None:
