@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from loadsim import __version__
-from loadsim.errors import LoadsimError
+from loadsim.errors import LoadsimError, ScenarioError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,8 +124,7 @@ def check(*, scenario: str, overrides: tuple[str, ...], as_json: bool) -> None:
         loaded = load(scenario, overrides)
         plan = make_plan(loaded, observe_host(loaded))
         if as_json:
-            values = dataclasses.asdict(dataclasses.replace(plan, scenario=None))
-            _print_json({**values, "scenario": loaded.settings()})
+            _print_json(dataclasses.asdict(plan) | {"scenario": loaded.settings()})
         else:
             click.echo(render(plan, **_look()), nl=False)
 
@@ -204,10 +203,16 @@ def explain(*, id_: str | None) -> None:
       loadsim explain accept.p99
     """
     with _explained():
-        from loadsim.analysis import explain as texts
+        from loadsim.analysis.explain import explain as explained
         from loadsim.report.explain import render, render_index
 
-        click.echo(render_index(**_look()) if id_ is None else render(texts.find(id_), **_look()), nl=False)
+        if id_ is None:
+            click.echo(render_index(**_look()), nl=False)
+            return
+        explanation = explained(id_)
+        if explanation is None:
+            raise ScenarioError(_unknown_id(id_))
+        click.echo(render(explanation, **_look()), nl=False)
 
 
 @main.command()
@@ -266,13 +271,19 @@ def _show(summary: Summary, folder: Path, *, as_json: bool) -> None:
     if as_json:
         _print_json(summary.to_json())
         return
+    from loadsim.report.next_steps import next_steps
     from loadsim.report.terminal import render
 
-    click.echo(render(summary, saved=str(folder), next_steps=_next_steps(summary), **_look()), nl=False)
+    click.echo(render(summary, saved=str(folder), next_steps=next_steps(summary), **_look()), nl=False)
 
 
-def _next_steps(summary: Summary) -> list[str]:
-    return [f"loadsim explain {finding.id}" for finding in summary.findings[:1]] + ["loadsim list"]
+def _unknown_id(asked: str) -> str:
+    import difflib
+
+    from loadsim.analysis.explain import ids
+
+    near = difflib.get_close_matches(asked, ids(), n=1, cutoff=0.5)
+    return f'nothing is called "{asked}"' + (f'; did you mean "{near[0]}"?' if near else "; loadsim explain lists all")
 
 
 def _print_json(values: Any) -> None:  # noqa: ANN401 -- whatever json.dumps takes

@@ -58,7 +58,8 @@ def wait_until_under_load(folder: Path) -> Path:
 
 def wait_gone(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Return those of the processes that still run after 5 s."""
-    return psutil.wait_procs(processes, timeout=5)[1]
+    alive: list[psutil.Process] = psutil.wait_procs(processes, timeout=5)[1]
+    return alive
 
 
 @pytest.fixture

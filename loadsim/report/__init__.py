@@ -9,9 +9,11 @@
     live       the same on a terminal, redrawn
     plain      the same as lines
     views      who watches, by name
+    files      the derived files of a result folder: the samples as CSV, latencies in HdrHistogram's formats
     check      what a scenario needs, and what it will do
     explain    one finding, fate, outcome or metric in full
     listing    scenarios and results
+    next_steps commands worth trying after a run
     look       what a terminal can show: width, colours, characters
     text       foreign text made harmless; wrapping, clipping
 

@@ -1,0 +1,29 @@
+"""Commands worth trying after a run: the change of one setting that shows whether the finding was the cause."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from loadsim.analysis.summary import Summary
+
+#: Finding -> the setting that takes its cause away in the simulated server.
+CURES = {
+    "emfile-handler": "server.nofile=1024",
+    "emfile-spin": "server.on_emfile=backoff",
+    "fd-leak": "server.leak=0",
+    "fd-limit": "server.nofile=1024",
+    "fd-table-stall": "server.prewarm_fds=8192",
+    "phantom-connections": "sysctl.net.ipv4.tcp_syncookies=0",
+    "queue-overflow": "server.backlog=4096",
+    "slow-accept": "server.accept_delay=0s --set server.pause=0s",
+    "nothing-found": "server.nofile=64 --set server.leak=1",
+}
+
+
+def next_steps(summary: Summary) -> list[str]:
+    """Return the commands: read about the first finding, then run it again without the cause that has a cure."""
+    ids = [finding.id for finding in summary.findings]
+    cures = [CURES[name] for name in ids if name in CURES]
+    steps = [f"loadsim explain {name}" for name in ids[:1]]
+    return steps + [f"loadsim run {summary.scenario} --set {cure}" for cure in cures[:1]]
