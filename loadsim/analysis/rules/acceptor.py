@@ -59,26 +59,28 @@ def _own_pauses(case: Case) -> Ints:
     return pauses.lengths[own]
 
 
-def slow_acceptor(case: Case) -> Found | None:
-    """Find a server that lets clients wait in its accept queue although it has descriptors."""
+def standstills(case: Case) -> Found | None:
+    """Find a server that lets clients wait for 20 ms and more, again and again, although it has descriptors."""
     still = _Standstill.of(case)
-    stops = still.share >= _SHARE
-    if stops and not still.mostly:
-        return _pausing(case, still)
-    return _slow(case) if stops or _half_waited(case) else None
+    if still.share < _SHARE:
+        return None
+    return _slow(case) if still.mostly else _pausing(case, still)
 
 
-def _half_waited(case: Case) -> bool:
-    """Return whether the median client waited long: many short waits make a long queue too."""
-    return not case.starved and case.numbers.get("accept.p50", 0.0) * NANOSECONDS >= _PAUSE_NS
+def long_waits(case: Case) -> Found | None:
+    """Find a server that never stands still and falls behind all the same: many short turns make a long queue too."""
+    waited_ns = case.numbers.get("accept.p50", 0.0) * NANOSECONDS
+    if case.starved or waited_ns < _PAUSE_NS or _Standstill.of(case).share >= _SHARE:
+        return None
+    return _slow(case)
 
 
 def _slow(case: Case) -> Found:
-    waited = case.time("accept.p50")
     return fault(
         "slow-accept",
-        f"The server accepts too slowly: about {_rate(_accept_rate(case))} clients a second, while {_arrivals(case)}.",
-        f"Clients waited {waited} in the accept queue at the median and {case.time('accept.max')} at most, and "
+        f"The server accepts about {_rate(_accept_rate(case))} clients a second; half of them waited "
+        f"{case.time('accept.p50')} or more.",
+        f"{_arrivals(case)}. The longest wait was {case.time('accept.max')}; "
         f"{format_count(case.number('accept.waiting'))} still waited at the end.",
         "accept until EAGAIN before serving anybody, do nothing slow between two calls of accept(), or share the port "
         "among several acceptors (SO_REUSEPORT). No backlog makes a slow acceptor faster.",
@@ -86,10 +88,13 @@ def _slow(case: Case) -> Found:
 
 
 def _arrivals(case: Case) -> str:
-    """Return how clients came, in words: by the second, or all at once."""
-    if case.arrivals_s >= 1:
-        return f"{_rate(_arrival_rate(case))} arrive"
-    return f"{format_count(case.number('attempts.count'))} came within {format_duration(case.arrivals_s)}"
+    """Return how clients came, in words: in turns, all at once, or by the second."""
+    clients = case.view.setting("client", "clients")
+    if clients:
+        return f"{some(clients, 'client')} take turns"
+    if case.arrivals_s < 1:
+        return f"{some(case.number('attempts.count'), 'client')} came within {format_duration(case.arrivals_s)}"
+    return f"About {_rate(_arrival_rate(case))} arrive on average"
 
 
 def _pausing(case: Case, still: _Standstill) -> Found:
