@@ -202,6 +202,13 @@ def test_a_resolved_scenario_reads_back_as_the_same(tables: dict[str, Any]) -> N
     assert Scenario.model_validate(tomllib.loads(to_toml(before))) == before
 
 
+def test_a_description_may_hold_any_character() -> None:
+    """Control characters are escaped, DEL included."""
+    before = scenario(description='\x7f\x00\t\n"\\\N{BLACK HEART SUIT}')
+
+    assert Scenario.model_validate(tomllib.loads(to_toml(before))) == before
+
+
 @settings(deadline=None)  # other tests may have the CPU
 @given(st.floats(0, 86_400), st.floats(0, 1e6))
 def test_quantities_are_spelled_exactly(seconds: float, per_second: float) -> None:

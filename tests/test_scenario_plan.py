@@ -51,6 +51,18 @@ def test_a_leak_in_a_closed_loop_without_end_has_no_bound() -> None:
     assert not made.server_fds.is_met
 
 
+def test_somaxconn_limits_the_queue() -> None:
+    """The kernel takes the smaller one, and lets in one more than that."""
+    assert plan(server={"backlog": 9000}).queue_limit == 4097
+    assert plan(server={"backlog": 4096}).warnings == []
+    assert len(plan(server={"backlog": 4097}).warnings) == 1
+
+
+def test_each_source_address_has_all_ports() -> None:
+    """Two of them have twice as many."""
+    assert plan(client={"rate": "200/s", "sources": 2}).ports.available == 2 * 64_512
+
+
 def test_the_reserved_descriptor_counts() -> None:
     """`shed` holds one more from the start."""
     fates = plan(server={"leak": 1.0, "nofile": 64, "on_emfile": "shed"}).prediction.fates
@@ -101,13 +113,13 @@ def test_the_reserved_descriptor_counts() -> None:
             "set client.sources to 6, or widen net.ipv4.ip_local_port_range",
         ),
         (
-            dataclasses.replace(HOST, port_last=1123),
+            dataclasses.replace(HOST, port_last=1323),
             {"server": {"close_after": "client"}},
             (
-                "clients that close by FIN leave their ports in TIME_WAIT: above about 50/s (half of 100 ports a "
+                "clients that close by FIN leave their ports in TIME_WAIT: above about 150/s (half of 300 ports a "
                 "second) the generator slows down although nothing fails"
             ),
-            'set client.close = "rst", client.sources to 4, or widen net.ipv4.ip_local_port_range',
+            'set client.close = "rst", client.sources to 2, or widen net.ipv4.ip_local_port_range',
         ),
         (
             HOST,

@@ -166,6 +166,13 @@ def test_an_unheard_exchange_ends_with_its_hold() -> None:
     assert predicted({}, {"exchange": "none"}).ends_at_s == pytest.approx(2.995)
 
 
+def test_the_load_ends_with_the_last_client_not_with_the_latest() -> None:
+    """The last of the queued gives up long after the last that was dropped."""
+    prediction = predicted({"leak": 1.0}, {"connect_timeout": "500ms", "reply_timeout": "4s"})
+
+    assert prediction.ends_at_s == pytest.approx(184 / 200 + 4)
+
+
 def test_a_stop_at_max_in_flight_is_not_predicted() -> None:
     """What is not started depends on when others end."""
     assert "max_in_flight" in predicted({"leak": 1.0}, {"max_in_flight": 100}).unpredicted[0]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadsim.errors import ScenarioError
+from loadsim.scenario.layers import Layer, merge, override
 from loadsim.scenario.places import places_in
 from loadsim.scenario.toml import find, load, load_text, shipped
 
@@ -90,6 +91,22 @@ def test_sysctls_may_be_bare_or_quoted(write: Write) -> None:
 
     expected = {"net.core.somaxconn": "99", "net.ipv4.tcp_syncookies": "0", "net.ipv4.tcp_syn_retries": "3"}
     assert expected == scenario.sysctl
+
+
+def test_a_sysctl_can_be_taken_away_in_either_spelling(write: Write) -> None:
+    """Bare and quoted names are one key, also across files and overrides."""
+    name = write(MINIMAL + '[sysctl]\n"net.core.somaxconn" = 16\nnet.ipv4.tcp_syncookies = 0\n')
+
+    assert load(name, ["sysctl.net.core.somaxconn=", 'sysctl."net.ipv4.tcp_syncookies"=']).sysctl == {}
+
+
+def test_merging_leaves_the_layers_as_they_are() -> None:
+    """They are still asked who said what."""
+    layers = [override("server.backlog=5"), override("server.nofile=64")]
+    kept = [layer for layer in layers if isinstance(layer, Layer)]
+
+    assert merge(kept) == {"server": {"backlog": 5, "nofile": 64}}
+    assert [layer.data for layer in kept] == [{"server": {"backlog": 5}}, {"server": {"nofile": 64}}]
 
 
 def test_a_child_inherits_tables_and_replaces_arrays(write: Write) -> None:
@@ -332,6 +349,21 @@ def test_what_a_terminal_would_obey_is_not_printed(write: Write) -> None:
 
     assert "\x1b" not in in_file + in_override
     (in_file + in_override).encode()
+
+
+def test_an_undecodable_path_does_not_crash_the_report(write: Write) -> None:
+    """A file name need not be UTF-8."""
+    assert write
+    account("caf\udcff").encode()
+    Path("caf\udcff.toml").write_text("[client]\n")
+    account("caf\udcff.toml").encode()
+
+
+def test_columns_count_characters_not_bytes(write: Write) -> None:
+    """Behind umlauts, too."""
+    name = write('[client]\nstages = [{for = "é", rate = "5/s"}, {for = "1", rate = "5/s"}]\n')
+
+    assert [each.split(" ")[0] for each in places(account(name))] == ["it.toml:2:18:", "it.toml:2:45:"]
 
 
 def test_carets_stand_right_under_tabs_and_wide_characters(write: Write) -> None:

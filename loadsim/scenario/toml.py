@@ -195,14 +195,19 @@ def _not_found(path: Path) -> str:
     names = [known.stem for known in shipped_paths()]
     near = nearest(path.stem, names)
     meant = f"did you mean {near}?" if near else f"shipped are {', '.join(names)}"
-    return f"there is no file {path}, and no shipped scenario of that name; {meant}"
+    return f"there is no file {_decoded(path)}, and no shipped scenario of that name; {meant}"
 
 
 def _shown(path: Path) -> str:
     """Return a path as people will recognise it: relative where it is below the working directory."""
     absolute = Path(os.path.normpath(path.absolute()))
     short = absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
-    return os.fsencode(short).decode(errors="replace")
+    return _decoded(short)
+
+
+def _decoded(path: Path) -> str:
+    """Return a path as text that can be printed: a file name may be any bytes."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def _name_after(path: Path) -> str:
