@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
 import resource
+import select
 import socket
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,7 +30,11 @@ from loads import (
 )
 
 from loadsim.exchange import Exchange
-from loadsim.record.events import AttemptFlag, Outcome
+from loadsim.load.connections import Connections
+from loadsim.load.driver import demand_of
+from loadsim.record.arrays import records_of
+from loadsim.record.events import ATTEMPT, AttemptFlag, Outcome
+from loadsim.record.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,21 +150,47 @@ def test_connect_timeout(tmp_path: Path) -> None:
     assert {AttemptFlag(0)} == ran.flags()
 
 
-def test_late_connection(tmp_path: Path) -> None:
+@pytest.mark.parametrize("exchange", [Exchange.NONE, Exchange.HELLO])
+def test_late_connection(tmp_path: Path, exchange: Exchange) -> None:
     """A client whose first SYN was dropped connects by a repeated one: woken by epoll, with its retransmits counted."""
     with listening(backlog=0) as listener, socket.create_connection(listener.getsockname()):
 
         async def make_room(_: Engine) -> None:
             await trio.sleep(0.1)
             listener.accept()[0].close()
+            await trio.lowlevel.wait_readable(listener.fileno())
+            with listener.accept()[0] as sock:
+                sock.sendall(b"!")
+                await trio.lowlevel.wait_readable(sock.fileno())
 
-        spec = spec_in(tmp_path, port_of(listener), attempts=1, exchange=Exchange.NONE)
+        spec = spec_in(tmp_path, port_of(listener), attempts=1, exchange=exchange)
         ran = run_engine(spec, meanwhile=make_room)
     (record,) = ran.records
-    assert ran.outcomes() == [Outcome.CONNECTED]
+    assert ran.outcomes() == [Outcome.CONNECTED if exchange is Exchange.NONE else Outcome.OK]
+    assert ran.flags() == {AttemptFlag.WOKEN}
     assert record["syn_retransmits"] >= 1
-    assert {AttemptFlag.WOKEN} == ran.flags()
     assert record["connected"] - record["started"] > 100 * MILLISECOND
+    assert ran.counters["connected"] == 1
+
+
+def test_connected_at_the_last_moment(tmp_path: Path) -> None:
+    """A connect that ends in the moment in which its client would give up has not timed out."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(listening(backlog=0))
+        first = stack.enter_context(socket.create_connection(listener.getsockname()))
+        epoll = stack.enter_context(select.epoll())
+        spec = spec_in(tmp_path, port_of(listener), exchange=Exchange.NONE, close="rst")
+        journal = stack.enter_context(Journal.create(tmp_path / "attempts", ATTEMPT, 1))
+        connections = Connections(spec, journal, demand_of(spec, 0, 1), epoll)
+        connections.connect([(1, 0, 0, journal.take(), _socket.socket(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK))])
+        assert not connections.expire(time.monotonic_ns())
+        first.close()
+        listener.accept()[0].close()
+        assert epoll.poll(10), "its second SYN is answered"
+        assert connections.expire(time.monotonic_ns() + 3600 * SECOND)
+        (record,) = records_of(journal)
+    assert record["outcome"] == Outcome.CONNECTED
+    assert record["flags"] == AttemptFlag.WOKEN | AttemptFlag.RESET_BY_CLIENT
 
 
 @pytest.mark.parametrize("exchange", [Exchange.HELLO, Exchange.ECHO, Exchange.HTTP])
@@ -204,6 +236,7 @@ def test_reply_in_pieces_then_cut(tmp_path: Path, end: str) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in received:
             sock.sendall(bytes([byte]))
+            time.sleep(0.002)
         if end == "rst":
             reset(sock)
 
@@ -255,15 +288,25 @@ def test_poisson_arrivals_follow_the_seed(tmp_path: Path) -> None:
     assert offsets[0] == offsets[1] != offsets[2]
 
 
-def test_max_in_flight_is_a_stop(tmp_path: Path) -> None:
-    """Arrivals beyond max_in_flight are not started, and are not started later either."""
+@pytest.mark.parametrize("rate", [1000, 1_000_000])
+def test_max_in_flight_is_a_stop(tmp_path: Path, rate: float) -> None:
+    """Arrivals beyond max_in_flight are not started, and not later either, whether they come one by one or at once."""
     with listening() as listener:
-        settings = open_loop(rate=1000, attempts=10)
-        spec = spec_in(tmp_path, port_of(listener), max_in_flight=3, reply_timeout_s=0.2, **settings)
+        spec = spec_in(
+            tmp_path, port_of(listener), max_in_flight=3, reply_timeout_s=0.2, **open_loop(rate, attempts=10)
+        )
         ran = run_engine(spec)
     assert ran.outcomes() == [Outcome.REPLY_TIMEOUT] * 3 + [Outcome.NOT_STARTED] * 7
     assert (ran.records["started"][3:] == 0).all()
     assert (ran.records["ended"] > 0).all()
+
+
+def test_max_in_flight_does_not_hold_up_what_ends_at_once(tmp_path: Path) -> None:
+    """Arrivals that are due at once, and end at once, need not be in flight together."""
+    with listening() as listener:
+        settings = open_loop(rate=1_000_000, attempts=10) | {"exchange": Exchange.NONE}
+        ran = run_engine(spec_in(tmp_path, port_of(listener), max_in_flight=3, **settings))
+    assert ran.outcomes() == [Outcome.CONNECTED] * 10
 
 
 def test_hopelessly_late_arrivals_are_not_started(tmp_path: Path) -> None:
@@ -272,6 +315,13 @@ def test_hopelessly_late_arrivals_are_not_started(tmp_path: Path) -> None:
         settings = open_loop(rate=1, attempts=3)
         ran = run_engine(spec_in(tmp_path, port, **settings), start_ns=time.monotonic_ns() - 10 * SECOND)
     assert ran.outcomes() == [Outcome.NOT_STARTED] * 3
+
+
+def test_late_clients_start_all_the_same(tmp_path: Path) -> None:
+    """A closed loop has no schedule that it could be behind: its clients start when the engine can."""
+    with serving(greet) as port:
+        ran = run_engine(spec_in(tmp_path, port, attempts=3), start_ns=time.monotonic_ns() - 10 * SECOND)
+    assert ran.outcomes() == [Outcome.OK] * 3
 
 
 @contextmanager
