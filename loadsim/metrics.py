@@ -226,6 +226,7 @@ _SINGLE = [
         "Exit status of a server that ended by itself during the run, -N for signal N. Absent: it ran to the end.",
     ),
     _of("generator.lag.p50", "s", _LOW, "How late attempts started behind their schedule: the median."),
+    _of("generator.lag.p90", "s", _LOW, "How late attempts started behind their schedule: 90 % at most this late."),
     _of("generator.lag.p99", "s", _LOW, "How late attempts started behind their schedule: 99 % at most this late."),
     _of("generator.lag.max", "s", _LOW, "How late attempts started behind their schedule: the worst."),
     _of("generator.cpu", "cores", _LOW, "CPU time per second of the busiest driver; above 0.9 it is the bottleneck."),
@@ -234,7 +235,7 @@ _SINGLE = [
         "generator.limited",
         "",
         _LOW,
-        "1 where the generator and not the server set the pace: lag p99 above 10 ms and 5 % of the interval between "
+        "1 where the generator and not the server set the pace: lag p90 above 10 ms and 5 % of the interval between "
         "attempts, or a driver above 0.9 core, or any local or not_started attempt.",
     ),
     _of("join.foreign", "", _LOW, "Accepted connections that no attempt explains, such as a curl beside the run."),

@@ -452,6 +452,16 @@ def test_a_generator_that_was_only_busy_says_only_that() -> None:
     assert found.evidence == "Its busiest driver used 0.95 cores."
 
 
+def test_a_generator_that_was_late_at_times_is_information() -> None:
+    """Three attempts in two hundred that start 40 ms late stand in the response times; what happened is not in doubt."""
+    rows = [attempt(n, n * 0.01 + (0.04 if n % 66 == 0 else 0.0), intended=n * 0.01) for n in range(1, 200)]
+    made = recording(rows, [accept(row) for row in rows])
+    found = finding(made, "generator-late")
+    assert found.title == "The generator itself was up to 40 ms late for 99 % of the clients."
+    assert summarise(made).verdict == "HEALTHY"
+    assert "generator-late" not in ids(recording(LATE, [accept(row) for row in LATE]))
+
+
 def test_a_driver_that_ended_early_is_a_doubt() -> None:
     """Its share of the load is missing."""
     made = scenes.healthy(drivers=[driver(exit_status=-9), driver(share=1)])

@@ -46,6 +46,7 @@ _INFORMATION: tuple[Rule, ...] = (
     conduct.prediction_gap,
     conduct.foreign_clients,
     conduct.ambiguous_joins,
+    generator.late,
 )
 
 

@@ -192,6 +192,12 @@ FINDING_TEXTS: dict[str, FindingText] = {
         "Its stderr in the result folder; `dmesg` for the OOM killer.",
         "Give it memory, or less to do: client.max_in_flight, client.processes.",
     ),
+    "generator-late": FindingText(
+        "Some clients came after the time that the scenario set for them, too few to change what happened. Response "
+        "times count from the intended start, so that they include it.",
+        "generator.lag.p50, p90, p99; `uptime` and `top` for what else runs on this machine.",
+        "Compare service times (connect_service) where microseconds matter, or quieten the machine.",
+    ),
     "generator-limited": FindingText(
         "The clients came later, or fewer, than the scenario says, because the machine or the limits of the generator "
         "held them back. Its numbers then describe the generator. It says so before it says anything of the server.",

@@ -35,6 +35,9 @@ _OTHER_LINK = "t"
 _STATES = {"LISTEN": "L", "ESTABLISHED": "E", "CLOSE_WAIT": "W"}
 _OTHER_STATE = "T"
 _SOCKET = "socket:["
+#: Sockets in these states belong to no descriptor, and there may be 60,000 of them.
+_WITHOUT_FD = {"SYN_RECV", "NEW_SYN_RECV", "TIME_WAIT"}
+_WITH_FDS = [name for name in TCP_STATES.values() if name not in _WITHOUT_FD]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,7 @@ class FdTable:
         been closed and given out anew.
         """
         numbers = self._process.fd_numbers()
-        sockets = self._diag.dump()
+        sockets = self._diag.dump(states=_WITH_FDS)
         states = dict(zip(sockets["inode"].tolist(), sockets["state"].tolist(), strict=True))
         known = {number: self._inodes[number] for number in numbers if self._inodes.get(number) in states}
         links = {number: self._process.fd_link(number) for number in numbers if number not in known}

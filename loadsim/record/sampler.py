@@ -26,7 +26,7 @@ RATE_HZ = 100
 #: Every n-th sample also reads the namespace's counters and the kinds of descriptors.
 FULL_EVERY = 10
 #: Kinds are read only while the table is this small: each descriptor costs 4.3 us (Linux 6.18).
-KINDS_UP_TO = 2_000
+KINDS_UP_TO = 1_000
 
 _NOT_READ = -1
 

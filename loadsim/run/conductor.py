@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from loadsim.analysis.judge import summarise
+from loadsim.analysis.judge import summary_of
+from loadsim.analysis.view import View as Analysed
 from loadsim.errors import EnvironmentRefusedError, LoadsimError
 from loadsim.kernel.limits import host_facts
 from loadsim.kernel.procfs import ProcessGoneError
 from loadsim.kernel.sockdiag import TCP_STATES
 from loadsim.record.bundle import Bundle
 from loadsim.record.facts import DriverFacts, EndState
+from loadsim.report.files import write_files
 from loadsim.run.stage import first_facts, not_in_force, observe_host, on_stage, open_namespace
 from loadsim.scenario.plan import make_plan
 from loadsim.scenario.thresholds import judge
@@ -102,8 +104,10 @@ async def run(scenario: Scenario, options: Options, view: View) -> Finished:
                 view.end()
     facts = replace(facts, lost_records=bundle.merge_journals())
     bundle.write_manifest(facts, options.argv)
-    summary = summarise(bundle.read())
+    analysed = Analysed.of(bundle.read())
+    summary = summary_of(analysed)
     bundle.write_json("summary.json", summary.to_json())
+    write_files(bundle.path, analysed, summary)
     return Finished(folder=bundle.path, summary=summary, signal=interruption)
 
 
@@ -111,11 +115,12 @@ async def _perform(stage: Stage, facts: Facts, argv: Sequence[str], view: View) 
     """Let the load run and judge it; return the facts of the whole run and the signal that interrupted it."""
     early = _Interruption()
     start_ns = time.monotonic_ns() + LEAD_NS
-    facts = replace(facts, start_ns=start_ns)
+    facts = replace(facts, start_ns=start_ns, start_unix_s=time.time() + LEAD_NS / NANOSECONDS)
     stage.bundle.write_manifest(facts, argv)
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             nursery.start_soon(stage.sampler.run)
+            nursery.start_soon(stage.server.wait_exited)  # notes the moment, should it die
             nursery.start_soon(_watch, stage, view, early, start_ns)
             nursery.start_soon(_heed, stage, signals, early, nursery.cancel_scope)
             await stage.server.go(start_ns)
