@@ -6,6 +6,8 @@
     ledger      every attempt accounted for: fate by outcome
     join        which accept record belongs to which attempt
     waits       the accept queue over time: who waited how long, how full it was, when nothing moved
+    latencies   connect and accept latencies, each with the moment at which it was known
+    histogram   latencies counted as HdrHistogram counts them
     clock       the moments between which a run is judged
     columns     fields of records as plain arrays
     measure     the metrics of one run

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 def summarise(recording: Recording) -> Summary:
     """Return everything that is said about a run."""
-    view, facts = View.of(recording), recording.facts
+    return summary_of(View.of(recording))
+
+
+def summary_of(view: View) -> Summary:
+    """Return everything that is said about a run of which the view is at hand."""
+    recording, facts = view.recording, view.recording.facts
     numbers = measure(view)
     case = Case(view=view, numbers=numbers, prediction=compare(view, numbers))
     found = diagnose(case)

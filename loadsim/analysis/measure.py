@@ -13,6 +13,7 @@ import numpy as np
 from loadsim.analysis import generator
 from loadsim.analysis.columns import Ints, column, has_flag, known, nearest_rank
 from loadsim.analysis.descriptors import descriptor_metrics
+from loadsim.analysis.latencies import accept_latencies, connect_latencies, own_accepts
 from loadsim.metrics import METRICS
 from loadsim.record.events import AttemptFlag, Fate
 from loadsim.units import NANOSECONDS
@@ -87,25 +88,23 @@ def _client_times(view: View) -> Numbers:
     attempts = view.recording.attempts
     connected = attempts[attempts["connected"] > 0]
     replied = attempts[attempts["replied"] > 0]
-    done = column(connected, "connected")
     return {
-        **family("connect", (done - column(connected, "intended")).clip(min=0)),
-        **family("connect_service", done - column(connected, "started")),
+        **family("connect", connect_latencies(attempts).nanoseconds),
+        **family("connect_service", column(connected, "connected") - column(connected, "started")),
         **family("reply", (column(replied, "replied") - column(replied, "intended")).clip(min=0)),
     }
 
 
 def _accept_times(view: View) -> Numbers:
-    waits, join = view.waits, view.ledger.join
-    ours = waits.taken & (join.attempt_of >= 0)
+    ours = own_accepts(view)
     numbers: Numbers = {
         "accept.samples": int(ours.sum()),
-        "accept.late": int((waits.late & ours).sum()),
-        **family("accept", waits.waited[ours]),
+        "accept.late": int((view.waits.late & ours).sum()),
+        **family("accept", accept_latencies(view).nanoseconds),
     }
     if len(view.pauses.lengths):
         numbers["accept.pause_max"] = view.pauses.longest / NANOSECONDS
-    return numbers | _uncertainty(view, join.attempt_of[ours]) | _still_waiting(view)
+    return numbers | _uncertainty(view, view.ledger.join.attempt_of[ours]) | _still_waiting(view)
 
 
 def _uncertainty(view: View, accepted: Ints) -> Numbers:

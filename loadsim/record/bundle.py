@@ -8,6 +8,7 @@ interrupted or its conductor killed. Must not know what the records mean.
     host.json                 kernel, CPU, sysctls, limits, load
     attempts.npy accepts.npy failures.npy samples.npy      the records (while running: *.journal)
     summary.json              what analysis made of them
+    timeseries.csv connect.hlog accept.hlog *.hgrm         derived from the records, for other tools
     target.stdout target.stderr driver-N.stderr            what the processes printed
 
 Format history: 1, the first.

@@ -65,6 +65,7 @@ class Facts:
     complete: bool  # False: interrupted, or its conductor was killed
     interrupted: str | None  # "SIGINT", "aborted: emfile.count > 0", ...
     start_ns: int  # the origin of the intended start times
+    start_unix_s: float = 0.0  # the wall clock at start_ns, seconds since the epoch; 0 = not noted
     load_end_ns: int  # when the drivers had finished
     judged_ns: int  # when the server had stopped accepting
     server: ServerFacts
