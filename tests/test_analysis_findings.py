@@ -43,6 +43,7 @@ SCENES: list[tuple[str, Recording, list[str]]] = [
     ("phantoms", scenes.phantoms(), ["phantom-connections"]),
     ("some phantoms", scenes.phantoms(count=10, accepted=8), ["phantom-connections"]),
     ("stalls", scenes.stalling(), ["fd-table-stall"]),
+    ("stalls as long as pauses", scenes.stalling(stall_s=0.03), ["fd-table-stall"]),
     ("one thread", scenes.stalling(threads=1), ["nothing-found"]),
     ("no stalls", scenes.stalling(stall_s=30e-6), ["nothing-found"]),
     ("killed", scenes.dying(), ["target-ended"]),

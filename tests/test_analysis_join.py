@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from queue_model import History, World
-from recordings import accept, attempt, packed, recording, unanswered, unserved
+from recordings import Row, accept, attempt, packed, recording, unanswered, unserved
 
 from loadsim.analysis.join import join
 from loadsim.record.events import AcceptFlag, AttemptFlag, Outcome
@@ -93,6 +93,33 @@ def test_a_reset_that_nobody_booked_is_believed_of_a_killed_driver_alone() -> No
     killed = unserved(1, 0.0, ended=None, outcome=Outcome.UNFINISHED)
     taken = accept(killed, 1.0, state=7)
     assert list(join(recording([killed], [taken])).attempt_of) == [0]
+
+
+def test_a_living_connection_is_not_one_that_was_reset() -> None:
+    """Whoever still holds the 4-tuple, it is not the attempt whose RST gave it away."""
+    gone = unserved(1, 0.0, ended=0.1, flags=AttemptFlag.RESET_BY_CLIENT)
+    assert list(join(recording([gone], [accept(gone, 5.0, state=8, age_ms=0)])).attempt_of) == [-1]
+
+
+def resets(*spans: tuple[float, float]) -> list[Row]:
+    """Return attempts of one 4-tuple that were reset, from start to end each."""
+    flag = AttemptFlag.RESET_BY_CLIENT
+    return [unserved(n, start, ended=end, flags=flag, port=7) for n, (start, end) in enumerate(spans, 1)]
+
+
+def test_two_records_are_never_one_attempt() -> None:
+    """Where the ages of two fit the same three attempts, they get the first two, in their order."""
+    rows = resets((0.0, 0.001), (0.002, 0.003), (0.004, 0.005))
+    accepts = [accept(rows[1], 1.0, state=7, age_ms=1000), accept(rows[1], 1.1, state=7, age_ms=1100)]
+    result = join(recording(rows, accepts))
+    assert (list(result.attempt_of), result.ambiguous) == ([0, 1], 2)
+
+
+def test_nothing_is_joined_to_what_came_before_its_predecessor() -> None:
+    """The queue keeps the order: what follows a connection in it was started later, whatever its age says."""
+    before, living, after, beyond = resets((0.0, 0.1), (0.2, 1.0), (1.2, 1.3), (1.35, 1.36))
+    accepts = [accept(living, 0.3, state=1), accept(after, 0.8, state=7, age_ms=0)]
+    assert list(join(recording([before, living, after, beyond], accepts)).attempt_of) == [1, 2]
 
 
 def test_an_age_that_fits_nobody_is_ambiguous() -> None:

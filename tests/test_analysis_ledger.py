@@ -148,6 +148,14 @@ def test_what_does_not_add_up_is_a_sentence(changes: Row, sentence: str) -> None
     assert [line[: len(sentence)] for line in imbalance] == [sentence]
 
 
+def test_more_taken_than_the_kernel_showed_is_an_imbalance_too() -> None:
+    """The two numbers must be equal, not only cover each other."""
+    row = unserved(1)
+    taken = accept(row, 6.0, flags=AcceptFlag.AFTER_END)
+    imbalance = settle(recording([row], [taken], end_queue=0)).imbalance
+    assert [line[:34] for line in imbalance] == ["The kernel showed 0 connections in"]
+
+
 def test_a_queue_that_could_not_be_compared_is_no_imbalance() -> None:
     """Where the queue was not read, or the listener had died, there is nothing to compare."""
     assert settle(recording([attempt(1)], end_queue=None)).imbalance == []
