@@ -34,7 +34,7 @@ def test_a_constant_rate_starts_at_zero_and_is_evenly_spaced() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "for_s", "count"), [(1 / 3, 60.0, 20), (200.0, 3.0, 600), (1.1, 10.0, 11), (7.0, 0.5, 4)]
+    ("rate", "for_s", "count"), [(1 / 3, 60.0, 20), (200.0, 3.0, 600), (100 / 60, 4.2, 7), (7.0, 0.5, 4)]
 )
 def test_float_sums_never_add_an_attempt_at_the_end(rate: float, for_s: float, count: int) -> None:
     """An attempt belongs to the load when it starts before its end, whatever rounding says of rate x time."""
