@@ -96,7 +96,7 @@ def test_freeze_then_reset(tmp_path: Path) -> None:
             accepted = [await trio.to_thread.run_sync(listener.accept) for _ in range(4)]
             await one.freeze()
             await one.wait_finished()
-            assert {AttemptFlag.PENDING} == set(recorded(spec)["flags"])
+            assert set(recorded(spec)["flags"]) == {AttemptFlag.PENDING}
             assert await one.reset() == 4
             for sock, _ in accepted:
                 with sock, pytest.raises(ConnectionResetError):
@@ -121,21 +121,23 @@ def test_stop(tmp_path: Path) -> None:
         spec = spec_in(tmp_path, port, hold_s=0.05, attempts=None, duration_s=3600.0)
         trio.run(main, spec)
     records = recorded(spec)
-    assert {Outcome.OK} == set(records["outcome"])
+    assert set(records["outcome"]) == {Outcome.OK}
     assert (records["ended"] > 0).all()
 
 
-def test_interrupted_before_the_start(tmp_path: Path) -> None:
-    """A driver that is stopped before it was started finishes with nothing."""
+@pytest.mark.parametrize("order", ["stop", "freeze"])
+def test_interrupted_before_the_start(tmp_path: Path, order: str) -> None:
+    """A driver that is stopped or frozen before it was started finishes with nothing."""
 
     async def main(spec: LoadSpec) -> None:
         async with driver(spec, namespace=None, stderr_path=tmp_path / "stderr") as one:
-            await one.stop()
+            await (one.stop() if order == "stop" else one.freeze())
             await one.wait_finished()
             assert await one.reset() == 0
 
-    spec = spec_in(tmp_path, 1)
-    trio.run(main, spec)
+    with listening() as listener:
+        spec = spec_in(tmp_path, port_of(listener))
+        trio.run(main, spec)
     assert len(recorded(spec)) == 0
 
 
@@ -234,7 +236,7 @@ def test_own_limit_is_clamped_not_charged(tmp_path: Path) -> None:
             finished = control.ask(do="go", start_ns=time.monotonic_ns())
             assert finished["event"] == "finished"
     outcomes = recorded(spec)["outcome"].tolist()
-    assert {Outcome.REPLY_TIMEOUT, Outcome.NOT_STARTED} == set(outcomes)
+    assert set(outcomes) == {Outcome.REPLY_TIMEOUT, Outcome.NOT_STARTED}
     fit = 100 - ready["open_fds"] - 16
     assert fit <= outcomes.count(Outcome.REPLY_TIMEOUT)
 
