@@ -39,6 +39,7 @@ def test_a_constant_rate_starts_at_zero_and_is_evenly_spaced() -> None:
 def test_float_sums_never_add_an_attempt_at_the_end(rate: float, for_s: float, count: int) -> None:
     """An attempt belongs to the load when it starts before its end, whatever rounding says of rate x time."""
     assert count == len(schedule([[for_s, rate, rate]]))
+    assert count == expected_count([[for_s, rate, rate]], attempts=None, duration_s=for_s)
 
 
 def test_a_ramp_gives_the_area_under_the_rate() -> None:
