@@ -53,6 +53,16 @@ def was_connected(attempts: Records) -> Bools:
     return seen | (column(attempts, "connected") > 0)
 
 
+def between(records: Records, earlier: str, later: str) -> Ints:
+    """Return the nanoseconds between two moments of each record in which both happened; never negative.
+
+    Columns first, then the choice: copying whole records of 64 bytes costs eight times as much.
+    """
+    begin, end = column(records, earlier), column(records, later)
+    both = (begin > 0) & (end > 0)
+    return (end[both] - begin[both]).clip(min=0)
+
+
 def emfile_records(recording: Recording, *where: Where) -> Records:
     """Return the failures for want of a descriptor in these places, but for those that had no client to serve."""
     failures = recording.failures

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loadsim.analysis.columns import Ints, column, nearest_rank
+from loadsim.analysis.columns import Ints, between, column, nearest_rank
 from loadsim.record.events import Fate
 from loadsim.units import NANOSECONDS
 
@@ -47,11 +47,9 @@ def generator_metrics(view: View) -> dict[str, float]:
 
 def lags(view: View) -> Ints:
     """Return how late each attempt started behind its schedule; empty in a closed loop, which has none."""
-    attempts = view.recording.attempts
     if view.setting("client", "clients"):
         return np.zeros(0, dtype=np.int64)
-    began = attempts[attempts["started"] > 0]
-    return (column(began, "started") - column(began, "intended")).clip(min=0)
+    return between(view.recording.attempts, "intended", "started")
 
 
 def lag_limit_s(view: View) -> float:

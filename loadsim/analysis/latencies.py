@@ -22,9 +22,9 @@ class Latencies:
 
 def connect_latencies(attempts: Records) -> Latencies:
     """Return how long each client that was connected had waited for it, from its intended start: response time."""
-    connected = attempts[attempts["connected"] > 0]
-    known = column(connected, "connected")
-    return Latencies(known=known, nanoseconds=(known - column(connected, "intended")).clip(min=0))
+    known, intended = column(attempts, "connected"), column(attempts, "intended")
+    done = known > 0
+    return Latencies(known=known[done], nanoseconds=(known - intended)[done].clip(min=0))
 
 
 def accept_latencies(view: View) -> Latencies:

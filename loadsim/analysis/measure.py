@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.analysis import generator
-from loadsim.analysis.columns import Ints, column, has_flag, known, nearest_rank
+from loadsim.analysis.columns import Ints, between, column, has_flag, known, nearest_rank
 from loadsim.analysis.descriptors import descriptor_metrics
 from loadsim.analysis.latencies import accept_latencies, connect_latencies, own_accepts
 from loadsim.metrics import METRICS
@@ -86,12 +86,10 @@ def _attempts(view: View) -> Numbers:
 
 def _client_times(view: View) -> Numbers:
     attempts = view.recording.attempts
-    connected = attempts[attempts["connected"] > 0]
-    replied = attempts[attempts["replied"] > 0]
     return {
         **family("connect", connect_latencies(attempts).nanoseconds),
-        **family("connect_service", column(connected, "connected") - column(connected, "started")),
-        **family("reply", (column(replied, "replied") - column(replied, "intended")).clip(min=0)),
+        **family("connect_service", between(attempts, "started", "connected")),
+        **family("reply", between(attempts, "intended", "replied")),
     }
 
 
@@ -109,9 +107,9 @@ def _accept_times(view: View) -> Numbers:
 
 def _uncertainty(view: View, accepted: Ints) -> Numbers:
     """Return how long connect() took at the median: the stamp after it is late by at most that."""
-    attempts = view.recording.attempts[accepted]
+    attempts = view.recording.attempts
     exact = (attempts["connected"] > 0) & (attempts["syn_retransmits"] == 0) & ~has_flag(attempts, AttemptFlag.WOKEN)
-    took = column(attempts[exact], "connected") - column(attempts[exact], "started")
+    took = (column(attempts, "connected") - column(attempts, "started"))[accepted[exact[accepted]]]
     return {"accept.uncertainty": nearest_rank(np.sort(took), 0.5) / NANOSECONDS} if len(took) else {}
 
 
