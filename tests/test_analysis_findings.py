@@ -458,7 +458,7 @@ def test_a_generator_that_was_late_at_times_is_information() -> None:
     rows = [attempt(n, n * 0.01 + (0.04 if n % 66 == 0 else 0.0), intended=n * 0.01) for n in range(1, 200)]
     made = recording(rows, [accept(row) for row in rows])
     found = finding(made, "generator-late")
-    assert found.title == "The generator itself was up to 40 ms late for 99 % of the clients."
+    assert found.title == "One client in a hundred started 40 ms late or more: the generator's own delay."
     assert summarise(made).verdict == "HEALTHY"
     assert "generator-late" not in ids(recording(LATE, [accept(row) for row in LATE]))
 

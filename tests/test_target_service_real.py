@@ -273,6 +273,7 @@ def test_full_journal_is_counted(tmp_path: Path) -> None:
             with server.connect() as client:
                 assert client.recv(1) == b"!"
         server.wait_counter("closed", 10)
+        server.wait_counter("leaked", 10)
         assert (server.counter("accepted"), server.counter("leaked"), len(server.accepts())) == (20, 10, 5)
 
 

@@ -55,7 +55,7 @@ def late(case: Case) -> Found | None:
         return None
     return information(
         "generator-late",
-        f"The generator itself was up to {format_duration(lag)} late for 99 % of the clients.",
+        f"One client in a hundred started {format_duration(lag)} late or more: the generator's own delay.",
         f"Half of them started at most {format_duration(case.numbers['generator.lag.p50'])} after their time. Response "
         "times (connect, reply) include it; accept latency, fates and counts do not depend on it.",
         "for finer response times leave it a CPU of its own, or a quieter machine.",
