@@ -76,11 +76,11 @@ class Ran:
 
     def outcomes(self) -> list[Outcome]:
         """Return the outcomes in the order of the attempts' starts."""
-        return [Outcome(value) for value in self.records["outcome"]]
+        return [Outcome(value) for value in self.records["outcome"].tolist()]
 
     def flags(self) -> set[AttemptFlag]:
         """Return every combination of flags that occurs."""
-        return {AttemptFlag(value) for value in self.records["flags"]}
+        return {AttemptFlag(value) for value in self.records["flags"].tolist()}
 
 
 def run_engine(
