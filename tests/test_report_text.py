@@ -62,3 +62,9 @@ def test_padding_counts_columns() -> None:
     """Wide characters take two columns."""
     assert left("記", 3) + "|" == "記 |"
     assert right("記", 3) + "|" == " 記|"
+
+
+def test_a_glued_unit_counts_its_space() -> None:
+    """Lines with many numbers and units keep to the width."""
+    text = " ".join(f"{number} ms at fd {2**number}," for number in range(5, 15))
+    assert max(len(line) for line in wrap(text, 40)) <= 40

@@ -36,7 +36,7 @@ _ASCII = str.maketrans(
 _NUMBER_AND_UNIT = re.compile(
     r"(?<=\d) (?=(?:ns|us|ms|s|min|h|d|fds|kB|MB|GB)\b|%)|(?<=\d min) (?=\d)|(?<=\d h) (?=\d)"
 )
-_GLUE = "\x00"  # cannot occur: `printable` has escaped it
+_GLUE = "\ue000"  # one column wide, and cannot occur: `printable` has escaped it
 
 
 def printable(text: str, *, unicode: bool = True) -> str:
@@ -63,10 +63,13 @@ def wrap(text: str, width: int, *, first: int | None = None) -> list[str]:
         if line:
             lines.append(line)
             room = width
-        *cut, line = chop_cells(word, max(room, 2)) if cell_len(word) > room else [word]
-        if cut:
-            lines += cut
+        if cell_len(word) > room:
+            head = chop_cells(word, max(room, 2))[0]
+            *cut, line = chop_cells(word[len(head) :], max(width, 2)) or [""]
+            lines += [head, *cut]
             room = width
+        else:
+            line = word
     lines.append(line)
     return [line.replace(_GLUE, " ") for line in lines]
 
