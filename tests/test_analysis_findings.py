@@ -454,7 +454,7 @@ def test_a_generator_that_was_only_busy_says_only_that() -> None:
 
 
 def test_a_generator_that_was_late_at_times_is_information() -> None:
-    """Three attempts in two hundred that start 40 ms late stand in the response times; what happened is not in doubt."""
+    """Three attempts in two hundred that start 40 ms late put nothing in doubt."""
     rows = [attempt(n, n * 0.01 + (0.04 if n % 66 == 0 else 0.0), intended=n * 0.01) for n in range(1, 200)]
     made = recording(rows, [accept(row) for row in rows])
     found = finding(made, "generator-late")
