@@ -60,7 +60,7 @@ def level_of(room: str) -> int:
 @pytest.mark.parametrize("module", [name for name in MODULES if name not in {"__init__", "__main__"}])
 def test_imports_point_down(module: str) -> None:
     """A module imports only from its own room and from the lines below it."""
-    room = module.split(".")[0]
+    room = module.split(".", maxsplit=1)[0]
     upward = []
     for name in imports_of(module):
         parts = name.split(".")

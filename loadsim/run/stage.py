@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from loadsim.scenario.spec import ServerSpec
     from loadsim.target.process import Server
 
-#: Samples are taken for this much longer than the load can last.
+#: Samples are taken for this much longer than the load can last; space is reserved for an hour (55 MB) at most, and
+#: what finds none is counted.
 AFTERWARDS_S = 15
+SAMPLED_AT_MOST_S = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +140,7 @@ async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIte
 
 
 def _samples_capacity(plan: Plan) -> int:
-    return round(RATE_HZ * (plan.length_s + AFTERWARDS_S))
+    return round(RATE_HZ * (min(plan.length_s, SAMPLED_AT_MOST_S) + AFTERWARDS_S))
 
 
 def _sources(stack: AsyncExitStack, server: Server, namespace: Namespace) -> Sources:
