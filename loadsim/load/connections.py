@@ -79,7 +79,7 @@ class Connections:
 
     def next_check(self) -> int:
         """Return when `expire` may next find something, NEVER while nothing waits."""
-        return min(stage.check_at for stage in self._stages)
+        return min(self._connecting.check_at, self._replying.check_at, self._holding.check_at)
 
     def connect(self, opened: Iterable[Opened]) -> None:
         """Connect a batch, and let each say what it has to say; those with nothing to wait for end with it.
@@ -140,20 +140,14 @@ class Connections:
             self._close(done)
         return others
 
-    def expire(self, now: int) -> bool:
-        """End what has waited long enough, at most a batch of each kind; False if there was none."""
-        if now < self.next_check():
-            return False
-        silent = self._connecting.leave_expired(now, _BATCH)
-        for attempt in silent:
+    def expire(self, now: int) -> None:
+        """End what has waited long enough, at most a batch of each kind."""
+        for attempt in self._connecting.leave_expired(now, _BATCH):
             self._give_up_connecting(attempt)
-        unanswered = self._replying.leave_expired(now, _BATCH)
-        for attempt in unanswered:
+        for attempt in self._replying.leave_expired(now, _BATCH):
             self._end(attempt, Outcome.REPLY_TIMEOUT)
-        held = self._holding.leave_expired(now, _BATCH)
-        for attempt in held:
+        for attempt in self._holding.leave_expired(now, _BATCH):
             self._end(attempt, self._as_planned)
-        return bool(silent or unanswered or held)
 
     def book_pending(self) -> None:
         """Record everything that is still open as such, with what the kernel knows of connects under way."""
