@@ -198,7 +198,8 @@ _SINGLE = [
         "",
         _LOW,
         "Packets (SYNs and final ACKs) that met a full accept queue: ListenOverflows. Not connections: a client "
-        "sends its SYN again and is counted again.",
+        "sends its SYN again and is counted again. In a shared namespace: the listener's own drops, in which a "
+        "final ACK counts twice.",
     ),
     _of("listen.drops", "", _LOW, "Packets to a listener that were dropped for any reason: ListenDrops."),
     _of(

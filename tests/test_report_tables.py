@@ -83,7 +83,7 @@ def test_counters_of_a_shared_namespace_are_marked() -> None:
     """An asterisk at the column, and what it means below."""
     lines = [text.plain for text in growth(generator_limited(), NARROW)]
     assert "SYNs lost*" in lines[0]
-    assert "  * counted over the whole host: the network namespace is shared" in lines
+    assert "  * this listener's own drops, an ACK counted twice: the namespace is shared" in lines
     assert "*" not in growth(healthy(), NARROW)[0].plain
 
 

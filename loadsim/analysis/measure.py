@@ -140,10 +140,11 @@ def _queue(view: View) -> Numbers:
 
 
 def _listener(view: View) -> Numbers:
-    """Return what the kernel dropped; in a shared namespace only what it says of this listener alone."""
+    """Return what the kernel dropped; in a shared namespace what it says of this listener alone."""
     samples = view.recording.samples
     if view.recording.facts.namespace != "private":
-        return _grown("listen.drops", known(samples, "drops")[1])
+        own = known(samples, "drops")[1]
+        return {**_grown("listen.overflows", own), **_grown("listen.drops", own)}
     _, all_drops, own_drops = known(samples, "listen_drops", "drops")
     numbers = {
         **_grown("listen.overflows", known(samples, "listen_overflows")[1]),

@@ -151,7 +151,7 @@ def _notes(summary: Summary, look: Look) -> list[Text]:
     if any(band.growth_point for band in summary.growth):
         notes.append(f"{look.glyphs.grown} the kernel enlarged the fd table on entering this band")
     if summary.namespace == "shared":
-        notes.append("* counted over the whole host: the network namespace is shared")
+        notes.append("* this listener's own drops, an ACK counted twice: the namespace is shared")
     return [line("  ", (text, QUIET)) for note in notes for text in wrap(note, look.edge - 2)]
 
 
