@@ -278,7 +278,7 @@ def test_no_port_left_is_local(tmp_path: Path) -> None:
                 pytest.skip(namespace.reason)
             paths = {"stdout_path": tmp_path / "stdout", "stderr_path": tmp_path / "server"}
             server_spec = simulated_spec(tmp_path, close_after_s=None)
-            async with simulated_server(server_spec, namespace=namespace, nofile=None, **paths) as server:
+            async with simulated_server(server_spec, namespace=namespace, **paths) as server:
                 await server.go(time.monotonic_ns())
                 settings = open_loop(rate=1000, attempts=7) | {"hold_s": 0.3}
                 spec = spec_in(tmp_path, server.facts.port, **settings)

@@ -28,7 +28,7 @@ async def server_in(folder: Path, **settings: Any) -> AsyncIterator[Server]:  # 
     """Run a server whose files are in a folder."""
     spec = spec_in(folder, **settings)
     paths = {"stdout_path": folder / "stdout", "stderr_path": folder / "stderr"}
-    async with simulated_server(spec, namespace=None, nofile=None, **paths) as server:
+    async with simulated_server(spec, namespace=None, **paths) as server:
         yield server
 
 
@@ -143,7 +143,7 @@ def test_early_death_shows_the_last_words(tmp_path: Path) -> None:
         spec = spec_in(tmp_path)
         paths = {"stdout_path": tmp_path / "stdout", "stderr_path": tmp_path / "stderr"}
         broken = dataclasses.replace(spec, on_emfile="no such policy")
-        async with simulated_server(broken, namespace=None, nofile=None, **paths):
+        async with simulated_server(broken, namespace=None, **paths):
             raise AssertionError("it started")
 
     with pytest.raises(EnvironmentRefusedError, match=r"ended with status 1 before it was ready(.|\n)*KeyError"):

@@ -1,4 +1,4 @@
-"""What does Linux say? Read-only, but for the two modules that start something: `netns` and `launch`.
+"""What does Linux say? Read-only, but for what starts something: `netns`, `launch` and `partner`.
 
     procfs     one process: open descriptors, limits, CPU time, memory
     fdtable    its descriptors joined with the kernel's TCP table: what each one is
@@ -9,6 +9,7 @@
     holder     what that process does (runs without site-packages)
     refusals   why there is no such namespace, or a sysctl is not in force, in words (pure)
     launch     children under limits and in a namespace, which never outlive the conductor
+    partner    a child of ours that takes orders over a control channel
     enter      what becomes of such a child before it executes its command (runs without site-packages)
     timerfd    a timer that epoll can wait for, to the microsecond
     libc       the calls that Python 3.11 does not have

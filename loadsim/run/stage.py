@@ -110,7 +110,6 @@ async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIte
             simulated_server(
                 server_spec,
                 namespace=namespace,
-                nofile=None,  # it lowers its own limit when it is ready: an import without descriptors would raise
                 stdout_path=bundle.path / "target.stdout",
                 stderr_path=bundle.path / "target.stderr",
             )

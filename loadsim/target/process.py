@@ -1,23 +1,16 @@
-"""The conductor's side of the simulated server: start it, wait until it is ready, give it orders.
+"""The conductor's side of the simulated server: its facts, its orders, and when it died, should it die.
 
-Owns the child process and its control channel. Until it is ready a failure is an error with its remedy; from then on
-its death is data.
+Owns what is known of it; the process itself is a `kernel.partner`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import socket
-import sys
 from contextlib import asynccontextmanager
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-import trio
-
-from loadsim.control import Channel
-from loadsim.errors import EnvironmentRefusedError
-from loadsim.kernel.launch import launch
+from loadsim.kernel.partner import partner
 from loadsim.record.facts import ServerFacts
 
 if TYPE_CHECKING:
@@ -25,26 +18,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from loadsim.control import Message
-    from loadsim.kernel.launch import Child
-    from loadsim.kernel.limits import Limits
     from loadsim.kernel.netns import Namespace
+    from loadsim.kernel.partner import Partner
     from loadsim.scenario.spec import ServerSpec
-
-#: A server that says nothing for so long after its start is given up.
-READY_S: Final = 30.0
-#: A server that was told to leave gets this long before it is killed.
-LEAVE_S: Final = 5.0
-_LAST_LINES: Final = 8
-_ARGV = (sys.executable, "-P", "-m", "loadsim.target.server")
 
 
 class Server:
     """A simulated server that is ready. Orders to one that has died do nothing."""
 
-    def __init__(self, child: Child, channel: Channel, facts: ServerFacts) -> None:
-        self.child = child
-        self._channel = channel
-        self._facts = facts
+    def __init__(self, process: Partner, spec: ServerSpec) -> None:
+        self.child = process.child
+        self._process = process
+        self._facts = _facts_of(process.ready, spec)
         self._told_to_leave = False
 
     @property
@@ -66,7 +51,7 @@ class Server:
 
     async def go(self, start_ns: int) -> None:
         """Let it accept from now on; its pauses count from this moment of CLOCK_MONOTONIC."""
-        await self._tell({"do": "go", "start_ns": start_ns})
+        await self._process.tell({"do": "go", "start_ns": start_ns})
 
     async def freeze(self) -> Message:
         """Have it accept and close nothing any more: `open_fds`, `accepted`, `closed`; {} where it has died."""
@@ -77,89 +62,42 @@ class Server:
         return int((await self._ask("drain", "drained")).get("after_end", 0))
 
     async def leave(self) -> None:
-        """Let it leave, and wait until it has; one that does not is killed after `LEAVE_S`."""
+        """Let it leave, and wait until it has; one that does not is killed after some seconds."""
         self._note_exit()
         self._told_to_leave = True
-        await self._tell({"do": "exit"})
-        with trio.move_on_after(LEAVE_S) as patience:
-            await self.child.wait_exit()
-        if patience.cancelled_caught:
-            self.child.kill()
-            await self.child.wait_exit()
+        await self._process.leave()
 
     def _note_exit(self) -> None:
         status = self.child.returncode
         if status is not None and self._facts.exit_status is None and not self._told_to_leave:
             self._facts = dataclasses.replace(self._facts, exit_status=status, exited_ns=monotonic_ns())
 
-    async def _tell(self, order: Message) -> None:
-        try:
-            await self._channel.send(order)
-        except trio.BrokenResourceError:  # it has died: `exited` says so
-            await trio.lowlevel.checkpoint()
-
     async def _ask(self, order: str, event: str) -> Message:
-        await self._tell({"do": order})
-        while (message := await self._channel.receive()) is not None:
-            if message["event"] == event:
-                return message
-        await self.wait_exited()
-        return {}
+        answer = await self._process.ask(order, event)
+        if answer is None:
+            await self.wait_exited()
+        return answer or {}
 
 
 @asynccontextmanager
 async def simulated_server(
-    spec: ServerSpec,
-    *,
-    namespace: Namespace | None,
-    nofile: Limits | None,
-    stdout_path: Path,
-    stderr_path: Path,
+    spec: ServerSpec, *, namespace: Namespace | None, stdout_path: Path, stderr_path: Path
 ) -> AsyncIterator[Server]:
     """Start a simulated server, wait until it is ready, and have it leave at the end of the block.
 
-    `nofile` is what it starts under, None = as inherited; it lowers its own soft limit to `spec.nofile` when ready.
-    Raises EnvironmentRefusedError with its last words when it cannot start.
+    It lowers its own soft limit to `spec.nofile` when it is ready: an import without descriptors would raise. Raises
+    EnvironmentRefusedError with its last words when it cannot start.
     """
-    child, channel = _start(namespace, nofile, stdout_path, stderr_path)
-    with child:
-        async with channel:
-            server = Server(child, channel, await _prepare(child, channel, spec, stderr_path))
-            try:
-                yield server
-            finally:
-                with trio.CancelScope(shield=True):
-                    await server.leave()
+    module, what = "loadsim.target.server", "the simulated server"
+    async with partner(
+        module, dataclasses.asdict(spec), what=what, namespace=namespace, stdout=stdout_path, stderr=stderr_path
+    ) as process:
+        server = Server(process, spec)
+        yield server
+        await server.leave()
 
 
-def _start(
-    namespace: Namespace | None, nofile: Limits | None, stdout_path: Path, stderr_path: Path
-) -> tuple[Child, Channel]:
-    """Start the process with its end of a control channel and return it with ours."""
-    ours, theirs = socket.socketpair()
-    ours.settimeout(0)
-    try:
-        with theirs, stdout_path.open("wb") as stdout, stderr_path.open("wb") as stderr:
-            child = launch(_ARGV, control=theirs, namespace=namespace, nofile=nofile, stdout=stdout, stderr=stderr)
-    except BaseException:
-        ours.close()
-        raise
-    return child, Channel(ours)
-
-
-async def _prepare(child: Child, channel: Channel, spec: ServerSpec, stderr_path: Path) -> ServerFacts:
-    """Tell it what to be and return what it has become."""
-    ready: Message | None = None
-    with trio.move_on_after(READY_S) as patience:
-        try:
-            await channel.send({"do": "prepare", "spec": dataclasses.asdict(spec)})
-            ready = await channel.receive()
-        except trio.BrokenResourceError:
-            ready = None
-    if ready is None:
-        raise EnvironmentRefusedError(await _last_words(child, stderr_path, late=patience.cancelled_caught))
-    if ready["event"] == "failed":
-        raise EnvironmentRefusedError(ready["error"])
+def _facts_of(ready: Message, spec: ServerSpec) -> ServerFacts:
     return ServerFacts(
         pid=ready["pid"],
         address=ready["address"],
@@ -171,16 +109,3 @@ async def _prepare(child: Child, channel: Channel, spec: ServerSpec, stderr_path
         baseline_fds=ready["open_fds"],
         threads=ready["threads"],
     )
-
-
-async def _last_words(child: Child, stderr_path: Path, *, late: bool) -> str:
-    """Return why a server never became ready, with the end of what it wrote."""
-    what = f"was not ready after {READY_S:.0f} s"
-    if not late:
-        what = f"ended with status {await child.wait_exit()} before it was ready"
-    return f"the simulated server {what}; its last words, in {stderr_path}: {_end_of(stderr_path)}"
-
-
-def _end_of(path: Path) -> str:
-    lines = path.read_text(errors="replace").strip().splitlines()[-_LAST_LINES:]
-    return "".join(f"\n  {line}" for line in lines) or "none"

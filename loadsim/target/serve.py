@@ -55,7 +55,7 @@ async def serve(spec: ServerSpec, out: Callable[[str], None]) -> None:
     folder = Path(spec.accepts_path).parent
     files = {"stdout_path": folder / "server.stdout", "stderr_path": folder / "server.stderr"}
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with simulated_server(spec, namespace=None, nofile=None, **files) as server:
+        async with simulated_server(spec, namespace=None, **files) as server:
             with ExitStack() as stack:
                 accepts = stack.enter_context(Journal.attach(Path(spec.accepts_path)))
                 queue = KernelQueue(stack.enter_context(SockDiag()), server.facts)
