@@ -293,4 +293,7 @@ def _print_json(values: Any) -> None:  # noqa: ANN401 -- whatever json.dumps tak
 
 
 def _status(summary: Summary) -> int:
-    return EXIT_THRESHOLD if summary.verdict == "FAILED" else 0
+    """Return the exit status of a run that no signal ended."""
+    if not all(one.ok for one in summary.thresholds) or (summary.interrupted or "").startswith("aborted"):
+        return EXIT_THRESHOLD
+    return 0 if summary.complete else LoadsimError.exit_code

@@ -262,3 +262,20 @@ def _families() -> Iterator[Metric]:
 
 #: Every metric by its name.
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in (*_SINGLE, *_families())})
+
+#: Metrics that are also known while a run goes on: `abort` thresholds can name only these.
+LIVE = frozenset(
+    {
+        "attempts.count",
+        "emfile.accept",
+        "emfile.count",
+        "emfile.handler",
+        "fate.local",
+        "fate.not_started",
+        "fds.max",
+        "generator.local_failures",
+        "listen.overflows",
+        "outcome.ok",
+        "queue.max",
+    }
+)

@@ -201,3 +201,12 @@ net.ipv4.ip_local_port_range = "40000 40015"
     assert ran.summary.ledger["local"] == (attempts["outcome"] == Outcome.LOCAL).sum() > 0
     assert ran.summary.ledger["local"] + ran.summary.ledger["accepted"] == 200
     assert_accounted_for(ran)
+
+
+def test_an_abort_threshold_ends_the_load(tmp_path: Path) -> None:
+    """The first EMFILE stops new attempts within a second; the result is whole, balanced and says why."""
+    ran = run_scenario("too-many-open-files", tmp_path, 'thresholds.abort=["emfile.count > 0"]')
+    assert ran.summary.interrupted == "aborted: emfile.count > 0"
+    assert not ran.summary.complete
+    assert 0 < len(ran.recording.attempts) < 600
+    assert_accounted_for(ran)

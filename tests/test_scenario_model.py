@@ -259,3 +259,11 @@ def test_a_ramp_is_a_pair_of_rates() -> None:
 
     assert stages is not None
     assert [stage.rate for stage in stages] == [Ramp(5.0, 5.0), Ramp(0.0, 5.0)]
+
+
+def test_abort_names_only_what_is_known_while_a_run_goes_on() -> None:
+    """A percentile exists at the end alone: a threshold on it could never end a run."""
+    ((place, says),) = complaints(thresholds={"abort": ["accept.p99 > 1s"]})
+    assert place == "thresholds.abort"
+    assert says.startswith("accept.p99 is not known while a run goes on; abort can name attempts.count, ")
+    assert scenario(thresholds={"abort": ["emfile.count > 9"]}).thresholds.abort[0].value == 9

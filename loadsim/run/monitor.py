@@ -5,7 +5,7 @@ For the live view and for `abort`; what a report shows is computed from the reco
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from loadsim.report.progress import Progress
 
@@ -13,13 +13,21 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from loadsim.record.journal import Journal
-    from loadsim.record.sampler import Sampler
+    from loadsim.record.sampler import Latest
+
+
+class Sampled(Protocol):
+    """Somebody who takes samples."""
+
+    @property
+    def latest(self) -> Latest:
+        """The newest one."""
 
 
 class Monitor:
     """Reads the counters of a run; owns nothing."""
 
-    def __init__(self, *, attempts: Sequence[Journal], accepts: Journal, sampler: Sampler, shared: bool) -> None:
+    def __init__(self, *, attempts: Sequence[Journal], accepts: Journal, sampler: Sampled, shared: bool) -> None:
         self._attempts = attempts
         self._accepts = accepts
         self._sampler = sampler

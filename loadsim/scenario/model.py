@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Pl
 from pydantic_core import PydanticCustomError
 
 from loadsim.exchange import Exchange
+from loadsim.metrics import LIVE
 from loadsim.scenario.arrivals import expected_count
 from loadsim.scenario.quantities import DURATION_PATTERN, Ramp, duration, ramp, rate
 from loadsim.scenario.tables import Contradiction, Table, flattened, key
@@ -265,6 +266,13 @@ class Thresholds(Table):
 
     expect: tuple[ThresholdText, ...] = key((), strict=False, description="All must be true at the end.")
     abort: tuple[ThresholdText, ...] = key((), strict=False, description="The first that is true ends the run.")
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Yield what could only be known when there is nothing left to end."""
+        for one in self.abort:
+            if one.metric not in LIVE:
+                says = f"{one.metric} is not known while a run goes on; abort can name {', '.join(sorted(LIVE))}"
+                yield Contradiction(("abort",), says)
 
 
 Sysctls = Annotated[

@@ -1,0 +1,101 @@
+"""The command line: exit codes, one JSON document, errors that name the remedy."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner, Result
+from report_samples import too_many_open_files
+
+from loadsim.cli import _status, main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def call(*arguments: str) -> Result:
+    """Return what a command line prints and returns."""
+    return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+
+def test_a_scenario_that_is_wrong_starts_nothing(tmp_path: Path) -> None:
+    """Every error with its place on stderr, exit status 2, no result folder."""
+    (tmp_path / "bad.toml").write_text('[server]\nbacklg = 8\n[client]\nrate = "fast"\n')
+    result = call("run", str(tmp_path / "bad.toml"), "--out", str(tmp_path / "out"))
+    assert result.exit_code == 2
+    assert "bad.toml:2:1: there is no key backlg" in result.stderr
+    assert "bad.toml:4:8" in result.stderr
+    assert result.stdout == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_scenario_names_the_shipped_ones() -> None:
+    """A typing error is answered by what there is."""
+    result = call("check", "too-many-files")
+    assert (result.exit_code, "too-many-open-files" in result.stderr) == (2, True)
+
+
+def test_check_predicts_and_starts_nothing() -> None:
+    """The JSON of check is one document with needs, prediction and warnings."""
+    plan = json.loads(call("check", "too-many-open-files", "--json").stdout)
+    assert plan["prediction"]["fates"] == {"accepted": 53, "queued": 129, "dropped": 418}
+    assert plan["scenario"]["server"]["nofile"] == 64
+
+
+def test_a_setting_that_cannot_be_had_is_refused_with_its_remedy(tmp_path: Path) -> None:
+    """A limit above the hard one ends with status 3 and names the knob; nothing is written."""
+    result = call("run", "healthy", "--set", "server.nofile=1000000000", "--out", str(tmp_path / "out"))
+    assert result.exit_code == 3
+    assert "server.nofile = 1000000000 is above this host's hard limit" in result.stderr
+    assert "--allow-degraded" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_without_a_result_says_how_to_make_one(tmp_path: Path) -> None:
+    """An empty folder is no traceback."""
+    result = call("report", "--out", str(tmp_path))
+    assert (result.exit_code, "loadsim run too-many-open-files" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("asked", ["fd-leak", "phantom", "outcome.refused", "accept.p99", "emfile.count"])
+def test_everything_that_is_named_is_explained(asked: str) -> None:
+    """A finding, a fate, an outcome, a percentile and a count."""
+    assert call("explain", asked).stdout.startswith(asked)
+
+
+def test_an_unknown_id_suggests_the_nearest() -> None:
+    """A typing error is answered by what was perhaps meant."""
+    result = call("explain", "fd-leek")
+    assert (result.exit_code, 'did you mean "fd-leak"?' in result.stderr) == (2, True)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`loadsim --help` answers without numpy, pydantic, rich, trio or psutil."""
+    code = (
+        "import sys\nfrom loadsim.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print([n for n in ('numpy', 'pydantic', 'rich', 'trio', 'psutil') if n in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert "Start with: loadsim run too-many-open-files" in done.stdout
+
+
+def test_every_command_has_help() -> None:
+    """Each command explains itself."""
+    for name in main.commands:
+        assert call(name, "--help").stdout.startswith("Usage: main " + name)
+
+
+def test_the_exit_status_says_what_became_of_the_expectations() -> None:
+    """0 as expected, 99 a threshold failed or aborted, 1 where loadsim itself lost a part."""
+    fine = too_many_open_files()
+    failed = dataclasses.replace(fine, thresholds=[dataclasses.replace(fine.thresholds[0], ok=False)])
+    aborted = dataclasses.replace(fine, complete=False, interrupted="aborted: emfile.count > 0")
+    broken = dataclasses.replace(fine, complete=False, interrupted="driver 1 ended with status -9")
+    assert [_status(one) for one in (fine, failed, aborted, broken)] == [0, 99, 99, 1]
