@@ -83,8 +83,12 @@ class Stage:
     def enter(self, fd: int, attempt: Attempt) -> None:
         """Let an attempt wait; its `since` is never earlier than that of the last one."""
         self.attempts[fd] = attempt
+        self.expect()
+
+    def expect(self) -> None:
+        """Take note that there are attempts; for callers that let a batch of them wait without `enter`."""
         if self.check_at == NEVER:
-            self.check_at = attempt.since + self.patience_ns
+            self.check_at = next(iter(self.attempts.values())).since + self.patience_ns
 
     def leave_expired(self, now: int, most: int) -> list[Attempt]:
         """Remove and return the attempts whose time is over, oldest first, at most so many."""

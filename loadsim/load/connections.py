@@ -22,7 +22,7 @@ from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
     import _socket
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from loadsim.load.demand import Demand
     from loadsim.record.journal import Journal
@@ -38,6 +38,7 @@ _BATCH = 64
 _RECEIVE_BYTES = 4096
 _ESTABLISHED, _SYN_SENT, _CLOSE_WAIT = 1, 2, 8  # tcpi_state
 _CONNECTED = frozenset({_ESTABLISHED, _CLOSE_WAIT})  # a server on another core may already have closed
+_NO_ERROR_YET = frozenset({0, errno.EINPROGRESS, errno.EAGAIN})  # of connect(), and of send() before it has ended
 _STATE_AND_TOTAL_RETRANS = struct.Struct("=B99xI")  # the first 104 bytes of struct tcp_info
 _LINGER_RESET = struct.pack("=ii", 1, 0)  # close() sends RST
 # Plain ints: an enum as argument costs 0.1 us more.
@@ -84,34 +85,47 @@ class Connections:
     def connect(self, opened: Iterable[Opened]) -> None:
         """Connect a batch, and let each say what it has to say; those with nothing to wait for end with it.
 
-        On loopback the handshake ends inside connect(), as TCP_INFO tells: its first byte is the state, and read as
-        an int it comes with three more that are 0 in a new connection. So epoll is needed only for the reply, and `t1`
-        right after connect() is the time of the connection to a few microseconds. A record is written as soon as
-        connect() has returned, before anything else happens: what is killed meanwhile has no record.
+        On loopback the handshake ends inside connect(), so `t1` right after it is the time of the connection to a few
+        microseconds. Whether it did is told by the first send(), or by TCP_INFO where the client has nothing to say:
+        its first byte is the state, and read as an int it comes with three more that are 0 in a new connection. A
+        record is written as soon as that is known: what is killed before has none.
         """
         pack_into, buffer, clock, peer = ATTEMPT.struct.pack_into, self._buffer, monotonic_ns, self._peer
-        waits, lag_max, done = self._expects_reply or self._holds, self.lag_max, []
+        exchange, says, register = self._exchange, self._says, self._epoll.register
+        speaks, waits, waiting = says != b"", self._expects_reply or self._holds, self._first_wait.attempts
+        lag_max, begun, done = self.lag_max, 0, []
         for number, intended, source, at, sock in opened:
             started = clock()
             error = sock.connect_ex(peer)
             now = clock()
-            state = sock.getsockopt(_TCP, _TCP_INFO)
+            if speaks:
+                try:
+                    sock.send(request(exchange, number) if says is None else says)
+                    connected = now
+                except OSError as failure:
+                    connected, error = 0, failure.errno or 0
+            else:
+                state = sock.getsockopt(_TCP, _TCP_INFO)
+                connected = now if state == _ESTABLISHED or state & 0xFF == _CLOSE_WAIT else 0
             port = sock.getsockname()[1]
-            connected = now if state == _ESTABLISHED or state & 0xFF in _CONNECTED else 0
             if at >= 0:
                 pack_into(buffer, at, number, intended, started, connected, 0, 0, source, port, 0, 0, 0, 0)
             if started - intended > lag_max:  # noqa: PLR1730  # max() is a call
                 lag_max = started - intended
             if not connected:
-                self._begin_slowly(Attempt(sock, number, at, source, port, 0, now), error, state & 0xFF)
+                self._begin_slowly(Attempt(sock, number, at, source, port, 0, now), error)
             elif waits:
-                self.connected += 1
-                self._proceed(Attempt(sock, number, at, source, port, now, now), self._epoll.register)
+                fd = sock.fileno()
+                register(fd, _READABLE)
+                waiting[fd] = Attempt(sock, number, at, source, port, now, now)
+                begun += 1
             else:
                 done.append((sock, at, 0, source, port))
         self.lag_max = lag_max
+        self.connected += begun + len(done)
+        if begun:
+            self._first_wait.expect()
         if done:
-            self.connected += len(done)
             self._close(done)
 
     def handle(self, events: list[tuple[int, int]]) -> list[int]:
@@ -185,29 +199,28 @@ class Connections:
         self.tally[outcome] += len(done)
         self._demand.give_back(*times)
 
-    def _begin_slowly(self, attempt: Attempt, error: int, state: int) -> None:
+    def _begin_slowly(self, attempt: Attempt, error: int) -> None:
         """Wait for a connect that has not ended inside the call, or end one that has failed there."""
-        if state == _SYN_SENT:
+        state, _ = _tcp_info(attempt.sock)
+        if state == _SYN_SENT or state in _CONNECTED:
             fd = attempt.sock.fileno()
             self._epoll.register(fd, _WRITABLE)
             self._connecting.enter(fd, attempt)
             return
-        if error in {0, errno.EINPROGRESS}:
+        if error in _NO_ERROR_YET:
             error = attempt.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         self._fail(attempt, error)
 
-    def _proceed(self, attempt: Attempt, watch: Callable[[int, int], None]) -> None:
-        """Say what a connected client says, and wait for what it waits for; `watch` tells epoll."""
-        said = request(self._exchange, attempt.number) if self._says is None else self._says
-        sock = attempt.sock
-        if said:
+    def _proceed(self, attempt: Attempt) -> None:
+        """Say what a client says that connected late, and wait for what it waits for."""
+        if said := request(self._exchange, attempt.number):
             try:
-                sock.send(said)
+                attempt.sock.send(said)
             except OSError as error:
                 self._fail(attempt, error.errno or 0)
                 return
-        fd = sock.fileno()
-        watch(fd, _READABLE)
+        fd = attempt.sock.fileno()
+        self._epoll.modify(fd, _READABLE)
         self._first_wait.enter(fd, attempt)
 
     def _handle_rare(self, fd: int) -> bool:
@@ -230,7 +243,7 @@ class Connections:
         self._note_connected(attempt)
         if self._expects_reply or self._holds:
             attempt.write(self._buffer)
-            self._proceed(attempt, self._epoll.modify)
+            self._proceed(attempt)
         else:
             self._end(attempt, Outcome.CONNECTED)
 
