@@ -43,7 +43,6 @@ _STATE_AND_TOTAL_RETRANS = struct.Struct("=B99xI")  # the first 104 bytes of str
 _LINGER_RESET = struct.pack("=ii", 1, 0)  # close() sends RST
 # Plain ints: an enum as argument costs 0.1 us more.
 _SOCKET, _LINGER = int(socket.SOL_SOCKET), int(socket.SO_LINGER)
-_TCP, _TCP_INFO = int(socket.IPPROTO_TCP), int(socket.TCP_INFO)
 _READABLE, _WRITABLE = int(select.EPOLLIN), int(select.EPOLLOUT)
 
 
@@ -86,27 +85,24 @@ class Connections:
         """Connect a batch, and let each say what it has to say; those with nothing to wait for end with it.
 
         On loopback the handshake ends inside connect(), so `t1` right after it is the time of the connection to a few
-        microseconds. Whether it did is told by the first send(), or by TCP_INFO where the client has nothing to say:
-        its first byte is the state, and read as an int it comes with three more that are 0 in a new connection. A
-        record is written as soon as that is known: what is killed before has none.
+        microseconds. Whether it did is told by the first send(), be it of nothing: EAGAIN means not yet. It is what
+        TCP_INFO would say, in one system call less for those that speak. A record is written as soon as that is
+        known: what is killed before has none.
         """
         pack_into, buffer, clock, peer = ATTEMPT.struct.pack_into, self._buffer, monotonic_ns, self._peer
         exchange, says, register = self._exchange, self._says, self._epoll.register
-        speaks, waits, waiting = says != b"", self._expects_reply or self._holds, self._first_wait.attempts
+        waits, waiting = self._expects_reply or self._holds, self._first_wait.attempts
         lag_max, begun, done = self.lag_max, 0, []
         for number, intended, source, at, sock in opened:
             started = clock()
             error = sock.connect_ex(peer)
-            now = clock()
-            if speaks:
-                try:
-                    sock.send(request(exchange, number) if says is None else says)
-                    connected = now
-                except OSError as failure:
-                    connected, error = 0, failure.errno or 0
-            else:
-                state = sock.getsockopt(_TCP, _TCP_INFO)
-                connected = now if state == _ESTABLISHED or state & 0xFF == _CLOSE_WAIT else 0
+            now = connected = clock()
+            try:
+                sock.send(request(exchange, number) if says is None else says)
+            except OSError as failure:
+                connected = 0
+                if error in _NO_ERROR_YET:  # else send() only says EPIPE
+                    error = failure.errno or 0
             port = sock.getsockname()[1]
             if at >= 0:
                 pack_into(buffer, at, number, intended, started, connected, 0, 0, source, port, 0, 0, 0, 0)

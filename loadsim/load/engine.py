@@ -13,6 +13,7 @@ from __future__ import annotations
 import _socket
 import select
 import socket
+from itertools import islice, repeat
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from loadsim.scenario.spec import source_address
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Self
 
     from loadsim.load.connections import Opened
@@ -59,6 +61,7 @@ class Engine:
         self._sources = [(source_address(index), 0) for index in range(spec.sources)]
         self._epoll = select.epoll()
         self._connections = Connections(spec, journal, demand, self._epoll)
+        self._late_ns = LATE_NS if spec.stages else NEVER  # clients of a closed loop are never late
         self._begun = 0  # attempts taken from the demand: the next one's number and source follow from it
         self._frozen = False
         self._timer = Timer()
@@ -137,31 +140,49 @@ class Engine:
         starts with cold caches, and every attribute shows.
         """
         room = self._max_in_flight - len(self._connections)
-        if due := self._demand.take_due(now, min(room, _BATCH) if room > 0 else _BATCH):
-            self._connections.connect(self._open(due, now, full=room <= 0))
-
-    def _open(self, due: list[int], now: int, *, full: bool) -> list[Opened]:
-        """Give each due attempt its number, its slot in the journal and a socket; book those that get none."""
-        book, new_socket, family, sources = self._book, _socket.socket, self._family, len(self._sources)
-        first, step, index = self._spec.share + 1, self._spec.processes, self._begun
-        late_ns = LATE_NS if self._spec.stages else NEVER
+        due = self._demand.take_due(now, min(room, _BATCH) if room > 0 else _BATCH)
+        if not due:
+            return
+        slots, index = self._journal.take_many(len(due)), self._begun
         self._begun += len(due)
-        opened = []
-        for intended, at in zip(due, self._journal.take_many(len(due)), strict=True):
-            number, source = first + index * step, index % sources
-            index += 1
-            if full or now - intended > late_ns:
-                book((number, intended, source, at), Outcome.NOT_STARTED)
+        too_late = now - self._late_ns if room > 0 else NEVER
+        if len(self._sources) == 1 and due[0] >= too_late:
+            self._connections.connect(self._open(due, slots, index))
+        else:
+            self._connections.connect(self._open_singly(due, slots, index, too_late))
+
+    def _open(self, due: list[int], slots: list[int], index: int) -> Iterable[Opened]:
+        """Open a socket for each due attempt; book those that get none."""
+        numbers = range(self._number(index), self._number(index + len(due)), self._spec.processes)
+        new_socket, family, sockets = _socket.socket, self._family, []
+        try:
+            for _ in due:
+                sockets.append(new_socket(family, _NONBLOCKING, 0))  # noqa: PERF401  # those before a failure count
+        except OSError as error:
+            for number, intended, at in islice(zip(numbers, due, slots, strict=True), len(sockets), None):
+                self._book((number, intended, 0, at), Outcome.LOCAL, error)
+        return zip(numbers, due, repeat(0), slots, sockets, strict=False)
+
+    def _open_singly(self, due: list[int], slots: list[int], index: int, too_late: int) -> list[Opened]:
+        """Do the same where sources take turns, or where some are not started: those due before `too_late`."""
+        opened: list[Opened] = []
+        for place, (intended, at) in enumerate(zip(due, slots, strict=True), index):
+            number, source = self._number(place), place % len(self._sources)
+            if intended < too_late:
+                self._book((number, intended, source, at), Outcome.NOT_STARTED)
                 continue
             try:
-                sock = new_socket(family, _NONBLOCKING, 0)
-                if sources > 1:
+                sock = _socket.socket(self._family, _NONBLOCKING, 0)
+                if len(self._sources) > 1:
                     self._bind(sock, source)
             except OSError as error:
-                book((number, intended, source, at), Outcome.LOCAL, error)
+                self._book((number, intended, source, at), Outcome.LOCAL, error)
             else:
                 opened.append((number, intended, source, at, sock))
         return opened
+
+    def _number(self, index: int) -> int:
+        return self._spec.share + 1 + index * self._spec.processes
 
     def _bind(self, sock: _socket.socket, source: int) -> None:
         """Bind a new socket to its source address; its port is chosen by connect(). Closes it where that fails."""

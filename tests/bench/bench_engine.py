@@ -3,8 +3,9 @@
     python tests/bench/bench_engine.py [CASE...] [--pairs N] [--seconds S] [--eager]
 
 Absolute numbers say little on a shared machine: each case runs both sides in turn, in pairs, and its result is the
-median of the pairs' ratios. The server is a small one in C (`server.c`), so that it is never what is measured; gcc
-compiles it and the client. The engine records everything, the others nothing. Needs two cores, gcc, and wrk for http.
+median of the pairs' ratios; every other pair begins with the other side. The server is a small one in C (`server.c`),
+so that it is never what is measured; gcc compiles it and the client. The engine records everything, the others nothing.
+Needs two cores, gcc, and wrk for http.
 """
 
 from __future__ import annotations
@@ -123,8 +124,10 @@ class Bench:
         show(f"  {'loadsim':>10} {rival:>10}   ratio")
         ratios = []
         with self._server(case.exchange, case.server_cpu) as port:
-            for _ in range(pairs):
-                ours, theirs = self._engine(case, port), measure(case, port)
+            for pair in range(pairs):
+                sides = (self._engine, measure) if pair % 2 else (measure, self._engine)
+                measured = {side: side(case, port) for side in sides}
+                ours, theirs = measured[self._engine], measured[measure]
                 ratios.append(ours / theirs)
                 show(f"  {ours:>10,.0f} {theirs:>10,.0f}   {ratios[-1]:.3f}")
         goal = "" if case.goal is None else f" (to reach: {case.goal})"
