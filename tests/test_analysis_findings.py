@@ -16,6 +16,8 @@ from loadsim.analysis.texts import FINDING_TEXTS
 from loadsim.record.events import AcceptFlag, AttemptFlag, Outcome, Where
 
 if TYPE_CHECKING:
+    from recordings import Row
+
     from loadsim.analysis.summary import Finding, Summary
     from loadsim.record.arrays import Recording
     from loadsim.record.facts import DriverFacts
@@ -118,6 +120,54 @@ def test_a_leak_of_requests_is_told_from_one_of_connections() -> None:
     )
 
 
+def test_a_leaked_connection_keeps_what_its_request_opened() -> None:
+    """Ten connections with two more descriptors each use up 30 of 30: a leak, not an honest load."""
+    rows = [attempt(n, n * scenes.STEP_S) for n in range(1, 21)]
+    accepts = [
+        accept(row, 30e-6, open_fds=8 + 3 * n, closed=None if row["number"] % 2 else 1.0)
+        for n, row in enumerate(rows, start=1)
+    ]
+    tables = settings(server={"extra_fds": 2, "nofile": 38})
+    made = recording(
+        rows, accepts, [failure(0.4)], server_nofile_soft=38, end_fds_end=38, end_open_fds=38, settings=tables
+    )
+    leak = finding(made, "fd-leak")
+    assert summarise(made).metrics["fds.leaked"] == 30
+    assert leak.title == "The server leaked 30 descriptors: 50 % of its connections are never closed."
+    assert leak.evidence.startswith("10 of 20 accepted connections are still open, ")
+    assert leak.evidence.endswith(" Each keeps 3 descriptors.")
+    assert ids(made) == ["fd-leak"]
+
+
+def test_a_leak_that_takes_all_in_the_end_comes_first() -> None:
+    """Load may have met the limit before it did: the leak is why nobody is served any more."""
+    early = [attempt(n, n * 1e-3, ended=0.3) for n in range(1, 57)]
+    late = [attempt(n, 0.4 + n * 1e-3) for n in range(57, 113)]
+    accepts = [accept(row, 30e-6, open_fds=8 + row["number"], closed=0.35) for row in early]
+    accepts += [accept(row, 30e-6, open_fds=row["number"] - 48, closed=None) for row in late]
+    made = recording([*early, *late], accepts, [failure(0.1), failure(0.6)], end_fds_end=64)
+    assert ids(made) == ["fd-leak"]
+
+
+def dying_at_the_limit(*, leaks: bool) -> Recording:
+    """Return a run whose server dies of its first EMFILE; its clients had left, or are cut off by its end."""
+    left: Row = {"ended": 0.5} if leaks else {"ended": 1.0, "flags": AttemptFlag.CUT}
+    rows = [attempt(n, n * scenes.STEP_S, **left) for n in range(1, 57)]
+    accepts = [accept(row, 30e-6, open_fds=8 + row["number"], closed=None) for row in rows]
+    made: Row = {"server_exit_status": 1, "server_exited_ns": ns(1.005), "end": None}
+    return recording(rows, accepts, [failure(0.99)], **made)
+
+
+def test_a_server_that_dies_of_its_limit_had_a_reason() -> None:
+    """Whether a leak or an honest load is told by who had left before it ended."""
+    leak = dying_at_the_limit(leaks=True)
+    assert ids(leak) == ["target-ended", "fd-leak"]
+    assert finding(leak, "fd-leak").evidence == (
+        "56 of 56 accepted connections were still open when it ended, and their clients had left."
+    )
+    assert ids(dying_at_the_limit(leaks=False)) == ["target-ended", "fd-limit"]
+
+
 def test_a_leak_without_a_rate_makes_no_promise() -> None:
     """All at once, at the very start: no rate, no time."""
     row = attempt(1, 0.0, connected=-0.1)
@@ -133,6 +183,13 @@ def test_honest_load_names_the_limit_that_would_have_done() -> None:
     assert "Nothing leaked: this is load." in limit.evidence
     assert limit.remedy is not None
     assert limit.remedy.startswith("raise nofile to about 158 (ulimit -n, LimitNOFILE= in systemd)")
+    assert limit.remedy.endswith("accept at most 56 at once.")  # that limit is enough for good, not for a time
+
+
+def test_a_leak_beside_honest_load_will_use_up_any_limit() -> None:
+    """Only where something leaks does a higher limit buy nothing but time."""
+    limit = finding(leaking_some(limit=64, failures=[failure(0.4)], samples=[sample(0.4, open_fds=64)]), "fd-limit")
+    assert "A higher limit buys time only" in str(limit.remedy)
 
 
 def test_connects_that_nobody_took_are_counted_by_who_believed_them() -> None:
@@ -368,7 +425,7 @@ def test_a_server_that_ended_says_how(status: int, how: str) -> None:
     """By exit status or by signal, and what its clients met."""
     found = finding(scenes.dying(status), "target-ended")
     assert found.title == f"The server ended after 1.0 s: {how}."
-    assert found.evidence == "2 clients in its accept queue were reset. 7 clients after that found nobody listening."
+    assert found.evidence == "2 clients were still in its accept queue. 7 clients after that found nobody listening."
 
 
 def test_a_server_that_ended_for_want_of_descriptors_says_so() -> None:

@@ -117,6 +117,17 @@ def test_a_queue_that_no_sample_saw_orphans_those_alone_who_were_reset() -> None
     assert fates_of(settle(recording(rows, server_exited_ns=5_001_000_000_000))) == ["ORPHANED", "PHANTOM"]
 
 
+@pytest.mark.parametrize(("overflows", "fate"), [([0, 0], "ORPHANED"), ([0, 3], "PHANTOM"), ([], "PHANTOM")])
+def test_without_a_drop_the_end_of_the_listener_orphans_all_that_were_connected(
+    *, overflows: list[int], fate: str
+) -> None:
+    """Only a full queue makes phantoms: who had left unserved before the server's end still waited in its queue."""
+    left = attempt(1, 0.5, replied=None, ended=0.5001, outcome=Outcome.CONNECTED)
+    seen = [sample(0.1 + 0.3 * n, queue=0, listen_overflows=count) for n, count in enumerate(overflows)]
+    made = recording([left], samples=seen, server_exited_ns=5_000_512_000_000, server_exit_status=1, end=None)
+    assert fates_of(settle(made)) == [fate]
+
+
 def test_without_the_end_of_the_run_nobody_can_tell_queued_from_phantom() -> None:
     """A killed conductor drains no queue, and a full journal hides accepts: unknown."""
     assert fates_of(settle(recording([unserved(1)], end=None))) == ["UNKNOWN"]

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loadsim.analysis.columns import Bools, Ints, column, emfile_records, has_flag, known
+from loadsim.analysis.columns import Bools, Ints, column, emfile_records, has_flag, has_outcome, known
 from loadsim.analysis.growth import stalls
-from loadsim.record.events import AcceptFlag, AttemptFlag, FailureFlag, Where
+from loadsim.record.events import AcceptFlag, AttemptFlag, FailureFlag, Outcome, Where
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
@@ -52,13 +52,20 @@ def fds_at_end(view: View) -> int | None:
 
 
 def leaked_connections(view: View) -> Bools:
-    """Return which accept records are descriptors that the server kept although their client had left."""
+    """Return which accept records are connections that the server kept although their client had left.
+
+    The end of a server ends all its clients too: they have left before it only if it did not cut them off.
+    """
     accepts, attempts = view.recording.accepts, view.recording.attempts
     kept = view.waits.taken & (accepts["closed"] == 0)
     attempt_of = view.ledger.join.attempt_of
     gone = has_flag(accepts, AcceptFlag.LEAKED)  # of a foreign client nothing else is known
     ours = attempt_of >= 0
     left = (column(attempts, "ended") > 0) & ~has_flag(attempts, AttemptFlag.PENDING)
+    died = view.recording.facts.server.exited_ns
+    if died:
+        cut_off = has_flag(attempts, AttemptFlag.CUT) | has_outcome(attempts, Outcome.EOF, Outcome.RESET)
+        left &= ~cut_off & (column(attempts, "ended") <= died)
     gone[ours] = left[attempt_of[ours]]
     result: Bools = kept & gone
     return result
@@ -67,14 +74,14 @@ def leaked_connections(view: View) -> Bools:
 def leaked_descriptors(view: View, baseline: int, end: int) -> int:
     """Return how many descriptors nobody uses and nobody closes.
 
-    Exact where connections leak: accepted and not closed. Where a request leaks what it opened besides its socket,
-    what is left of the difference once the connections are taken off that a client still holds.
+    Exact where a request opens nothing besides its socket: accepted and not closed. Else what is left of the
+    difference once the connections are taken off that a client still holds.
     """
-    if view.setting("server", "leak_of") != "extra":
+    extras = int(view.setting("server", "extra_fds") or 0)
+    if not extras:
         return int(leaked_connections(view).sum())
     held = view.waits.taken & (view.recording.accepts["closed"] == 0) & ~leaked_connections(view)
-    each = 1 + int(view.setting("server", "extra_fds") or 0)
-    return max(end - baseline - each * int(held.sum()), 0)
+    return max(end - baseline - (1 + extras) * int(held.sum()), 0)
 
 
 def limit_reached(view: View) -> int | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loadsim.analysis.columns import Bools, Ints, column, has_flag, has_outcome, was_connected
+from loadsim.analysis.columns import Bools, Ints, column, has_flag, has_outcome, known, was_connected
 from loadsim.analysis.join import Join, join
 from loadsim.record.events import AcceptFlag, Fate, Outcome
 from loadsim.units import NANOSECONDS, format_count
@@ -130,8 +130,15 @@ def _orphan(recording: Recording, fate: Ints, unaccepted: Bools) -> None:
 
 
 def _queue_at_death(recording: Recording) -> int:
-    """Return the length of the accept queue in the last sample that saw the listener; 0 = none did."""
+    """Return how many at most were in the accept queue: all it holds, where nothing was ever dropped at it.
+
+    Only a full queue makes phantoms, so without a drop everybody who was connected had entered it. Else the length in
+    the last sample that saw the listener, up to 10 ms before its end; 0 = none did.
+    """
     samples = recording.samples
+    limit, overflows = recording.facts.server.queue_limit, known(samples, "listen_overflows")[1]
+    if limit is not None and len(overflows) and overflows[-1] == overflows[0]:
+        return limit + 1
     seen = (samples["queue"] >= 0) & (column(samples, "time") <= recording.facts.server.exited_ns)
     return int(samples["queue"][seen][-1]) if seen.any() else 0
 

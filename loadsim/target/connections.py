@@ -219,6 +219,8 @@ class Connections:
             self._kept.extend(opened)
         else:
             connection.extras.extend(opened)
+            if connection.leaked:
+                self._books.leak(len(opened))
         return True
 
     def _close_extras(self, extras: list[int]) -> None:

@@ -74,7 +74,7 @@ def target_ended(case: Case) -> Found | None:
         f"The server ended after {after}: {ending(server.exit_status)}.",
         sentences(
             "It had just run out of descriptors." if case.number("emfile.count") else "",
-            f"{some(orphaned, 'client')} in its accept queue {were(orphaned)} reset." if orphaned else "",
+            f"{some(orphaned, 'client')} {were(orphaned)} still in its accept queue." if orphaned else "",
             f"{some(refused, 'client')} after that found nobody listening." if refused else "",
         ),
         "target.stderr of the result has its last words; for SIGKILL look at dmesg (out of memory?).",

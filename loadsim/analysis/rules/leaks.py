@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.analysis.columns import column, has_flag
+from loadsim.analysis.descriptors import leaked_connections
 from loadsim.analysis.rules.case import fault, sentences, some
 from loadsim.analysis.rules.room import Room, leaks_extras
 from loadsim.record.events import AcceptFlag
@@ -47,7 +48,8 @@ def honest_load(case: Case) -> Found | None:
             "" if room.leaked else "Nothing leaked: this is load.",
         ),
         f"raise nofile to about {needed} (ulimit -n, LimitNOFILE= in systemd), hold connections for less long, or "
-        f"accept at most {format_count(room.clients)} at once. {_higher_limit(room, room.fill_rate)}".strip(),
+        f"accept at most {format_count(room.clients)} at once."
+        + (f" {_higher_limit(room, room.fill_rate)}".rstrip() if room.leaked else ""),
         headline=f'"Too many open files" after {case.time("emfile.first_at")}: {too_few}',
     )
 
@@ -86,14 +88,18 @@ def _leak(case: Case, room: Room) -> Found:
 
 
 def _of_connections(case: Case, room: Room) -> _Words:
-    accepted = _served(case)
-    every = room.leaked == accepted
-    share = f"{room.leaked / max(accepted, 1):.0%}".replace("%", " %")
+    accepted, kept = _served(case), int(leaked_connections(case.view).sum())
+    every = kept == accepted
+    share = f"{kept / max(accepted, 1):.0%}".replace("%", " %")
     part = f"The server leaked {some(room.leaked, 'descriptor')}: {share} of its connections are never closed."
+    died = case.view.recording.facts.server.exit_status is not None
+    still_open = (
+        "were still open when it ended, and their clients had" if died else "are still open, and their clients have"
+    )
+    each = f" Each keeps {room.each} descriptors." if room.each > 1 else ""
     return _Words(
         title="The server leaked every descriptor it was given." if every else part,
-        evidence=f"{format_count(room.leaked)} of {format_count(accepted)} accepted connections are still open, and "
-        "their clients have left.",
+        evidence=f"{format_count(kept)} of {some(accepted, 'accepted connection')} {still_open} left.{each}",
         cure='close the socket when recv() returns b"".',
         because="because nothing is closed" if every else f"because {share} of the connections are never closed",
     )

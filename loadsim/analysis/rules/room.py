@@ -25,22 +25,25 @@ class Room:
     leaked: int
     leak_rate: float  # leaked descriptors per second; 0 = not known
     fill_rate: float  # descriptors per second until the limit was reached; 0 = it was not
-    leaked_away: bool  # when the limit was reached, at least half of the room had leaked
+    leaked_away: bool  # at least half of the room had leaked when the limit was reached, or all of it in the end
 
     @classmethod
     def of(cls, case: Case) -> Room:
         """Return the room that a server had."""
         limit, baseline = case.number("fds.limit"), case.number("fds.baseline")
         reached_s = case.numbers.get("fds.limit_at", 0.0)
-        early, leak_rate = _leak_of_requests(case) if leaks_extras(case) else _leak_of_connections(case)
+        each = 1 + int(case.view.setting("server", "extra_fds") or 0)
+        early, in_all, leak_rate = _leak_of_requests(case) if leaks_extras(case) else _leak_of_connections(case, each)
+        leaked = int(case.numbers.get("fds.leaked", in_all))  # a server that died left nothing to be counted
+        all_gone = leaked > 0 and leaked + each > limit - baseline
         return cls(
             limit=limit,
             baseline=baseline,
-            each=1 + int(case.view.setting("server", "extra_fds") or 0),
-            leaked=case.number("fds.leaked"),
+            each=each,
+            leaked=leaked,
             leak_rate=leak_rate,
             fill_rate=(limit - baseline) / reached_s if reached_s > 0 else 0.0,
-            leaked_away=case.number("emfile.count") > 0 and early > 0 and early * 2 >= limit - baseline,
+            leaked_away=case.number("emfile.count") > 0 and (all_gone or 0 < limit - baseline <= early * 2),
         )
 
     @property
@@ -63,16 +66,20 @@ def leaks_extras(case: Case) -> bool:
     return bool(case.view.setting("server", "leak_of") == "extra")
 
 
-def _leak_of_connections(case: Case) -> tuple[int, float]:
-    """Return how many leaked until the limit was reached, and how many per second until the last of them did."""
+def _leak_of_connections(case: Case, each: int) -> tuple[int, int, float]:
+    """Return how many leaked until the limit was reached, how many in all, and how many per second.
+
+    A connection that is never closed keeps what its request opened, too.
+    """
     times = case.view.waits.accepted[leaked_connections(case.view)]
     reached = limit_reached(case.view)
     span = (int(times.max()) - case.view.clock.start) / NANOSECONDS if len(times) else 0.0
     early = len(times) if reached is None else int((times <= reached).sum())
-    return early, len(times) / span if span > 0 else 0.0
+    in_all = each * len(times)
+    return each * early, in_all, in_all / span if span > 0 else 0.0
 
 
-def _leak_of_requests(case: Case) -> tuple[int, float]:
+def _leak_of_requests(case: Case) -> tuple[int, int, float]:
     """Return the same for what requests opened besides their connection: nothing can leak once the limit is reached."""
     leaked, span = case.number("fds.leaked"), case.numbers.get("fds.limit_at", case.arrivals_s)
-    return leaked, leaked / span if span > 0 else 0.0
+    return leaked, leaked, leaked / span if span > 0 else 0.0
