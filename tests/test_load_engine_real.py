@@ -388,12 +388,28 @@ def test_freeze_keeps_the_sockets(tmp_path: Path) -> None:
                     sock.recv(1)
             states.append(engine.reset())
 
-        ran = run_engine(spec_in(tmp_path, port_of(listener), clients=3, attempts=None), meanwhile=freeze)
+        spec = spec_in(tmp_path, port_of(listener), clients=3, attempts=None, exchange=Exchange.HELLO)
+        ran = run_engine(spec, meanwhile=freeze)
     assert states == [3, 0]
     assert ran.outcomes() == [Outcome.UNFINISHED] * 3
     assert ran.flags() == {AttemptFlag.PENDING}
     assert (ran.records["ended"] == 0).all()
     assert ran.counters["in_flight"] == 3
+
+
+def test_frozen_engine_starts_nothing(tmp_path: Path) -> None:
+    """Once frozen, an engine does not even start what is due."""
+    ended: list[int] = []
+    with serving(wait_end) as port:
+
+        async def freeze(engine: Engine) -> None:
+            await trio.sleep(0.05)
+            ended.append(time.monotonic_ns())
+            engine.freeze()
+
+        settings = open_loop(rate=5000, attempts=100_000) | {"exchange": Exchange.NONE}
+        ran = run_engine(spec_in(tmp_path, port, **settings), meanwhile=freeze)
+    assert (ran.records["started"] <= ended[0]).all()
 
 
 def test_freeze_books_connects_under_way(tmp_path: Path) -> None:

@@ -71,9 +71,9 @@ class Engine:
     async def run(self) -> None:
         """Return when all attempts have ended, or after `freeze`; what is still open then stays open.
 
-        Trio has its turn every few milliseconds, in the end for as long as nothing happens. In between the engine
-        waits in its own epoll: at 2,000 attempts a second, two waits each, trio's 30 us a wait would be a third of
-        its CPU time.
+        Trio has its turn every few milliseconds, then for as long as nothing happens. In between the engine waits in
+        its own epoll: an open loop of 2,000 attempts a second, with two waits each, takes 0.5 of a core that way, and
+        0.63 where every wait is trio's (Linux 6.18, a virtual machine).
         """
         now = yielded = monotonic_ns()
         while not self._frozen:
@@ -102,7 +102,7 @@ class Engine:
     def freeze(self) -> None:
         """Book everything in flight as unfinished, now; the sockets stay open."""
         self._frozen = True
-        self._arm(0)
+        self.stop()
 
     def reset(self) -> int:
         """Close what is still open by RST and return the number; FIN would turn phantoms into queued connections."""
