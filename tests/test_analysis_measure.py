@@ -274,10 +274,17 @@ def test_a_slow_schedule_may_lag_more() -> None:
 def test_a_busy_driver_is_a_limit() -> None:
     """More than 0.9 core of any driver."""
     made = recording([attempt(1)])
-    driver = replace(made.facts.drivers[0], cpu_ns=95, wall_ns=100)
+    driver = replace(made.facts.drivers[0], cpu_ns=950_000_000, wall_ns=1_000_000_000)
     numbers = measured([attempt(1)], drivers=[driver, replace(driver, cpu_ns=5)])
     assert (numbers["generator.cpu"], numbers["generator.limited"]) == (0.95, 1)
     assert "generator.cpu" not in measured(drivers=[replace(driver, wall_ns=0)])
+
+
+def test_a_load_of_an_instant_does_not_tell_how_busy_its_driver_was() -> None:
+    """A driver that starts one attempt and ends is busy all the time, and nobody's bottleneck."""
+    driver = replace(recording().facts.drivers[0], cpu_ns=1_700_000, wall_ns=1_300_000)
+    numbers = measured([attempt(1)], drivers=[driver])
+    assert ("generator.cpu" in numbers, numbers["generator.limited"]) == (False, 0)
 
 
 def test_a_closed_loop_has_no_schedule_to_lag_behind() -> None:

@@ -20,6 +20,8 @@ LAG_S, LAG_SHARE = 0.001, 0.05
 UNKEPT_S = 0.010
 #: Cores of one driver beyond which it is the bottleneck.
 CPU_CORES = 0.9
+#: Within less than this a driver is busy starting and ending: a load of one attempt took 1.27 cores for 1.3 ms.
+_SHORTEST_NS = NANOSECONDS // 20
 #: Below this many attempts the 99th percentile is one attempt, and one preemption would condemn a run.
 _ENOUGH = 100
 
@@ -34,7 +36,9 @@ def generator_metrics(view: View) -> dict[str, float]:
     if len(lag) >= _ENOUGH:
         numbers["generator.lag.p90"] = nearest_rank(lag, 0.9) / NANOSECONDS
         numbers["generator.lag.p99"] = nearest_rank(lag, 0.99) / NANOSECONDS
-    cores = [driver.cpu_ns / driver.wall_ns for driver in view.recording.facts.drivers if driver.wall_ns]
+    cores = [
+        driver.cpu_ns / driver.wall_ns for driver in view.recording.facts.drivers if driver.wall_ns >= _SHORTEST_NS
+    ]
     if cores:
         numbers["generator.cpu"] = max(cores)
     numbers["generator.limited"] = int(
