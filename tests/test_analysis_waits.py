@@ -108,6 +108,14 @@ def test_who_was_orphaned_stayed_in_the_queue_to_the_end() -> None:
     assert milliseconds(view.pauses.lengths) == [pytest.approx(899.97)]
 
 
+def test_who_came_before_the_load_waits_from_its_start() -> None:
+    """A foreign client in the queue of a server that has not begun to accept is no pause of that server."""
+    early = accept(attempt(1, 0.0), 0.002, age_ms=176, port=999)
+    view = view_of([attempt(2, 0.5)], [early, accept(attempt(2, 0.5), 0.001)])
+    assert milliseconds(view.waits.waited) == [2.03, 1.0]
+    assert milliseconds(view.pauses.lengths) == [2.03, 1.0]
+
+
 def test_a_pause_lasts_from_the_accept_before_or_the_first_to_wait() -> None:
     """Nothing counts as a pause while nobody waits."""
     rows = [attempt(1, 0.0, ended=1.0), attempt(2, 0.001, ended=1.0), attempt(3, 0.5, ended=1.0)]

@@ -40,7 +40,8 @@ def waits_of(recording: Recording, ledger: Ledger) -> Waits:
     """Return how long every accepted connection had waited.
 
     From the moment its handshake was complete, except where the server's socket is far younger than that: then its
-    age is the wait. Where the client has no stamp, also the age.
+    age is the wait. Where the client has no stamp, also the age, from the start of the load at the earliest: a foreign
+    client may have come before it, when nobody was to be accepted yet.
     """
     accepts = recording.accepts
     accepted, age = column(accepts, "accepted"), column(accepts, "age_ms") * _MS
@@ -51,6 +52,7 @@ def waits_of(recording: Recording, ledger: Ledger) -> Waits:
     since = np.where(connected > 0, accepted - connected, age).clip(min=0)
     late = (connected > 0) & (since > age + _LATE_NS)
     waited = np.where(late, age, since)
+    waited[~joined] = np.minimum(waited, (accepted - recording.facts.start_ns).clip(min=0))[~joined]
     return Waits(
         accepted=accepted,
         entered=accepted - waited,
