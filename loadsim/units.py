@@ -60,6 +60,11 @@ def format_count(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def some(number: float, noun: str) -> str:
+    """Return a number of things: "1 client", "4,310 clients"."""
+    return f"{format_count(number)} {noun}" if round(number) == 1 else f"{format_count(number)} {noun}s"
+
+
 def _three_digits(value: float) -> str:
     """Return a value below 1000 with at most one decimal, and none from 10 on unless it is needed."""
     if value == 0 or round(value, 2) >= 10:

@@ -492,7 +492,9 @@ def test_a_generator_names_each_of_its_limits_and_the_knob() -> None:
         unanswered(203, 2.0, started=None, outcome=Outcome.LOCAL, errno=71),
         unanswered(204, 2.0, started=None, outcome=Outcome.NOT_STARTED, errno=0),
     ]
-    busy = driver(cpu_ns=99, wall_ns=100, clamped="Its limit holds 9 clients, not 10; raise ulimit -Hn.")
+    busy = driver(
+        cpu_ns=990_000_000, wall_ns=1_000_000_000, clamped="Its limit holds 9 clients, not 10; raise ulimit -Hn."
+    )
     found = finding(recording(rows, [accept(row) for row in rows[:199]], drivers=[busy]), "generator-limited")
     for sentence in (
         "started 50 ms late", "used 0.99 cores", "1 attempt of the plan was not started",
@@ -504,9 +506,25 @@ def test_a_generator_names_each_of_its_limits_and_the_knob() -> None:
         assert knob in found.remedy
 
 
+def test_a_clamped_generator_says_so_in_a_sentence() -> None:
+    """The driver's notice stands among other sentences."""
+    found = finding(
+        recording(LATE, drivers=[driver(clamped="driver 1 of 1 opens 9; raise ulimit -Hn")]), "generator-limited"
+    )
+    assert found.evidence.endswith(" Driver 1 of 1 opens 9; raise ulimit -Hn.")
+
+
+def test_one_dropped_syn_is_one() -> None:
+    """The title agrees in number."""
+    seen = [sample(0.0, **scenes.counters()), sample(1.0, **scenes.counters(listen_overflows=1))]
+    assert finding(recording([unanswered(1)], samples=seen), "queue-overflow").title == (
+        "1 client got no answer: 1 SYN met a full queue."
+    )
+
+
 def test_a_generator_that_was_only_busy_says_only_that() -> None:
     """No reason that does not hold is given."""
-    found = finding(scenes.healthy(drivers=[driver(cpu_ns=95, wall_ns=100)]), "generator-limited")
+    found = finding(scenes.healthy(drivers=[driver(cpu_ns=950_000_000, wall_ns=1_000_000_000)]), "generator-limited")
     assert found.evidence == "Its busiest driver used 0.95 cores."
 
 

@@ -66,6 +66,20 @@ def test_survivors_do_not_speak_alone() -> None:
     assert lines[at + 1] == "    and 129 still wait in the accept queue, up to 4.7 s so far"
 
 
+def test_one_client_is_one_client() -> None:
+    """Sentences agree in number, and whoever waited for a server that died waits no more."""
+    waits = {"accept.waiting": 1, "accept.waiting_max_s": 0.5}
+    one = dataclasses.replace(healthy(), clients=1, metrics={**healthy().metrics, **waits})
+    assert ledger(one, NARROW)[0].plain.startswith("  where the 1 client ended ")
+    assert "    and 1 still waits in the accept queue, up to 500 ms so far" in [
+        text.plain for text in latencies(one, NARROW)
+    ]
+    died = dataclasses.replace(one, metrics={**one.metrics, "server.exit": 1})
+    assert "    and 1 still waited in the accept queue at its end, up to 500 ms" in [
+        text.plain for text in latencies(died, NARROW)
+    ]
+
+
 def test_columns_without_any_number_are_left_out() -> None:
     """p999 appears where there are enough samples for it."""
     assert "p999" not in latencies(healthy(), NARROW)[0].plain

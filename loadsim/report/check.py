@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from loadsim.report.ledger import FATE_WORDS
 from loadsim.report.look import ALARM, BAD, GOOD, QUIET, STRONG, WARN, Look, bar, both_ends, line, paint
 from loadsim.report.text import clip, left, printable, right, wrap
-from loadsim.units import format_count, format_duration
+from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -38,7 +38,7 @@ def _head(plan: Plan, look: Look) -> list[Text]:
     about = "about " if plan.expected_is_mean else ""
     most = f"at most {_time(plan.length_s)}"
     facts = [
-        "" if plan.expected_attempts is None else f"{about}{format_count(plan.expected_attempts)} clients",
+        "" if plan.expected_attempts is None else f"{about}{some(plan.expected_attempts, 'client')}",
         most if plan.expected_s >= plan.length_s else f"about {_time(plan.expected_s)}, {most}",
         f"seed {scenario.seed}",
     ]

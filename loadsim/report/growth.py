@@ -170,5 +170,10 @@ def _waiting(metrics: Mapping[str, float]) -> list[Text]:
     waiting, longest = metrics.get("accept.waiting"), metrics.get("accept.waiting_max_s")
     if not waiting:
         return []
-    up_to = f", up to {format_duration(longest)} so far" if longest is not None else ""
-    return [line("    ", (f"and {format_count(waiting)} still wait in the accept queue{up_to}", WARN))]
+    up_to = f", up to {format_duration(longest)}" if longest is not None else ""
+    if "server.exit" in metrics:
+        still = f"{format_count(waiting)} still waited in the accept queue at its end{up_to}"
+    else:
+        verb = "waits" if waiting == 1 else "wait"
+        still = f"{format_count(waiting)} still {verb} in the accept queue" + (f"{up_to} so far" if up_to else "")
+    return [line("    ", (f"and {still}", WARN))]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from loadsim.metrics import FATES
 from loadsim.report.look import ALARM, BAD, GOOD, QUIET, WARN, bar, line
 from loadsim.report.text import left, right, widest, wrap
-from loadsim.units import format_count, format_duration
+from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,12 +80,16 @@ def ledger(summary: Summary, look: Look) -> list[Text]:
     if not entries and not summary.clients:
         return [line("  no client was started"), *_doubts(summary, look)]
     columns = _columns(summary, entries, look)
-    head = line(left(f"  where the {format_count(summary.clients)} clients ended", columns.saw), "what they saw")
+    head = line(left(_heading(summary), columns.saw), "what they saw")
     if columns.meaning is not None:
         head.append(" " * (columns.meaning - head.cell_len) + "what became of them")
     top = max([entry.count or 0 for entry in entries], default=0)
     rows = [_row(entry, columns, top, look) for entry in entries]
     return [head, *rows, _sum(summary, columns), *_doubts(summary, look)]
+
+
+def _heading(summary: Summary) -> str:
+    return f"  where the {some(summary.clients, 'client')} ended"
 
 
 def _entries(summary: Summary) -> list[_Entry]:
@@ -118,7 +122,7 @@ def _outcome_words(settings: Mapping[str, Mapping[str, object]]) -> dict[str, st
 def _columns(summary: Summary, entries: list[_Entry], look: Look) -> _Columns:
     """Share the width out: numbers and words first, then the meanings, and the rest for the bars."""
     count = widest([format_count(n) for n in (summary.clients, *summary.ledger.values(), *summary.outcomes.values())])
-    head = len(f"  where the {format_count(summary.clients)} clients ended") + _APART
+    head = len(_heading(summary)) + _APART
     bars = 2 + _FATE + _GAP + count + _GAP
     words = count + _GAP + widest([_BLAMELESS, *(entry.words for entry in entries)])
     meanings = _GAP + widest([meaning for _, meaning in FATE_WORDS.values()])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from loadsim.report.progress import Opening
 from loadsim.report.text import printable
-from loadsim.units import format_count
+from loadsim.units import format_count, some
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -21,7 +21,7 @@ EVERY_S = 1.0
 
 def first_line(opening: Opening) -> str:
     """Return what is about to run, and how to see it: "too-many-open-files: 600 clients, about 5 s"."""
-    clients = f"{format_count(opening.attempts)} clients, " if opening.attempts is not None else ""
+    clients = f"{some(opening.attempts, 'client')}, " if opening.attempts is not None else ""
     length = f"{'at most' if opening.expected_s >= opening.length_s else 'about'} {opening.expected_s:.0f} s"
     name, hint = printable(opening.scenario, unicode=False), printable(opening.hint, unicode=False)
     return f"{name}: {clients}{length}" + (f"; see it: {hint}" if hint else "")
@@ -30,7 +30,7 @@ def first_line(opening: Opening) -> str:
 def progress_line(progress: Progress) -> str:
     """Return one moment: "  1.0 s    200 clients   64/64 fds   71/129 queued   8 EMFILE   0 SYNs lost"."""
     elapsed = f"{max(progress.elapsed_s, 0.0):.1f} s"
-    clients = f"{format_count(progress.started)} clients"
+    clients = some(progress.started, "client")
     parts = [
         f"{elapsed:>8} {clients:>15}",
         f"{_of(progress.open_fds, progress.fd_limit)} fds",

@@ -18,7 +18,7 @@ from loadsim.report.ledger import ledger
 from loadsim.report.look import ALARM, QUIET, STRONG, WARN, Look, both_ends, line, paint
 from loadsim.report.picture import fd_table, picture
 from loadsim.report.text import clip, printable, wrap
-from loadsim.units import format_count, format_duration
+from loadsim.units import format_duration, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +83,7 @@ def _harmless(summary: Summary, look: Look) -> Summary:
 
 
 def _head(summary: Summary, look: Look) -> list[Text]:
-    facts = [format_duration(summary.duration_s), f"{format_count(summary.clients)} clients", f"seed {summary.seed}"]
+    facts = [format_duration(summary.duration_s), some(summary.clients, "client"), f"seed {summary.seed}"]
     name = clip(summary.scenario, look.edge, ellipsis=look.glyphs.ellipsis)
     lines = both_ends(line((name, STRONG)), line((look.glyphs.dot.join(facts), QUIET)), look)
     first, *more = wrap(summary.sentence, look.edge - LABEL)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.analysis.growth import stall_rows
-from loadsim.analysis.rules.case import fault, information, some
-from loadsim.units import NANOSECONDS, format_count, format_duration
+from loadsim.analysis.rules.case import fault, information
+from loadsim.units import NANOSECONDS, format_count, format_duration, some
 
 if TYPE_CHECKING:
     from loadsim.analysis.columns import Ints

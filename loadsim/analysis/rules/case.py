@@ -99,11 +99,6 @@ def sentences(*parts: str) -> str:
     return " ".join(part for part in parts if part)
 
 
-def some(count: float, noun: str) -> str:
-    """Return a number of things: "1 client", "4,310 clients"."""
-    return f"{format_count(count)} {noun}" if round(count) == 1 else f"{format_count(count)} {noun}s"
-
-
 def were(count: int) -> str:
     """Return the verb that follows `some`."""
     return "was" if count == 1 else "were"

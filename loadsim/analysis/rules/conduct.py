@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from loadsim.analysis.prediction import is_gap
-from loadsim.analysis.rules.case import doubt, ending, fault, information, sentences, some, were
+from loadsim.analysis.rules.case import doubt, ending, fault, information, sentences, were
 from loadsim.record.events import Fate, Outcome
-from loadsim.units import format_count, format_duration
+from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
     from loadsim.analysis.rules.case import Case, Found

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from loadsim.analysis.columns import column, has_flag, has_outcome
 from loadsim.analysis.growth import stalls
-from loadsim.analysis.rules.case import fault, information, sentences, some, were
+from loadsim.analysis.rules.case import fault, information, sentences, were
 from loadsim.analysis.rules.room import Room
 from loadsim.record.events import AcceptFlag, Fate, Outcome
-from loadsim.units import format_count, format_duration
+from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
     from loadsim.analysis.rules.case import Case, Found

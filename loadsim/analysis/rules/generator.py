@@ -8,9 +8,9 @@ import numpy as np
 
 from loadsim.analysis.columns import column
 from loadsim.analysis.generator import CPU_CORES, UNKEPT_S, lag_limit_s
-from loadsim.analysis.rules.case import doubt, ending, information, sentences, some, were
+from loadsim.analysis.rules.case import doubt, ending, information, sentences, were
 from loadsim.record.events import CLIENT_ERRNO, Fate
-from loadsim.units import format_duration
+from loadsim.units import format_duration, some
 
 if TYPE_CHECKING:
     from loadsim.analysis.rules.case import Case, Found
@@ -35,13 +35,17 @@ def limited(case: Case) -> Found | None:
     if not case.number("generator.limited"):
         return None
     reasons = [reason for reason in (_late(case), _busy(case), _not_started(case), *_local(case)) if reason[0]]
-    clamped = [driver.clamped for driver in case.view.recording.facts.drivers if driver.clamped]
+    clamped = [_sentence(driver.clamped) for driver in case.view.recording.facts.drivers if driver.clamped]
     return doubt(
         "generator-limited",
         "The generator, not the server, set the pace of this run.",
         sentences(*(reason for reason, _ in reasons), *clamped),
         "; ".join(remedy for _, remedy in reasons) + ".",
     )
+
+
+def _sentence(notice: str) -> str:
+    return f"{notice[0].upper()}{notice[1:].removesuffix('.')}."
 
 
 _Reason = tuple[str, str]

@@ -9,10 +9,10 @@ import numpy as np
 
 from loadsim.analysis.columns import column, has_flag
 from loadsim.analysis.descriptors import leaked_connections
-from loadsim.analysis.rules.case import fault, sentences, some
+from loadsim.analysis.rules.case import fault, sentences
 from loadsim.analysis.rules.room import Room, leaks_extras
 from loadsim.record.events import AcceptFlag
-from loadsim.units import format_count, format_duration
+from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
     from loadsim.analysis.rules.case import Case, Found

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.analysis.columns import Bools, column, was_connected
-from loadsim.analysis.rules.case import fault, sentences, some, were
+from loadsim.analysis.rules.case import fault, sentences, were
 from loadsim.analysis.syn import LINEAR, retransmit_times
 from loadsim.record.events import Fate, Outcome
-from loadsim.units import format_count, format_duration
+from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
     from loadsim.analysis.columns import Ints
@@ -34,7 +34,8 @@ def _overflow_title(case: Case, lost: int) -> str:
     late = int((_delayed(case) & (case.view.ledger.join.accept_of >= 0)).sum())
     acks = case.number("listen.ack_drops") or case.fates(Fate.PHANTOM)
     packets = "SYNs and ACKs" if acks else "SYNs"
-    met = f"{format_count(lost)} {packets} met a full queue" if lost else f"their {packets} met a full queue"
+    counted = f"{format_count(lost)} {packets}" if acks else some(lost, "SYN")
+    met = f"{counted if lost else f'their {packets}'} met a full queue"
     if dropped:
         return f"{some(dropped, 'client')} got no answer: {met}."
     if late:
@@ -169,7 +170,7 @@ def _phantoms(case: Case) -> Found:
     count, facts = case.fates(Fate.PHANTOM), case.view.recording.facts
     cookies, ack_drops = case.number("listen.cookies"), case.number("listen.ack_drops")
     syn_recv = facts.end.server_states.get("SYN_RECV", 0) if facts.end else 0
-    setting = facts.sysctls.get(_SYNCOOKIES)
+    setting, unheard = facts.sysctls.get(_SYNCOOKIES), case.outcomes(Outcome.REPLY_TIMEOUT)
     return fault(
         "phantom-connections",
         f"{some(count, 'client')} {were(count)} connected to nothing: the server has no socket for them.",
@@ -182,7 +183,7 @@ def _phantoms(case: Case) -> Found:
             f"{some(syn_recv, 'handshake')} {were(syn_recv)} still half open at the end (SYN_RECV)."
             if syn_recv
             else "",
-            f"{some(case.outcomes(Outcome.REPLY_TIMEOUT), 'client')} waited in vain for a reply.",
+            f"{some(unheard, 'client')} waited in vain for a reply." if unheard else "",
         ),
         f"a larger backlog, and {_SOMAXCONN} with it, so that the queue does not fill; clients need a time-out for the "
         f"reply. {_SYNCOOKIES} = 0 makes such clients try again instead"
