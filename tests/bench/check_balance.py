@@ -1,0 +1,63 @@
+"""Whether the books balance: every shipped scenario as it is, again and again.
+
+    LOADSIM_CHECK_REPEATS=20 pytest tests/bench/check_balance.py -s
+
+By hand: 20 repeats, the default, take about twenty minutes. Root is not needed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+from cli_runs import run
+from witnesses import show
+
+from loadsim.scenario.toml import shipped
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from loadsim.analysis.summary import Summary
+
+#: A scenario may take as long as it does.
+pytestmark = [pytest.mark.real, pytest.mark.timeout(0)]
+
+REPEATS = int(os.environ.get("LOADSIM_CHECK_REPEATS", "20"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _header() -> None:
+    show(f"\n{'scenario':<22} {'balanced':>9} {'attempts':>10} {'ambiguous':>10} {'foreign':>8}  verdicts, fates")
+
+
+@pytest.mark.parametrize("name", [scenario.name for scenario in shipped()])
+def test_balance(tmp_path: Path, name: str) -> None:
+    """Every attempt has one fate and one outcome, in every run."""
+    summaries = [run(name, tmp_path / str(number)).summary for number in range(REPEATS)]
+    balanced = sum(adds_up(summary) for summary in summaries)
+    attempts = sum(summary.metrics["attempts.count"] for summary in summaries)
+    ambiguous = sum(summary.ambiguous for summary in summaries)
+    foreign = sum(summary.foreign for summary in summaries)
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in Counter(one.verdict for one in summaries).items())
+    counts = f"{f'{balanced} of {REPEATS}':>9} {attempts:>10,.0f} {ambiguous:>10} {foreign:>8}"
+    show(f"{name:<22} {counts}  {verdicts}; {fates(summaries)}")
+    assert [sentence for summary in summaries for sentence in summary.imbalance] == []
+    assert balanced == REPEATS
+
+
+def adds_up(summary: Summary) -> bool:
+    """Return whether the ledger says that it balances, and both of its margins are the attempts."""
+    count = summary.metrics["attempts.count"]
+    margins = {sum(summary.ledger.values()), sum(summary.outcomes.values())}
+    return summary.balanced and margins == {count} and not summary.ledger["unknown"]
+
+
+def fates(summaries: list[Summary]) -> str:
+    """Return the fewest and most attempts of every fate that occurred: "accepted 53, queued 128-129"."""
+    spans = {fate: sorted({one.ledger[fate] for one in summaries}) for fate in summaries[0].ledger}
+    return ", ".join(
+        f"{fate} {seen[0]}" + (f"-{seen[-1]}" if len(seen) > 1 else "") for fate, seen in spans.items() if seen[-1]
+    )
