@@ -456,6 +456,31 @@ def test_what_is_missing_inside_an_override_is_reported_at_its_key(write: Write)
     assert found.startswith("--set, column 8: the key for is missing: add it\n")
 
 
+def test_an_array_of_an_override_is_to_blame_for_what_is_in_it(write: Write) -> None:
+    """The file's array of the same name has no part in it: arrays replace."""
+    name = write('[thresholds]\nexpect = ["emfile.count > 0"]\n' + MINIMAL)
+
+    found = account(name, 'thresholds.expect=["emfile.cnt > 0"]')
+
+    assert found.startswith("--set, column 19: thresholds.expect[0]: no metric is called emfile.cnt")
+
+
+def test_an_array_of_a_child_is_to_blame_for_what_it_lacks(write: Write) -> None:
+    """Its parent's array may well have it: arrays replace."""
+    write("[client]\nstages = [{for = '5s', rate = '5/s'}]\n", "base.toml")
+    name = write("extends = 'base.toml'\n[client]\nstages = [{rate = '5/s'}]\n")
+
+    assert account(name).startswith(f"{name}:3:11: the key for is missing: add it\n")
+
+
+def test_a_sysctl_without_its_table_is_sent_there(write: Write) -> None:
+    """People know these names by heart, without the table in front."""
+    found = account(write(MINIMAL), "net.core.somaxconn=8")
+
+    assert "a sysctl belongs in [sysctl]" in found
+    assert found.splitlines()[2].endswith("^^^ did you mean sysctl.net?")
+
+
 def test_a_text_is_read_like_a_file() -> None:
     """Errors name it as they name a file."""
     assert load_text(MINIMAL, ["server.backlog=5"]).server.backlog == 5

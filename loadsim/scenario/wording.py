@@ -44,6 +44,8 @@ _MUST_BE = {
     "less_than_equal": "at most {le:,}",
     "string_too_long": "at most {max_length:,} characters long",
 }
+#: How names of sysctls begin that somebody may set without naming their table.
+_SYSCTL_ROOTS = {"fs", "kernel", "net"}
 _QUOTED = re.compile(r"'([^']*)'")
 
 
@@ -77,10 +79,14 @@ class _Said(NamedTuple):
 
 
 def _said(layers: Sequence[Layer], path: Path) -> _Said | None:
+    """Return what the last layer says at a path; an array replaces all that earlier layers say inside it."""
+    array = next((path[:at] for at, part in enumerate(path) if isinstance(part, int)), None)
     for index in range(len(layers) - 1, -1, -1):
         place = layers[index].places.get(path)
         if place is not None:
             return _Said(index, place, str(path[-1]), layers[index].source)
+        if array in layers[index].places:
+            return None
     return None
 
 
@@ -88,7 +94,8 @@ def _problem_without_place(path: Path, layers: Sequence[Layer], wording: Wording
     """Return a problem with what is not there, at the nearest table that is, or at the end of the last file."""
     for length in range(len(path) - 1 if path else 0, 0, -1):
         if said := _said(layers, path[:length]):
-            return Problem(source=said.source, span=said.place.key, sentence=wording.sentence, hint=wording.hint)
+            span = said.place.key if wording.at_key else said.place.value
+            return Problem(source=said.source, span=span, sentence=wording.sentence, hint=wording.hint)
     source = [layer.source for layer in layers if not layer.source.is_override][-1]
     lines = source.text.rstrip().split("\n")
     span = Span(len(lines), len(lines[-1]) + 1)
@@ -144,6 +151,10 @@ def _dotted(path: Path) -> str:
 
 def _unknown_key(path: Path) -> Wording:
     key = str(path[-1])
+    if path[0] in _SYSCTL_ROOTS:
+        return Wording(
+            f"there is no key {key} at the top level: a sysctl belongs in [sysctl]", f"sysctl.{key}", at_key=True
+        )
     table = _table_at(path[:-1])
     where = f"in [{_dotted(path[:-1])}]" if len(path) > 1 else "at the top level"
     near = nearest(key, _keys(table)) if table else None
