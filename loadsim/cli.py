@@ -38,7 +38,7 @@ _SET = click.option(
     "overrides",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Change one setting, for example --set server.backlog=8. May be given several times.",
+    help="Change one setting, for example --set server.backlog=8; an empty value takes it away. May be repeated.",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON document instead of text.")
 
@@ -64,7 +64,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(short_help="Run a scenario and say what happened.")
 @click.argument("scenario")
 @_SET
 @_OUT
@@ -86,8 +86,13 @@ def run(*, scenario: str, overrides: tuple[str, ...], out: Path, ui: str, allow_
       loadsim run too-many-open-files --set server.leak=0
       loadsim run my.toml --json | jq .metrics
     \b
-    Exit status: 0 as expected, 99 a threshold failed, 2 the scenario is wrong, 3 this host cannot run it,
-    130 interrupted (results are written).
+    Exit status:
+      0        as expected
+      1        loadsim itself broke
+      2        the command line or the scenario is wrong; nothing was started
+      3        this host or the target could not run it
+      99       a threshold failed
+      130/143  interrupted by Ctrl-C or SIGTERM; the results are written
     """
     with _explained():
         import trio
@@ -102,7 +107,7 @@ def run(*, scenario: str, overrides: tuple[str, ...], out: Path, ui: str, allow_
     sys.exit(128 + finished.signal if finished.signal else _status(finished.summary))
 
 
-@main.command()
+@main.command(short_help="Say what a scenario needs and will do; start nothing.")
 @click.argument("scenario")
 @_SET
 @_JSON
@@ -151,15 +156,15 @@ def report(*, run_name: str, out: Path, as_json: bool) -> None:
         _show(summarise(bundle.read()), bundle.path, as_json=as_json)
 
 
-@main.command()
+@main.command(short_help="Run the simulated server alone.")
 @click.argument("scenario", required=False)
 @_SET
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port; 0: any free one.")
 def serve(*, scenario: str | None, overrides: tuple[str, ...], port: int) -> None:
     """Run the simulated server alone, for people and for other load generators; Ctrl-C ends it.
 
-    Listens on loopback, in the host's network namespace. Without SCENARIO: a server that echoes nothing, leaks
-    nothing and greets each client.
+    Listens on loopback, in the host's network namespace. Without SCENARIO: a server that greets each client
+    and leaks nothing.
 
     \b
     Examples:
@@ -191,7 +196,7 @@ def list_(*, out: Path) -> None:
         click.echo(render(shipped(), verdicts, **_look()), nl=False)
 
 
-@main.command()
+@main.command(short_help="Explain a finding, fate, outcome or metric.")
 @click.argument("id_", metavar="[ID]", required=False)
 def explain(*, id_: str | None) -> None:
     """Explain a finding, fate, outcome or metric by its ID; without ID: list them all.

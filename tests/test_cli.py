@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from report_samples import too_many_open_files
 
 from loadsim.cli import _status, main
+from loadsim.errors import RecordingError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,6 +55,14 @@ def test_a_setting_that_cannot_be_had_is_refused_with_its_remedy(tmp_path: Path)
     assert "server.nofile = 1000000000 is above this host's hard limit" in result.stderr
     assert "--allow-degraded" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["report", "list"])
+def test_a_folder_that_cannot_be_read_is_named(command: str) -> None:
+    """An error of the file system is a sentence; a name that is too long stands for all of them, also as root."""
+    result = call(command, "--out", "x" * 300)
+    assert result.exit_code == RecordingError.exit_code
+    assert "File name too long; choose another folder with --out DIR" in result.stderr
 
 
 def test_a_report_without_a_result_says_how_to_make_one(tmp_path: Path) -> None:

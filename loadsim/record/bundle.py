@@ -186,7 +186,7 @@ def find(run: str, out: Path) -> Bundle:
     Raises RecordingError naming the candidates where there is none, or more than one.
     """
     for path in (out / run, Path(run)):
-        if (path / "manifest.json").exists():
+        if _is_result(path):
             return Bundle(path.resolve())
     names = [path.name for path in results(out)]
     matching = [name for name in names if name.startswith(run)]
@@ -200,8 +200,22 @@ def find(run: str, out: Path) -> Bundle:
 
 
 def results(out: Path) -> list[Path]:
-    """Return the result folders in `out`, oldest first."""
-    return sorted(path.parent for path in out.glob("*/manifest.json") if not path.parent.is_symlink())
+    """Return the result folders in `out`, oldest first; raises RecordingError where it may not be read."""
+    try:
+        return sorted(path.parent for path in out.glob("*/manifest.json") if not path.parent.is_symlink())
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _is_result(path: Path) -> bool:
+    try:
+        return (path / "manifest.json").exists()
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> RecordingError:
+    return RecordingError(f"cannot look into {error.filename}: {error.strerror}; choose another folder with --out DIR")
 
 
 def _read_journals(paths: Sequence[Path], layout: Layout) -> tuple[Records, int]:
