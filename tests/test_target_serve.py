@@ -57,7 +57,7 @@ def test_opening(tmp_path: Path) -> None:
         assert list(teller.opening()) == [
             "simulated server on 127.0.0.1:9999, pid 4242",
             "11 of 1,024 descriptors are open, 1,013 free; the accept queue holds 9",
-            "look     ls -l /proc/4242/fd     ss -tn 'sport = :9999'     Ctrl-C ends it",
+            "look     ls -l /proc/4242/fd     ss -tan 'sport = :9999'     Ctrl-C ends it",
         ]
 
 

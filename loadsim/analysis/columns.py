@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 
 #: Outcomes that a client only sees once the kernel has told it "connected".
 _AFTER_CONNECT = (

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from loadsim.record.arrays import Recording, Records
 
 #: tcpi_state of an accepted socket (include/net/tcp_states.h).
-ESTABLISHED, RESET, CLOSE_WAIT = 1, 7, 8
+ESTABLISHED, RESET = 1, 7
 #: A close is stamped right before it is made: so long may the thread have been off the CPU in between.
 _SLACK_NS = NANOSECONDS // 100
 #: The age of a socket is read in jiffies: +-4 ms at HZ=250, +-10 ms at HZ=100.

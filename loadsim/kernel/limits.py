@@ -103,10 +103,8 @@ class HostLimits:
     port_low: int
     port_high: int  # inclusive
     syn_retries: int
-    synack_retries: int
     syn_linear_timeouts: int  # 0 on kernels before 6.5, which do not have it
     syncookies: int
-    max_syn_backlog: int
     cpus: int  # those this process may run on
 
     @classmethod
@@ -121,10 +119,8 @@ class HostLimits:
             port_low=low,
             port_high=high,
             syn_retries=_number("net.ipv4.tcp_syn_retries", in_force, "6"),
-            synack_retries=_number("net.ipv4.tcp_synack_retries", in_force, "5"),
             syn_linear_timeouts=_number("net.ipv4.tcp_syn_linear_timeouts", in_force, "0"),
             syncookies=_number("net.ipv4.tcp_syncookies", in_force, "1"),
-            max_syn_backlog=_number("net.ipv4.tcp_max_syn_backlog", in_force, "512"),
             cpus=len(os.sched_getaffinity(0)),
         )
 

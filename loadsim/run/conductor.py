@@ -86,7 +86,7 @@ async def run(scenario: Scenario, options: Options, view: View) -> Finished:
     """Run a scenario to its end, save it, and return where and what it means.
 
     Raises EnvironmentRefusedError where this host or the target cannot run it. A first SIGINT or SIGTERM lets the
-    attempts in flight end; a second one raises KeyboardInterrupt with the journals left as they are.
+    attempts in flight end; a second one raises QuitError with the journals left as they are.
     """
     async with open_namespace(scenario) as namespace:
         plan = make_plan(scenario, observe_host(scenario, namespace.sysctls))

@@ -143,7 +143,7 @@ class Teller:
             f"{facts.baseline_fds} of {format_count(facts.nofile_soft)} descriptors are open, "
             f"{format_count(free)} free; the accept queue holds {format_count((facts.queue_limit or 0) + 1)}"
         )
-        yield f"look     ls -l /proc/{facts.pid}/fd     ss -tn 'sport = :{facts.port}'     Ctrl-C ends it"
+        yield f"look     ls -l /proc/{facts.pid}/fd     ss -tan 'sport = :{facts.port}'     Ctrl-C ends it"
 
     def news(self, now: int, *, final: bool = False) -> Iterator[str]:
         """Tell accepts one by one, or their number where there are many, and failures twice a second at most."""
