@@ -381,6 +381,15 @@ def test_many_short_turns_are_slow_too() -> None:
     assert finding(scenes.slow(settings=in_turns), "slow-accept").evidence.startswith("40 clients take turns.")
 
 
+def test_waits_longer_than_every_pause_are_a_slow_servers() -> None:
+    """It paused as well, but most clients waited for those in front of them, not for a pause to end."""
+    rows = [attempt(n, n * scenes.STEP_S, replied=None, ended=30.0) for n in range(600)]
+    turns = [0.0101 * n + 0.06 * (n // 100) for n in range(1, 601)]
+    accepts = [accept(row, turn - n * scenes.STEP_S) for n, (row, turn) in enumerate(zip(rows, turns, strict=True))]
+    found = finding(recording(rows, accepts, load_end_ns=ns(30), judged_ns=ns(31)), "slow-accept")
+    assert found.title.startswith("The server accepts about 93 clients a second; half of them waited 1.7 s")
+
+
 def test_a_closed_loop_gathers_no_more_clients_than_it_has() -> None:
     """However fast they come back, they wait for each other."""
     found = finding(scenes.pausing(settings=settings(client={"clients": 40, "rate": None})), "slow-accept")
@@ -556,6 +565,13 @@ def test_wrong_predictions_are_information() -> None:
     one = finding(scenes.healthy(prediction={"fates": {"accepted": 100.0}}), "prediction-gap")
     assert one.title.startswith("1 number differs")
     assert ids(scenes.healthy(prediction={"fates": {"accepted": 400.0}})) == ["nothing-found"]
+
+
+def test_a_run_that_was_cut_short_owes_nothing_to_its_prediction() -> None:
+    """The prediction is of the whole run."""
+    foretold = {"fates": {"accepted": 100.0}}
+    made = scenes.healthy(prediction=foretold, complete=False, interrupted="SIGINT")
+    assert "prediction-gap" not in ids(made)
 
 
 def test_foreign_and_ambiguous_accepts_are_information() -> None:

@@ -23,6 +23,7 @@ from loadsim.record.facts import DriverFacts, EndState
 from loadsim.report.files import write_files
 from loadsim.run.stage import first_facts, not_in_force, observe_host, on_stage, open_namespace
 from loadsim.scenario.plan import make_plan
+from loadsim.scenario.predict import SETTLE_AT_MOST_S, SETTLED_S
 from loadsim.scenario.thresholds import judge
 from loadsim.scenario.writing import to_toml
 from loadsim.units import NANOSECONDS
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
 LEAD_NS = 50_000_000
 #: How often the view is updated and `abort` is judged.
 WATCH_S = 0.25
-#: `fds.end`: the count must be unchanged for the first, and is taken after the second in any case.
-SETTLED_S, SETTLE_AT_MOST_S, SETTLE_STEP_S = 0.2, 2.0, 0.02
+#: How often the descriptors are counted until they no longer change.
+SETTLE_STEP_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

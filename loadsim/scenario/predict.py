@@ -28,6 +28,8 @@ WAKE_UP_S = 0.0002
 MOST_WALKED = 200_000
 #: A client that gives up before this never sends its SYN again: the first time-out is 1 s (RFC 6298).
 FIRST_SYN_TIMEOUT_S = 0.95
+#: A run is judged when the server's descriptors have not changed for this long, or after the second time in any case.
+SETTLED_S, SETTLE_AT_MOST_S = 0.2, 2.0
 #: A leak's phase moves an event by up to 1/leak accepts; predicted where that is at most this share of them.
 _PHASE_TOLERANCE = 0.05
 
@@ -106,7 +108,8 @@ class _Walk:
                 return self._partial(self.open_question)
         if self.emfile_at is not None and not self._phase_is_harmless():
             return Prediction(unpredicted=["a leak of a few connections depends on its phase"])
-        late = sum(1 for accepted in self.accepts if accepted > self.last_end)
+        judged = self._judged_at()
+        late = sum(1 for accepted in self.accepts if accepted > judged)
         self.fates["accepted"] -= late
         self.fates["queued"] += late
         events = {"emfile": self.emfile_at, "queue_full": self.queue_full_at}
@@ -117,6 +120,14 @@ class _Walk:
             ends_at_s=self.last_end,
             never=[name for name, at in events.items() if at is None],
         )
+
+    def _judged_at(self) -> float:
+        """Return when the server is made to stop accepting: after the last client, once its descriptors stand still."""
+        judged = self.last_end + SETTLED_S
+        if self.kept:
+            for accepted in self.accepts:
+                judged = max(judged, accepted + SETTLED_S) if accepted <= judged else judged
+        return min(judged, self.last_end + SETTLE_AT_MOST_S)
 
     def _partial(self, why: str) -> Prediction:
         """Return what was certain before the question came up."""

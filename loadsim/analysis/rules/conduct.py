@@ -84,7 +84,7 @@ def target_ended(case: Case) -> Found | None:
 def prediction_gap(case: Case) -> Found | None:
     """Find predictions that arithmetic got wrong by more than 10 %."""
     gaps = [row for row in case.prediction if is_gap(row)]
-    if not gaps:
+    if not gaps or not case.view.recording.facts.complete:  # the prediction is of a whole run
         return None
     return information(
         "prediction-gap",
