@@ -64,7 +64,8 @@ def standstills(case: Case) -> Found | None:
     still = _Standstill.of(case)
     if still.share < _SHARE:
         return None
-    return _slow(case) if still.mostly else _pausing(case, still)
+    outlasted = case.numbers.get("accept.p50", 0.0) > still.longest_s  # no pause explains such waits
+    return _slow(case) if still.mostly or outlasted else _pausing(case, still)
 
 
 def long_waits(case: Case) -> Found | None:
