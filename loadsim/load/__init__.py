@@ -1,10 +1,11 @@
 """What hits it? Clients that connect on schedule, in processes of their own.
 
-    demand     which attempt is to start when: open loop, closed loop (pure, `now` is an argument)
-    attempt    one connection of a client, and its record
-    engine     the epoll engine: one trio task starts, watches and ends all connections of a driver
-    driver     the process around the engine: limits, journal, control channel
-    process    the conductor's side of that process
+    demand       which attempt is to start when: open loop, closed loop (pure, `now` is an argument)
+    attempt      one connection of a client and its record, and the stages in which it waits
+    connections  the open connections: what each says, what it waits for, how it ends
+    engine       the epoll engine: one trio task that starts, watches and ends them all
+    driver       the process around the engine: limits, journal, control channel
+    process      the conductor's side of that process
 
 Must not know what is under test, what a number means, or how it is shown. All but `process` live in the driver, which
 imports neither numpy nor pydantic nor rich.
