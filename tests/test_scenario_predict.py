@@ -32,7 +32,7 @@ def test_a_server_that_leaks_everything_meets_its_limit_then_its_queue_then_nobo
 
     assert prediction == Prediction(
         emfile_at_s=0.28,
-        queue_full_at_s=0.925,
+        queue_full_at_s=0.92,
         fates={"accepted": 56, "queued": 129, "dropped": 415},
         ends_at_s=4.995,
     )
@@ -127,6 +127,14 @@ def test_a_server_that_closes_early_needs_fewer_descriptors() -> None:
     assert predicted({"close_after": "100ms"}, {"hold": "10s"}).fates == {"accepted": 600}
 
 
+def test_a_queue_is_full_when_its_last_place_is_taken() -> None:
+    """At 5/s that is 0.2 s before somebody is turned away; a queue that just suffices does not count."""
+    load, room = {"rate": "5/s", "duration": "1s", "reply_timeout": "200ms"}, Room(free_fds=1, queue=2)
+
+    assert predicted({"leak": 1.0}, load, room=room).queue_full_at_s == pytest.approx(0.4)
+    assert predicted({"leak": 1.0}, load, room=Room(free_fds=1, queue=4)).never == ["queue_full"]
+
+
 def test_a_slow_acceptor_fills_the_queue_by_the_difference_of_the_rates() -> None:
     """200/s arrive, 98/s are accepted (10 ms and the wake-up): 129 places last 1.27 s; who gets in later is open."""
     prediction = predicted({"accept_delay": "10ms"})
@@ -165,7 +173,7 @@ def test_a_pause_collects_what_arrives_meanwhile() -> None:
     server, client = {"pause": "100ms", "pause_every": "500ms"}, {"rate": "1000/s", "duration": "1s"}
 
     assert predicted(server, client).fates == {"accepted": 1000}
-    assert predicted(server, client, room=Room(free_fds=56, queue=65)).queue_full_at_s == pytest.approx(0.565)
+    assert predicted(server, client, room=Room(free_fds=56, queue=65)).queue_full_at_s == pytest.approx(0.564)
 
 
 def test_an_unheard_exchange_ends_with_its_hold() -> None:

@@ -39,7 +39,7 @@ class Prediction:
     """What arithmetic says; None and missing fates are not predicted, but for the events in `never`."""
 
     emfile_at_s: float | None = None  # first "Too many open files" with a client to serve, from the start of the load
-    queue_full_at_s: float | None = None  # first SYN that meets a full accept queue
+    queue_full_at_s: float | None = None  # when the accept queue is full first; None where no SYN meets it full
     fates: dict[str, float] = field(default_factory=dict)  # fate -> attempts
     ends_at_s: float | None = None  # when the last client has ended
     never: list[str] = field(default_factory=list)  # "emfile", "queue_full": what cannot happen
@@ -88,6 +88,7 @@ class _Walk:
         self.accepts: list[float] = []
         self.fates = dict.fromkeys(("accepted", "shed", "queued", "dropped"), 0)
         self.emfile_at: float | None = None
+        self.filled_at: float | None = None
         self.queue_full_at: float | None = None
         self.dead = False  # no descriptor will ever be closed
         self.open_question: str | None = None
@@ -148,9 +149,14 @@ class _Walk:
         self._pass_time(now)
         if len(self.ends) >= self.client.max_in_flight:
             self.open_question = "client.max_in_flight is reached, and what is not started depends on timing"
-        elif len(self.queue) + self.stuck >= self.room.queue:
+            return
+        waiting = len(self.queue) + self.stuck
+        if waiting >= self.room.queue:
             self._drop(now)
-        elif self.dead:
+            return
+        if waiting + 1 == self.room.queue and self.filled_at is None:  # everybody passes through the queue
+            self.filled_at = now
+        if self.dead:
             self._wait_for_ever(now)
         else:
             self._accept(now, self._accept_time(now))
@@ -167,7 +173,7 @@ class _Walk:
 
     def _drop(self, now: float) -> None:
         if self.queue_full_at is None:
-            self.queue_full_at = now
+            self.queue_full_at = self.filled_at
         if not self.dead and self.client.connect_timeout > FIRST_SYN_TIMEOUT_S:
             self.open_question = "SYNs sent again meet a queue that moves: which get in depends on timing"
         self.fates["dropped"] += 1
