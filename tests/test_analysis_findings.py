@@ -186,6 +186,23 @@ def test_honest_load_names_the_limit_that_would_have_done() -> None:
     assert limit.remedy.endswith("accept at most 56 at once.")  # that limit is enough for good, not for a time
 
 
+def test_who_was_shed_needs_room_as_well() -> None:
+    """The limit that would have done holds those who were turned away, for as long as others stay."""
+    served = [attempt(n, n * scenes.STEP_S, ended=n * scenes.STEP_S + 0.5) for n in range(1, 57)]
+    shed = [
+        unserved(n, n * scenes.STEP_S, ended=n * scenes.STEP_S + 0.001, outcome=Outcome.EOF) for n in range(57, 157)
+    ]
+    accepts = [accept(row, 30e-6, open_fds=8 + row["number"], closed=0.9) for row in served]
+    accepts += [accept(row, 30e-6, open_fds=64, flags=AcceptFlag.SHED) for row in shed]
+    made = recording([*served, *shed], accepts, [failure(0.29)])
+    assert "are too few for 100 clients at once" in finding(made, "fd-limit").title
+    assert "about 100 wanted to be there in the worst moment" in finding(made, "fd-limit").evidence
+    closed = settings(client={"clients": 70, "rate": None})
+    assert (
+        "too few for 70 clients" in finding(replace(made, facts=replace(made.facts, settings=closed)), "fd-limit").title
+    )
+
+
 def test_a_leak_beside_honest_load_will_use_up_any_limit() -> None:
     """Only where something leaks does a higher limit buy nothing but time."""
     limit = finding(leaking_some(limit=64, failures=[failure(0.4)], samples=[sample(0.4, open_fds=64)]), "fd-limit")

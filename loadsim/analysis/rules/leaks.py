@@ -11,7 +11,7 @@ from loadsim.analysis.columns import column, has_flag
 from loadsim.analysis.descriptors import leaked_connections
 from loadsim.analysis.rules.case import fault, sentences
 from loadsim.analysis.rules.room import Room, leaks_extras
-from loadsim.record.events import AcceptFlag
+from loadsim.record.events import AcceptFlag, Fate
 from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
@@ -37,14 +37,15 @@ def honest_load(case: Case) -> Found | None:
         return None
     clients = most_at_once(case)
     needed = room.baseline + clients * room.each
+    wanted = "wanted to be there" if case.fates(Fate.SHED) else "were there"
     too_few = f"{some(room.limit, 'descriptor')} are too few for {some(clients, 'client')} at once."
     return fault(
         "fd-limit",
         f"The server ran out of descriptors: {too_few}",
         sentences(
             f"It keeps {format_count(room.baseline)} for itself and needs {room.each} per client: nofile = "
-            f"{room.limit} serves {format_count(room.clients)} at once, and about {format_count(clients)} were there "
-            f"in the worst moment. {some(case.number('emfile.count'), 'call')} failed with EMFILE.",
+            f"{room.limit} serves {format_count(room.clients)} at once, and about {format_count(clients)} "
+            f"{wanted} in the worst moment. {some(case.number('emfile.count'), 'call')} failed with EMFILE.",
             "" if room.leaked else "Nothing leaked: this is load.",
         ),
         f"raise nofile to about {needed} (ulimit -n, LimitNOFILE= in systemd), hold connections for less long, or "
@@ -55,14 +56,21 @@ def honest_load(case: Case) -> Found | None:
 
 
 def most_at_once(case: Case) -> int:
-    """Return the most clients that were under way at once: started and not yet ended."""
+    """Return the most clients that were under way at once: started and not yet ended.
+
+    Who was shed left at once and would have stayed as long as others do: a higher limit has to hold them as well.
+    """
     attempts, clock = case.view.recording.attempts, case.view.clock
-    began = attempts[attempts["started"] > 0]
-    starts, ends = column(began, "started"), column(began, "ended")
+    starts, ends = column(attempts, "started"), column(attempts, "ended")
     ends = np.where(ends == 0, max(clock.judged, clock.load_end) + 1, ends)
+    shed, accepted = case.view.ledger.having(Fate.SHED), case.view.ledger.having(Fate.ACCEPTED)
+    if shed.any() and accepted.any():
+        ends[shed] = np.maximum(ends[shed], starts[shed] + int(np.median((ends - starts)[accepted])))
+    starts, ends = starts[starts > 0], ends[starts > 0]
     times = np.concatenate([ends, starts])
     order = np.argsort(times, kind="stable")
-    return int(np.cumsum(np.where(order < len(ends), -1, 1)).max(initial=0))
+    at_once = int(np.cumsum(np.where(order < len(ends), -1, 1)).max(initial=0))
+    return min(at_once, case.view.setting("client", "clients") or at_once)  # of a closed loop there are no more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
