@@ -554,6 +554,15 @@ def test_a_generator_that_was_only_busy_says_only_that() -> None:
     assert found.evidence == "Its busiest driver used 0.95 cores."
 
 
+def test_clients_let_in_after_they_gave_up_are_told() -> None:
+    """Accepted 3 s after they were connected, by a socket 2 ms old: their own FIN had completed the handshake."""
+    gone = [unserved(n, 0.001 * n) for n in (1, 2)]
+    made = recording(gone, [accept(row, 3.0, age_ms=2) for row in gone])
+    assert finding(made, "late-admission").title == "2 clients were let in only after giving up."
+    served = attempt(3, 0.0, ended=5.0)
+    assert "late-admission" not in ids(recording([served], [accept(served, 3.0, age_ms=2)]))
+
+
 def test_a_generator_that_was_late_at_times_is_information() -> None:
     """Three attempts in two hundred that start 40 ms late put nothing in doubt."""
     rows = [attempt(n, n * 0.01 + (0.04 if n % 66 == 0 else 0.0), intended=n * 0.01) for n in range(1, 200)]

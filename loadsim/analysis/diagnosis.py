@@ -36,6 +36,7 @@ _FAULTS: tuple[Rule, ...] = (
     overflow.overflow,
     acceptor.long_waits,
     overflow.some_are_phantoms,
+    overflow.late_admissions,
     overflow.aborts,
     exhaustion.shed,
     overflow.syn_delays,

@@ -93,6 +93,12 @@ FINDING_TEXTS: dict[str, FindingText] = {
         "A larger backlog (which is the length of the SYN queue too) and a faster acceptor. Clients need a time-out "
         "for the reply. With net.ipv4.tcp_syncookies = 0 such clients stay in SYN-SENT and try again.",
     ),
+    "late-admission": FindingText(
+        "The client was connected to nothing, as in phantom-connections, until it gave up. Its FIN completed the "
+        "handshake, so that the server accepted somebody who had left.",
+        'accept.late; outcome `reply_timeout` beside fate `accepted`. At the server: recv() returns b"" at once.',
+        "As for phantom-connections: a larger backlog and a faster acceptor.",
+    ),
     "syn-delay": FindingText(
         "These clients connected a second or more late because a SYN of theirs was dropped and their kernel sent it "
         "again on its own timer: after about 1, 2, 3, 4, 5, 7, 11 s where net.ipv4.tcp_syn_linear_timeouts = 4 (the "

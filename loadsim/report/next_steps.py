@@ -16,8 +16,8 @@ CURES = {
     "fd-table-stall": "server.prewarm_fds=8192",
     "phantom-connections": "sysctl.net.ipv4.tcp_syncookies=0",
     "queue-overflow": "server.backlog=4096",
-    "slow-accept": "server.accept_delay=0s --set server.pause=0s",
-    "nothing-found": "server.nofile=64 --set server.leak=1",
+    "slow-accept": "server.accept_delay=0s",
+    "nothing-found": "server.leak=1",
 }
 
 

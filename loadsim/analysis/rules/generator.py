@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.analysis.columns import column
-from loadsim.analysis.generator import CPU_CORES, UNKEPT_S, lag_limit_s
+from loadsim.analysis.generator import CPU_CORES, lag_limit_s
 from loadsim.analysis.rules.case import doubt, ending, information, sentences, were
 from loadsim.record.events import CLIENT_ERRNO, Fate
 from loadsim.units import format_duration, some
@@ -67,7 +67,7 @@ def late(case: Case) -> Found | None:
 
 
 def _late(case: Case) -> _Reason:
-    lag, allowed = case.numbers.get("generator.lag.p90", 0.0), max(lag_limit_s(case.view), UNKEPT_S)
+    lag, allowed = case.numbers.get("generator.lag.p90", 0.0), lag_limit_s(case.view)
     if lag <= allowed:
         return _NO_REASON
     return (

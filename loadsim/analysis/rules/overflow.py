@@ -191,6 +191,24 @@ def _phantoms(case: Case) -> Found:
     )
 
 
+def late_admissions(case: Case) -> Found | None:
+    """Find clients whom the server let in only when they had given up: phantoms for as long as they waited."""
+    view = case.view
+    late = view.waits.late & view.waits.taken & (view.ledger.join.attempt_of >= 0)
+    outcomes = column(view.recording.attempts, "outcome")[view.ledger.join.attempt_of[late]]
+    count = int((outcomes == Outcome.REPLY_TIMEOUT).sum())
+    if not count:
+        return None
+    return fault(
+        "late-admission",
+        f"{some(count, 'client')} {were(count)} let in only after giving up.",
+        "The last ACK of their handshake met a full queue and was dropped: they were connected, the server did not "
+        "know them. What they sent on leaving completed the handshake, too late for a reply.",
+        f"a larger backlog, and {_SOMAXCONN} with it, so that the queue does not fill. The server's own log shows "
+        "such clients as short, healthy connections.",
+    )
+
+
 def aborts(case: Case) -> Found | None:
     """Find clients that the kernel reset because the queue was full."""
     count = case.fates(Fate.ABORTED)
