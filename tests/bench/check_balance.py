@@ -2,7 +2,7 @@
 
     LOADSIM_CHECK_REPEATS=20 pytest tests/bench/check_balance.py -s
 
-By hand: 20 repeats, the default, take about twenty minutes. Root is not needed.
+By hand: 20 repeats, the default, take about 25 minutes. Root is not needed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def test_balance(tmp_path: Path, name: str) -> None:
     foreign = sum(summary.foreign for summary in summaries)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in Counter(one.verdict for one in summaries).items())
     counts = f"{f'{balanced} of {REPEATS}':>9} {attempts:>10,.0f} {ambiguous:>10} {foreign:>8}"
-    show(f"{name:<22} {counts}  {verdicts}; {fates(summaries)}")
+    show(f"\n{name:<22} {counts}  {verdicts}; {fates(summaries)}")
     assert [sentence for summary in summaries for sentence in summary.imbalance] == []
     assert balanced == REPEATS
 
