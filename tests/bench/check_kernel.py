@@ -116,9 +116,14 @@ def test_queue_samples(tmp_path: Path) -> None:
     assert full >= 5
 
 
-@pytest.mark.parametrize("scenario", ["too-many-open-files", "backlog-overflow", "phantom-connections"])
-def test_overflows(tmp_path: Path, scenario: str) -> None:
-    """The counted overflows are nstat's inside the namespace, at any time and in the end."""
+@pytest.mark.parametrize(
+    ("scenario", "rests"), [("too-many-open-files", True), ("backlog-overflow", True), ("phantom-connections", False)]
+)
+def test_overflows(tmp_path: Path, scenario: str, *, rests: bool) -> None:
+    """The counted overflows are nstat's inside the namespace: at any time and, where nothing more comes, in the end.
+
+    Phantoms send their FIN again 0.2 s after the first, when the last sample is taken: 90 more within milliseconds.
+    """
     name = "TcpExtListenOverflows"
     command = [tool("nstat"), "-asz", name]
     with running(scenario, tmp_path) as now:
@@ -127,11 +132,14 @@ def test_overflows(tmp_path: Path, scenario: str) -> None:
     compared = list(beside(result, readings, "listen_overflows"))
     counted = [(counter_of(reading.text, name), seen) for reading, [seen] in compared]
     wrong = [(counter, seen) for counter, seen in counted if not seen[0] <= counter <= seen[1]]
+    exact = sum(low == high > 0 for _, (low, high) in counted)
     last, ours = counted[-1][0], result.summary.metrics["listen.overflows"]
     at = result.view.clock.at(compared[-1][0].begun)
-    show(f"\noverflows, {scenario}: nstat {last} at {at:.2f} s, loadsim {ours:.0f}; {len(compared)} readings compared")
+    show(f"\noverflows, {scenario}: nstat {last} at {at:.2f} s, loadsim {ours:.0f} in the end")
+    show(f"  {len(counted)} readings between samples, {exact} of them between two equal ones; {len(wrong)} differ")
     assert wrong == []
-    assert last == ours
+    assert exact >= 5
+    assert last == ours or (not rests and last < ours)
 
 
 def test_phantoms(tmp_path: Path) -> None:
