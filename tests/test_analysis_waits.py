@@ -45,6 +45,13 @@ def test_a_connect_that_was_preempted_counts_from_when_its_handshake_must_have_e
     assert sorted(milliseconds(view.waits.waited)) == [0.1, 0.1, 0.1, 0.1, 0.16]
 
 
+def test_a_connect_that_woke_nobody_counts_from_its_stamp() -> None:
+    """A server that was busy for 5 ms was not woken by the connection, and delayed nobody's stamp."""
+    rows = [attempt(n, 0.001 * n, connected=0.001 * n + 0.00004 * n) for n in (1, 2, 3, 4)]
+    view = view_of(rows, [accept(row, 0.005) for row in rows])
+    assert milliseconds(view.waits.waited) == [5.0, 5.0, 5.0, 5.0]
+
+
 def test_a_late_handshake_counts_from_the_age_of_the_socket() -> None:
     """Where the server's socket is more than 10 ms younger than the connection, its age is the wait."""
     late, within = attempt(1, 0.0, ended=2.0), attempt(2, 0.1, ended=2.0)
