@@ -112,6 +112,7 @@ def test_the_live_view_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     with os.fdopen(tty, "w", encoding="utf-8") as stream, os.fdopen(controller, "rb", buffering=0) as screen:
         monkeypatch.setattr(sys, "stderr", stream)
         monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setenv("TERM", "xterm")
         live = LiveView()
         live.begin(plan(), hint="")
         for elapsed_s in (0.26, 0.3, 0.49, 0.51):
