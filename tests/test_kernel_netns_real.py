@@ -184,6 +184,16 @@ def test_namespace_of_its_own() -> None:
     in_private({}, body)
 
 
+def test_table_of_connections_of_its_own() -> None:
+    """The kernel's table of connections is small, so that reading the sockets costs no walk over the host's."""
+
+    async def body(namespace: Namespace) -> None:
+        told = await output_inside(namespace, ["cat", "/proc/sys/net/ipv4/tcp_ehash_entries"])
+        assert int(told) == 16_384  # negative where it is the host's
+
+    in_private({}, body)
+
+
 async def gone(pid: int) -> bool:
     """Return whether a process of ours has been reaped."""
     return not await trio.Path(f"/proc/{pid}").exists()

@@ -23,7 +23,7 @@ from loadsim.kernel.fdtable import FdTable
 from loadsim.kernel.launch import launch
 from loadsim.kernel.netns import private_namespace
 from loadsim.kernel.procfs import Process
-from loadsim.kernel.sockdiag import TCP_STATES, SockDiag
+from loadsim.kernel.sockdiag import TCP_STATES, SockDiag, family_of
 from loadsim.kernel.timerfd import Timer
 
 if TYPE_CHECKING:
@@ -214,6 +214,20 @@ def test_overflow_is_counted_as_nstat_counts() -> None:
                 assert getattr(before, field) <= number <= getattr(after, field)
 
     trio.run(main)
+
+
+def test_one_family_alone(diag: SockDiag, listener: socket.socket) -> None:
+    """A dump of one family leaves the other out, and so does a table that was told what to expect."""
+    with ExitStack() as open_, Process(os.getpid()) as process:
+        other = open_.enter_context(socket.create_server(("::1", 0), family=socket.AF_INET6))
+        ours = {listener.getsockname()[1], other.getsockname()[1]}
+        for family, expected in ((socket.AF_INET, listener), (socket.AF_INET6, other)):
+            ports = set(diag.dump(states=["LISTEN"], families=(family,))["local_port"].tolist())
+            assert ports & ours == {expected.getsockname()[1]}
+            assert family_of(expected.getsockname()[0]) == family
+            letters = FdTable(process, diag, families=(family,)).map()
+            assert [letters[one.fileno()] for one in (listener, other)].count("L") == 1
+            assert letters[expected.fileno()] == "L"
 
 
 def test_what_each_descriptor_is(diag: SockDiag, listener: socket.socket) -> None:

@@ -11,6 +11,7 @@
     launch     children under limits and in a namespace, which never outlive the conductor
     partner    a child of ours that takes orders over a control channel
     enter      what becomes of such a child before it executes its command (runs without site-packages)
+    scheduler  how the scheduler treats the calling thread
     timerfd    a timer that epoll can wait for, to the microsecond
     libc       the calls that Python 3.11 does not have
 

@@ -10,9 +10,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loadsim.kernel.sockdiag import TCP_STATES
+from loadsim.kernel.sockdiag import FAMILIES, TCP_STATES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from loadsim.kernel.procfs import Process
     from loadsim.kernel.sockdiag import SockDiag
 
@@ -52,10 +54,14 @@ class Kinds:
 class FdTable:
     """The descriptors of a process; it must be ours, or we root. Owns neither the process nor the socket."""
 
-    def __init__(self, process: Process, diag: SockDiag) -> None:
-        """Read nothing yet; `diag` must be of the network namespace in which the process opens its sockets."""
+    def __init__(self, process: Process, diag: SockDiag, *, families: Sequence[int] = FAMILIES) -> None:
+        """Read nothing yet; `diag` must be of the network namespace in which the process opens its sockets.
+
+        A process known to have TCP sockets of one family alone is read in half the time with that.
+        """
         self._process = process
         self._diag = diag
+        self._families = families
         self._inodes: dict[int, int] = {}  # number -> inode of the socket that it was
         self._protocols: dict[int, str] = {}  # inode -> protocol, of sockets in no table
 
@@ -83,7 +89,7 @@ class FdTable:
         been closed and given out anew.
         """
         numbers = self._process.fd_numbers()
-        sockets = self._diag.dump(states=_WITH_FDS)
+        sockets = self._diag.dump(states=_WITH_FDS, families=self._families)
         states = dict(zip(sockets["inode"].tolist(), sockets["state"].tolist(), strict=True))
         known = {number: self._inodes[number] for number in numbers if self._inodes.get(number) in states}
         links = {number: self._process.fd_link(number) for number in numbers if number not in known}

@@ -41,6 +41,7 @@ TCP_STATES = {
     12: "NEW_SYN_RECV",
 }
 _STATE_NUMBERS = {name: number for number, name in TCP_STATES.items()}
+FAMILIES = (socket.AF_INET, socket.AF_INET6)
 LISTEN = _STATE_NUMBERS["LISTEN"]
 
 _NETLINK_SOCK_DIAG = 4
@@ -121,15 +122,23 @@ class SockDiag:
             self._answered = True
             return parse_listener(self._buffer, size)
 
-    def dump(self, *, port: int | None = None, states: Iterable[str] = TCP_STATES.values()) -> Sockets:
+    def dump(
+        self,
+        *,
+        port: int | None = None,
+        states: Iterable[str] = TCP_STATES.values(),
+        families: Iterable[int] = FAMILIES,
+    ) -> Sockets:
         """Return the TCP sockets in these states with this port at either end (None: any), one element each.
+
+        Each family is a walk over the whole table, and what is left out is only skipped: 0.3 us a socket in TIME_WAIT.
 
         Fields: family, state (see TCP_STATES), retransmits, local_port, remote_port, local and remote (four words in
         network order, IPv4 in the first), rqueue, wqueue, uid, inode (0: no file has it).
         """
         bits = sum(1 << _STATE_NUMBERS[name] for name in states)
         with self._lock:
-            batches = [batch for family in (socket.AF_INET, socket.AF_INET6) for batch in self._walk(family, bits)]
+            batches = [batch for family in families for batch in self._walk(family, bits)]
         sockets = parse_sockets(batches)
         if port is None:
             return sockets
@@ -167,6 +176,11 @@ class SockDiag:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def family_of(address: str) -> int:
+    """Return AF_INET or AF_INET6, by how a numeric address is written."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def open_socket() -> socket.socket:
@@ -252,7 +266,6 @@ def _aligned(length: int) -> int:
 @functools.lru_cache(maxsize=16)
 def _lookup(address: str, port: int) -> bytes:
     """Return the question for one listener, without its header."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    packed = socket.inet_pton(family, address).ljust(16, b"\0")
-    request = _REQUEST.pack(family, socket.IPPROTO_TCP, 1 << (_INET_DIAG_SKMEMINFO - 1), 0, 1 << LISTEN)
+    packed = socket.inet_pton(family_of(address), address).ljust(16, b"\0")
+    request = _REQUEST.pack(family_of(address), socket.IPPROTO_TCP, 1 << (_INET_DIAG_SKMEMINFO - 1), 0, 1 << LISTEN)
     return request + _ID.pack(port.to_bytes(2, "big"), _NO_PORT, packed, _NO_ADDRESS, 0, _ANY_COOKIE, _ANY_COOKIE)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from loadsim.kernel.sockdiag import family_of
 from loadsim.kernel.timerfd import Timer
 from loadsim.load.connections import Connections
 from loadsim.load.demand import NEVER
@@ -57,7 +58,7 @@ class Engine:
         self._journal = journal
         self._demand = demand
         self._max_in_flight = max_in_flight
-        self._family = socket.AF_INET6 if ":" in spec.address else socket.AF_INET
+        self._family = family_of(spec.address)
         self._sources = [(source_address(index), 0) for index in range(spec.sources)]
         self._epoll = select.epoll()
         self._connections = Connections(spec, journal, demand, self._epoll)

@@ -27,6 +27,8 @@ RATE_HZ = 100
 FULL_EVERY = 10
 #: Kinds are read only while the table is this small: each descriptor costs 4.3 us (Linux 6.18).
 KINDS_UP_TO = 1_000
+#: And so rarely that they take at most this share of the time: to walk past 20,000 sockets in TIME_WAIT takes 2-5 ms.
+KINDS_SHARE = 0.01
 
 _NOT_READ = -1
 
@@ -62,6 +64,7 @@ class Sampler:
         self._sources = sources
         self._taken = 0
         self._overflows = _NOT_READ
+        self._kinds_due = 0  # when the kinds may be read again
         self._stopped = False
         self.latest = Latest()
 
@@ -106,10 +109,6 @@ class Sampler:
 
     def _slow(self, open_fds: int) -> tuple[int, ...]:
         counters = self._sources.counters.read()
-        kinds = (_NOT_READ,) * 3
-        if open_fds <= KINDS_UP_TO:
-            by_kind = self._sources.table.kinds()
-            kinds = (by_kind.established, by_kind.close_wait, by_kind.other)
         return (
             counters.listen_overflows,
             counters.listen_drops,
@@ -118,5 +117,14 @@ class Sampler:
             counters.embryonic_resets,
             counters.syn_retransmits,
             self._sources.process.fd_size(),
-            *kinds,
+            *self._kinds(open_fds),
         )
+
+    def _kinds(self, open_fds: int) -> tuple[int, int, int]:
+        begun = time.monotonic_ns()
+        if open_fds > KINDS_UP_TO or begun < self._kinds_due:
+            return (_NOT_READ,) * 3
+        kinds = self._sources.table.kinds()
+        ended = time.monotonic_ns()
+        self._kinds_due = ended + round((ended - begun) / KINDS_SHARE)
+        return kinds.established, kinds.close_wait, kinds.other

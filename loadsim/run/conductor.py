@@ -17,6 +17,7 @@ from loadsim.analysis.view import View as Analysed
 from loadsim.errors import EnvironmentRefusedError, LoadsimError
 from loadsim.kernel.limits import host_facts
 from loadsim.kernel.procfs import ProcessGoneError
+from loadsim.kernel.scheduler import giving_way
 from loadsim.kernel.sockdiag import TCP_STATES
 from loadsim.record.bundle import Bundle
 from loadsim.record.facts import DriverFacts, EndState
@@ -100,7 +101,8 @@ async def run(scenario: Scenario, options: Options, view: View) -> Finished:
         async with on_stage(plan, bundle, namespace) as stage:
             view.begin(plan, hint=namespace.enter_hint)
             try:
-                facts, interruption = await _perform(stage, first_facts(stage, degraded), options.argv, view)
+                with giving_way():  # sampling is never worth a late client or a late accept()
+                    facts, interruption = await _perform(stage, first_facts(stage, degraded), options.argv, view)
             finally:
                 view.end()
     facts = replace(facts, lost_records=bundle.merge_journals())

@@ -15,6 +15,7 @@ from loadsim.kernel.fdtable import FdTable
 from loadsim.kernel.limits import HostLimits, own_nofile
 from loadsim.kernel.netns import WIDE_PORT_RANGE, private_namespace, shared_namespace
 from loadsim.kernel.procfs import Process
+from loadsim.kernel.sockdiag import family_of
 from loadsim.load.process import driver
 from loadsim.record.events import SAMPLE
 from loadsim.record.facts import Facts
@@ -146,7 +147,7 @@ def _sources(stack: AsyncExitStack, server: Server, namespace: Namespace) -> Sou
     process = stack.enter_context(Process(server.facts.pid))
     return Sources(
         process=process,
-        table=FdTable(process, namespace.diag),
+        table=FdTable(process, namespace.diag, families=(family_of(server.facts.address),)),
         diag=namespace.diag,
         counters=stack.enter_context(TcpCounters(server.facts.pid)),
         address=server.facts.address,

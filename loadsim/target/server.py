@@ -27,6 +27,7 @@ import trio
 from loadsim.control import Channel, Message
 from loadsim.errors import EnvironmentRefusedError
 from loadsim.kernel.limits import Limits, own_nofile, raise_own_nofile, set_own_nofile
+from loadsim.kernel.sockdiag import family_of
 from loadsim.record.events import ACCEPT, FAILURE
 from loadsim.record.journal import Journal
 from loadsim.scenario.spec import ServerSpec
@@ -195,8 +196,7 @@ def _set_soft_limit(soft: int) -> None:
 
 def _listen(spec: ServerSpec) -> socket.SocketType:
     """Return a listening socket of the C type that does not block."""
-    family = socket.AF_INET6 if ":" in spec.address else socket.AF_INET
-    listener = socket.SocketType(family, socket.SOCK_STREAM, 0)
+    listener = socket.SocketType(family_of(spec.address), socket.SOCK_STREAM, 0)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.settimeout(0)
