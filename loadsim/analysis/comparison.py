@@ -1,0 +1,155 @@
+"""Several groups of runs side by side in one value: what `comparison.json` holds and every report of it shows.
+
+Only the shapes, and their JSON. A group is one cell of a sweep, or one side of `loadsim compare`; the unit of all
+statistics is the run, since the connections of one run are correlated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+FORMAT = 1
+
+
+class Says(enum.StrEnum):
+    """How one group compares with another in one metric, for people."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    HIGHER = "higher"  # differs, and only the question can tell whether that is good
+    LOWER = "lower"
+    SAME = "same"  # as close as matters
+    CANNOT_TELL = "cannot tell"
+    NOT_JUDGED = "not judged"  # a time or a share of CPU between unlike hosts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Runs with the same settings."""
+
+    label: str  # "backlog 128"; of `compare`: the name of its folder
+    values: dict[str, Any]  # swept key -> value, as in the settings of a summary: {"server.backlog": 128}
+    runs: list[str]  # result folders, relative to where comparison.json stands; those that are complete
+    verdicts: list[str]  # of each of them
+    refused: list[str]  # why a run of this group could not take place: whole sentences
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """One metric in one group, over its runs."""
+
+    values: list[float]  # of each run that has it
+    median: float
+    low: float  # smallest value
+    high: float  # largest value
+    ci_low: float  # bootstrap confidence interval of the median, 95 %
+    ci_high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One metric in two groups: what group `b` is beside group `a`."""
+
+    a: int  # index of the group
+    b: int
+    p: float  # exact two-sided Mann-Whitney
+    p_holm: float  # corrected within the metric
+    effect: float | None  # (median of b - median of a) / median of a; None where that of a is 0 and that of b is not
+    says: Says
+    repeats_needed: int | None  # so many runs a group could tell; None where those at hand can
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One metric in all groups."""
+
+    metric: str  # its name in `loadsim.metrics`: "accept.p99"
+    unit: str  # as in `loadsim.metrics`
+    better: str  # "lower" | "higher" | "neither"
+    estimates: list[Estimate | None]  # by group; None: no run of it has this metric
+    pairs: list[Pair]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of the table that people read first: a metric under a heading in plain words."""
+
+    metric: str
+    heading: str  # "queue peak", "1 s late"
+    of: str | None = None  # a second metric beside it: "216 of 4,097"
+    legend: str | None = None  # what the heading means, where it does not say so itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a swept number should be, and why."""
+
+    group: int | None  # the smallest tested value that held; None: none did, or nothing is to be chosen
+    sentence: str  # "backlog 256 is enough; 218 would be. 4,096 is no better than 256."
+    evidence: list[str]  # whole sentences: the peak that was really needed, the rule that carries over
+    costs: list[str]  # what each too small value costs: whole sentences
+    advice: list[str]  # what to set: whole sentences
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A setting or a fact of the host that is not the same everywhere."""
+
+    name: str  # "server.backlog", "kernel", "sysctl net.core.somaxconn"
+    values: list[str]  # by group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """The latencies of all runs of one group together, as percentiles: merged, never averaged."""
+
+    group: int
+    family: str  # "connect" | "accept" | "reply"
+    percentiles: list[float]  # 0 to 100, ascending
+    values_s: list[float]  # one each
+    count: int  # samples
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """One rule of --fail-on and what became of it."""
+
+    text: str  # as written: "accept.p99 +10%"
+    ok: bool
+    measured: str  # "+34 % (worse)", "same", "no data", "cannot tell: 4 repeats needed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Everything that is said about several groups of runs."""
+
+    kind: str  # "sweep" | "compare"
+    title: str  # the scenario, or what is compared
+    description: str  # one sentence; may be empty
+    seed: int
+    axes: list[str]  # swept keys: ["server.backlog"]
+    repeat: int  # planned runs of each group
+    complete: bool  # all planned runs took place
+    duration_s: float  # of all runs together, from the first start to the last end
+    min_effect: float  # the smallest relative difference that matters: 0.05
+    groups: list[Group]
+    columns: list[Column]
+    rows: list[Row]
+    answer: Answer | None
+    settings: list[Difference]  # that are not swept on purpose
+    hosts: list[Difference]
+    unlike_hosts: bool  # between them, times and CPU are shown and not judged
+    curves: list[Curve]
+    gates: list[Gate] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)  # whole sentences, with the remedy
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for json.dump, `format` first."""
+        return {"format": FORMAT, **dataclasses.asdict(self)}
+
+    def row(self, metric: str) -> Row | None:
+        """Return the row of a metric, None where no group has it."""
+        return next((row for row in self.rows if row.metric == metric), None)
