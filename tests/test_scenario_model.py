@@ -16,7 +16,7 @@ from loadsim.scenario.model import Scenario
 from loadsim.scenario.quantities import Ramp, show_duration, show_rate
 from loadsim.scenario.schema import schema as json_schema
 from loadsim.scenario.thresholds import parse
-from loadsim.scenario.toml import to_toml
+from loadsim.scenario.writing import to_toml
 from loadsim.units import parse_duration, parse_rate
 
 OPEN = {"rate": "200/s"}

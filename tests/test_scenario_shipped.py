@@ -8,7 +8,8 @@ import pytest
 
 from loadsim.scenario.model import Scenario
 from loadsim.scenario.plan import Host, make_plan
-from loadsim.scenario.toml import Shipped, load, shipped, to_toml
+from loadsim.scenario.toml import Shipped, load, shipped
+from loadsim.scenario.writing import to_toml
 
 #: A small machine: two CPUs, a low hard limit, the port range of a private namespace.
 SMALL = Host(nofile_soft=1024, nofile_hard=20_000, port_first=1024, port_last=65_535, cpus=2)

@@ -6,6 +6,7 @@
     thresholds  "emfile.count > 0": parsing and judging
     schema      the JSON Schema of a file
 
+    sweep       many runs of one scenario: cells, repeats, their order
     toml        reading a file: `extends`, overrides, everything that is wrong
     layers      files and overrides, merged, each still findable
     places      where keys and values stand in a text

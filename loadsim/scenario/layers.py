@@ -7,6 +7,7 @@ Tables merge, arrays and values replace, and an empty text takes away what an ea
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 import tomllib
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loadsim.scenario.places import Place, places_in
 from loadsim.scenario.problems import OVERRIDE, Problem, Source, Span
+from loadsim.scenario.sweep import SWEEPABLE
 from loadsim.scenario.tables import flattened
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
     from loadsim.scenario.places import Path
 
+#: Tables whose keys are dotted names, which may be written bare.
+FLAT = ("sysctl", "sweep")
 #: What a file says of itself alone.
 _OWN = ("name", "description")
 _AT = re.compile(r" \((?:at line (\d+), column (\d+)|at end of document)\)$")
@@ -49,13 +53,14 @@ class Layer:
 
     @cached_property
     def places(self) -> dict[Path, Place]:
-        """The place of every path in it, with sysctls under their full names as one key."""
+        """The place of every path in it; dotted names that are one key, in [sysctl] and [sweep], as that."""
         found = _places_of_override(self.source.text) if self.source.is_override else places_in(self.source.text)
-        sysctls: dict[Path, Place] = {}
+        joined: dict[Path, Place] = {}
         for path, place in found.items():
-            if path[0] == "sysctl":
-                sysctls["sysctl", ".".join(map(str, path[1:]))] = place
-        return {**sysctls, **found}
+            if path[0] in FLAT and len(path) > 1:
+                names = list(itertools.takewhile(lambda part: isinstance(part, str), path[1:]))
+                joined[path[0], ".".join(map(str, names)), *path[1 + len(names) :]] = place
+        return {**joined, **found}
 
 
 def read_layer(name: str, content: bytes) -> Layer | Problem:
@@ -112,13 +117,20 @@ class _Part(NamedTuple):
 
 
 def override(text: str) -> Layer | Problem:
-    """Return the layer of one "key=value"; the value is TOML where it can be, else text: client.rate=200/s."""
+    """Return the layer of one "key=value"; the value is TOML where it can be, else text: client.rate=200/s.
+
+    Several values with commas between them are swept: server.backlog=8,128,4096.
+    """
     source = Source(OVERRIDE, text)
     key, equals, value = _split(text)
     parts = _dotted(key)
     if not equals or not parts:
         sentence = "an override is a key, an equals sign and a value, such as server.backlog=8"
         return Problem(source=source, span=Span(1, 1, len(text)), sentence=sentence)
+    several = _several(parts, value)
+    if several:
+        tried = [_value(one) for one, _ in several]
+        return Layer(source=source, data={"sweep": {".".join(part.name for part in parts): tried}})
     data: Any = _value(value.strip())
     for part in reversed(parts):
         data = {part.name: data}
@@ -153,8 +165,27 @@ def _value(text: str) -> object:
     return parsed["value"] if list(parsed) == ["value"] else text
 
 
+def _several(parts: Sequence[_Part], value: str) -> list[tuple[str, int]]:
+    """Return the values of a swept key, each with where it starts in the text; none where it is one value."""
+    if parts[0].name not in SWEEPABLE or "," not in value or _is_value(value.strip()):
+        return []
+    found, at = [], 0
+    for one in value.split(","):
+        found.append((one.strip(), at + one.find(one.strip())))
+        at += len(one) + 1
+    return found
+
+
 def _places_of_override(text: str) -> dict[Path, Place]:
     key, _, value = _split(text)
+    if several := _several(_dotted(key), value):
+        whole = Span(1, len(key) + 2, len(value))
+        name = ".".join(part.name for part in _dotted(key))
+        places: dict[Path, Place] = {("sweep", name): Place(Span(1, 1, len(key)), whole)}
+        for index, (one, start) in enumerate(several):
+            span = Span(1, len(key) + 2 + start, len(one))
+            places["sweep", name, index] = Place(span, span)
+        return places
     stripped = value.strip()
     start = len(key) + 1 + value.find(stripped)
     whole = Span(1, start + 1, len(stripped))
@@ -174,10 +205,17 @@ def merge(layers: Sequence[Layer]) -> dict[str, Any]:
             for key in _OWN:
                 merged.pop(key, None)
         data = {key: value for key, value in layer.data.items() if key != "extends" or layer.source.is_override}
-        if isinstance(data.get("sysctl"), Mapping):
-            data["sysctl"] = flattened(data["sysctl"])
+        data |= {table: flattened(data[table]) for table in FLAT if isinstance(data.get(table), Mapping)}
+        if layer.source.is_override and isinstance(merged.get("sweep"), dict):
+            _take_from_sweep(merged["sweep"], data)
         _merge_into(merged, data)
     return merged
+
+
+def _take_from_sweep(sweep: dict[str, Any], data: Mapping[str, Any]) -> None:
+    """Sweep no longer what an override sets to one value."""
+    for name in flattened({table: value for table, value in data.items() if table != "sweep"}):
+        sweep.pop(name, None)
 
 
 def _merge_into(base: dict[str, Any], more: Mapping[str, Any]) -> None:

@@ -12,19 +12,18 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pydantic import ValidationError
-
 from loadsim.errors import ScenarioError
 from loadsim.scenario.layers import Layer, merge, override, read_layer
-from loadsim.scenario.model import Scenario
 from loadsim.scenario.problems import Problem, Source, render
+from loadsim.scenario.sweep import Matrix, expand
 from loadsim.scenario.wording import nearest, problem_of, spell
-from loadsim.scenario.writing import to_toml
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Shipped", "find", "load", "load_text", "shipped", "shipped_folder", "shipped_paths", "to_toml"]
+    from loadsim.scenario.model import Scenario
+
+__all__ = ["Shipped", "find", "load", "load_matrix", "load_text", "shipped", "shipped_folder", "shipped_paths"]
 
 #: A scenario is a page of text; whatever is larger was not meant, /dev/zero included.
 _LARGEST_FILE = 1_000_000
@@ -45,7 +44,12 @@ class _UnreadableError(Exception):
 
 
 def load(path_or_name: str, overrides: Sequence[str] = ()) -> Scenario:
-    """Return the scenario in a file, or the shipped one of that name, with "key=value" overrides applied.
+    """Return the one scenario of a file, as `load_matrix` does; raises ScenarioError where the file sweeps."""
+    return _single(load_matrix(path_or_name, overrides))
+
+
+def load_matrix(path_or_name: str, overrides: Sequence[str] = ()) -> Matrix:
+    """Return all cells of a file, or of the shipped scenario of that name, with "key=value" overrides applied.
 
     Raises ScenarioError whose text is the full account of everything that is wrong.
     """
@@ -57,24 +61,33 @@ def load(path_or_name: str, overrides: Sequence[str] = ()) -> Scenario:
 
 
 def load_text(text: str, overrides: Sequence[str] = (), *, name: str = "built-in") -> Scenario:
-    """Return the scenario in a text, as `load` does; `name` stands for its path, also for what it extends."""
+    """Return the one scenario in a text; `name` stands for its path, also for what it extends."""
+    return _single(load_text_matrix(text, overrides, name=name))
+
+
+def load_text_matrix(text: str, overrides: Sequence[str] = (), *, name: str = "built-in") -> Matrix:
+    """Return all cells of a text, as `load_matrix` does."""
     return _resolved(_Chain(Path(name), text.encode()), overrides)
 
 
-def _resolved(chain: _Chain, overrides: Sequence[str]) -> Scenario:
+def _single(matrix: Matrix) -> Scenario:
+    if matrix.axes:
+        chosen = " ".join(f"--set {name}={values[0]}" for name, values in matrix.axes.items())
+        raise ScenarioError(f"{matrix.scenario.name} sweeps {', '.join(matrix.axes)}: choose one value, {chosen}")
+    return matrix.scenario
+
+
+def _resolved(chain: _Chain, overrides: Sequence[str]) -> Matrix:
     """Return what the files and overrides say together; raises ScenarioError with everything that is wrong."""
     given = [override(text) for text in overrides]
     problems = [*chain.problems, *(found for found in given if isinstance(found, Problem))]
     layers = [*chain.layers, *(layer for layer in given if isinstance(layer, Layer))]
     if not chain.broken:
-        try:
-            scenario = Scenario.model_validate({"name": chain.name, **merge(layers)})
-        except ValidationError as error:
-            lines = error.errors(include_url=False)
-            problems += [problem_of(e, layers) for e in lines if chain.complete or e["type"] not in _NEEDS_ALL_LAYERS]
-        else:
-            if not problems:
-                return scenario
+        matrix = expand({"name": chain.name, **merge(layers)})
+        if not isinstance(matrix, Matrix):
+            problems += [problem_of(e, layers) for e in matrix if chain.complete or e["type"] not in _NEEDS_ALL_LAYERS]
+        elif not problems:
+            return matrix
     order = [*chain.sources, *(found.source for found in given)]
     raise ScenarioError(render(sorted(problems, key=lambda each: (order.index(each.source), each.span))))
 

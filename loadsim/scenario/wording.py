@@ -46,6 +46,9 @@ _MUST_BE = {
 }
 #: How names of sysctls begin that somebody may set without naming their table.
 _SYSCTL_ROOTS = {"fs", "kernel", "net"}
+#: What a file may also say, and a scenario does not hold: its parent, and how often it runs with what.
+_OF_THE_FILE = ("extends", "sweep")
+_SWEEPS_OWN = ("repeat", "exclude")
 _QUOTED = re.compile(r"'([^']*)'")
 
 
@@ -105,6 +108,8 @@ def _problem_without_place(path: Path, layers: Sequence[Layer], wording: Wording
 def _word(error: ErrorDetails, path: Path) -> Wording:
     """Return the words for an error at a path of TOML keys (`loc` without pydantic's own marks)."""
     kind, context, found = error["type"], error.get("ctx", {}), error["input"]
+    if len(path) > 1 and path[0] == "sweep" and path[1] not in _SWEEPS_OWN:  # what is swept is called as elsewhere
+        path = tuple(str(path[1]).split("."))
     if kind == "extra_forbidden":
         return _unknown_key(path)
     if kind == "missing":
@@ -157,11 +162,12 @@ def _unknown_key(path: Path) -> Wording:
         )
     table = _table_at(path[:-1])
     where = f"in [{_dotted(path[:-1])}]" if len(path) > 1 else "at the top level"
-    near = nearest(key, _keys(table)) if table else None
+    known = [*_keys(table), *(_OF_THE_FILE if len(path) == 1 else ())] if table else []
+    near = nearest(key, known)
     elsewhere = [name for name, inner in _tables(Scenario).items() if key in _keys(inner)]
     if near is None and elsewhere:
         return Wording(f"{key} does not belong {where}: move it to [{elsewhere[0]}]", at_key=True)
-    remedy = "" if near else f"; known are {', '.join(_keys(table))}" if table else ""
+    remedy = "" if near else f"; known are {', '.join(known)}" if table else ""
     return Wording(f"there is no key {key} {where}{remedy}", near, at_key=True)
 
 
