@@ -1,0 +1,293 @@
+"""The run as lines of a chart: numbers on one time axis, percentile curves, and the wait beside the open descriptors.
+
+Pure numbers, few enough for a page that also holds a run of a million attempts. What is too long is thinned so that
+no peak is lost: each stretch of time keeps its first, smallest, largest and last value. Nothing is averaged but what
+is a rate. Must not know how a line is drawn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loadsim.analysis.columns import Ints, between, column, emfile_records, known
+from loadsim.analysis.comparison import Curve
+from loadsim.analysis.latencies import Latencies, accept_latencies, connect_latencies
+from loadsim.record.events import Where
+from loadsim.units import NANOSECONDS
+
+if TYPE_CHECKING:
+    from loadsim.analysis.view import View
+
+Floats = npt.NDArray[np.float64]
+
+#: Points of a line where nobody asks for more or fewer.
+MOST = 4000
+#: Steps in which latencies are looked at, and the shortest one: two samples.
+_STEPS, _SHORTEST_NS = 240, NANOSECONDS // 50
+#: Rates are taken over a tenth of a second, as often as the kernel's counters are read, or over longer.
+_RATES, _SHORTEST_RATE_NS = 400, NANOSECONDS // 10
+#: Below this many latencies the largest stands for the 99th percentile.
+_ENOUGH = 100
+#: Points of a percentile curve.
+_CURVE = 200
+#: Numbers of open descriptors for which the longest wait is told.
+_FDS = 600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """Values at moments, seconds from the start of the load; ascending in time."""
+
+    at_s: list[float]
+    values: list[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Latencies in equal steps of time, by the moment at which each ended; one element for each step."""
+
+    at_s: list[float]  # the middle of the step
+    p50_s: list[float | None]  # None: nothing ended in this step
+    high_s: list[float | None]  # the 99th percentile; the largest where the step has fewer than 100
+    count: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """The longest wait in the accept queue at each number of open descriptors, or at each few of them."""
+
+    open_fds: list[int]  # ascending: after the accept() that ended the wait
+    longest_s: list[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """Everything that a page draws of one run; a line is empty where nothing was read."""
+
+    span_s: float  # the time axis: from 0 to the end of the load
+    fd_limit: int | None
+    queue_limit: int | None  # what the queue holds at most
+    open_fds: Line  # of samples and accept records; each value holds until the next
+    queue: Line  # from the journals of both sides; each value holds until the next
+    queue_samples: Line  # what the kernel showed, 100 times a second
+    overflows: Line  # packets lost at a full queue since the reading before
+    accept: Spread
+    connect: Spread
+    cpu_cores: Line  # of the server
+    emfile_per_s: Line
+    curves: list[Curve]  # of connect, accept and reply, each where it has latencies; all of group 0
+    waits: Waits
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for json.dump."""
+        return dataclasses.asdict(self)
+
+
+def series_of(view: View, *, most: int = MOST) -> Series:
+    """Return the lines of a run, each of at most `most` points (at least 4)."""
+    axis = _Axis.of(view, most)
+    samples, recording = view.recording.samples, view.recording
+    accept, connect = accept_latencies(view), connect_latencies(recording.attempts)
+    own = "listen_overflows" if recording.facts.namespace == "private" else "drops"
+    return Series(
+        span_s=axis.span_s,
+        fd_limit=view.fd_limit,
+        queue_limit=view.queue_holds,
+        open_fds=_open_fds(view, axis),
+        queue=_queue(view, axis),
+        queue_samples=axis.held(*known(samples, "queue")),
+        overflows=_counted(axis, *known(samples, own)),
+        accept=_spread(axis, accept),
+        connect=_spread(axis, connect),
+        cpu_cores=_rate(axis, *known(samples, "cpu_ns")),
+        emfile_per_s=_emfile(view, axis),
+        curves=[
+            *_curve("connect", connect.nanoseconds),
+            *_curve("accept", accept.nanoseconds),
+            *_curve("reply", between(recording.attempts, "intended", "replied")),
+        ],
+        waits=_waits_by_fds(view),
+    )
+
+
+def thinned(times: Ints, values: Ints, most: int) -> Ints:
+    """Return which points to keep so that there are at most `most`, at least 4: all, where there are no more.
+
+    Of each of equal stretches of time the first, the smallest, the largest and the last: drawn at the width of a
+    stretch, the line looks as with all points, and a value that holds for long is the right one.
+    """
+    if len(times) <= most:
+        return np.arange(len(times))
+    stretches = most // 4
+    span = max(int(times[-1] - times[0]), 1)
+    stretch = ((times - times[0]) / span * stretches).astype(np.int64).clip(max=stretches - 1)
+    first = np.flatnonzero(np.diff(stretch, prepend=-1))
+    last = np.append(first[1:], len(times)) - 1
+    by_size = np.lexsort((values, stretch))
+    return np.unique(np.concatenate([first, by_size[first], by_size[last], last]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Axis:
+    """The time axis: the load, in nanoseconds of the monotonic clock."""
+
+    start: int
+    stop: int
+    most: int
+
+    @classmethod
+    def of(cls, view: View, most: int) -> _Axis:
+        start = view.clock.start
+        return cls(start=start, stop=max(view.clock.load_end, start + _SHORTEST_NS), most=max(most, 4))
+
+    @property
+    def span_s(self) -> float:
+        return (self.stop - self.start) / NANOSECONDS
+
+    def seconds(self, times: Ints | Floats) -> list[float]:
+        return [round(second, 6) for second in ((times - self.start) / NANOSECONDS).tolist()]
+
+    def held(self, times: Ints, values: Ints) -> Line:
+        """Return values that hold until the next, beginning with the one in force at the start."""
+        stop = int(np.searchsorted(times, self.stop, "right"))
+        begin = max(int(np.searchsorted(times, self.start, "right")) - 1, 0)
+        times, values = times[begin:stop].clip(min=self.start), values[begin:stop]
+        keep = thinned(times, values, self.most)
+        return Line(at_s=self.seconds(times[keep]), values=values[keep].tolist())
+
+    def edges(self, most: int, shortest: int) -> Ints:
+        """Return the edges of at most so many equal steps, none shorter than that."""
+        count = max(int(min(most, (self.stop - self.start) // shortest)), 1)
+        step = -(-(self.stop - self.start) // count)
+        return self.start + step * np.arange(count + 1)
+
+
+def _open_fds(view: View, axis: _Axis) -> Line:
+    """Return the descriptors that samples and accept records show."""
+    times, seen = known(view.recording.samples, "open_fds")
+    taken = view.waits.taken
+    all_times = np.concatenate([times, view.waits.accepted[taken]])
+    order = np.argsort(all_times, kind="stable")
+    values = np.concatenate([seen, column(view.recording.accepts, "open_fds")[taken]])
+    return axis.held(all_times[order], values[order])
+
+
+def _queue(view: View, axis: _Axis) -> Line:
+    """Return the queue as both journals show it: stamps are a few microseconds late, so it may seem one too long."""
+    holds, curve = view.queue_holds, view.queue
+    if not len(curve.times):
+        return Line(at_s=[], values=[])
+    levels = curve.levels.clip(0, holds)
+    # it is empty until the first one enters, and stays as it was after the last event
+    times = np.concatenate([[min(axis.start, int(curve.times[0]))], curve.times])
+    line = axis.held(times, np.concatenate([[0], levels]))
+    return Line(at_s=[*line.at_s, round(axis.span_s, 6)], values=[*line.values, line.values[-1]])
+
+
+def _apart(times: Ints, step: int) -> Ints:
+    """Return the readings that are about `step` nanoseconds apart, the first and the last among them."""
+    wanted = np.searchsorted(times, np.arange(int(times[0]), int(times[-1]), step))
+    return np.unique(np.append(wanted, len(times) - 1))
+
+
+def _readings(axis: _Axis, times: Ints, counter: Ints) -> tuple[Ints, Ints]:
+    """Return the readings of a counter as far apart as rates are taken, from the last one before the start on."""
+    begin = max(int(np.searchsorted(times, axis.start, "right")) - 1, 0)
+    times, counter = times[begin:], counter[begin:]
+    if len(times) < 2:
+        return times[:0], counter[:0]
+    edges = axis.edges(_RATES, _SHORTEST_RATE_NS)
+    keep = _apart(times, int(edges[1] - edges[0]))
+    return times[keep], counter[keep]
+
+
+def _counted(axis: _Axis, times: Ints, counter: Ints) -> Line:
+    """Return by how much a counter grew between two readings, at the moment of the second."""
+    times, counter = _readings(axis, times, counter)
+    return Line(at_s=axis.seconds(times[1:]), values=np.diff(counter).tolist())
+
+
+def _rate(axis: _Axis, times: Ints, counter: Ints) -> Line:
+    """Return how fast a counter of nanoseconds grew, per nanosecond, in the middle between two readings."""
+    times, counter = _readings(axis, times, counter)
+    rates = np.diff(counter) / np.diff(times).clip(min=1)
+    middles = (times[1:] + times[:-1]) / 2
+    inside = (middles >= axis.start) & (middles <= axis.stop)
+    return Line(at_s=axis.seconds(middles[inside]), values=np.round(rates[inside], 4).tolist())
+
+
+def _emfile(view: View, axis: _Axis) -> Line:
+    """Return the calls that failed for want of a descriptor, per second, in equal steps; empty where none did."""
+    failures = emfile_records(view.recording, *Where)
+    if not len(failures):
+        return Line(at_s=[], values=[])
+    edges = axis.edges(_RATES, _SHORTEST_RATE_NS)
+    counts, _ = np.histogram(column(failures, "first"), bins=edges, weights=column(failures, "count"))
+    per_s = counts * NANOSECONDS / int(edges[1] - edges[0])
+    return Line(at_s=axis.seconds((edges[1:] + edges[:-1]) / 2), values=np.round(per_s, 3).tolist())
+
+
+def _spread(axis: _Axis, latencies: Latencies) -> Spread:
+    edges = axis.edges(_STEPS, _SHORTEST_NS)
+    steps = len(edges) - 1
+    step = np.searchsorted(edges, latencies.known, "right") - 1
+    inside = (step >= 0) & (step < steps)
+    step, nanoseconds = step[inside], latencies.nanoseconds[inside]
+    ordered = nanoseconds[np.lexsort((nanoseconds, step))]
+    count = np.bincount(step, minlength=steps)
+    begin = np.cumsum(count) - count
+    high = np.where(count >= _ENOUGH, np.ceil(0.99 * count), count).astype(np.int64)
+    return Spread(
+        at_s=axis.seconds((edges[1:] + edges[:-1]) / 2),
+        p50_s=_ranked(ordered, begin, np.ceil(0.5 * count).astype(np.int64)),
+        high_s=_ranked(ordered, begin, high),
+        count=count.tolist(),
+    )
+
+
+def _ranked(ordered: Ints, begin: Ints, rank: Ints) -> list[float | None]:
+    """Return the value of this rank (from 1) in each step, in seconds; None where the rank is 0: an empty step."""
+    if not len(ordered):
+        return [None] * len(rank)
+    values = ordered[(begin + rank - 1).clip(0, len(ordered) - 1)] / NANOSECONDS
+    return [value if place else None for value, place in zip(values.tolist(), rank.tolist(), strict=True)]
+
+
+def _curve(family: str, nanoseconds: Ints) -> list[Curve]:
+    """Return the percentile curve of latencies by exact ranks, evenly spaced in 1 / (1 - share); none without any."""
+    count = len(nanoseconds)
+    if not count:
+        return []
+    one_in = np.geomspace(1.0, count, _CURVE)
+    ranks = np.unique(np.ceil((1 - 1 / one_in) * count).astype(np.int64).clip(1, count))
+    ranks = np.unique(np.append(ranks, count))
+    values = np.sort(nanoseconds)[ranks - 1] / NANOSECONDS
+    # rank r of n: (r - 1) / n of the latencies are shorter; the largest stands at 100 %
+    percentiles = np.where(ranks == count, 100.0, 100.0 * ranks / count)
+    return [
+        Curve(
+            group=0,
+            family=family,
+            percentiles=np.round(percentiles, 6).tolist(),
+            values_s=values.tolist(),
+            count=count,
+        )
+    ]
+
+
+def _waits_by_fds(view: View) -> Waits:
+    """Return the longest wait at each number of open descriptors; of many, more of the small numbers are told apart."""
+    taken = view.waits.taken
+    fds, waited = column(view.recording.accepts, "open_fds")[taken], view.waits.waited[taken]
+    if not len(fds):
+        return Waits(open_fds=[], longest_s=[])
+    edges = np.unique(np.geomspace(max(int(fds.min()), 1), int(fds.max()) + 1, _FDS).astype(np.int64))
+    place = np.searchsorted(edges, fds, "right") - 1
+    order = np.lexsort((waited, place))
+    largest = order[np.append(np.flatnonzero(np.diff(place[order])), len(order) - 1)]
+    return Waits(open_fds=fds[largest].tolist(), longest_s=(waited[largest] / NANOSECONDS).tolist())
