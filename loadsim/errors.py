@@ -29,3 +29,10 @@ class RecordingError(LoadsimError):
     """A result folder cannot be read: it is missing, damaged or of a newer format."""
 
     exit_code = 2
+
+
+def innermost(error: BaseException) -> BaseException:
+    """Return the one error in a group of groups; trio's nurseries wrap what is raised in them."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

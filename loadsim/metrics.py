@@ -106,6 +106,13 @@ _SINGLE = [
     ),
     _of("attempts.delayed", "", _LOW, "Attempts of which at least one SYN was lost, so that the kernel sent it again."),
     _of(
+        "attempts.late",
+        "",
+        _LOW,
+        "Those of attempts.delayed that were served in the end: a second late, or more.",
+    ),
+    _of("attempts.served", "share", _HIGH, "Share of the attempts that ended as planned: outcome ok or connected."),
+    _of(
         "accept.samples",
         "",
         _NONE,
@@ -182,7 +189,7 @@ _SINGLE = [
     _of(
         "queue.max",
         "",
-        _LOW,
+        _NONE,
         "The most connections that were in the accept queue at once. Exact for the simulated server (both journals "
         "together), else the largest sample: at least this many.",
     ),

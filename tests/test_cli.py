@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 from report_samples import too_many_open_files
 
-from loadsim.cli import _status, main
+from loadsim.cli import main
+from loadsim.cli.shared import status
 from loadsim.errors import RecordingError
 
 if TYPE_CHECKING:
@@ -107,4 +108,4 @@ def test_the_exit_status_says_what_became_of_the_expectations() -> None:
     failed = dataclasses.replace(fine, thresholds=[dataclasses.replace(fine.thresholds[0], ok=False)])
     aborted = dataclasses.replace(fine, complete=False, interrupted="aborted: emfile.count > 0")
     broken = dataclasses.replace(fine, complete=False, interrupted="driver 1 ended with status -9")
-    assert [_status(one) for one in (fine, failed, aborted, broken)] == [0, 99, 99, 1]
+    assert [status(one) for one in (fine, failed, aborted, broken)] == [0, 99, 99, 1]

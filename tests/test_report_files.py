@@ -17,6 +17,7 @@ from loadsim.analysis.histogram import DIGITS, HIGHEST_NS, LOWEST_NS, Histogram
 from loadsim.analysis.judge import summary_of
 from loadsim.analysis.latencies import Latencies, accept_latencies, connect_latencies
 from loadsim.analysis.view import View
+from loadsim.record.bundle import Bundle
 from loadsim.record.events import SAMPLE
 from loadsim.report.files import histogram_log, percentile_table, timeseries, write_files
 
@@ -46,7 +47,7 @@ def made_up() -> View:
 def written(folder: Path) -> View:
     """Write the files of the run into a folder and return the run."""
     view = made_up()
-    write_files(folder, view, summary_of(view))
+    write_files(Bundle(folder), view, summary_of(view))
     return view
 
 
@@ -123,7 +124,7 @@ def test_a_log_begins_with_what_it_holds(tmp_path: Path) -> None:
 def test_a_log_without_a_wall_clock_counts_from_its_first_interval(tmp_path: Path) -> None:
     """A recording that did not note the wall clock is not given the year 1970 by name."""
     view = View.of(recording([attempt(1, 1.5)], load_end_ns=ns(2.0)))
-    write_files(tmp_path, view, summary_of(view))
+    write_files(Bundle(tmp_path), view, summary_of(view))
     assert "Time:" not in (tmp_path / "connect.hlog").read_text()
     _, steps = whole(tmp_path / "connect.hlog")
     assert [(step.get_start_time_stamp(), step.get_total_count()) for step in steps] == [(0.0, 0), (1000.0, 1)]

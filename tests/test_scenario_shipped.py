@@ -8,7 +8,7 @@ import pytest
 
 from loadsim.scenario.model import Scenario
 from loadsim.scenario.plan import Host, make_plan
-from loadsim.scenario.toml import Shipped, load, shipped
+from loadsim.scenario.toml import Shipped, load_matrix, load_text_matrix, shipped
 from loadsim.scenario.writing import to_toml
 
 #: A small machine: two CPUs, a low hard limit, the port range of a private namespace.
@@ -24,12 +24,15 @@ NAMES = {
     "phantom-connections",
     "reconnect-storm",
     "ten-thousand-clients",
+    "backlog-sweep",
+    "nofile-sweep",
+    "emfile-policies",
 }
 
 each_scenario = pytest.mark.parametrize("each", shipped(), ids=lambda each: each.name)
 
 
-def test_all_ten_are_there() -> None:
+def test_all_are_there() -> None:
     """None is lost on the way into the package."""
     assert {each.name for each in shipped()} == NAMES
 
@@ -46,7 +49,7 @@ def test_each_opens_with_what_it_teaches_and_what_to_see(each: Shipped) -> None:
 @each_scenario
 def test_each_is_called_like_its_file_and_expects_something(each: Shipped) -> None:
     """So that results can be found, and a run can fail."""
-    scenario = load(each.name)
+    scenario = load_matrix(each.name).scenario
 
     assert scenario.name == each.name
     assert scenario.description.endswith(".")
@@ -56,19 +59,21 @@ def test_each_is_called_like_its_file_and_expects_something(each: Shipped) -> No
 @each_scenario
 def test_each_fits_a_small_machine_and_ends_within_15_seconds(each: Shipped) -> None:
     """No warning, no clamp, no waiting."""
-    plan = make_plan(load(each.name), SMALL)
+    for cell in load_matrix(each.name).cells:
+        plan = make_plan(cell.scenario, SMALL)
 
-    assert plan.warnings == []
-    assert plan.driver_fds.is_met
-    assert plan.length_s < 15
+        assert plan.warnings == []
+        assert plan.driver_fds.is_met
+        assert plan.length_s < 15
 
 
 @each_scenario
 def test_each_reads_back_as_the_same_once_resolved(each: Shipped) -> None:
     """What is kept beside a result is what was run."""
-    scenario = load(each.name)
+    matrix = load_matrix(each.name)
 
-    assert Scenario.model_validate(tomllib.loads(to_toml(scenario))) == scenario
+    assert Scenario.model_validate(tomllib.loads(to_toml(matrix.scenario))) == matrix.scenario
+    assert load_text_matrix(to_toml(matrix.scenario, matrix)) == matrix
 
 
 @each_scenario
@@ -79,4 +84,4 @@ def test_what_each_says_to_try_can_be_tried(each: Shipped) -> None:
 
     assert tries
     for override in tries:
-        load(each.name, [override.removeprefix("--set=")])
+        load_matrix(each.name, [override.removeprefix("--set=")])

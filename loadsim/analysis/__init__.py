@@ -16,6 +16,19 @@
     growth      everything against the growing fd table
     timeline    the run in equal steps, with marks
     prediction  what the plan foretold beside what was measured
+    comparison  the shapes of several groups of runs side by side: what comparison.json holds
+    contrast    the whole of that: groups of runs in, a comparison out
+    sides       one group of runs as it enters a comparison
+    compare     every metric in every group, and which differ
+    statistics  intervals, the rank test, the correction for many comparisons
+    gates       "accept.p99 +10%": what may not change
+    headings    which metrics people read first
+    answer      what a swept number should be, and what less costs
+    curves      the latencies of many runs as percentile curves
+    outlook     what can be said of a sweep before it starts
+    series      one run as lines over time, for charts
+    schema      the JSON Schemas of summary.json and comparison.json
+
     syn         when the kernel sends a SYN again
     diagnosis   findings in order: cause, evidence, remedy; each is made by one of the `rules`
     explain     what each finding, fate, outcome and metric means; the words stand in `texts`

@@ -15,7 +15,7 @@ from loadsim.analysis.columns import Ints, between, column, has_flag, known, nea
 from loadsim.analysis.descriptors import descriptor_metrics
 from loadsim.analysis.latencies import accept_latencies, connect_latencies, own_accepts
 from loadsim.metrics import METRICS
-from loadsim.record.events import AttemptFlag, Fate
+from loadsim.record.events import AttemptFlag, Fate, Outcome
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
@@ -73,9 +73,13 @@ def _attempts(view: View) -> Numbers:
     started = column(attempts, "started")
     started = started[started > 0]
     retransmits = column(attempts, "syn_retransmits")
+    served = np.isin(attempts["outcome"], [Outcome.OK, Outcome.CONNECTED])
+    count = len(attempts) + view.recording.facts.lost_records.get("attempt", 0)
     numbers: Numbers = {
-        "attempts.count": len(attempts) + view.recording.facts.lost_records.get("attempt", 0),
+        "attempts.count": count,
         "attempts.delayed": int((retransmits > 0).sum()),
+        "attempts.late": int((served & (retransmits > 0)).sum()),
+        **({"attempts.served": int(served.sum()) / count} if count else {}),
         "syn.retransmits": int(retransmits.sum()),
     }
     span = view.clock.at(int(started.max())) if len(started) else 0.0

@@ -5,7 +5,9 @@
     journal   one process's memory-mapped file of records, and the counters in its header
     arrays    records as numpy arrays, and a recording as a value
     sampler   what the kernel says about the target, 100 times a second
-    bundle    the result folder: its files, its format version, its reader
+    bundle    the result folder of one run: its files, its format version, its reader
+    sweep     the folder of a sweep: its plan, and which of its runs are done
+    folder    how either is made, written to, found and read
 
 Must not know what a number means (`analysis`), nor who asked for it (`scenario`). `events` and `journal` import the
 standard library alone: the server and the drivers use them.

@@ -2,15 +2,18 @@
 
     terminal   the end of a run: verdict, pictures, tables, findings, what to do next
     picture    its pictures: descriptors and queue over time, the fd table
+    comparison several groups of runs: one table, the answer, what differs
     ledger     where every client ended, beside what it saw
     growth     how long it took, and everything against the growing fd table
     findings   what happened, in sentences; predicted and measured; what was expected
     progress   a run as it goes, as plain numbers
     live       the same on a terminal, redrawn
     plain      the same as lines
+    rounds     a sweep as it goes: a line for each run
     views      who watches, by name
     files      the derived files of a result folder: the samples as CSV, latencies in HdrHistogram's formats
     check      what a scenario needs, and what it will do
+    outlook    what a sweep will do, and whether it can tell anything
     explain    one finding, fate, outcome or metric in full
     listing    scenarios and results
     next_steps commands worth trying after a run

@@ -36,17 +36,17 @@ def render(plan: Plan, *, width: int, color: bool, unicode: bool) -> str:
 def _head(plan: Plan, look: Look) -> list[Text]:
     scenario = plan.scenario
     about = "about " if plan.expected_is_mean else ""
-    most = f"at most {_time(plan.length_s)}"
+    most = f"at most {plain_time(plan.length_s)}"
     facts = [
         "" if plan.expected_attempts is None else f"{about}{some(plan.expected_attempts, 'client')}",
-        most if plan.expected_s >= plan.length_s else f"about {_time(plan.expected_s)}, {most}",
+        most if plan.expected_s >= plan.length_s else f"about {plain_time(plan.expected_s)}, {most}",
         f"seed {scenario.seed}",
     ]
     right_end = look.glyphs.dot.join(fact for fact in facts if fact)
     name = clip(printable(scenario.name, unicode=look.unicode), look.edge, ellipsis=look.glyphs.ellipsis)
     lines = both_ends(line((name, STRONG)), line((right_end, QUIET)), look)
     lines.append(line(("VALID", f"bold {GOOD}"), "  The scenario is well-formed; nothing was started."))
-    return [*lines, *_wrapped(scenario.description, look, indent=7)]
+    return [*lines, *wrapped(scenario.description, look, indent=7)]
 
 
 def _needs(plan: Plan) -> list[Text]:
@@ -81,7 +81,7 @@ def _prediction(plan: Plan, look: Look) -> list[Text]:
     for event, name in _EVENTS.items():
         when = at[event]
         if when is not None:
-            lines.append(line(left(f"  {name}", _LABEL), (right(_time(when), _NUMBER), BAD)))
+            lines.append(line(left(f"  {name}", _LABEL), (right(plain_time(when), _NUMBER), BAD)))
         elif event in prediction.never:
             lines.append(line(left(f"  {name}", _LABEL), (right("never", _NUMBER), GOOD)))
     top = max(prediction.fates.values(), default=0.0)
@@ -93,7 +93,7 @@ def _prediction(plan: Plan, look: Look) -> list[Text]:
         )
         lines.append(row.append(meaning if look.edge >= _ROOMY else "", QUIET))
     for open_question in prediction.unpredicted:
-        lines += _wrapped(f"not predicted: {open_question}", look, indent=2)
+        lines += wrapped(f"not predicted: {open_question}", look, indent=2)
     return lines if len(lines) > 1 else [*lines, line(("  nothing is predicted", QUIET))]
 
 
@@ -102,23 +102,25 @@ def _warnings(plan: Plan, look: Look) -> list[Text]:
         return [line(("no warnings", GOOD))]
     lines = [line((f"WARNINGS ({len(plan.warnings)})", STRONG))]
     for warning in plan.warnings:
-        lines += _marked("! ", WARN, warning.sentence, look, margin="")
-        lines += _marked("-> ", GOOD, warning.remedy, look, margin="  ")
+        lines += marked("! ", WARN, warning.sentence, look, margin="")
+        lines += marked("-> ", GOOD, warning.remedy, look, margin="  ")
     return lines
 
 
-def _marked(mark: str, style: str, text: str, look: Look, *, margin: str) -> list[Text]:
+def marked(mark: str, style: str, text: str, look: Look, *, margin: str) -> list[Text]:
+    """Return a sentence behind a mark, wrapped."""
     room = look.edge - len(margin) - len(mark)
     first, *more = wrap(printable(text, unicode=look.unicode), room)
     return [line(margin, (mark, style), first), *(line(margin, " " * len(mark), rest) for rest in more)]
 
 
-def _wrapped(text: str, look: Look, *, indent: int) -> list[Text]:
+def wrapped(text: str, look: Look, *, indent: int) -> list[Text]:
+    """Return quiet prose, wrapped; nothing for an empty text."""
     shown = printable(text.replace("\n", " "), unicode=look.unicode)
     return [line(" " * indent, (part, QUIET)) for part in wrap(shown, look.edge - indent) if part]
 
 
-def _time(seconds: float) -> str:
+def plain_time(seconds: float) -> str:
     """Return a time of a plan, which is round more often than not: "2 s", not "2.0 s"."""
     return format_duration(seconds).replace(".0 ", " ")
 

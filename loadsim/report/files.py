@@ -16,22 +16,24 @@ from typing import TYPE_CHECKING
 from loadsim import __version__
 from loadsim.analysis.histogram import Histogram, distribution, intervals
 from loadsim.analysis.latencies import accept_latencies, connect_latencies
-from loadsim.record.bundle import Bundle
 from loadsim.record.events import SAMPLE
 from loadsim.report.text import printable
 from loadsim.units import format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     from loadsim.analysis.clock import Clock
+    from loadsim.analysis.comparison import Comparison
     from loadsim.analysis.histogram import Interval, Row
     from loadsim.analysis.latencies import Latencies
+    from loadsim.analysis.sides import Side
     from loadsim.analysis.summary import Summary
     from loadsim.analysis.view import View
     from loadsim.record.arrays import Records
+    from loadsim.record.bundle import Bundle
     from loadsim.record.facts import Facts
+    from loadsim.record.folder import Folder
 
 #: What a sample holds where a reading was not taken; its cell in the CSV is empty.
 _UNREAD = -1
@@ -39,9 +41,8 @@ _UNREAD = -1
 _MS, _US = 1e6, 1e3
 
 
-def write_files(folder: Path, view: View, summary: Summary) -> None:
+def write_files(bundle: Bundle, view: View, summary: Summary) -> None:
     """Write the derived files of a run into its result folder."""
-    bundle = Bundle(folder)
     bundle.write_text("timeseries.csv", timeseries(view.recording.samples, view.clock))
     for name, meaning, latencies in (
         ("connect", "connect, from the intended start", connect_latencies(view.recording.attempts)),
@@ -50,6 +51,11 @@ def write_files(folder: Path, view: View, summary: Summary) -> None:
         heading = f"{printable(summary.scenario)}, seed {summary.seed}: {meaning}; values are nanoseconds"
         bundle.write_text(f"{name}.hlog", histogram_log(latencies, view.recording.facts, view.clock, heading=heading))
         bundle.write_text(f"{name}.hgrm", percentile_table(Histogram.of(latencies.nanoseconds)))
+
+
+def write_comparison(folder: Folder, comparison: Comparison, sides: Sequence[Side]) -> None:
+    """Write what several groups of runs say together into the folder of their sweep."""
+    folder.write_json("comparison.json", comparison.to_json())
 
 
 def timeseries(samples: Records, clock: Clock) -> str:

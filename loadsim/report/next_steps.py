@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from loadsim.analysis.comparison import Comparison
     from loadsim.analysis.summary import Summary
 
 #: Finding -> the setting that takes its cause away in the simulated server.
@@ -27,3 +28,11 @@ def next_steps(summary: Summary) -> list[str]:
     cures = [CURES[name] for name in ids if name in CURES]
     steps = [f"loadsim explain {name}" for name in ids[:1]]
     return steps + [f"loadsim run {summary.scenario} --set {cure}" for cure in cures[:1]]
+
+
+def after_comparison(comparison: Comparison) -> list[str]:
+    """Return the commands after a sweep or a comparison: its page, or what would tell more."""
+    if comparison.kind != "sweep":
+        return []
+    unfinished = [] if comparison.complete else [f"loadsim run {comparison.title} --resume"]
+    return [*unfinished, "loadsim report --open"]

@@ -54,6 +54,19 @@ class Progress:
     shared: bool = False  # the namespace is the host's, and so is `overflows`
 
 
+class Watcher(Protocol):
+    """Somebody who watches many runs, and each of them."""
+
+    def begin_sweep(self, name: str, runs: int, expected_s: float) -> None:
+        """Show that it starts, or goes on: so many runs are to be made, and take about so long."""
+
+    def begin_run(self) -> View:
+        """Return who watches the next run."""
+
+    def end_run(self, label: str, verdict: str, sentence: str, *, left_s: float) -> None:
+        """Show how a run of this cell ended, and how long the others will take."""
+
+
 class View(Protocol):
     """Somebody who watches a run: live, as lines, or nobody."""
 

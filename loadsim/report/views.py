@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from loadsim.report.progress import Progress, View
+    from loadsim.report.progress import Progress, View, Watcher
     from loadsim.scenario.plan import Plan
 
 
@@ -22,6 +22,20 @@ class NoView:
         """Nothing was taken."""
 
 
+class NoWatcher:
+    """Nobody watches a sweep."""
+
+    def begin_sweep(self, name: str, runs: int, expected_s: float) -> None:
+        """Show nothing."""
+
+    def begin_run(self) -> View:
+        """Let nobody watch the run either."""
+        return NoView()
+
+    def end_run(self, label: str, verdict: str, sentence: str, *, left_s: float) -> None:
+        """Show nothing."""
+
+
 def view(name: str) -> View:
     """Return the view called "live", "plain" or "none"; only the live one imports rich."""
     if name == "live":
@@ -33,3 +47,12 @@ def view(name: str) -> View:
 
         return PlainView()
     return NoView()
+
+
+def watcher(name: str) -> Watcher:
+    """Return who watches a sweep: lines under every run's own view, of "plain" lines alone; nobody for "none"."""
+    if name == "none":
+        return NoWatcher()
+    from loadsim.report.rounds import Rounds  # noqa: PLC0415 -- as above
+
+    return Rounds((lambda: view("live")) if name == "live" else NoView)

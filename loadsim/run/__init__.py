@@ -2,6 +2,8 @@
 
     conductor   the order of a run, above all of its end
     stage       what is on stage: namespace, server, drivers, readings; opened and closed here
+    sweep       many runs, one after the other, and what they say together
+    gather      from folders to a comparison
     monitor     the numbers of a run that is going on, for the view and for `abort`
 
 Must not know how a number is shown, nor compute one that a report would show: that is `analysis`, from the records.

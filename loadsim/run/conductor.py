@@ -56,6 +56,7 @@ class Options:
     out: Path
     argv: Sequence[str] = ()
     allow_degraded: bool = False
+    folder: Path | None = None  # the result folder, made already, of a run that is one of many; None: a new one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,7 @@ async def run(scenario: Scenario, options: Options, view: View) -> Finished:
         degraded = not_in_force(scenario, namespace)
         if degraded and not options.allow_degraded:
             raise EnvironmentRefusedError("\n".join([*degraded, "or run it all the same with --allow-degraded"]))
-        bundle = Bundle.create(options.out, scenario.name)
+        bundle = Bundle(options.folder) if options.folder else Bundle.create(options.out, scenario.name)
         bundle.write_text("scenario.resolved.toml", to_toml(scenario))
         bundle.write_json("host.json", host_facts())
         async with on_stage(plan, bundle, namespace) as stage:
@@ -110,7 +111,7 @@ async def run(scenario: Scenario, options: Options, view: View) -> Finished:
     analysed = Analysed.of(bundle.read())
     summary = summary_of(analysed)
     bundle.write_json("summary.json", summary.to_json())
-    write_files(bundle.path, analysed, summary)
+    write_files(bundle, analysed, summary)
     return Finished(folder=bundle.path, summary=summary, signal=interruption)
 
 

@@ -24,6 +24,8 @@ REPEAT = 6
 #: The first part of every key that may be swept.
 SWEEPABLE = frozenset({"client", "network", "seed", "server", "sysctl"})
 MAX_CELLS = 1_000
+#: Seconds that a run takes beside its load: namespace, processes, analysis, files.
+AROUND_A_RUN_S = 0.8
 _MAX_REPEAT = 1_000
 _OWN = ("repeat", "exclude")
 _NAMED_ALIKE = "close", "namespace"  # last parts of keys that say too little without their table

@@ -66,7 +66,7 @@ def parse(text: str) -> Threshold:
     name, sign, value = match.groups()
     metric = METRICS.get(name)
     if metric is None:
-        near = _nearest(name)
+        near = nearest_metric(name)
         hint = f"{near} {sign} {value}" if near else None
         raise ThresholdError(f"no metric is called {name}; `loadsim explain` lists them", hint)
     return Threshold(metric=name, operator=sign, value=_value(metric, value), text=text.strip())
@@ -97,7 +97,7 @@ def show(metric: Metric, value: float) -> str:
     return units.format_count(value)
 
 
-def _nearest(name: str) -> str | None:
+def nearest_metric(name: str) -> str | None:
     """Return the metric that was perhaps meant: by its key in summary.json, by spelling, or by its last part alone."""
     by_key = {metric.json_key: metric.name for metric in METRICS.values()}
     close = difflib.get_close_matches(name, [*METRICS, *by_key], n=1, cutoff=0.6)

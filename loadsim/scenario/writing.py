@@ -10,15 +10,23 @@ from loadsim.scenario.quantities import SPELLED
 
 if TYPE_CHECKING:
     from loadsim.scenario.model import Scenario
+    from loadsim.scenario.sweep import Matrix
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
-def to_toml(scenario: Scenario) -> str:
-    """Return the scenario as TOML; a key that has no value is left out."""
+def to_toml(scenario: Scenario, matrix: Matrix | None = None) -> str:
+    """Return the scenario as TOML, with the table [sweep] of a matrix; a key that has no value is left out."""
     values = scenario.model_dump(mode="json", by_alias=True, exclude_none=True, context=SPELLED)
     if scenario.server.close_after is None:
         values["server"]["close_after"] = "client"
+    if matrix is not None:
+        exclude = {"exclude": list(matrix.exclude)} if matrix.exclude else {}
+        values["sweep"] = {
+            **{name: list(tried) for name, tried in matrix.axes.items()},
+            "repeat": matrix.repeat,
+            **exclude,
+        }
     tables = {name: value for name, value in values.items() if isinstance(value, dict)}
     lines = _pairs({name: value for name, value in values.items() if name not in tables})
     for name, table in tables.items():
@@ -42,7 +50,7 @@ def _value(value: object) -> str:
         return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(_pairs(value))}}}"
-    return repr(value)
+    return json.dumps(value) if isinstance(value, bool) else repr(value)
 
 
 def _text(text: str) -> str:

@@ -19,7 +19,8 @@ import pytest
 
 from loadsim.analysis.summary import Summary
 from loadsim.analysis.view import View
-from loadsim.record.bundle import LATEST, Bundle
+from loadsim.record.bundle import Bundle
+from loadsim.record.folder import LATEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

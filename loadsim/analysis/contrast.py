@@ -1,0 +1,118 @@
+"""The whole of a comparison: groups of runs in, a `Comparison` with its answer out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from loadsim.analysis.answer import answer_of
+from loadsim.analysis.compare import differences, flat_host, flat_settings, rows_of, unlike
+from loadsim.analysis.comparison import Comparison, Group
+from loadsim.analysis.curves import curves_of
+from loadsim.analysis.gates import judge_gates
+from loadsim.analysis.headings import columns_of
+from loadsim.analysis.statistics import repeats_needed
+from loadsim.units import some
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from loadsim.analysis.gates import GateRule
+    from loadsim.analysis.sides import Side
+
+#: The smallest relative difference that matters, where nobody says otherwise.
+MIN_EFFECT = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked of several groups of runs."""
+
+    kind: str  # "sweep" | "compare"
+    title: str
+    description: str = ""
+    seed: int = 1
+    axes: Sequence[str] = ()  # swept keys
+    repeat: int  # planned runs of each group
+    min_effect: float = MIN_EFFECT
+    pairs: Sequence[tuple[int, int]] | None = None  # of groups that are compared; None: each with each
+    rules: Sequence[GateRule] = ()
+    force: bool = False  # judge times and CPU also between unlike hosts
+
+
+def contrast(sides: Sequence[Side], question: Question) -> Comparison:
+    """Return everything that is said about these groups."""
+    hosts = [flat_host(side.hosts[0]) if side.hosts else {} for side in sides]
+    strangers = unlike([host for host in hosts if host])
+    rows = rows_of(
+        [[one.metrics for one in side.summaries] for side in sides],
+        pairs=question.pairs,
+        min_effect=question.min_effect,
+        seed=question.seed,
+        unlike_hosts=strangers and not question.force,
+    )
+    columns = columns_of(question.axes, rows)
+    settings = [flat_settings(side.summaries[0].settings) if side.summaries else {} for side in sides]
+    return Comparison(
+        kind=question.kind,
+        title=question.title,
+        description=question.description,
+        seed=question.seed,
+        axes=list(question.axes),
+        repeat=question.repeat,
+        complete=all(len(side.summaries) >= question.repeat for side in sides),
+        duration_s=sum(one.duration_s for side in sides for one in side.summaries),
+        min_effect=question.min_effect,
+        groups=[_group(side) for side in sides],
+        columns=columns,
+        rows=rows,
+        answer=answer_of(question.axes, sides, rows, columns) if question.axes and len(sides) > 1 else None,
+        settings=differences(settings, but=question.axes),
+        hosts=differences(hosts),
+        unlike_hosts=strangers,
+        curves=curves_of([side.histograms for side in sides]),
+        gates=judge_gates(question.rules, rows),
+        notices=list(_notices(sides, question, strangers=strangers)),
+    )
+
+
+def _group(side: Side) -> Group:
+    return Group(
+        label=side.label,
+        values=dict(side.values),
+        runs=list(side.runs),
+        verdicts=[one.verdict for one in side.summaries],
+        refused=list(side.refused),
+    )
+
+
+def _notices(sides: Sequence[Side], question: Question, *, strangers: bool) -> Iterator[str]:
+    """Yield what a reader has to know before the numbers."""
+    for side in sides:
+        if reasons := sorted(set(side.refused)):
+            yield f"{some(len(side.refused), 'run')} of {side.label} could not take place: {'; '.join(reasons)}"
+        if doubtful := sum(one.verdict == "INCONCLUSIVE" for one in side.summaries):
+            why = next(one.sentence for one in side.summaries if one.verdict == "INCONCLUSIVE")
+            yield f"{doubtful} of {some(len(side.summaries), 'run')} of {side.label} are INCONCLUSIVE: {why}"
+    missing = sum(max(question.repeat - len(side.summaries) - len(side.refused), 0) for side in sides)
+    if missing:
+        yield f"{some(missing, 'planned run')} did not take place: loadsim run --resume goes on with them."
+    if strangers:
+        yield (
+            "These are not the runs of one machine: times and CPU are judged."
+            if question.force
+            else "These are not the runs of one machine: counts are judged, times and CPU only shown (--force judges)."
+        )
+    yield from _too_few(sides, question)
+
+
+def _too_few(sides: Sequence[Side], question: Question) -> Iterator[str]:
+    """Yield that these runs could not have told a difference, whatever they had been."""
+    count = len(sides)
+    compared = count * (count - 1) // 2 if question.pairs is None else len(question.pairs)
+    fewest = min((len(side.summaries) for side in sides), default=0)
+    if compared and 0 < fewest < (needed := repeats_needed(compared)):
+        yield (
+            f"{some(fewest, 'run')} of each cannot tell a difference from chance, however large: "
+            f"{needed} are needed (--repeat {needed})."
+        )

@@ -1,0 +1,213 @@
+"""The commands that start something, or say what would be started."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from loadsim.cli import shared
+from loadsim.errors import EnvironmentRefusedError
+
+if TYPE_CHECKING:
+    from loadsim.record.sweep import SweepFolder
+    from loadsim.run.conductor import Options
+    from loadsim.scenario.plan import Plan
+    from loadsim.scenario.sweep import Matrix
+
+
+@click.command(short_help="Run a scenario, or a sweep of it, and say what happened.")
+@click.argument("scenario")
+@shared.SET
+@click.option("--repeat", type=click.IntRange(1, 1000), help="Run each cell so many times, and compare them.")
+@click.option("--resume", is_flag=True, help="Go on with the last unfinished sweep of SCENARIO, or with that folder.")
+@shared.OUT
+@click.option(
+    "--ui",
+    type=click.Choice(["auto", "live", "plain", "none"]),
+    default="auto",
+    show_default=True,
+    help="How to show progress: live on a terminal, plain lines otherwise.",
+)
+@click.option("--allow-degraded", is_flag=True, help="Run although a setting cannot be had; INCONCLUSIVE then.")
+@shared.MIN_EFFECT
+@shared.JSON
+def run(  # noqa: PLR0913 -- one for each option
+    *,
+    scenario: str,
+    overrides: tuple[str, ...],
+    repeat: int | None,
+    resume: bool,
+    out: Path,
+    ui: str,
+    allow_degraded: bool,
+    min_effect: float,
+    as_json: bool,
+) -> None:
+    """Run SCENARIO (a file, or the name of a shipped one) and say what happened.
+
+    Several values of a setting, a [sweep] in the file or --repeat make it a sweep: all runs in shuffled order, then one
+    comparison of them. A sweep that was interrupted goes on with --resume.
+
+    \b
+    Examples:
+      loadsim run too-many-open-files
+      loadsim run too-many-open-files --set server.leak=0
+      loadsim run backlog-sweep
+      loadsim run healthy --set server.backlog=8,128,4096 --repeat 6
+      loadsim run backlog-sweep --resume
+      loadsim run my.toml --json | jq .metrics
+    \b
+    Exit status:
+      0        as expected
+      1        loadsim itself broke
+      2        the command line or the scenario is wrong; nothing was started
+      3        this host or the target could not run it
+      99       a threshold failed
+      130/143  interrupted by Ctrl-C or SIGTERM; the results are written
+    """
+    with shared.explained():
+        from loadsim.run.conductor import Options
+        from loadsim.scenario.toml import load_matrix
+
+        options = Options(out=out, argv=sys.argv[1:], allow_degraded=allow_degraded)
+        ui = shared.ui_of(ui)
+        if repeat is not None:
+            overrides = (*overrides, f"sweep.repeat={repeat}")
+        if resume:
+            code = _go_on(scenario, overrides, options, ui=ui, as_json=as_json)
+        elif (matrix := load_matrix(scenario, overrides)).is_single:
+            code = _run_once(matrix, options, ui=ui, as_json=as_json)
+        else:
+            code = _sweep(matrix, options, ui=ui, min_effect=min_effect, as_json=as_json)
+    sys.exit(code)
+
+
+def _run_once(matrix: Matrix, options: Options, *, ui: str, as_json: bool) -> int:
+    """Make one run, show it, and return the exit status."""
+    import trio
+
+    from loadsim.report.views import view
+    from loadsim.run.conductor import run as conduct
+
+    finished = trio.run(conduct, matrix.scenario, options, view(ui))
+    shared.show(finished.summary, finished.folder, as_json=as_json)
+    return 128 + finished.signal if finished.signal else shared.status(finished.summary)
+
+
+def _sweep(matrix: Matrix, options: Options, *, ui: str, min_effect: float, as_json: bool) -> int:
+    """Make all runs of a new sweep, show what they say together, and return the exit status."""
+    from loadsim.run.sweep import start
+
+    return _perform(start(matrix, options, min_effect), matrix, options, ui=ui, as_json=as_json)
+
+
+def _go_on(scenario: str, overrides: tuple[str, ...], options: Options, *, ui: str, as_json: bool) -> int:
+    """Make the runs that an unfinished sweep lacks, as `_sweep` does."""
+    from loadsim.run.sweep import find_unfinished, matrix_of
+
+    folder = find_unfinished(scenario, overrides, options.out)
+    return _perform(folder, matrix_of(folder), options, ui=ui, as_json=as_json)
+
+
+def _perform(folder: SweepFolder, matrix: Matrix, options: Options, *, ui: str, as_json: bool) -> int:
+    import trio
+
+    from loadsim.report.views import watcher
+    from loadsim.run.sweep import sweep
+
+    swept = trio.run(sweep, folder, matrix, options, watcher(ui))
+    shared.show_comparison(swept.gathered.comparison, swept.folder, as_json=as_json)
+    if swept.signal:
+        return 128 + swept.signal
+    if not swept.gathered.summaries:
+        return EnvironmentRefusedError.exit_code
+    return max(map(shared.status, swept.gathered.summaries))
+
+
+@click.command(short_help="Say what a scenario needs and will do; start nothing.")
+@click.argument("scenario")
+@shared.SET
+@click.option("--repeat", type=click.IntRange(1, 1000), help="Runs of each cell.")
+@shared.JSON
+def check(*, scenario: str, overrides: tuple[str, ...], repeat: int | None, as_json: bool) -> None:
+    """Validate SCENARIO, say what it needs and predict what it will do; start nothing.
+
+    Of a sweep: its cells, how long all runs take, and whether so many repeats can tell them apart.
+
+    \b
+    Examples:
+      loadsim check too-many-open-files --set server.nofile=1024
+      loadsim check backlog-sweep
+    """
+    with shared.explained():
+        from loadsim.run.stage import observe_host
+        from loadsim.scenario.plan import make_plan
+        from loadsim.scenario.toml import load_matrix
+
+        if repeat is not None:
+            overrides = (*overrides, f"sweep.repeat={repeat}")
+        matrix = load_matrix(scenario, overrides)
+        plans = [make_plan(cell.scenario, observe_host(cell.scenario)) for cell in matrix.cells]
+        if matrix.is_single:
+            _show_plan(plans[0], as_json=as_json)
+        else:
+            _show_matrix(matrix, plans, as_json=as_json)
+
+
+def _show_plan(plan: Plan, *, as_json: bool) -> None:
+    import dataclasses
+
+    from loadsim.report.check import render
+
+    if as_json:
+        shared.print_json(dataclasses.asdict(plan) | {"scenario": plan.scenario.settings()})
+    else:
+        click.echo(render(plan, **shared.look()), nl=False)
+
+
+def _show_matrix(matrix: Matrix, plans: list[Plan], *, as_json: bool) -> None:
+    import dataclasses
+
+    from loadsim.analysis.outlook import outlook_of
+    from loadsim.report.outlook import render
+
+    outlook = outlook_of(matrix, plans)
+    if as_json:
+        shared.print_json(dataclasses.asdict(outlook))
+    else:
+        click.echo(render(outlook, **shared.look()), nl=False)
+
+
+@click.command(short_help="Run the simulated server alone.")
+@click.argument("scenario", required=False)
+@shared.SET
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port; 0: any free one.")
+def serve(*, scenario: str | None, overrides: tuple[str, ...], port: int) -> None:
+    """Run the simulated server alone, for people and for other load generators; Ctrl-C ends it.
+
+    Listens on loopback, in the host's network namespace. Without SCENARIO: a server that greets each client
+    and leaks nothing.
+
+    \b
+    Examples:
+      loadsim serve --set server.nofile=64 --set server.leak=1
+      loadsim serve too-many-open-files --port 9999
+    """
+    with shared.explained():
+        import trio
+
+        from loadsim.run.stage import serve_spec
+        from loadsim.scenario.toml import load, load_text
+        from loadsim.target.serve import serve as serve_alone
+
+        loaded = load(scenario, overrides) if scenario else load_text(_PLAIN_SERVER, overrides)
+        with tempfile.TemporaryDirectory(prefix="loadsim-") as folder:
+            trio.run(serve_alone, serve_spec(loaded, port, Path(folder)), click.echo)
+
+
+#: What `loadsim serve` without a scenario runs: [client] is needed for its exchange alone.
+_PLAIN_SERVER = 'schema = 1\nname = "serve"\n[server]\nclose_after = "client"\n[client]\nrate = "1/s"\n'

@@ -1,0 +1,123 @@
+"""What several commands have in common: options, errors as sentences, what standard output can show."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from loadsim.errors import LoadsimError, innermost
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from loadsim.analysis.comparison import Comparison
+    from loadsim.analysis.summary import Summary
+
+EXIT_THRESHOLD = 99
+
+OUT = click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="The folder in which result folders are made.",
+)
+SET = click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change one setting, for example --set server.backlog=8; an empty value takes it away, several with commas "
+    "are swept (server.backlog=8,128). May be repeated.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON document instead of text.")
+MIN_EFFECT = click.option(
+    "--min-effect",
+    type=click.FloatRange(0, 1),
+    default=0.05,
+    show_default=True,
+    help="The smallest relative difference that matters.",
+)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what loadsim can explain into a sentence and its exit code."""
+    try:
+        yield
+    except (LoadsimError, KeyboardInterrupt, BaseExceptionGroup) as raised:
+        error = innermost(raised)
+        if isinstance(error, KeyboardInterrupt):
+            click.echo("loadsim: interrupted; nothing was saved", err=True)
+            sys.exit(128 + signal.SIGINT)
+        if not isinstance(error, LoadsimError):
+            raise
+        click.echo(f"loadsim: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+@contextmanager
+def unwritable_is_a_notice(folder: Path) -> Iterator[None]:
+    """Say that files could not be made anew, and go on: what was recorded can still be shown."""
+    try:
+        yield
+    except OSError as error:
+        click.echo(f"loadsim: the files in {folder} stay as they are: {error.strerror}", err=True)
+
+
+def look() -> dict[str, Any]:
+    """Return what standard output can show: columns, colours, characters."""
+    from loadsim.report.look import Look
+
+    seen = Look.of(sys.stdout, os.environ)
+    return {"width": seen.width, "color": seen.color, "unicode": seen.unicode}
+
+
+def ui_of(asked: str) -> str:
+    """Return how progress is shown; "auto": live on a terminal, lines otherwise."""
+    if asked != "auto":
+        return asked
+    return "live" if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else "plain"
+
+
+def print_json(values: Any) -> None:  # noqa: ANN401 -- whatever json.dumps takes
+    """Print one JSON document."""
+    import json
+
+    click.echo(json.dumps(values, indent=1, allow_nan=False))
+
+
+def show(summary: Summary, folder: Path, *, as_json: bool) -> None:
+    """Print what one run was."""
+    if as_json:
+        print_json(summary.to_json())
+        return
+    from loadsim.report.next_steps import next_steps
+    from loadsim.report.terminal import render
+
+    click.echo(render(summary, saved=str(folder), next_steps=next_steps(summary), **look()), nl=False)
+
+
+def show_comparison(comparison: Comparison, folder: Path | None, *, as_json: bool) -> None:
+    """Print what several groups of runs say together; `folder` is where that is saved."""
+    if as_json:
+        print_json(comparison.to_json())
+        return
+    from loadsim.report.comparison import render
+    from loadsim.report.next_steps import after_comparison
+
+    steps = after_comparison(comparison)
+    click.echo(render(comparison, saved=str(folder) if folder else None, next_steps=steps, **look()), nl=False)
+
+
+def status(summary: Summary) -> int:
+    """Return the exit status of a run that no signal ended."""
+    if not all(one.ok for one in summary.thresholds) or (summary.interrupted or "").startswith("aborted"):
+        return EXIT_THRESHOLD
+    return 0 if summary.complete else LoadsimError.exit_code

@@ -1,0 +1,137 @@
+"""The folder of a sweep: what was planned, and a result folder for each run of it.
+
+    sweep.json                the plan (cells, order, seed) with versions and argv: written before the first run
+    scenario.resolved.toml    the first cell and [sweep]: all that is needed to plan it again
+    runs/CELL-NAME-REPEAT/    the result folder of each run (`bundle`); .../refused.txt instead: it could not take place
+    runs/*.cut-N/             runs that were cut off, kept aside when the sweep went on
+    comparison.json           what analysis made of all of them
+    report.html summary.md junit.xml      made from that, and made again at any time
+
+A run is complete when its folder says so: nothing else is written while a sweep goes on, so that it can be killed at
+any moment. Must not know what a run means.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from loadsim import __version__
+from loadsim.errors import RecordingError
+from loadsim.record.folder import SWEEP_MARK, Folder, file_name, make_folder, new_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+FORMAT = 1
+_REFUSED = "refused.txt"
+_SCENARIO = "scenario.resolved.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepPlan:
+    """What a sweep is to do, as plain values."""
+
+    scenario: str
+    description: str
+    seed: int
+    repeat: int
+    axes: list[str]  # swept keys
+    labels: list[str]  # of each cell
+    values: list[dict[str, Any]]  # of each cell: swept key -> value, as in the settings of a summary
+    order: list[tuple[int, int]]  # cell and repeat of each run, both from 0
+    min_effect: float
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the parts do not fit together: a file may have been damaged."""
+        whole = [(cell, repeat) for cell in range(len(self.labels)) for repeat in range(self.repeat)]
+        if len(self.values) != len(self.labels) or sorted(self.order) != whole:
+            raise ValueError("its order does not fit its cells")
+
+
+class SweepFolder(Folder):
+    """One sweep."""
+
+    def __init__(self, path: Path, plan: SweepPlan) -> None:
+        super().__init__(path)
+        self.plan = plan
+
+    @classmethod
+    def create(cls, out: Path, plan: SweepPlan, *, scenario: str, argv: Sequence[str]) -> Self:
+        """Make the folder and write the plan; `scenario` is the resolved file. Raises EnvironmentRefusedError."""
+        folder = cls(new_folder(out, plan.scenario), plan)
+        folder.write_text(_SCENARIO, scenario)
+        folder.write_json(SWEEP_MARK, {"format": FORMAT, "loadsim": __version__, "argv": list(argv), **asdict(plan)})
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Read the plan of a sweep; raises RecordingError where it is missing, damaged or of a newer format."""
+        values = Folder(path).read_json(SWEEP_MARK)
+        _refuse_newer(path, values)
+        try:
+            known = {name: values[name] for name in SweepPlan.__dataclass_fields__}
+            order = [(int(cell), int(repeat)) for cell, repeat in known["order"]]
+            return cls(path, SweepPlan(**{**known, "order": order}))
+        except (KeyError, TypeError, ValueError) as error:
+            raise RecordingError(f"{path / SWEEP_MARK}: is damaged ({error!r})") from error
+
+    def read_scenario(self) -> str:
+        """Return the resolved file; raises RecordingError where it cannot be read."""
+        try:
+            return (self.path / _SCENARIO).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise RecordingError(f"{self.path / _SCENARIO}: cannot be read ({error}); start the sweep anew") from error
+
+    def run_name(self, cell: int, repeat: int) -> str:
+        """Return the folder of a run, relative to this one: "runs/03-backlog-128-2"."""
+        return f"runs/{cell + 1:02d}-{file_name(self.plan.labels[cell])}-{repeat + 1}"
+
+    def begin_run(self, cell: int, repeat: int) -> Path:
+        """Make the folder of a run; what was cut off in it is kept aside, an earlier refusal forgotten."""
+        path = self.path / self.run_name(cell, repeat)
+        if (path / _REFUSED).exists():
+            shutil.rmtree(path)
+        elif path.exists():
+            aside = (path.with_name(f"{path.name}.cut-{number}") for number in itertools.count(1))
+            path.rename(next(other for other in aside if not other.exists()))
+        return make_folder(path)
+
+    def refuse_run(self, cell: int, repeat: int, reason: str) -> None:
+        """Note why a run could not take place, in its folder."""
+        Folder(self.path / self.run_name(cell, repeat)).write_text(_REFUSED, reason + "\n")
+
+    def is_complete(self, cell: int, repeat: int) -> bool:
+        """Return whether this run took place, to its end or to that of an `abort`, and was summarised."""
+        try:
+            values = Folder(self.path / self.run_name(cell, repeat)).read_json("summary.json")
+            return values["complete"] is True or values["interrupted"].startswith("aborted")
+        except (RecordingError, KeyError, TypeError, AttributeError):
+            return False
+
+    def refusal(self, cell: int, repeat: int) -> str | None:
+        """Return why this run could not take place; None where nothing says so."""
+        try:
+            return (self.path / self.run_name(cell, repeat) / _REFUSED).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            return None
+
+    def complete_runs(self, cell: int) -> list[str]:
+        """Return the folders of a cell's complete runs, relative to this one."""
+        repeats = range(self.plan.repeat)
+        return [self.run_name(cell, repeat) for repeat in repeats if self.is_complete(cell, repeat)]
+
+    def missing(self) -> list[tuple[int, int]]:
+        """Return the runs that are still to be made, in the planned order; those that were refused among them."""
+        return [job for job in self.plan.order if not self.is_complete(*job)]
+
+
+def _refuse_newer(path: Path, values: Any) -> None:  # noqa: ANN401 -- whatever the file holds
+    """Raise RecordingError where another format is named."""
+    written = values.get("format") if isinstance(values, dict) else None
+    if isinstance(written, int) and written > FORMAT:
+        says = f"has format {written}, this loadsim {__version__} reads up to {FORMAT}; upgrade loadsim"
+        raise RecordingError(f"{path}: {says}")

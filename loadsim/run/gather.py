@@ -1,0 +1,179 @@
+"""From folders to a comparison: what is read of each run, and which runs stand on which side.
+
+The only place where a recording is read for a comparison; everything that is said of it is `analysis.contrast`'s.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from loadsim.analysis.contrast import Question, contrast
+from loadsim.analysis.curves import histograms_of, merged
+from loadsim.analysis.judge import summary_of
+from loadsim.analysis.sides import Side
+from loadsim.analysis.view import View
+from loadsim.errors import RecordingError
+from loadsim.record.bundle import Bundle
+from loadsim.record.folder import SWEEP_MARK
+from loadsim.record.sweep import SweepFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from loadsim.analysis.comparison import Comparison
+    from loadsim.analysis.gates import GateRule
+    from loadsim.analysis.histogram import Histogram
+    from loadsim.analysis.summary import Summary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """A comparison, and the groups that it was made of."""
+
+    comparison: Comparison
+    sides: list[Side]
+
+    @property
+    def summaries(self) -> list[Summary]:
+        """Those of all runs, group by group."""
+        return [one for side in self.sides for one in side.summaries]
+
+
+def gather_sweep(folder: SweepFolder) -> Gathered:
+    """Return what all complete runs of a sweep say together; raises RecordingError where one cannot be read."""
+    plan = folder.plan
+    sides = sides_of_sweep(folder)
+    question = Question(
+        kind="sweep",
+        title=plan.scenario,
+        description=plan.description,
+        seed=plan.seed,
+        axes=plan.axes,
+        repeat=plan.repeat,
+        min_effect=plan.min_effect,
+    )
+    return Gathered(comparison=contrast(sides, question), sides=sides)
+
+
+def gather(
+    folders: Sequence[Path], *, min_effect: float, rules: Sequence[GateRule] = (), force: bool = False
+) -> Gathered:
+    """Return several results or sweeps side by side; raises RecordingError where one cannot be read.
+
+    Results of the same settings are one group. Of several sweeps, cells of the same name are compared, each with that
+    of the first sweep; a sweep of one cell stands for its runs.
+    """
+    sweeps = [sides_of_sweep(SweepFolder.open(path)) for path in folders if is_sweep(path)]
+    plain = _by_settings([path for path in folders if not is_sweep(path)])
+    groups = [*sweeps, *([side] for side in plain)]
+    names = [path.name for path in folders if is_sweep(path)] + [side.label for side in plain]
+    sides = [
+        _named(side, name, alone=len(group) == 1) for group, name in zip(groups, names, strict=True) for side in group
+    ]
+    if len(sides) < 2:
+        raise RecordingError(
+            "these are the runs of one group: name two results or sweeps that differ, or a sweep of several cells"
+        )
+    question = Question(
+        kind="compare",
+        title=" and ".join(names[:3]) + (" ..." if len(names) > 3 else ""),
+        repeat=min(len(side.summaries) for side in sides),
+        pairs=_pairs(groups),
+        min_effect=min_effect,
+        rules=rules,
+        force=force,
+    )
+    return Gathered(comparison=contrast(sides, question), sides=sides)
+
+
+def sides_of_sweep(folder: SweepFolder) -> list[Side]:
+    """Return the cells of a sweep with those of their runs that are complete."""
+    plan = folder.plan
+    return [
+        _side(
+            [folder.path / name for name in folder.complete_runs(cell)],
+            label=label,
+            values=plan.values[cell],
+            root=folder.path,
+            refused=[said for n in range(plan.repeat) if (said := folder.refusal(cell, n)) is not None],
+        )
+        for cell, label in enumerate(plan.labels)
+    ]
+
+
+def is_sweep(path: Path) -> bool:
+    """Return whether a folder is that of a sweep."""
+    return (path / SWEEP_MARK).exists()
+
+
+def verdict_of(path: Path) -> str:
+    """Return in a word or two how a result or a sweep ended; "" where it did not get that far."""
+    if not is_sweep(path):
+        return Bundle(path).read_verdict()
+    try:
+        folder = SweepFolder.open(path)
+    except RecordingError:
+        return ""
+    planned = len(folder.plan.order)
+    done = planned - len(folder.missing())
+    return f"{done} runs" if done == planned else f"{done} of {planned} runs"
+
+
+def _by_settings(paths: Sequence[Path]) -> list[Side]:
+    """Return plain results as sides: those of the same settings, but for the seed, together, in the order given."""
+    groups: dict[str, list[Path]] = {}
+    for path in paths:
+        settings = Bundle(path).read_manifest()["facts"]["settings"]
+        groups.setdefault(repr({**settings, "seed": None}), []).append(path)
+    return [_side(group, label=group[0].name, values={}, root=None) for group in groups.values()]
+
+
+def _side(
+    paths: Sequence[Path], *, label: str, values: Mapping[str, Any], root: Path | None, refused: Sequence[str] = ()
+) -> Side:
+    """Read runs as one side; their names are relative to `root`, absolute where there is none."""
+    summaries: list[Summary] = []
+    histograms: list[Mapping[str, Histogram]] = []
+    hosts: list[Mapping[str, Any]] = []
+    for path in paths:
+        bundle = Bundle(path)
+        view = View.of(bundle.read())
+        summaries.append(summary_of(view))
+        histograms.append(histograms_of(view))
+        hosts.append(bundle.read_json("host.json"))
+    return Side(
+        label=label,
+        values=values,
+        runs=[os.path.relpath(path, root) if root else str(path) for path in paths],
+        summaries=summaries,
+        hosts=hosts,
+        histograms=merged(histograms),
+        refused=refused,
+    )
+
+
+def _named(side: Side, name: str, *, alone: bool) -> Side:
+    """Return a side under the name of what it came from; a cell among others keeps its own beside that."""
+    return replace(side, label=name if alone else f"{name}: {side.label}")
+
+
+def _pairs(groups: Sequence[Sequence[Side]]) -> list[tuple[int, int]]:
+    """Return which sides are compared: each cell with that of the same name in the first group, or all with all.
+
+    Groups of one side each have no names in common: the first is compared with each other one, and they with each
+    other.
+    """
+    starts = [sum(map(len, groups[:index])) for index in range(len(groups))]
+    if all(len(group) == 1 for group in groups) or len(groups) == 1:
+        count = sum(map(len, groups))
+        return [(a, b) for a in range(count) for b in range(a + 1, count)]
+    first = {side.label: index for index, side in enumerate(groups[0])}
+    return [
+        (first[side.label], start + index)
+        for group, start in zip(groups[1:], starts[1:], strict=True)
+        for index, side in enumerate(group)
+        if side.label in first
+    ]

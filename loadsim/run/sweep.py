@@ -1,0 +1,151 @@
+"""The order of a sweep: one run after the other, each saved before the next, and what all of them say together.
+
+Owns which run is next and what a signal means between two of them; a run itself is the conductor's. Nothing that is
+decided here needs more than the folder: a sweep that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from loadsim.analysis.contrast import MIN_EFFECT
+from loadsim.errors import EnvironmentRefusedError, RecordingError, innermost
+from loadsim.record.folder import results
+from loadsim.record.sweep import SweepFolder, SweepPlan
+from loadsim.report.files import write_comparison
+from loadsim.run.conductor import Options, run
+from loadsim.run.gather import gather_sweep, is_sweep
+from loadsim.run.stage import observe_host
+from loadsim.scenario.plan import make_plan
+from loadsim.scenario.sweep import AROUND_A_RUN_S, Job, Matrix, order
+from loadsim.scenario.toml import load_matrix, load_text_matrix
+from loadsim.scenario.writing import to_toml
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from loadsim.report.progress import Watcher
+    from loadsim.run.gather import Gathered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """A sweep that has been saved; `signal` is what interrupted it."""
+
+    folder: Path
+    gathered: Gathered
+    signal: signal.Signals | None
+
+
+def plan_of(matrix: Matrix, min_effect: float = MIN_EFFECT) -> SweepPlan:
+    """Return what a sweep is to do, as it is written down."""
+    scenario = matrix.scenario
+    return SweepPlan(
+        scenario=scenario.name,
+        description=scenario.description,
+        seed=scenario.seed,
+        repeat=matrix.repeat,
+        axes=list(matrix.axes),
+        labels=[cell.label for cell in matrix.cells],
+        values=[cell.values for cell in matrix.cells],
+        order=[(job.cell, job.repeat) for job in order(len(matrix.cells), matrix.repeat, seed=scenario.seed)],
+        min_effect=min_effect,
+    )
+
+
+def start(matrix: Matrix, options: Options, min_effect: float = MIN_EFFECT) -> SweepFolder:
+    """Make the folder of a new sweep."""
+    plan = plan_of(matrix, min_effect)
+    return SweepFolder.create(options.out, plan, scenario=to_toml(matrix.scenario, matrix), argv=options.argv)
+
+
+def matrix_of(folder: SweepFolder) -> Matrix:
+    """Return what a sweep that goes on plans; raises RecordingError where this loadsim plans it differently."""
+    matrix = load_text_matrix(folder.read_scenario(), name=str(folder.path / folder.plan.scenario))
+    if plan_of(matrix, folder.plan.min_effect) != folder.plan:
+        raise RecordingError(f"{folder.path}: its plan and its scenario do not agree; start the sweep anew")
+    return matrix
+
+
+def find_unfinished(run_or_scenario: str, overrides: Sequence[str], out: Path) -> SweepFolder:
+    """Return the sweep to go on with: that folder, or the last one of this scenario that lacks runs.
+
+    Raises RecordingError where there is none, and ScenarioError where the scenario is wrong.
+    """
+    for path in (out / run_or_scenario, Path(run_or_scenario)):
+        if is_sweep(path):
+            return SweepFolder.open(path.resolve())
+    plan = plan_of(load_matrix(run_or_scenario, overrides))
+    for path in reversed(results(out)):
+        folder = SweepFolder.open(path) if is_sweep(path) else None
+        if folder and replace(folder.plan, min_effect=plan.min_effect) == plan and folder.missing():
+            return folder
+    raise RecordingError(
+        f"no sweep in {out} has these settings and lacks a run; start one: loadsim run {run_or_scenario}"
+    )
+
+
+def expected_s(matrix: Matrix, jobs: list[Job] | None = None) -> float:
+    """Return about how long these runs take, all of them by default."""
+    each = [make_plan(cell.scenario, observe_host(cell.scenario)).expected_s for cell in matrix.cells]
+    cells = [job.cell for job in jobs] if jobs is not None else [*range(len(each))] * matrix.repeat
+    return sum(each[cell] + AROUND_A_RUN_S for cell in cells)
+
+
+async def sweep(folder: SweepFolder, matrix: Matrix, options: Options, watcher: Watcher) -> Swept:
+    """Make all runs that are missing, and return what all of them say together.
+
+    A run that cannot take place is noted and ends nothing. The first SIGINT or SIGTERM ends the run that goes on, and
+    the sweep after it; a second one raises QuitError.
+    """
+    jobs = [Job(*job) for job in folder.missing()]
+    watcher.begin_sweep(folder.plan.scenario, len(jobs), expected_s(matrix, jobs))
+    stop = _Stop()
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop.listen, signals)
+            for number, job in enumerate(jobs, 1):
+                if stop.signal is None:
+                    left_s = expected_s(matrix, jobs[number:])
+                    ended = await _run_one(folder, matrix, job, options, watcher=watcher, left_s=left_s)
+                    stop.signal = stop.signal or ended
+            nursery.cancel_scope.cancel()
+    gathered = gather_sweep(folder)
+    write_comparison(folder, gathered.comparison, gathered.sides)
+    return Swept(folder=folder.path, gathered=gathered, signal=stop.signal)
+
+
+class _Stop:
+    """The signal that ends a sweep: one that came between two runs, or the one that ended a run."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    async def listen(self, signals: AsyncIterator[int]) -> None:
+        """Note what comes while no run takes the signals for itself."""
+        async for number in signals:
+            self.signal = signal.Signals(number)
+
+
+async def _run_one(
+    folder: SweepFolder, matrix: Matrix, job: Job, options: Options, *, watcher: Watcher, left_s: float
+) -> signal.Signals | None:
+    """Make one run, or note why it cannot take place; return the signal that interrupted it."""
+    label = matrix.cells[job.cell].label
+    into = replace(options, folder=folder.begin_run(*job))
+    try:
+        finished = await run(job.scenario(matrix), into, watcher.begin_run())
+    except (EnvironmentRefusedError, BaseExceptionGroup) as raised:
+        error = innermost(raised)
+        if not isinstance(error, EnvironmentRefusedError):
+            raise
+        folder.refuse_run(*job, str(error))
+        watcher.end_run(label, "REFUSED", str(error), left_s=left_s)
+        return None
+    watcher.end_run(label, finished.summary.verdict, finished.summary.sentence, left_s=left_s)
+    return finished.signal
