@@ -8,6 +8,7 @@ interrupted or its conductor killed. Must not know what the records mean.
     host.json                 kernel, CPU, sysctls, limits, load
     attempts.npy accepts.npy failures.npy samples.npy      the records (while running: *.journal)
     summary.json              what analysis made of them
+    report.html               the page for people
     timeseries.csv connect.hlog accept.hlog *.hgrm         derived from the records, for other tools
     target.stdout target.stderr driver-N.stderr            what the processes printed
 
@@ -95,6 +96,14 @@ class Bundle(Folder):
                 "upgrade loadsim"
             )
         return values
+
+    def read_host(self) -> dict[str, Any]:
+        """Return host.json, empty where it is missing or damaged: a report can do without."""
+        try:
+            host = self.read_json("host.json")
+        except RecordingError:
+            return {}
+        return host if isinstance(host, dict) else {}
 
     def read_verdict(self) -> str:
         """Return the verdict in summary.json, "" where the run did not get that far."""

@@ -1,5 +1,6 @@
 """The derived files of a result folder, for other tools: made from its records, and made again at any time.
 
+    report.html                the run as one page, and all runs of a sweep as another
     timeseries.csv             every sample, one row each
     connect.hlog accept.hlog   latencies second by second, HdrHistogram's log format 1.3
     connect.hgrm accept.hgrm   the percentiles of the whole run, HdrHistogram's table
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING
 from loadsim import __version__
 from loadsim.analysis.histogram import Histogram, distribution, intervals
 from loadsim.analysis.latencies import accept_latencies, connect_latencies
+from loadsim.analysis.series import series_of
 from loadsim.record.events import SAMPLE
+from loadsim.report.page import run_page
 from loadsim.report.text import printable
 from loadsim.units import format_count
 
@@ -43,6 +46,7 @@ _MS, _US = 1e6, 1e3
 
 def write_files(bundle: Bundle, view: View, summary: Summary) -> None:
     """Write the derived files of a run into its result folder."""
+    bundle.write_text("report.html", run_page(summary, series_of(view), host=bundle.read_host()))
     bundle.write_text("timeseries.csv", timeseries(view.recording.samples, view.clock))
     for name, meaning, latencies in (
         ("connect", "connect, from the intended start", connect_latencies(view.recording.attempts)),

@@ -143,7 +143,7 @@ def _side(
         view = View.of(bundle.read())
         summaries.append(summary_of(view))
         histograms.append(histograms_of(view))
-        hosts.append(bundle.read_json("host.json"))
+        hosts.append(bundle.read_host())
     return Side(
         label=label,
         values=values,
