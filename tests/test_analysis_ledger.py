@@ -146,6 +146,20 @@ def test_a_balanced_run_has_nothing_to_say() -> None:
     assert settle(recording([row], [taken], end_queue=1)).imbalance == []
 
 
+def test_phantoms_that_got_in_after_the_end_stay_phantoms() -> None:
+    """A FIN that is sent again can make a connection between the last look at the queue and its emptying.
+
+    Such a socket stands behind those that the kernel had shown, and is younger than the judgement at 5.1 s.
+    """
+    waits, phantom = unserved(1, 2.0), unserved(2, 2.0)
+    queued = accept(waits, 3.2, flags=AcceptFlag.AFTER_END)
+    late = accept(phantom, 3.201, flags=AcceptFlag.AFTER_END, age_ms=15)
+    ledger = settle(recording([waits, phantom], [queued, late], end_queue=1))
+    assert (fates_of(ledger), ledger.imbalance) == (["QUEUED", "PHANTOM"], [])
+    first = settle(recording([waits, phantom], [{**queued, "age_ms": 15}, late], end_queue=1))
+    assert (fates_of(first), first.imbalance) == (["QUEUED", "PHANTOM"], [])
+
+
 UNBALANCED: list[tuple[Row, str]] = [
     ({"end_queue": 3}, "The kernel showed 3 connections"),
     ({"lost_records": {"attempt": 5}}, "5 attempt records found no space"),

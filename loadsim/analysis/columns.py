@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from loadsim.record.events import FailureFlag, Outcome, Where
+from loadsim.record.events import AcceptFlag, FailureFlag, Outcome, Where
+from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
     from loadsim.record.arrays import Recording, Records
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
+_MS = NANOSECONDS // 1000
+#: How far off the age of a socket is, at HZ=250 and with the step of the clock it is read from.
+_AGE_ERROR_NS = 8 * _MS
 #: Outcomes that a client only sees once the kernel has told it "connected".
 _AFTER_CONNECT = (
     Outcome.OK,
@@ -68,6 +72,22 @@ def emfile_records(recording: Recording, *where: Where) -> Records:
     counts = (failures["errno"] == errno.EMFILE) & ~has_flag(failures, FailureFlag.IDLE)
     found: Records = failures[counts & np.isin(failures["where"], where)]
     return found
+
+
+def came_after_the_end(recording: Recording) -> Bools:
+    """Return which connections entered the accept queue only after the run had been judged.
+
+    The queue is first in, first out: of those that were taken from it afterwards, the ones behind as many as the kernel
+    had shown. A phantom that has closed sends its FIN again and again, and each can still complete the handshake; such
+    a socket is younger than the judgement (its age is +-4 ms).
+    """
+    accepts, end = recording.accepts, recording.facts.end
+    after_end = has_flag(accepts, AcceptFlag.AFTER_END)
+    if end is None or end.queue is None:
+        return np.zeros_like(after_end)
+    made = column(accepts, "accepted") - column(accepts, "age_ms") * _MS
+    late: Bools = after_end & (np.cumsum(after_end) > end.queue) & (made >= recording.facts.judged_ns - _AGE_ERROR_NS)
+    return late
 
 
 def known(samples: Records, *names: str) -> tuple[Ints, ...]:

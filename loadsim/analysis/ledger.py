@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loadsim.analysis.columns import Bools, Ints, column, has_flag, has_outcome, known, was_connected
+from loadsim.analysis.columns import (
+    Bools,
+    Ints,
+    came_after_the_end,
+    column,
+    has_flag,
+    has_outcome,
+    known,
+    was_connected,
+)
 from loadsim.analysis.join import Join, join
 from loadsim.record.events import AcceptFlag, Fate, Outcome
 from loadsim.units import NANOSECONDS, format_count
@@ -96,6 +105,7 @@ def _judge_accepted(recording: Recording, fate: Ints, joined: Join) -> None:
     by_record = np.full(len(accepts), Fate.ACCEPTED, dtype=np.int64)
     by_record[has_flag(accepts, AcceptFlag.SHED)] = Fate.SHED
     by_record[has_flag(accepts, AcceptFlag.AFTER_END)] = Fate.QUEUED
+    by_record[came_after_the_end(recording)] = Fate.PHANTOM
     ours = joined.attempt_of >= 0
     fate[joined.attempt_of[ours]] = by_record[ours]
 
@@ -154,7 +164,7 @@ def _unequal_queue(recording: Recording) -> str:
     end = recording.facts.end
     if end is None or end.queue is None or recording.facts.server.exited_ns:
         return ""
-    taken = int(has_flag(recording.accepts, AcceptFlag.AFTER_END).sum())
+    taken = int((has_flag(recording.accepts, AcceptFlag.AFTER_END) & ~came_after_the_end(recording)).sum())
     if taken == end.queue:
         return ""
     return (

@@ -120,8 +120,8 @@ def _uncertainty(view: View, accepted: Ints) -> Numbers:
 def _still_waiting(view: View) -> Numbers:
     """Return who had waited without an end when the run was judged."""
     orphans = column(view.recording.attempts, "connected")[view.ledger.having(Fate.ORPHANED)]
-    since = np.concatenate([view.waits.entered[~view.waits.taken], orphans[orphans > 0]])
-    count = int((~view.waits.taken).sum()) + len(orphans)
+    since = np.concatenate([view.waits.entered[view.waits.left], orphans[orphans > 0]])
+    count = int(view.waits.left.sum()) + len(orphans)
     numbers: Numbers = {"accept.waiting": count}
     if len(since):
         numbers["accept.waiting_max"] = max(view.clock.judged - int(since.min()), 0) / NANOSECONDS

@@ -5,6 +5,7 @@ The unit is the run: connections of one run are correlated, and a test over them
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING
 
@@ -23,17 +24,14 @@ ALPHA = 0.05
 
 def median_interval(values: Sequence[float], *, seed: int, level: float = 0.95) -> tuple[float, float]:
     """Return the percentile bootstrap interval of the median (Efron 1979), both ends the value where there is one."""
-    own = np.sort(np.asarray(values, dtype=float))
-    return _interval(_medians(own, np.random.default_rng(seed)), level)
+    return _interval(_medians(values, seed), level)
 
 
 def difference_interval(
     a: Sequence[float], b: Sequence[float], *, seed: int, level: float = 0.95
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval of median of b - median of a, each group resampled by itself."""
-    generator = np.random.default_rng(seed)
-    before, after = (_medians(np.asarray(group, dtype=float), generator) for group in (a, b))
-    return _interval(after - before, level)
+    return _interval(_medians(b, seed + 1) - _medians(a, seed), level)
 
 
 def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
@@ -73,10 +71,19 @@ def repeats_needed(comparisons: int, alpha: float = ALPHA) -> int:
     return repeats
 
 
-def _medians(values: npt.NDArray[np.float64], generator: np.random.Generator) -> npt.NDArray[np.float64]:
-    drawn = generator.integers(len(values), size=(_RESAMPLES, len(values)))
-    medians: npt.NDArray[np.float64] = np.median(values[drawn], axis=1)
+def _medians(values: Sequence[float], seed: int) -> npt.NDArray[np.float64]:
+    """Return the median of each resample."""
+    own = np.sort(np.asarray(values, dtype=float))
+    low, high = _middles(len(own), seed)
+    medians: npt.NDArray[np.float64] = (own[low] + own[high]) / 2
     return medians
+
+
+@functools.lru_cache(maxsize=8)
+def _middles(size: int, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return which of the sorted values are in the middle of each resample: the same for all metrics of a group."""
+    drawn = np.sort(np.random.default_rng(seed).integers(size, size=(_RESAMPLES, size)), axis=1)
+    return drawn[:, (size - 1) // 2], drawn[:, size // 2]
 
 
 def _interval(statistics: npt.NDArray[np.float64], level: float) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loadsim.analysis.columns import Bools, Ints, column, emfile_records, has_flag
+from loadsim.analysis.columns import Bools, Ints, came_after_the_end, column, emfile_records, has_flag
 from loadsim.record.events import AcceptFlag, AttemptFlag, Fate, Where
 from loadsim.units import NANOSECONDS
 
@@ -38,6 +38,7 @@ class Waits:
     waited: Ints  # accepted - entered, never negative
     late: Bools  # its handshake was completed long after its client had been told "connected"
     taken: Bools  # by the running server; False: taken from the queue after the run had been judged
+    left: Bools  # in the queue when the run was judged
 
 
 def waits_of(recording: Recording, ledger: Ledger) -> Waits:
@@ -60,12 +61,14 @@ def waits_of(recording: Recording, ledger: Ledger) -> Waits:
     late = (connected > 0) & (since > age + _LATE_NS)
     waited = np.where(late, age, since)
     waited[~joined] = np.minimum(waited, (accepted - recording.facts.start_ns).clip(min=0))[~joined]
+    taken = ~has_flag(accepts, AcceptFlag.AFTER_END)
     return Waits(
         accepted=accepted,
         entered=accepted - waited,
         waited=waited,
         late=late,
-        taken=~has_flag(accepts, AcceptFlag.AFTER_END),
+        taken=taken,
+        left=~taken & ~came_after_the_end(recording),
     )
 
 
@@ -156,7 +159,7 @@ def pauses_of(recording: Recording, ledger: Ledger, waits: Waits, clock: Clock) 
     """Return the pauses of accepting: from the accept() before, or from the first to wait, to the next accept()."""
     ends, entered = waits.accepted[waits.taken], waits.entered[waits.taken]
     orphans = column(recording.attempts, "connected")[ledger.having(Fate.ORPHANED)]
-    left = np.concatenate([waits.entered[~waits.taken], orphans[orphans > 0]])
+    left = np.concatenate([waits.entered[waits.left], orphans[orphans > 0]])
     if len(left):
         ends, entered = np.append(ends, clock.judged), np.append(entered, left.min())
     begins = np.maximum(entered, np.append(0, ends[:-1])) if len(ends) else ends
