@@ -92,7 +92,7 @@ def run_curves(curves: Sequence[Curve]) -> list[Values]:
 def group_curves(curves: Sequence[Curve], labels: Sequence[str]) -> list[Values]:
     """Return the percentile curves of groups: a chart for each family, a line for each group."""
     charts = []
-    for family in dict.fromkeys(curve.family for curve in curves):
+    for place, family in enumerate(dict.fromkeys(curve.family for curve in curves)):
         lines = [
             {
                 **_curve(curve),
@@ -104,7 +104,7 @@ def group_curves(curves: Sequence[Curve], labels: Sequence[str]) -> list[Values]
             for curve in curves
             if curve.family == family
         ]
-        charts.append({"id": f"curves-{family}", "title": FAMILIES.get(family, family), "lines": lines})
+        charts.append({"id": f"curves-{place}", "title": FAMILIES.get(family, family), "lines": lines})
     return charts
 
 

@@ -31,10 +31,10 @@ _UNITS = {
 }
 
 
-def badge(verdict: str) -> Markup:
+def badge(verdict: str, *, small: bool = False) -> Markup:
     """Return a verdict as a badge: a sign and the word."""
     sign = tag("span", VERDICT_SIGNS.get(verdict, "?"), aria_hidden="true")
-    return tag("span", sign, " ", verdict, class_=f"badge badge-{verdict.lower()}")
+    return tag("span", sign, " ", verdict, class_=f"badge badge-{verdict.lower()}{' small' if small else ''}")
 
 
 def section(identity: str, title: str, *content: str | None, note: str | None = None) -> Markup:
@@ -96,9 +96,15 @@ def count(number: float | None) -> str:
 def number(value: float, unit: str) -> str:
     """Return a number in the unit of its metric: "s", "/s", "cores", "bytes", "share" or "" for counts."""
     if unit == "s":
-        return format_duration(value)
+        return format_duration(value) if value else "0 s"
     scale, places, suffix = _UNITS.get(unit, (1.0, 1, ""))
     return _digits(value * scale, places) + suffix
+
+
+def span(low: float, high: float, unit: str) -> str:
+    """Return a range of numbers, empty where both are written alike."""
+    first, last = number(low, unit), number(high, unit)
+    return "" if first == last else f"{first} \N{EN DASH} {last}"
 
 
 def metric_number(key: str, value: float) -> str:

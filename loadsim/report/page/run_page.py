@@ -106,7 +106,7 @@ _TAIL = "The x axis stretches the tail: each step to the right is ten times rare
 
 def _latencies(summary: Summary, curves: list[dict[str, Any]]) -> Iterator[tuple[str, str, Markup]]:
     shown = sections.latencies(summary)
-    if shown is not None:
+    if shown is not None or curves:
         drawn = places(curves, height=_CURVES) if curves else None
         yield "latencies", "Latencies", section("latencies", "How long it took", shown, drawn, note=_TAIL)
 

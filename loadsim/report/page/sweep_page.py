@@ -1,0 +1,137 @@
+"""The page of a sweep or a comparison: the answer first, then what it stands on, then every number."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loadsim.report.page.charts import group_curves, places
+from loadsim.report.page.document import document
+from loadsim.report.page.groups import groups_table, reference, runs
+from loadsim.report.page.intervals import intervals
+from loadsim.report.page.markup import Markup, joined, tag
+from loadsim.report.page.pairs import matrix, medians
+from loadsim.report.page.parts import count_of, facts, fold, navigation, notices, section, table
+from loadsim.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from loadsim.analysis.comparison import Answer, Comparison, Difference, Gate
+
+_CURVES = 330
+_TABLE = "Medians of the runs of each group, the range of all runs below. A sign tells how it compares with {beside}."
+_INTERVALS = (
+    "A dot is the median, the line its 95 % confidence interval, and each small dot below it a run: where lines do not "
+    "overlap and dots keep apart, groups differ."
+)
+_TAIL = "All latencies of all runs of a group together, never averaged. Each step to the right is ten times rarer."
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """Return the page as one HTML file, for the folder relative to which the runs are named."""
+    curves = group_curves(comparison.curves, [group.label for group in comparison.groups])
+    parts = list(_parts(comparison, curves))
+    body = [_head(comparison), navigation([(identity, title) for identity, title, _ in parts])]
+    title = f"{comparison.title}: {'a sweep' if comparison.kind == 'sweep' else 'a comparison'}"
+    return document(title, [*body, *(part for _, _, part in parts)], data={"curves": curves})
+
+
+def _head(comparison: Comparison) -> Markup:
+    groups = comparison.groups
+    known = [
+        ("runs", f"{sum(len(group.runs) for group in groups):,}"),
+        ("planned", f"{count_of(len(groups), 'group')} of {count_of(comparison.repeat, 'run')}"),
+        *((("swept", ", ".join(comparison.axes)),) if comparison.axes else ()),
+        ("took", format_duration(comparison.duration_s)),
+        ("seed", str(comparison.seed)),
+        ("differences count from", f"{100 * comparison.min_effect:.3g} %"),
+    ]
+    return tag(
+        "header",
+        tag("p", "loadsim ", tag("span", "a sweep" if comparison.kind == "sweep" else "a comparison"), class_="kicker"),
+        tag("h1", comparison.title),
+        tag("p", comparison.description, class_="description") if comparison.description else None,
+        _answer(comparison.answer) if comparison.answer else None,
+        _gates(comparison.gates),
+        notices([*_unfinished(comparison), *comparison.notices]),
+        facts(known),
+    )
+
+
+def _unfinished(comparison: Comparison) -> list[str]:
+    return [] if comparison.complete else ["Not all planned runs took place: the answer stands on those that did."]
+
+
+def _answer(answer: Answer) -> Markup:
+    """Return the answer as the first thing to read, with what it stands on, what less would cost, and what to set."""
+    chosen = "answer" if answer.group is not None else "no answer"
+    lists = [
+        tag("ul", *(tag("li", text) for text in texts), class_=f"reasons {name}")
+        for name, texts in (("evidence", answer.evidence), ("costs", answer.costs), ("advice", answer.advice))
+        if texts
+    ]
+    word = tag(
+        "span", chosen.upper(), class_=f"badge badge-{'healthy' if answer.group is not None else 'inconclusive'}"
+    )
+    return joined([tag("div", word, tag("p", answer.sentence), class_="verdict"), *lists])
+
+
+def _gates(gates: Sequence[Gate]) -> Markup | None:
+    rows = [
+        [
+            joined(
+                [
+                    tag("b", "\u2713" if gate.ok else "\u2717", class_="good" if gate.ok else "bad"),
+                    " ",
+                    tag("code", gate.text),
+                ]
+            ),
+            gate.measured,
+            "passed" if gate.ok else "FAILED",
+        ]
+        for gate in gates
+    ]
+    return table(["--fail-on", "measured", ""], rows, class_="gates") if rows else None
+
+
+def _parts(comparison: Comparison, curves: Sequence[dict[str, object]]) -> Iterator[tuple[str, str, Markup]]:
+    """Yield each part of the page: its id, its name in the navigation, and the part itself."""
+
+    def part(identity: str, title: str, *content: str | None, note: str | None = None) -> tuple[str, str, Markup]:
+        return identity, title, section(identity, title, *content, note=note)
+
+    if comparison.columns and comparison.groups:
+        beside = comparison.groups[reference(comparison)].label
+        yield part("groups", "Side by side", groups_table(comparison), note=_TABLE.format(beside=beside))
+        yield part("intervals", "How sure it is", intervals(comparison), note=_INTERVALS)
+    if curves:
+        yield part("latencies", "How long it took", places(curves, height=_CURVES), note=_TAIL)
+    if comparison.settings or comparison.hosts:
+        yield part("differences", "What else differs", *_differences(comparison))
+    yield part("runs", "Every run", runs(comparison))
+    yield part("details", "Every number", *_details(comparison))
+
+
+def _differences(comparison: Comparison) -> Iterator[Markup]:
+    for title, found in (("Settings", comparison.settings), ("Hosts", comparison.hosts)):
+        if found:
+            yield tag("h3", title)
+            yield _difference_table(comparison, found)
+    if comparison.unlike_hosts:
+        yield tag("p", "The hosts are unlike: times and CPU are shown and not judged, unless --force asked for it.")
+
+
+def _difference_table(comparison: Comparison, found: Sequence[Difference]) -> Markup:
+    heads = ["", *(group.label for group in comparison.groups)]
+    return table(heads, [[tag("code", one.name), *one.values] for one in found])
+
+
+def _details(comparison: Comparison) -> Iterator[Markup]:
+    yield fold(count_of(len(comparison.rows), "metric") + " by group", medians(comparison.rows, comparison.groups))
+    matrices = [
+        tag("details", tag("summary", tag("code", row.metric)), matrix(row, comparison.groups), class_="inner")
+        for row in comparison.rows
+        if row.pairs
+    ]
+    if matrices:
+        yield fold("Which groups differ, metric by metric, with p-values", *matrices)
