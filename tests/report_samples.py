@@ -201,7 +201,7 @@ def healthy() -> Summary:
             step_s=0.05,
             open_fds=fds,
             fd_limit=1024,
-            queue=[step % 5 == 3 for step in range(40)],
+            queue=[int(step % 5 == 3) for step in range(40)],
             queue_limit=129,
             marks=[],
         ),

@@ -67,7 +67,7 @@ def contrast(sides: Sequence[Side], question: Question) -> Comparison:
         columns=columns,
         rows=rows,
         answer=answer_of(question.axes, sides, rows, columns) if question.axes and len(sides) > 1 else None,
-        settings=differences(settings, but=question.axes),
+        settings=differences(settings, but={*question.axes, *(name for side in sides for name in side.values)}),
         hosts=differences(hosts),
         unlike_hosts=strangers,
         curves=curves_of([side.histograms for side in sides]),

@@ -95,6 +95,7 @@ def _run_once(matrix: Matrix, options: Options, *, ui: str, as_json: bool) -> in
 
     finished = trio.run(conduct, matrix.scenario, options, view(ui))
     shared.show(finished.summary, finished.folder, as_json=as_json)
+    shared.publish(finished.folder)
     return 128 + finished.signal if finished.signal else shared.status(finished.summary)
 
 
@@ -121,11 +122,12 @@ def _perform(folder: SweepFolder, matrix: Matrix, options: Options, *, ui: str, 
 
     swept = trio.run(sweep, folder, matrix, options, watcher(ui))
     shared.show_comparison(swept.gathered.comparison, swept.folder, as_json=as_json)
+    shared.publish(swept.folder)
     if swept.signal:
         return 128 + swept.signal
-    if not swept.gathered.summaries:
-        return EnvironmentRefusedError.exit_code
-    return max(map(shared.status, swept.gathered.summaries))
+    codes = [shared.status(summary) for summary in swept.gathered.summaries]
+    codes += [EnvironmentRefusedError.exit_code for side in swept.gathered.sides if side.refused]
+    return max(codes)
 
 
 @click.command(short_help="Say what a scenario needs and will do; start nothing.")

@@ -93,6 +93,19 @@ def print_json(values: Any) -> None:  # noqa: ANN401 -- whatever json.dumps take
     click.echo(json.dumps(values, indent=1, allow_nan=False))
 
 
+def publish(folder: Path) -> None:
+    """Append summary.md to the page of a GitHub job, where this is one."""
+    target = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not target:
+        return
+    try:
+        text = (folder / "summary.md").read_text(encoding="utf-8")
+        with Path(target).open("a", encoding="utf-8") as page:
+            page.write(text + "\n")
+    except OSError as error:
+        click.echo(f"loadsim: {target} stays without a summary: {error.strerror}", err=True)
+
+
 def show(summary: Summary, folder: Path, *, as_json: bool) -> None:
     """Print what one run was."""
     if as_json:

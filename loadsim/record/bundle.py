@@ -8,7 +8,7 @@ interrupted or its conductor killed. Must not know what the records mean.
     host.json                 kernel, CPU, sysctls, limits, load
     attempts.npy accepts.npy failures.npy samples.npy      the records (while running: *.journal)
     summary.json              what analysis made of them
-    report.html               the page for people
+    report.html summary.md junit.xml                       for people, for pull requests, for CI
     timeseries.csv connect.hlog accept.hlog *.hgrm         derived from the records, for other tools
     target.stdout target.stderr driver-N.stderr            what the processes printed
 

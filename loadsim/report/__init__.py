@@ -11,6 +11,9 @@
     plain      the same as lines
     rounds     a sweep as it goes: a line for each run
     views      who watches, by name
+    page       a run, or a comparison, as one HTML file
+    markdown   the same in short, for job summaries and pull requests
+    junit      thresholds as test cases
     files      the derived files of a result folder: the samples as CSV, latencies in HdrHistogram's formats
     check      what a scenario needs, and what it will do
     outlook    what a sweep will do, and whether it can tell anything

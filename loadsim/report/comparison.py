@@ -189,10 +189,11 @@ def _differing(comparison: Comparison, look: Look) -> list[Text]:
 
 def _difference(comparison: Comparison, row: Row, pair: Pair, width: int) -> Text:
     values = f"{_median(row, pair.a):>12}  ->  {_median(row, pair.b):<12}"
-    text = line("  ", left(row.metric, width), values, (left(pair.says, 8), _STYLES[pair.says]))
-    if len(comparison.groups) > 2:
-        text.append(f"  {comparison.groups[pair.a].label} -> {comparison.groups[pair.b].label}", QUIET)
-    return text
+    change = "from 0" if pair.effect is None else f"{100 * pair.effect:+,.0f} %"
+    says = (left(pair.says, 8), _STYLES[pair.says])
+    if len(comparison.groups) > 2:  # which of them is worth more than by how much
+        return line("  ", left(row.metric, width), values, says, (f"  {comparison.groups[pair.b].label}", QUIET))
+    return line("  ", left(row.metric, width), values, right(change, 8), "  ", says)
 
 
 def _neighbours(comparison: Comparison, look: Look) -> list[Text]:

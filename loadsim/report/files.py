@@ -1,6 +1,8 @@
 """The derived files of a result folder, for other tools: made from its records, and made again at any time.
 
-    report.html                the run as one page, and all runs of a sweep as another
+    report.html                a run as one page, all runs of a sweep as another
+    summary.md                 the same in short, for job summaries and pull requests
+    junit.xml                  a test case for each threshold and cell
     timeseries.csv             every sample, one row each
     connect.hlog accept.hlog   latencies second by second, HdrHistogram's log format 1.3
     connect.hgrm accept.hgrm   the percentiles of the whole run, HdrHistogram's table
@@ -19,7 +21,9 @@ from loadsim.analysis.histogram import Histogram, distribution, intervals
 from loadsim.analysis.latencies import accept_latencies, connect_latencies
 from loadsim.analysis.series import series_of
 from loadsim.record.events import SAMPLE
-from loadsim.report.page import run_page
+from loadsim.report.junit import Cell, junit
+from loadsim.report.markdown import comparison_markdown, run_markdown
+from loadsim.report.page import comparison_page, run_page
 from loadsim.report.text import printable
 from loadsim.units import format_count
 
@@ -47,6 +51,8 @@ _MS, _US = 1e6, 1e3
 def write_files(bundle: Bundle, view: View, summary: Summary) -> None:
     """Write the derived files of a run into its result folder."""
     bundle.write_text("report.html", run_page(summary, series_of(view), host=bundle.read_host()))
+    bundle.write_text("summary.md", run_markdown(summary))
+    bundle.write_text("junit.xml", junit(summary.scenario, [Cell(name="", runs=[summary])]))
     bundle.write_text("timeseries.csv", timeseries(view.recording.samples, view.clock))
     for name, meaning, latencies in (
         ("connect", "connect, from the intended start", connect_latencies(view.recording.attempts)),
@@ -60,6 +66,10 @@ def write_files(bundle: Bundle, view: View, summary: Summary) -> None:
 def write_comparison(folder: Folder, comparison: Comparison, sides: Sequence[Side]) -> None:
     """Write what several groups of runs say together into the folder of their sweep."""
     folder.write_json("comparison.json", comparison.to_json())
+    folder.write_text("report.html", comparison_page(comparison))
+    folder.write_text("summary.md", comparison_markdown(comparison))
+    cells = [Cell(name=side.label, runs=side.summaries, refused=side.refused) for side in sides]
+    folder.write_text("junit.xml", junit(comparison.title, cells))
 
 
 def timeseries(samples: Records, clock: Clock) -> str:

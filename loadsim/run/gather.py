@@ -6,6 +6,7 @@ The only place where a recording is read for a comparison; everything that is sa
 from __future__ import annotations
 
 import os
+import string
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from loadsim.analysis.gates import GateRule
     from loadsim.analysis.histogram import Histogram
     from loadsim.analysis.summary import Summary
+
+#: What the sides of a comparison are called: their folders' names are long.
+_LETTERS = string.ascii_uppercase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +74,11 @@ def gather(
     plain = _by_settings([path for path in folders if not is_sweep(path)])
     groups = [*sweeps, *([side] for side in plain)]
     names = [path.name for path in folders if is_sweep(path)] + [side.label for side in plain]
+    letters = [_LETTERS[index] if index < len(_LETTERS) else str(index + 1) for index in range(len(groups))]
     sides = [
-        _named(side, name, alone=len(group) == 1) for group, name in zip(groups, names, strict=True) for side in group
+        _named(side, letter, alone=len(group) == 1)
+        for group, letter in zip(groups, letters, strict=True)
+        for side in group
     ]
     if len(sides) < 2:
         raise RecordingError(
@@ -79,7 +86,8 @@ def gather(
         )
     question = Question(
         kind="compare",
-        title=" and ".join(names[:3]) + (" ..." if len(names) > 3 else ""),
+        title=" and ".join(letters[:5]) + (" ..." if len(letters) > 5 else ""),
+        description="; ".join(f"{letter}: {name}" for letter, name in zip(letters, names, strict=True)),
         repeat=min(len(side.summaries) for side in sides),
         pairs=_pairs(groups),
         min_effect=min_effect,
@@ -156,8 +164,8 @@ def _side(
 
 
 def _named(side: Side, name: str, *, alone: bool) -> Side:
-    """Return a side under the name of what it came from; a cell among others keeps its own beside that."""
-    return replace(side, label=name if alone else f"{name}: {side.label}")
+    """Return a side under the letter of what it came from; a cell among others keeps its own name beside that."""
+    return replace(side, label=name if alone else f"{name} {side.label}")
 
 
 def _pairs(groups: Sequence[Sequence[Side]]) -> list[tuple[int, int]]:

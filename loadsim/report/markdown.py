@@ -1,0 +1,180 @@
+r"""A run or a comparison as Markdown, for a job summary, a pull request or a chat: the answer first, below 50 kB.
+
+Owns what foreign text may do there: nothing. GitHub reads HTML, links, mentions and references in Markdown as well.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from loadsim.analysis.comparison import Says
+from loadsim.metrics import METRICS
+from loadsim.scenario.thresholds import show
+from loadsim.units import format_count, format_duration, some
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from loadsim.analysis.comparison import Comparison, Row
+    from loadsim.analysis.summary import Finding, Summary
+
+#: GitHub takes 1 MiB for all steps of a job, and cuts a comment at 65,536 characters.
+LARGEST_BYTES = 50_000
+#: What Markdown is made of, apart from what only begins a line: foreign text never does.
+_ACTIVE = re.compile(r"([\\`*_\[\]|~$!])")
+#: What GitHub makes links of after Markdown is done: mentions, references, addresses. They are torn apart.
+_LINKING = re.compile(r"(?<=[@#])(?=\w)|(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
+_TEAR = "\N{WORD JOINER}"
+_MOST_ROWS = 40
+
+
+def run_markdown(summary: Summary) -> str:
+    """Return one run: verdict, findings, ledger, thresholds, growth."""
+    facts = f"{format_duration(summary.duration_s)}, {some(summary.clients, 'client')}, seed {summary.seed}"
+    sections = [
+        [f"## {_safe(summary.scenario)}: {_safe(summary.verdict)}", "", f"**{_safe(summary.sentence)}** ({facts})"],
+        [f"> {_safe(notice)}" for notice in summary.notices],
+        _findings(summary.findings),
+        _ledger(summary),
+        _thresholds(summary),
+        _growth(summary),
+    ]
+    return _joined(sections)
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """Return several groups of runs: the answer, the table, what it costs, what differs."""
+    answer = comparison.answer
+    head = [f"## {_safe(comparison.title)}"]
+    if answer is not None:
+        head += ["", f"**{_safe(answer.sentence)}**"]
+    said = [*(answer.evidence if answer else []), *(answer.costs if answer else []), *(answer.advice if answer else [])]
+    sections = [
+        head,
+        [f"> {_safe(notice)}" for notice in comparison.notices],
+        _table_of_groups(comparison),
+        [f"- {_safe(text)}" for text in said],
+        [f"- {'✅' if gate.ok else '❌'} {_safe(gate.text)}: {_safe(gate.measured)}" for gate in comparison.gates],
+        _fold("What differs", _differing(comparison)),
+        _fold(
+            "Settings and hosts that differ",
+            _table(
+                ["", *(group.label for group in comparison.groups)],
+                ([one.name, *one.values] for one in (*comparison.settings, *comparison.hosts)),
+            ),
+        ),
+    ]
+    return _joined(sections)
+
+
+def _findings(findings: Sequence[Finding]) -> list[str]:
+    lines = []
+    for number, finding in enumerate(findings, 1):
+        lines.append(f"{number}. **{_safe(finding.title)}** {_safe(finding.evidence)}".rstrip())
+        if finding.remedy:
+            lines.append(f"   → {_safe(finding.remedy)}")
+    return lines
+
+
+def _ledger(summary: Summary) -> list[str]:
+    rows = [
+        [fate.replace("_", " "), format_count(clients), outcome.replace("_", " ")]
+        for fate, cells in summary.fate_by_outcome.items()
+        for outcome, clients in cells.items()
+    ]
+    adds_up = "adds up" if summary.balanced else "DOES NOT ADD UP"
+    return _table(
+        ["where they ended", "clients", "what they saw"], [*rows, ["all", format_count(summary.clients), adds_up]]
+    )
+
+
+def _thresholds(summary: Summary) -> list[str]:
+    return [f"- {'✅' if one.ok else '❌'} {_safe(one.text)} ({_safe(one.measured)})" for one in summary.thresholds]
+
+
+def _growth(summary: Summary) -> list[str]:
+    rows = (
+        [
+            band.label + (" ↑" if band.growth_point else ""),
+            format_count(band.accepted),
+            *(_duration(one) for one in (band.accept_p50_s, band.accept_max_s, band.pause_max_s)),
+            format_count(band.emfile),
+            "-" if band.overflows is None else format_count(band.overflows),
+        ]
+        for band in summary.growth
+    )
+    heads = ["as the table grew", "accepted", "wait p50", "max", "pause", "EMFILE", "SYNs lost"]
+    return _fold("Against the growing fd table", _table(heads, rows))
+
+
+def _duration(seconds: float | None) -> str:
+    return "-" if seconds is None else format_duration(seconds)
+
+
+def _table_of_groups(comparison: Comparison) -> list[str]:
+    """Return the medians of the metrics that people read first, the answer's row in bold."""
+    chosen = comparison.answer.group if comparison.answer else None
+    rows = []
+    for index, group in enumerate(comparison.groups):
+        cells = [_safe(group.label)]
+        for column in comparison.columns:
+            text = _median(comparison.row(column.metric), index)
+            beside = f" of {_median(comparison.row(column.of), index)}" if column.of and text != "-" else ""
+            cells.append(text + beside)
+        rows.append([f"**{cell}**" for cell in cells] if index == chosen else cells)
+    return _table(["", *(column.heading for column in comparison.columns)], rows, safe=True)
+
+
+def _median(row: Row | None, index: int) -> str:
+    estimate = row.estimates[index] if row is not None else None
+    return "-" if row is None or estimate is None else show(METRICS[row.metric], estimate.median)
+
+
+def _differing(comparison: Comparison) -> list[str]:
+    """Return every pair that is better or worse, with its medians."""
+    labels = [group.label for group in comparison.groups]
+    differ = {Says.BETTER, Says.WORSE, Says.HIGHER, Says.LOWER}
+    rows = [
+        [
+            row.metric,
+            f"{labels[pair.a]} → {labels[pair.b]}",
+            f"{_median(row, pair.a)} → {_median(row, pair.b)}",
+            pair.says,
+        ]
+        for row in comparison.rows
+        for pair in row.pairs
+        if pair.says in differ
+    ]
+    more = [f"and {len(rows) - _MOST_ROWS} more"] if len(rows) > _MOST_ROWS else []
+    return [*_table(["metric", "between", "medians", ""], rows[:_MOST_ROWS]), *(["", *more] if more else [])]
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, safe: bool = False) -> list[str]:
+    """Return a table, nothing without rows; `safe`: the cells are Markdown already."""
+    lines = ["| " + " | ".join(row if safe else map(_safe, row)) + " |" for row in rows]
+    if not lines:
+        return []
+    return ["| " + " | ".join(map(_safe, heads)) + " |", "|" + "---|" * len(heads), *lines]
+
+
+def _fold(title: str, lines: Sequence[str]) -> list[str]:
+    return [f"<details><summary>{title}</summary>", "", *lines, "", "</details>"] if lines else []
+
+
+def _joined(sections: Sequence[Sequence[str]]) -> str:
+    """Return the sections that are not empty; from the first one that does not fit, a sentence instead."""
+    text, left_out = "", "\nThe rest is left out here: see report.html.\n"
+    for section in sections:
+        more = ("\n" if text else "") + "\n".join(section) + "\n" if section else ""
+        if len((text + more + left_out).encode()) > LARGEST_BYTES:
+            return text + left_out
+        text += more
+    return text
+
+
+def _safe(text: str) -> str:
+    """Return text on one line that is only text, to Markdown, to HTML, and to what GitHub links."""
+    line = "".join(char if char.isprintable() else " " for char in text)
+    escaped = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _LINKING.sub(_TEAR, _ACTIVE.sub(r"\\\1", escaped))
