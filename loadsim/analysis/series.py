@@ -124,6 +124,19 @@ def thinned(times: Ints, values: Ints, most: int) -> Ints:
     if len(times) <= most:
         return np.arange(len(times))
     stretches = most // 4
+    keep = _extremes(times, values, stretches)
+    # a line that climbs steadily needs two points a stretch, so there is room for shorter ones
+    while 2 * len(keep) <= most and stretches < most:
+        stretches *= 2
+        finer = _extremes(times, values, stretches)
+        if len(finer) > most:
+            break
+        keep = finer
+    return keep
+
+
+def _extremes(times: Ints, values: Ints, stretches: int) -> Ints:
+    """Return the first, the smallest, the largest and the last point of each of so many equal stretches of time."""
     span = max(int(times[-1] - times[0]), 1)
     stretch = ((times - times[0]) / span * stretches).astype(np.int64).clip(max=stretches - 1)
     first = np.flatnonzero(np.diff(stretch, prepend=-1))

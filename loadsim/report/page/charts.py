@@ -89,14 +89,15 @@ def run_curves(curves: Sequence[Curve]) -> list[Values]:
     return [{"id": "curves", "title": "", "lines": lines}] if lines else []
 
 
-def group_curves(curves: Sequence[Curve], labels: Sequence[str]) -> list[Values]:
-    """Return the percentile curves of groups: a chart for each family, a line for each group."""
+def group_curves(curves: Sequence[Curve], labels: Sequence[str], *, chosen: int | None) -> list[Values]:
+    """Return the percentile curves of groups: a chart for each family, a line for each group, the chosen thick."""
     charts = []
     for place, family in enumerate(dict.fromkeys(curve.family for curve in curves)):
         lines = [
             {
                 **_curve(curve),
                 "label": labels[curve.group],
+                "width": 3 if curve.group == chosen else 1.7,
                 "colour": _GROUP_COLOURS[curve.group % len(_GROUP_COLOURS)],
                 "dash": _DASHES[curve.group // len(_GROUP_COLOURS) % len(_DASHES)]
                 or _DASHES[curve.group % len(_DASHES)],

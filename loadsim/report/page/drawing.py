@@ -96,15 +96,15 @@ def diamond(x: float, y: float, *, radius: float, class_: str) -> Markup:
     return tag("polygon", points=" ".join(f"{px:.1f},{py:.1f}" for px, py in corners), class_=class_)
 
 
-def picture(shapes: Iterable[str], *, width: float, height: float, title: str, class_: str = "") -> Markup:
-    """Return a drawing as wide as its place; it scrolls by itself where that is too narrow to read it."""
+def picture(shapes: Iterable[str], *, width: float, height: float, title: str, least: float) -> Markup:
+    """Return a drawing as wide as its place; where that is below `least` pixels it scrolls by itself."""
     whole = tag(
         "svg",
         tag("title", title),
         *shapes,
         viewBox=f"0 0 {width:g} {height:g}",
         role="img",
-        class_=f"drawing {class_}".strip(),
-        style=f"min-width:{0.62 * width:.0f}px",
+        class_="drawing",
+        style=f"min-width:{least:g}px",
     )
     return tag("div", whole, class_="scroll")

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from loadsim.analysis.comparison import Says
 from loadsim.report.page.markup import Markup, joined, tag
 from loadsim.report.page.pairs import class_of, evidence, legend, pair_of, sign
 from loadsim.report.page.parts import NOTHING, badge, count_of, notices, number, span
 
 if TYPE_CHECKING:
-    from loadsim.analysis.comparison import Column, Comparison, Estimate, Group, Pair, Row, Says
+    from loadsim.analysis.comparison import Column, Comparison, Estimate, Group, Pair, Row
 
+#: What is worth a sentence, the worst first.
+_DIFFERENT = (Says.WORSE, Says.BETTER, Says.HIGHER, Says.LOWER)
 _CHOSEN = "\u25b6"
 
 
@@ -39,6 +42,30 @@ def groups_table(comparison: Comparison) -> Markup:
             tag("ul", *meanings, class_="legend") if meanings else None,
         ]
     )
+
+
+def in_words(comparison: Comparison) -> list[str]:
+    """Return a sentence for each group but the one that others are held against: where it is better, where worse."""
+    beside = reference(comparison)
+    return [
+        f"Beside {comparison.groups[beside].label}, {group.label} {_differs(comparison, index)}."
+        for index, group in enumerate(comparison.groups)
+        if index != beside and comparison.columns
+    ]
+
+
+def _differs(comparison: Comparison, index: int) -> str:
+    """Return in which of the columns that people read first a group differs: "is better in served and worse in CPU"."""
+    said: dict[Says, list[str]] = {}
+    for column in comparison.columns:
+        row = comparison.row(column.metric)
+        pair = _pair(comparison, row, column, index) if row else None
+        if pair:
+            said.setdefault(pair[1], []).append(column.heading)
+    parts = [f"{says.value} in {', '.join(said[says])}" for says in _DIFFERENT if says in said]
+    if parts:
+        return "is " + " and ".join(parts)
+    return "may differ: these runs cannot tell" if Says.CANNOT_TELL in said else "makes no difference that matters"
 
 
 def runs(comparison: Comparison) -> Markup:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _WIDTH, _LEFT, _RIGHT = 1000, 78, 12
 _TOP, _WAITS, _LOSSES, _GAP, _BOTTOM = 26, 250, 46, 18, 40
+#: Narrower than this the drawing cannot be read.
+_LEAST = 780
 GROWN = "\u2191"
 
 
@@ -77,7 +79,7 @@ def growth_chart(summary: Summary, waits: Waits) -> Markup:
         ),
     ]
     title = "Waits in the accept queue against the open descriptors of the server"
-    return joined([_legend(bands), drawing.picture(shapes, width=_WIDTH, height=height, title=title, class_="growth")])
+    return joined([_legend(bands), drawing.picture(shapes, width=_WIDTH, height=height, title=title, least=_LEAST)])
 
 
 def growth_table(summary: Summary) -> Markup:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from loadsim.analysis.comparison import Column, Comparison, Estimate, Row
 
 _WIDTH, _RIGHT, _TOP, _ROW, _BOTTOM = 520, 26, 10, 25, 26
+#: Narrower than this a drawing cannot be read.
+_LEAST = 330
 #: Room for the labels of groups: so much a character, within these bounds.
 _CHARACTER, _NARROWEST, _WIDEST = 7.2, 54, 190
 #: From this ratio on between largest and smallest a logarithmic axis shows more.
@@ -55,7 +57,7 @@ def _drawing(comparison: Comparison, column: Column, row: Row) -> Markup:
         )
         shapes += _estimate(one, scale, middle, row) if one else ()
     title = f"{column.heading} by group"
-    return drawing.picture(shapes, width=_WIDTH, height=bottom + _BOTTOM, title=title, class_="interval")
+    return drawing.picture(shapes, width=_WIDTH, height=bottom + _BOTTOM, title=title, least=_LEAST)
 
 
 def _clipped(name: str) -> str:

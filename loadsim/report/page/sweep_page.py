@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from loadsim.report.page.charts import group_curves, places
 from loadsim.report.page.document import document
-from loadsim.report.page.groups import groups_table, reference, runs
+from loadsim.report.page.groups import groups_table, in_words, reference, runs
 from loadsim.report.page.intervals import intervals
 from loadsim.report.page.markup import Markup, joined, tag
 from loadsim.report.page.pairs import matrix, medians
@@ -29,7 +29,8 @@ _TAIL = "All latencies of all runs of a group together, never averaged. Each ste
 
 def comparison_page(comparison: Comparison) -> str:
     """Return the page as one HTML file, for the folder relative to which the runs are named."""
-    curves = group_curves(comparison.curves, [group.label for group in comparison.groups])
+    chosen = comparison.answer.group if comparison.answer else None
+    curves = group_curves(comparison.curves, [group.label for group in comparison.groups], chosen=chosen)
     parts = list(_parts(comparison, curves))
     body = [_head(comparison), navigation([(identity, title) for identity, title, _ in parts])]
     title = f"{comparison.title}: {'a sweep' if comparison.kind == 'sweep' else 'a comparison'}"
@@ -51,7 +52,7 @@ def _head(comparison: Comparison) -> Markup:
         tag("p", "loadsim ", tag("span", "a sweep" if comparison.kind == "sweep" else "a comparison"), class_="kicker"),
         tag("h1", comparison.title),
         tag("p", comparison.description, class_="description") if comparison.description else None,
-        _answer(comparison.answer) if comparison.answer else None,
+        _answer(comparison.answer) if comparison.answer else _words(comparison),
         _gates(comparison.gates),
         notices([*_unfinished(comparison), *comparison.notices]),
         facts(known),
@@ -74,6 +75,14 @@ def _answer(answer: Answer) -> Markup:
         "span", chosen.upper(), class_=f"badge badge-{'healthy' if answer.group is not None else 'inconclusive'}"
     )
     return joined([tag("div", word, tag("p", answer.sentence), class_="verdict"), *lists])
+
+
+def _words(comparison: Comparison) -> Markup | None:
+    """Return how the groups compare, where there is nothing to be chosen: the first thing to read then."""
+    sentences = in_words(comparison)
+    if len(sentences) == 1:
+        return tag("div", tag("p", sentences[0]), class_="verdict")
+    return tag("ul", *(tag("li", text) for text in sentences), class_="reasons lead") if sentences else None
 
 
 def _gates(gates: Sequence[Gate]) -> Markup | None:
@@ -107,7 +116,8 @@ def _parts(comparison: Comparison, curves: Sequence[dict[str, object]]) -> Itera
     if curves:
         yield part("latencies", "How long it took", places(curves, height=_CURVES), note=_TAIL)
     if comparison.settings or comparison.hosts:
-        yield part("differences", "What else differs", *_differences(comparison))
+        title = "What else differs" if comparison.kind == "sweep" else "What differs"
+        yield part("differences", title, *_differences(comparison))
     yield part("runs", "Every run", runs(comparison))
     yield part("details", "Every number", *_details(comparison))
 

@@ -2,7 +2,7 @@
 /* Draws what the page's data block holds. Knows lines, axes and units; what they mean stands in the data. */
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const LEFT = 66, RIGHT = 62;
+  const narrow = document.documentElement.clientWidth < 640, LEFT = narrow ? 54 : 66, RIGHT = narrow ? 50 : 62, ROOM = narrow ? 12 : 22;
   const dark = matchMedia("(prefers-color-scheme: dark)"), print = matchMedia("print");
   const colour = name => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
 
@@ -64,7 +64,7 @@
   /* The heading of a chart, with what each line shows under the pointer. */
   function heading(place, title, lines, aside) {
     const top = document.createElement("div"), name = document.createElement("h3");
-    top.className = "top";
+    top.className = lines.length > 4 ? "top many" : "top";
     name.textContent = title;
     top.append(name);
     if (aside) {
@@ -75,7 +75,7 @@
     const values = lines.map(line => {
       const item = document.createElement("span"), value = document.createElement("b");
       item.className = "readout";
-      item.append(sign(line), line.label, value);
+      item.append(sign(line), line.label, " ", value);
       top.append(item);
       return value;
     });
@@ -173,7 +173,7 @@
     const range = (u, low, high) => [0, Math.max(high || 0, near(panel) ? panel.limit : 0, 1e-9) * 1.12];
     const whole = panel.lines.some(l => l.unit === "cores") ? (u, low, high) => [0, Math.max(high || 0, 1) * 1.1] : range;
     const plot = new uPlot({
-      width: place.clientWidth - 22, height: last ? 190 : 162, legend: {show: false},
+      width: place.clientWidth - ROOM, height: last ? 190 : 162, legend: {show: false},
       padding: [6, right.length ? 0 : room, 0, 0],
       scales: {
         x: {time: false, range: (u, min, max) => [min, max]},
@@ -194,7 +194,7 @@
         bind: {dblclick: () => () => { zoom(null); return null; }},
       },
       hooks: {
-        draw: [u => { drawLimit(u, panel); drawMarks(u, data.time.marks, index === 0); }],
+        draw: [u => { drawLimit(u, panel); drawMarks(u, data.time.marks, index === 0 && !narrow); }],
         setSelect: [u => {
           if (u.select.width < 4) return;
           const from = u.posToVal(u.select.left, "x"), to = u.posToVal(u.select.left + u.select.width, "x");
@@ -226,11 +226,11 @@
     const table = merged(lines);
     const most = Math.max(10, ...lines.map(l => l.x[l.x.length - 1]));
     const plot = new uPlot({
-      width: place.clientWidth - 22, height: 300, legend: {show: false}, padding: [10, 24, 0, 0],
+      width: place.clientWidth - ROOM, height: 300, legend: {show: false}, padding: [10, 24, 0, 0],
       scales: {x: {time: false, distr: 3, log: 10, range: () => [1, most]}, y: {distr: 3, log: 10}},
-      series: [{}, ...lines.map(l => ({...series({...l, kind: "line", width: 2}), points: {show: false}}))],
+      series: [{}, ...lines.map(l => ({...series({...l, kind: "line", width: l.width || 1.9}), points: {show: false}}))],
       axes: [
-        axis({splits: () => SHARES.map(s => s[0]).filter(s => s <= most), filter: (u, s) => s, size: 30,
+        axis({splits: () => SHARES.map(s => s[0]).filter(s => s <= most && !(narrow && s === 2 && most > 1e3)), filter: (u, s) => s, size: 30,
           values: (u, ticks) => ticks.map(t => (SHARES.find(s => s[0] === t) || [0, ""])[1])}, true),
         axis({size: LEFT, space: 26, values: (u, ticks) => ticks.map(t => t == null ? "" : duration(t))}, true),
       ],
@@ -271,7 +271,7 @@
   new ResizeObserver(() => {
     cancelAnimationFrame(waiting);
     waiting = requestAnimationFrame(() => {
-      for (const {plot, place} of charts) if (plot.width !== place.clientWidth - 22) plot.setSize({width: place.clientWidth - 22, height: plot.height});
+      for (const {plot, place} of charts) if (plot.width !== place.clientWidth - ROOM) plot.setSize({width: place.clientWidth - ROOM, height: plot.height});
     });
   }).observe(document.querySelector("main"));
   dark.addEventListener("change", build);
