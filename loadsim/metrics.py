@@ -147,7 +147,7 @@ _SINGLE = [
         "at the median is far smaller (a few microseconds on Linux 6.18).",
     ),
     _of("fds.baseline", "", _NONE, "Open descriptors of the server when it was ready, before the first client."),
-    _of("fds.max", "", _LOW, "The most open descriptors that a sample or an accept record showed."),
+    _of("fds.max", "", _NONE, "The most open descriptors that a sample or an accept record showed."),
     _of("fds.end", "", _LOW, "Open descriptors once the load was over and they no longer changed."),
     _of("fds.limit", "", _NONE, "RLIMIT_NOFILE of the server (soft), read back from the kernel."),
     _of(

@@ -8,7 +8,7 @@ import pytest
 
 from loadsim.metrics import FATES, METRICS, OUTCOMES
 from loadsim.scenario.model import Client, Network, Server
-from loadsim.scenario.toml import load_text, shipped
+from loadsim.scenario.toml import load_text_matrix, shipped
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -51,8 +51,9 @@ def example() -> str:
 
 def test_the_example_is_a_valid_scenario() -> None:
     """The README's example loads, with the value of its threshold in seconds."""
-    scenario = load_text(example())
-    assert scenario.thresholds.expect[0].value == pytest.approx(0.05)
+    matrix = load_text_matrix(example())
+    assert matrix.scenario.thresholds.expect[0].value == pytest.approx(0.05)
+    assert [cell.label for cell in matrix.cells][:2] == ["backlog 8, hold 0s", "backlog 128, hold 0s"]
 
 
 def test_the_example_shows_every_key() -> None:

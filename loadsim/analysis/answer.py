@@ -225,7 +225,11 @@ def _cost_of_descriptors(value: str, side: Side) -> str:
         parts.append(f'{_of(queued, clients)} were "connected" and never accepted')
     if never:
         parts.append(f"{_of(never, clients)} never got in")
-    return f"With {value}, {served:.0%} were served".replace("%", " %") + "".join(f"; {part}" for part in parts) + "."
+    slow = side.typical("reply.p99")
+    late = f", reply p99 {format_duration(slow)}" if slow is not None else ""
+    return (
+        f"With {value}, {served:.0%} were served".replace("%", " %") + late + "".join(f"; {one}" for one in parts) + "."
+    )
 
 
 def _rule_of_descriptors(side: Side) -> str:
