@@ -150,8 +150,7 @@ def test_words_instead_of_numbers() -> None:
     assert answer is not None
     assert answer.group is None
     assert answer.sentence == (
-        "They differ most plainly in CPU at limit: least with on_emfile sleep (0.01 cores), most with on_emfile spin "
-        "(0.99 cores)."
+        "They differ most plainly in CPU at limit: least with sleep (0.01 cores), most with spin (0.99 cores)."
     )
 
 

@@ -40,7 +40,7 @@ def answer_of(axes: Sequence[str], sides: Sequence[Side], rows: Sequence[Row], c
     """Return what the sweep says of its axis; of several, or of words instead of numbers, only where they differ."""
     numbers = [_number(side.values[axes[0]]) for side in sides] if len(axes) == 1 else [None]
     if any(number is None for number in numbers):
-        return _extremes(sides, rows, columns)
+        return _extremes([_value_of(side, axes) for side in sides], rows, columns)
     order = sorted(range(len(sides)), key=lambda index: numbers[index] or 0)
     return _threshold(_Swept(name=axes[0], room=ROOMS.get(axes[0]), sides=sides, order=order), rows, columns)
 
@@ -153,7 +153,12 @@ def _says(row: Row, before: int, after: int) -> Says | None:
     return None
 
 
-def _extremes(sides: Sequence[Side], rows: Sequence[Row], columns: Sequence[Column]) -> Answer:
+def _value_of(side: Side, axes: Sequence[str]) -> str:
+    """Return what a group is called: its value alone, where one setting is swept."""
+    return side.label.removeprefix(f"{short(axes[0])} ") if len(axes) == 1 else side.label
+
+
+def _extremes(names: Sequence[str], rows: Sequence[Row], columns: Sequence[Column]) -> Answer:
     """Return where the groups really differ: for each metric that people read first, who has least and most of it."""
     said = []
     for column in columns:
@@ -163,7 +168,7 @@ def _extremes(sides: Sequence[Side], rows: Sequence[Row], columns: Sequence[Colu
             continue
         low, high = min(medians, key=lambda index: medians[index]), max(medians, key=lambda index: medians[index])
         if _says(row, low, high) in {Says.BETTER, Says.WORSE, Says.HIGHER, Says.LOWER}:
-            told = [f"{sides[index].label} ({_shown(row.metric, medians[index])})" for index in (low, high)]
+            told = [f"{names[index]} ({_shown(row.metric, medians[index])})" for index in (low, high)]
             said.append(f"{column.heading}: least with {told[0]}, most with {told[1]}.")
     sentence = f"They differ most plainly in {said[0]}" if said else "No difference was found that could be told apart."
     return Answer(group=None, sentence=sentence, evidence=said[1:], costs=[], advice=[])
