@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from report_samples import too_many_open_files
 
 from loadsim.cli import main
-from loadsim.cli.shared import status
+from loadsim.cli.shared import publish, status
 from loadsim.errors import RecordingError
 
 if TYPE_CHECKING:
@@ -109,3 +109,50 @@ def test_the_exit_status_says_what_became_of_the_expectations() -> None:
     aborted = dataclasses.replace(fine, complete=False, interrupted="aborted: emfile.count > 0")
     broken = dataclasses.replace(fine, complete=False, interrupted="driver 1 ended with status -9")
     assert [status(one) for one in (fine, failed, aborted, broken)] == [0, 99, 99, 1]
+
+
+def test_a_sweep_is_checked_before_it_starts() -> None:
+    """Its cells, its length, and whether so many repeats can tell them apart; as JSON as well."""
+    enough = call("check", "backlog-sweep")
+    few = call("check", "backlog-sweep", "--set", "server.backlog=1,2,4,8,16,32,64,128")
+    values = json.loads(call("check", "backlog-sweep", "--repeat", "2", "--json").stdout)
+
+    assert "30 runs, about 3 min" in enough.stdout
+    assert "6 runs of each can tell any two cells apart" in enough.stdout
+    assert "cannot tell: 7 repeats needed, 6 planned" in few.stdout
+    assert (values["runs"], values["repeats_needed"], len(values["cells"])) == (10, 6, 5)
+
+
+def test_a_job_gets_the_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Appended where GitHub says, nothing without it, and a page that cannot be written ends nothing."""
+    (tmp_path / "summary.md").write_text("## it")
+    page = tmp_path / "page.md"
+    page.write_text("before\n")
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    publish(tmp_path)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    publish(tmp_path)
+    assert page.read_text() == "before\n## it\n"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path))
+    publish(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["scenario", "summary", "comparison"])
+def test_every_schema_is_printed(name: str) -> None:
+    """One JSON document each."""
+    assert json.loads(call("schema", name).stdout)["title"].startswith("loadsim ")
+
+
+def test_rules_are_read_before_anything_else(tmp_path: Path) -> None:
+    """A typing error in --fail-on is told with what was meant, exit status 2."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text("{}")
+    result = call("compare", "a", "b", "--out", str(tmp_path), "--fail-on", "accept.p9 +10%")
+    assert (result.exit_code, "did you mean accept.p99?" in result.stderr) == (2, True)
+
+
+def test_serving_a_sweep_asks_which() -> None:
+    """One server has one setting."""
+    result = call("serve", "backlog-sweep")
+    assert (result.exit_code, "--set server.backlog=1" in result.stderr) == (2, True)

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from loadsim.errors import ScenarioError
-from loadsim.scenario.sweep import Matrix, order, short
+from loadsim.scenario.sweep import Job, Matrix, order, short
 from loadsim.scenario.toml import load_text, load_text_matrix
 from loadsim.scenario.writing import to_toml
 
@@ -165,6 +165,13 @@ def test_repeats_have_seeds_of_their_own() -> None:
 
     assert {seed for job, seed in seeds.items() if job.repeat == 2} == {9}
     assert sorted(set(seeds.values())) == [7, 8, 9]
+
+
+def test_each_run_says_which_it_is() -> None:
+    """In the live view, on its page and in its folder: the cell, and its how manieth run."""
+    matrix = load_text_matrix(SWEPT, ["description=Why?"])
+
+    assert Job(2, 1).scenario(matrix).description == "backlog 128, hold 0s, run 2 of 3. Why?"
 
 
 def test_what_is_kept_reads_back_as_the_same() -> None:

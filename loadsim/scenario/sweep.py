@@ -115,9 +115,11 @@ class Job(NamedTuple):
     repeat: int
 
     def scenario(self, matrix: Matrix) -> Scenario:
-        """Return what is to be run: repeats have seeds of their own, the same ones in every cell."""
-        scenario = matrix.cells[self.cell].scenario
-        return scenario.model_copy(update={"seed": (scenario.seed + self.repeat) % 2**63})
+        """Return what is to be run: it says which run it is; repeats have seeds of their own, alike in every cell."""
+        cell = matrix.cells[self.cell]
+        which = f"{cell.label}, run {self.repeat + 1} of {matrix.repeat}. {cell.scenario.description}".strip()
+        seed = (cell.scenario.seed + self.repeat) % 2**63
+        return cell.scenario.model_copy(update={"seed": seed, "description": which})
 
 
 def order(cells: int, repeat: int, *, seed: int) -> list[Job]:
