@@ -30,7 +30,7 @@ from loadsim.report.page.drawing import Scale, log_ticks, steps
 from loadsim.report.page.fd_map import fd_map
 from loadsim.report.page.markup import Markup, data_block, escaped, tag
 from loadsim.report.page.pairs import pair_of
-from loadsim.report.page.parts import number, plain
+from loadsim.report.page.parts import number, plain, prose
 from loadsim.report.text import printable
 
 if TYPE_CHECKING:
@@ -431,6 +431,17 @@ def test_unfinished_and_refused_are_told() -> None:
     assert any(line.startswith("The hosts are unlike") for line in lines)
 
 
+def test_only_what_differs_has_a_matrix() -> None:
+    """Every pair of groups is told with its p-value where any differ; metrics that are alike everywhere are named."""
+    base = backlog_sweep()
+    even = [dataclasses.replace(pair, says=Says.SAME) for pair in base.rows[0].pairs]
+    rows = [dataclasses.replace(base.rows[0], pairs=even), *base.rows[1:]]
+    page = Page(comparison_page(dataclasses.replace(base, rows=rows)))
+    assert len(page.all_of("table", class_="matrix")) == 5
+    assert any(line.endswith("The same in all groups, as far as matters: queue.max") for line in page.lines())
+    assert any("= same" in line and "p = 0.6 (corrected 1)" in line for line in page.lines())
+
+
 def test_intervals_show_every_run() -> None:
     """Each run is a small dot, each group a larger one."""
     page = Page(comparison_page(backlog_sweep()))
@@ -477,6 +488,12 @@ def test_scales_hold_what_is_beyond_at_their_ends() -> None:
 def test_numbers_carry_their_unit(value: float, unit: str, text: str) -> None:
     """Each unit of a metric is written as people write it."""
     assert number(value, unit) == text
+
+
+def test_numbers_stay_with_their_units() -> None:
+    """No line breaks inside "266 ms" or "5 min 28 s", and what is foreign is still escaped."""
+    assert prose("after 266 ms, in 5 min 28 s <b>") == "after 266&nbsp;ms, in 5&nbsp;min&nbsp;28&nbsp;s &lt;b&gt;"
+    assert prose("18 % of 3 servers") == "18&nbsp;% of 3 servers"
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def evidence(pair: Pair, says: Says) -> str:
     """Return what is said with what it stands on: "worse: +34 %, p = 0.008 (corrected 0.03)"."""
     parts = [f"p = {pair.p:.2g} (corrected {pair.p_holm:.2g})"]
     if pair.effect is not None:
-        parts.insert(0, f"{100 * pair.effect:+.3g} %")
+        parts.insert(0, f"{100 * pair.effect:+,.{1 if abs(pair.effect) < 1 else 0}f} %")
     if pair.repeats_needed is not None:
         parts.append(f"{pair.repeats_needed} runs of each could tell")
     return f"{says.value}: {', '.join(parts)}"

@@ -11,7 +11,7 @@ from loadsim.report.page.fd_map import fd_map
 from loadsim.report.page.growth import growth_chart, growth_note, growth_table
 from loadsim.report.page.ledger import ledger
 from loadsim.report.page.markup import Markup, joined, tag
-from loadsim.report.page.parts import badge, count_of, facts, fold, navigation, notices, section
+from loadsim.report.page.parts import badge, count_of, facts, fold, navigation, notices, prose, section
 from loadsim.units import format_duration
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _head(summary: Summary, host: Mapping[str, Any]) -> Markup:
         tag("p", "loadsim ", tag("span", "a run"), class_="kicker"),
         tag("h1", summary.scenario),
         tag("p", summary.description, class_="description") if summary.description else None,
-        tag("div", badge(summary.verdict), tag("p", summary.sentence), class_="verdict"),
+        tag("div", badge(summary.verdict), tag("p", prose(summary.sentence)), class_="verdict"),
         notices([*_interruption(summary), *summary.notices]),
         facts(known),
         sections.tiles(summary),

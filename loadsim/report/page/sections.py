@@ -16,6 +16,7 @@ from loadsim.report.page.parts import (
     facts,
     metric_number,
     plain,
+    prose,
     table,
     time,
 )
@@ -214,9 +215,9 @@ def _wait(metrics: Mapping[str, float]) -> Markup | None:
 def _finding(one: Finding) -> Markup:
     return tag(
         "li",
-        tag("div", tag("h3", one.title), tag("code", one.id, class_="id"), class_="head"),
-        tag("p", one.evidence) if one.evidence else None,
-        tag("p", tag("span", "\u2192", aria_label="remedy"), tag("span", one.remedy), class_="remedy")
+        tag("div", tag("h3", prose(one.title)), tag("code", one.id, class_="id"), class_="head"),
+        tag("p", prose(one.evidence)) if one.evidence else None,
+        tag("p", tag("span", "\u2192", aria_label="remedy"), tag("span", prose(one.remedy)), class_="remedy")
         if one.remedy
         else None,
         class_="fault" if one.fault else None,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from loadsim.analysis.comparison import Says
 from loadsim.report.page.charts import group_curves, places
 from loadsim.report.page.document import document
 from loadsim.report.page.groups import groups_table, in_words, reference, runs
 from loadsim.report.page.intervals import intervals
 from loadsim.report.page.markup import Markup, joined, tag
 from loadsim.report.page.pairs import matrix, medians
-from loadsim.report.page.parts import count_of, facts, fold, navigation, notices, section, table
+from loadsim.report.page.parts import count_of, facts, fold, navigation, notices, prose, section, table
 from loadsim.units import format_duration
 
 if TYPE_CHECKING:
@@ -67,14 +68,14 @@ def _answer(answer: Answer) -> Markup:
     """Return the answer as the first thing to read, with what it stands on, what less would cost, and what to set."""
     chosen = "answer" if answer.group is not None else "no answer"
     lists = [
-        tag("ul", *(tag("li", text) for text in texts), class_=f"reasons {name}")
+        tag("ul", *(tag("li", prose(text)) for text in texts), class_=f"reasons {name}")
         for name, texts in (("evidence", answer.evidence), ("costs", answer.costs), ("advice", answer.advice))
         if texts
     ]
     word = tag(
         "span", chosen.upper(), class_=f"badge badge-{'healthy' if answer.group is not None else 'inconclusive'}"
     )
-    return joined([tag("div", word, tag("p", answer.sentence), class_="verdict"), *lists])
+    return joined([tag("div", word, tag("p", prose(answer.sentence)), class_="verdict"), *lists])
 
 
 def _words(comparison: Comparison) -> Markup | None:
@@ -138,10 +139,14 @@ def _difference_table(comparison: Comparison, found: Sequence[Difference]) -> Ma
 
 def _details(comparison: Comparison) -> Iterator[Markup]:
     yield fold(count_of(len(comparison.rows), "metric") + " by group", medians(comparison.rows, comparison.groups))
+    compared = [row for row in comparison.rows if row.pairs]
+    if not compared:
+        return
+    differ = [row for row in compared if any(pair.says != Says.SAME for pair in row.pairs)]
     matrices = [
         tag("details", tag("summary", tag("code", row.metric)), matrix(row, comparison.groups), class_="inner")
-        for row in comparison.rows
-        if row.pairs
+        for row in differ
     ]
-    if matrices:
-        yield fold("Which groups differ, metric by metric, with p-values", *matrices)
+    same = ", ".join(row.metric for row in compared if row not in differ)
+    alike = tag("p", "The same in all groups, as far as matters: ", tag("code", same), class_="note") if same else None
+    yield fold("Which groups differ, metric by metric, with p-values", *matrices, alike)
