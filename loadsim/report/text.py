@@ -33,7 +33,7 @@ _ASCII = str.maketrans(
     }
 )
 #: A number and its unit belong on one line, and so does "5 min 28 s".
-_NUMBER_AND_UNIT = re.compile(
+NUMBER_AND_UNIT = re.compile(
     r"(?<=\d) (?=(?:ns|us|ms|s|min|h|d|fds|kB|MB|GB)\b|%)|(?<=\d min) (?=\d)|(?<=\d h) (?=\d)"
 )
 _GLUE = "\ue000"  # one column wide, and cannot occur: `printable` has escaped it
@@ -56,7 +56,7 @@ def wrap(text: str, width: int, *, first: int | None = None) -> list[str]:
     lines: list[str] = []
     room = width if first is None else first
     line = ""
-    for word in _NUMBER_AND_UNIT.sub(_GLUE, " ".join(text.split())).split(" "):
+    for word in NUMBER_AND_UNIT.sub(_GLUE, " ".join(text.split())).split(" "):
         if line and cell_len(line) + 1 + cell_len(word) <= room:
             line += " " + word
             continue

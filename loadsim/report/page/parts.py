@@ -5,11 +5,11 @@ Owns how a value is written. Knows the shapes of a summary only where both pages
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from loadsim.metrics import METRICS
 from loadsim.report.page.markup import Markup, escaped, joined, tag
+from loadsim.report.text import NUMBER_AND_UNIT
 from loadsim.units import format_count, format_duration
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 NOTHING = "\N{EN DASH}"
 #: Verdict -> the sign beside it, so that it can be told without its colour.
 VERDICT_SIGNS = {"REPRODUCED": "\u25c9", "HEALTHY": "\u2713", "FAILED": "\u2717", "INCONCLUSIVE": "?"}
-#: The space in "266 ms", and both in "5 min 28 s".
-_NUMBER_AND_UNIT = re.compile(r"(?<=\d) (?=(?:ns|us|ms|s|min|h|d|fds)\b|%)|(?<=\d min) (?=\d)|(?<=\d h) (?=\d)")
 #: "accept.p99_s" -> its metric.
 _BY_KEY = {metric.json_key: metric for metric in METRICS.values()}
 #: Settings from here on are written with thousands separated.
@@ -83,7 +81,7 @@ def navigation(links: Iterable[tuple[str, str]]) -> Markup:
 
 def prose(text: str) -> Markup:
     """Return sentences in which no line breaks between a number and its unit."""
-    return Markup(_NUMBER_AND_UNIT.sub("&nbsp;", escaped(text)))
+    return Markup(NUMBER_AND_UNIT.sub("&nbsp;", escaped(text)))
 
 
 def count_of(number: float, noun: str, nouns: str | None = None) -> str:
