@@ -119,7 +119,9 @@ def test_unlike_hosts_are_judged_by_counts() -> None:
 def test_what_else_differs() -> None:
     """Settings and hosts by name, as text, absent ones too, and nothing that was left out on purpose."""
     asked = {"thresholds": {"expect": []}, "sweep": {"server": {"backlog": [1, 2]}}}
-    settings = [{"name": n, "seed": n, **asked, "server": {"backlog": n, "nofile": 64}, "client": {"hold": 0.5}} for n in (1, 2)]
+    settings = [
+        {"name": n, "seed": n, **asked, "server": {"backlog": n, "nofile": 64}, "client": {"hold": 0.5}} for n in (1, 2)
+    ]
 
     flat = [flat_settings(one) for one in settings]
     assert flat[0] == {"server.backlog": 1, "server.nofile": 64, "client.hold": 0.5}

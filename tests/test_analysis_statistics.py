@@ -19,7 +19,7 @@ from loadsim.analysis.statistics import (
     repeats_needed,
 )
 
-SHAPES = [(1, 1), (3, 4), (4, 4), (6, 6), (5, 9), (12, 10)]
+SHAPES = [(1, 1), (3, 4), (4, 4), (6, 6), (5, 9), (12, 10), (30, 30), (50, 50), (2, 900)]
 
 
 @pytest.mark.parametrize(("size", "other"), SHAPES)
@@ -40,6 +40,7 @@ def test_rank_test_without_ties(size: int, other: int, shift: float) -> None:
         ([0, 0, 0, 0, 0, 0], [0, 0, 0, 5, 7, 9]),
         ([129, 129, 129], [129, 129, 130, 131]),
         ([2, 2], [2, 2, 2]),
+        ([1, 4, 4, 9, 9, 9], [1, 1, 4]),
     ],
 )
 def test_rank_test_with_ties(a: list[float], b: list[float]) -> None:
@@ -53,6 +54,30 @@ def test_rank_test_with_ties(a: list[float], b: list[float]) -> None:
     )
 
     assert mann_whitney(a, b) == pytest.approx(test.pvalue, rel=1e-9)
+
+
+FEW = st.lists(st.integers(0, 4), min_size=1, max_size=5)
+
+
+@given(FEW, FEW)
+def test_rank_test_counts_every_division(a: list[int], b: list[int]) -> None:
+    """However many values are equal, it is the smaller tail of all divisions of the midranks into two such groups."""
+    ranks = (2 * stats.rankdata([*a, *b])).astype(int).tolist()
+    sums = [sum(division) for division in itertools.combinations(ranks, len(a))]
+
+    observed = sum(ranks[: len(a)])
+    tail = min(sum(one <= observed for one in sums), sum(one >= observed for one in sums))
+    assert mann_whitney(a, b) == pytest.approx(min(1, 2 * tail / len(sums)), rel=1e-12)
+
+
+def test_rank_test_of_one_against_many_ties() -> None:
+    """Where nearly all values are equal, the p-value follows from counting by hand: the odd one is in either group."""
+    a, b = [0.0] * 30, [*[0.0] * 29, 1.0]
+
+    assert mann_whitney(a, b) == 1
+    assert mann_whitney(a, [*[0.0] * 25, *[1.0] * 5]) == pytest.approx(
+        2 * math.comb(30, 5) / math.comb(60, 5), rel=1e-12
+    )
 
 
 def test_rank_test_of_many_values() -> None:
@@ -80,6 +105,9 @@ def test_bootstrap_of_the_median() -> None:
     assert interval == pytest.approx(tuple(np.percentile(medians, [10, 90])), abs=0.3)
     assert interval == median_interval(values, seed=7, level=0.8)
     assert median_interval([4.2], seed=7) == (4.2, 4.2)
+    low, high = median_interval(values, seed=7, resamples=1)
+    assert low == high
+    assert low in medians
 
 
 def test_bootstrap_agrees_with_scipy() -> None:

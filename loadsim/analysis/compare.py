@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _OF_THE_MACHINE = frozenset({"s", "/s", "cores", "bytes"})
 _OF_THE_MACHINE_TOO = frozenset({"queue.full_share"})
 #: Settings in which runs of one question differ on purpose, or that say nothing about the server.
-_NO_SETTING = ("name", "description", "seed", "schema", "thresholds")
+_NO_SETTING = ("name", "description", "seed", "schema", "thresholds", "sweep")
 #: Facts of host.json that make two hosts unlike each other.
 _OF_ANOTHER_HOST = ("kernel", "machine", "cpu_model", "cpus_usable")
 _ABSENT = "-"
@@ -106,7 +106,7 @@ class _Judge:
 
     def _says(self, pair: tuple[int, int], adjusted: float, effect: float | None) -> Says:
         before, after = (self._values[index] for index in pair)
-        matters = effect is None or abs(effect) >= self._min_effect
+        matters = effect is None or (effect != 0 and abs(effect) >= self._min_effect)
         if adjusted <= self._alpha:
             return self._direction(plain.median(after) > plain.median(before)) if matters else Says.SAME
         if set(before) == set(after) and len(set(before)) == 1:
@@ -124,8 +124,12 @@ class _Judge:
 def differences(groups: Sequence[Mapping[str, Any]], *, but: Collection[str] = ()) -> list[Difference]:
     """Return what is not the same in all groups, but for these names; sorted, as text."""
     names = sorted({name for group in groups for name in group} - set(but))
-    told = [(name, [_text(group.get(name)) for group in groups]) for name in names]
-    return [Difference(name=name, values=values) for name, values in told if len(set(values)) > 1]
+    told = [(name, [group.get(name) for group in groups]) for name in names]
+    return [
+        Difference(name=name, values=[_text(value) for value in values])
+        for name, values in told
+        if any(value != values[0] for value in values)  # 1 and 1.0 are one setting
+    ]
 
 
 def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
