@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from loadsim.analysis.histogram import Histogram
     from loadsim.analysis.summary import Summary
 
+#: Settings in which runs of one group differ on purpose.
+_OF_ONE_RUN = {"seed": None, "description": None}
 #: What the sides of a comparison are called: their folders' names are long.
 _LETTERS = string.ascii_uppercase
 
@@ -131,11 +133,11 @@ def verdict_of(path: Path) -> str:
 
 
 def _by_settings(paths: Sequence[Path]) -> list[Side]:
-    """Return plain results as sides: those of the same settings, but for the seed, together, in the order given."""
+    """Return plain results as sides: those of the same settings together, in the order given."""
     groups: dict[str, list[Path]] = {}
     for path in paths:
         settings = Bundle(path).read_manifest()["facts"]["settings"]
-        groups.setdefault(repr({**settings, "seed": None}), []).append(path)
+        groups.setdefault(repr({**settings, **_OF_ONE_RUN}), []).append(path)
     return [_side(group, label=group[0].name, values={}, root=None) for group in groups.values()]
 
 
