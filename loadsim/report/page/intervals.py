@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from loadsim.analysis.comparison import Column, Comparison, Estimate, Row
 
+#: More labels than this under one axis would run into each other.
+_MOST_LABELS = 6
 _WIDTH, _RIGHT, _TOP, _ROW, _BOTTOM = 520, 26, 10, 25, 26
 #: Narrower than this a drawing cannot be read.
 _LEAST = 330
@@ -77,9 +79,10 @@ def _scale(estimates: Sequence[Estimate], left: float) -> Scale:
 
 def _axis(scale: Scale, row: Row, bottom: float) -> Iterator[Markup]:
     ticks = drawing.log_ticks([scale.low, scale.high]) if scale.log else drawing.steps(scale.low, scale.high)
-    for tick in ticks:
+    for place, tick in enumerate(ticks):
         yield line(scale.at(tick), _TOP, scale.at(tick), bottom, "grid")
-        yield label(scale.at(tick), bottom + 17, number(tick, row.unit))
+        if place % (1 + len(ticks) // _MOST_LABELS) == 0:
+            yield label(scale.at(tick), bottom + 17, number(tick, row.unit))
 
 
 def _estimate(one: Estimate, scale: Scale, middle: float, row: Row) -> Iterator[Markup]:

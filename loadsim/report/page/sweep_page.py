@@ -64,17 +64,19 @@ def _unfinished(comparison: Comparison) -> list[str]:
     return [] if comparison.complete else ["Not all planned runs took place: the answer stands on those that did."]
 
 
+#: What an answer is called -> the verdict whose colours it has.
+_COLOURS = {"answer": "healthy", "no answer": "inconclusive", "differences": "reproduced"}
+
+
 def _answer(answer: Answer) -> Markup:
     """Return the answer as the first thing to read, with what it stands on, what less would cost, and what to set."""
-    chosen = "answer" if answer.group is not None else "no answer"
+    chosen = "answer" if answer.group is not None else "no answer" if answer.advice else "differences"
     lists = [
         tag("ul", *(tag("li", prose(text)) for text in texts), class_=f"reasons {name}")
         for name, texts in (("evidence", answer.evidence), ("costs", answer.costs), ("advice", answer.advice))
         if texts
     ]
-    word = tag(
-        "span", chosen.upper(), class_=f"badge badge-{'healthy' if answer.group is not None else 'inconclusive'}"
-    )
+    word = tag("span", chosen.upper(), class_=f"badge badge-{_COLOURS[chosen]}")
     return joined([tag("div", word, tag("p", prose(answer.sentence)), class_="verdict"), *lists])
 
 
