@@ -8,12 +8,13 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from report_samples import too_many_open_files
 
 from loadsim.cli import main
-from loadsim.cli.shared import publish, status
+from loadsim.cli.shared import open_page, publish, status
 from loadsim.errors import RecordingError
 
 if TYPE_CHECKING:
@@ -156,3 +157,16 @@ def test_serving_a_sweep_asks_which() -> None:
     """One server has one setting."""
     result = call("serve", "backlog-sweep")
     assert (result.exit_code, "--set server.backlog=1" in result.stderr) == (2, True)
+
+
+def test_without_a_browser_the_page_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over ssh and in a container nothing opens, and the address can be copied."""
+    page = tmp_path / "report.html"
+    page.write_text("<p>")
+    said: list[str] = []
+    monkeypatch.setattr(click, "echo", lambda text, **_: said.append(text))
+    monkeypatch.setattr(click, "launch", lambda _: 1)
+    open_page(page)
+    monkeypatch.setattr(click, "launch", lambda _: 0)
+    open_page(page)
+    assert said == [f"loadsim: no browser could be started; open file://{page} in one"]

@@ -36,7 +36,7 @@ def report(*, run_name: str, out: Path, open_: bool, as_json: bool) -> None:
         folder = find(run_name, out)
         (_report_sweep if is_sweep(folder) else _report_run)(folder, as_json=as_json)
         if open_:
-            click.launch((folder / "report.html").as_uri())
+            shared.open_page(folder / "report.html")
 
 
 def _report_run(folder: Path, *, as_json: bool) -> None:

@@ -93,6 +93,13 @@ def print_json(values: Any) -> None:  # noqa: ANN401 -- whatever json.dumps take
     click.echo(json.dumps(values, indent=1, allow_nan=False))
 
 
+def open_page(page: Path) -> None:
+    """Open a page in a browser, or say where it is: over ssh and in a container there is none."""
+    address = page.resolve().as_uri()
+    if not page.exists() or click.launch(address):
+        click.echo(f"loadsim: no browser could be started; open {address} in one", err=True)
+
+
 def publish(folder: Path) -> None:
     """Append summary.md to the page of a GitHub job, where this is one."""
     target = os.environ.get("GITHUB_STEP_SUMMARY")
