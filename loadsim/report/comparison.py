@@ -1,6 +1,6 @@
-"""Several groups of runs on a terminal: one table, the answer, what differs, what was decided.
+"""Several groups of runs on a terminal: what was not the same, one table, the answer, what differs, what was decided.
 
-The table comes first, since it is the evidence; the answer last, as the findings of a run.
+The table comes before the answer, since it is the evidence; the last lines are what a terminal still shows.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ def render(
     sections = [
         _head(comparison, look),
         _notices(comparison, look),
+        _differences("settings that differ", comparison.settings, look),
+        _differences("hosts that differ", comparison.hosts, look),
         _table(comparison, look),
         _answer(comparison, look),
         _differing(comparison, look),
-        _differences("settings that differ", comparison.settings, look),
-        _differences("hosts that differ", comparison.hosts, look),
         [*_gates(comparison, look), *_ends(saved, next_steps, look)],
     ]
     lines: list[Text] = []
