@@ -33,9 +33,7 @@ _ASCII = str.maketrans(
     }
 )
 #: A number and its unit belong on one line, and so does "5 min 28 s".
-NUMBER_AND_UNIT = re.compile(
-    r"(?<=\d) (?=(?:ns|us|ms|s|min|h|d|fds|kB|MB|GB)\b|%)|(?<=\d min) (?=\d)|(?<=\d h) (?=\d)"
-)
+NUMBER_AND_UNIT = re.compile(r"(?<=\d) (?=(?:ns|us|ms|s|min|h|d|fds|kB|MB|GB)\b|%)|(?<=\d min) (?=\d)|(?<=\d h) (?=\d)")
 _GLUE = "\ue000"  # one column wide, and cannot occur: `printable` has escaped it
 
 
