@@ -18,6 +18,9 @@ pytestmark = pytest.mark.real
 
 #: Overrides that bring every shipped scenario below a few seconds without changing what it is about.
 SHORTER = {
+    "backlog-sweep": ["server.backlog=8"],
+    "nofile-sweep": ["server.nofile=48"],
+    "emfile-policies": ["server.on_emfile=shed"],
     "ten-thousand-clients": ["client.rate=2000/s", "client.duration=500ms", "client.hold=1s"],
 }
 

@@ -37,8 +37,9 @@ class Room:
 
 
 def answer_of(axes: Sequence[str], sides: Sequence[Side], rows: Sequence[Row], columns: Sequence[Column]) -> Answer:
-    """Return what the sweep says of its axis; of several, or of words instead of numbers, only where they differ."""
-    numbers = [_number(side.values[axes[0]]) for side in sides] if len(axes) == 1 else [None]
+    """Return how much room is enough, where that is what is swept; of all else only where the groups differ."""
+    room = len(axes) == 1 and axes[0] in ROOMS
+    numbers = [_number(side.values[axes[0]]) for side in sides] if room else [None]
     if any(number is None for number in numbers):
         return _extremes([_value_of(side, axes) for side in sides], rows, columns)
     order = sorted(range(len(sides)), key=lambda index: numbers[index] or 0)
@@ -240,8 +241,8 @@ def _cost_of_descriptors(value: str, side: Side) -> str:
 def _rule_of_descriptors(side: Side) -> str:
     rate, hold = side.setting("client", "rate"), side.setting("client", "hold")
     base = side.typical("fds.baseline")
-    if not rate or not hold or base is None:
-        return ""
+    if not rate or not hold or base is None or side.setting("server", "close_after") is not None:
+        return ""  # a server that closes by itself does not hold what a client holds
     sum_ = (
         f"{format_count(base)} + {format_count(rate)}/s x {format_duration(hold)} = {format_count(base + rate * hold)}"
     )

@@ -111,6 +111,8 @@ class _Judge:
             return self._direction(plain.median(after) > plain.median(before)) if matters else Says.SAME
         if set(before) == set(after) and len(set(before)) == 1:
             return Says.SAME
+        if min(len(before), len(after)) == 1:  # one run says nothing of chance
+            return Says.CANNOT_TELL
         low, high = difference_interval(before, after, seed=self._seed)
         bound = self._min_effect * abs(plain.median(before))
         return Says.SAME if -bound <= low and high <= bound else Says.CANNOT_TELL

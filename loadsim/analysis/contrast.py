@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loadsim.analysis.answer import answer_of
 from loadsim.analysis.compare import differences, flat_host, flat_settings, rows_of, unlike
@@ -42,8 +42,8 @@ class Question:
 
 def contrast(sides: Sequence[Side], question: Question) -> Comparison:
     """Return everything that is said about these groups."""
-    hosts = [flat_host(side.hosts[0]) if side.hosts else {} for side in sides]
-    strangers = unlike([host for host in hosts if host])
+    hosts = _filled([flat_host(side.hosts[0]) if side.hosts else {} for side in sides])
+    strangers = unlike([flat_host(host) for side in sides for host in side.hosts if host])
     rows = rows_of(
         [[one.metrics for one in side.summaries] for side in sides],
         pairs=question.pairs,
@@ -52,7 +52,7 @@ def contrast(sides: Sequence[Side], question: Question) -> Comparison:
         unlike_hosts=strangers and not question.force,
     )
     columns = columns_of(question.axes, rows)
-    settings = [flat_settings(side.summaries[0].settings) if side.summaries else {} for side in sides]
+    settings = _filled([flat_settings(side.summaries[0].settings) if side.summaries else {} for side in sides])
     return Comparison(
         kind=question.kind,
         title=question.title,
@@ -76,6 +76,21 @@ def contrast(sides: Sequence[Side], question: Question) -> Comparison:
     )
 
 
+def _filled(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what is told of each group; one without runs differs in nothing."""
+    known = next((one for one in told if one), {})
+    return [one or known for one in told]
+
+
+def _broken(side: Side) -> Iterator[str]:
+    """Yield the thresholds that failed in runs of a group."""
+    for place, threshold in enumerate(side.summaries[0].thresholds if side.summaries else ()):
+        failed = [one.thresholds[place] for one in side.summaries if not one.thresholds[place].ok]
+        if failed:
+            times = f"{len(failed)} of {some(len(side.summaries), 'run')}"
+            yield f"FAILED: expected {threshold.text}, measured {failed[0].measured} in {times} of {side.label}."
+
+
 def _group(side: Side) -> Group:
     return Group(
         label=side.label,
@@ -89,6 +104,7 @@ def _group(side: Side) -> Group:
 def _notices(sides: Sequence[Side], question: Question, *, strangers: bool) -> Iterator[str]:
     """Yield what a reader has to know before the numbers."""
     for side in sides:
+        yield from _broken(side)
         if reasons := sorted(set(side.refused)):
             yield f"{some(len(side.refused), 'run')} of {side.label} could not take place: {'; '.join(reasons)}"
         if doubtful := sum(one.verdict == "INCONCLUSIVE" for one in side.summaries):
@@ -96,7 +112,7 @@ def _notices(sides: Sequence[Side], question: Question, *, strangers: bool) -> I
             yield f"{doubtful} of {some(len(side.summaries), 'run')} of {side.label} are INCONCLUSIVE: {why}"
     missing = sum(max(question.repeat - len(side.summaries) - len(side.refused), 0) for side in sides)
     if missing:
-        yield f"{some(missing, 'planned run')} did not take place: loadsim run --resume goes on with them."
+        yield f"{some(missing, 'planned run')} did not take place: --resume goes on with them."
     if strangers:
         yield (
             "These are not the runs of one machine: times and CPU are judged."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -37,8 +38,17 @@ SET = click.option(
     "are swept (server.backlog=8,128). May be repeated.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON document instead of text.")
+
+
+def _a_number(_: click.Context, __: click.Parameter, value: float) -> float:
+    if math.isnan(value):
+        raise click.BadParameter("a share from 0 to 1 is needed, such as 0.05")
+    return value
+
+
 MIN_EFFECT = click.option(
     "--min-effect",
+    callback=_a_number,
     type=click.FloatRange(0, 1),
     default=0.05,
     show_default=True,
@@ -132,7 +142,7 @@ def show_comparison(comparison: Comparison, folder: Path | None, *, as_json: boo
     from loadsim.report.comparison import render
     from loadsim.report.next_steps import after_comparison
 
-    steps = after_comparison(comparison)
+    steps = after_comparison(comparison, folder)
     click.echo(render(comparison, saved=str(folder) if folder else None, next_steps=steps, **look()), nl=False)
 
 

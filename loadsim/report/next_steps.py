@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from loadsim.analysis.comparison import Comparison
     from loadsim.analysis.summary import Summary
 
@@ -30,9 +33,9 @@ def next_steps(summary: Summary) -> list[str]:
     return steps + [f"loadsim run {summary.scenario} --set {cure}" for cure in cures[:1]]
 
 
-def after_comparison(comparison: Comparison) -> list[str]:
+def after_comparison(comparison: Comparison, folder: Path | None) -> list[str]:
     """Return the commands after a sweep or a comparison: its page, or what would tell more."""
-    if comparison.kind != "sweep":
+    if folder is None:
         return []
-    unfinished = [] if comparison.complete else [f"loadsim run {comparison.title} --resume"]
-    return [*unfinished, "loadsim report --open"]
+    unfinished = [] if comparison.complete else [f"loadsim run {shlex.quote(str(folder))} --resume"]
+    return [*unfinished, f"loadsim report {shlex.quote(str(folder))} --open"]

@@ -6,16 +6,16 @@ decided here needs more than the folder: a sweep that was killed goes on where i
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
 from loadsim.analysis.contrast import MIN_EFFECT
 from loadsim.errors import EnvironmentRefusedError, RecordingError, innermost
-from loadsim.record.folder import results
+from loadsim.record.folder import find, results
 from loadsim.record.sweep import SweepFolder, SweepPlan
 from loadsim.report.files import write_comparison
 from loadsim.run.conductor import Options, run
@@ -28,6 +28,7 @@ from loadsim.scenario.writing import to_toml
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
 
     from loadsim.report.progress import Watcher
     from loadsim.run.gather import Gathered
@@ -77,14 +78,17 @@ def find_unfinished(run_or_scenario: str, overrides: Sequence[str], out: Path) -
 
     Raises RecordingError where there is none, and ScenarioError where the scenario is wrong.
     """
-    for path in (out / run_or_scenario, Path(run_or_scenario)):
+    with contextlib.suppress(RecordingError):
+        path = find(run_or_scenario, out)
         if is_sweep(path):
-            return SweepFolder.open(path.resolve())
-    plan = plan_of(load_matrix(run_or_scenario, overrides))
+            return SweepFolder.open(path)
+    matrix = load_matrix(run_or_scenario, overrides)
+    asked = to_toml(matrix.scenario, matrix)
     for path in reversed(results(out)):
-        folder = SweepFolder.open(path) if is_sweep(path) else None
-        if folder and replace(folder.plan, min_effect=plan.min_effect) == plan and folder.missing():
-            return folder
+        with contextlib.suppress(RecordingError):  # a damaged one is no reason not to go on with another
+            folder = SweepFolder.open(path)
+            if folder.read_scenario() == asked and folder.missing():
+                return folder
     raise RecordingError(
         f"no sweep in {out} has these settings and lacks a run; start one: loadsim run {run_or_scenario}"
     )
