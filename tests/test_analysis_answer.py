@@ -13,6 +13,7 @@ from loadsim.analysis.contrast import Question, contrast
 from loadsim.analysis.curves import curves_of, merged
 from loadsim.analysis.histogram import Histogram
 from loadsim.analysis.sides import Side
+from loadsim.analysis.summary import Judged
 
 if TYPE_CHECKING:
     from loadsim.analysis.comparison import Comparison
@@ -190,6 +191,30 @@ def test_no_difference_is_said_to_be_none() -> None:
 def test_what_a_reader_has_to_know_first(sides: tuple[Side, ...], repeat: int, says: str) -> None:
     """Runs that are missing, doubtful, too few, or of unlike machines are named before the numbers."""
     assert any(notice.startswith(says) for notice in asked(*sides, repeat=repeat).notices)
+
+
+def test_failed_thresholds_are_told() -> None:
+    """Exit status 99 has its reason where people look first, with the cell and in how many of its runs."""
+    low, enough, _ = backlogs()
+    missed = Judged(text="fate.dropped == 0", ok=False, measured="7")
+    runs = [replace(one, thresholds=[replace(missed, ok=place > 1)]) for place, one in enumerate(low.summaries)]
+    notices = asked(replace(low, summaries=runs), enough).notices
+
+    assert notices == ["FAILED: expected fate.dropped == 0, measured 7 in 2 of 6 runs of backlog 128."]
+
+
+def test_one_run_of_another_host_is_enough_to_doubt_times() -> None:
+    """Every run's host counts, not the first one's alone; a group without runs differs in nothing."""
+    low, enough, plenty = backlogs()
+    hosts = [{"kernel": "6.18"}] * 5
+    comparison = asked(
+        replace(low, hosts=[*hosts, {"kernel": "6.1"}]),
+        replace(enough, hosts=[*hosts, {"kernel": "6.18"}]),
+        replace(plenty, summaries=[], runs=[], refused=["no; do this"] * 6),
+    )
+
+    assert comparison.unlike_hosts
+    assert (comparison.hosts, comparison.settings) == ([], [])
 
 
 def test_latencies_are_merged_not_averaged() -> None:

@@ -170,3 +170,9 @@ def test_without_a_browser_the_page_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(click, "launch", lambda _: 0)
     open_page(page)
     assert said == [f"loadsim: no browser could be started; open file://{page} in one"]
+
+
+def test_no_number_is_no_smallest_effect() -> None:
+    """Nothing would be judged with it, and nothing written."""
+    result = call("run", "backlog-sweep", "--min-effect", "nan")
+    assert (result.exit_code, "a share from 0 to 1 is needed" in result.stderr) == (2, True)

@@ -161,11 +161,13 @@ def killed(tmp_path: Path) -> SweepFolder:
 
 
 def test_resume_loses_and_repeats_nothing(killed: SweepFolder) -> None:
-    """What was complete stays as it is, the rest is made, and the order is the planned one."""
+    """What was complete stays as it is, the rest is made, and the order is the planned one; only with its settings."""
     before, missing = written(killed), killed.missing()
     assert (len(before), len(missing)) == (2, RUNS - 2)
 
     folder = killed.path.parent.parent
+    other = loadsim(folder, "run", "short.toml", "--resume", "--set", "server.pause=10ms")
+    assert (other.returncode, "no sweep in results has these settings" in other.stderr) == (2, True)
     ran = loadsim(folder, "run", "short.toml", "--resume", "--json")
 
     after = written(killed)
