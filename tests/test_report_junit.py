@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
+import pytest
 from report_samples import generator_limited, healthy, too_many_open_files
 
 from loadsim.analysis.summary import Judged, Summary
@@ -58,23 +59,63 @@ def test_a_failure_says_in_how_many_runs() -> None:
     assert "The server leaked every descriptor it was given. (fd-leak)" in (failure.text or "")
 
 
-def test_what_nobody_knows_is_an_error() -> None:
-    """Runs that are inconclusive, or that could not take place, do not pass silently."""
-    doubtful = replace(generator_limited(), thresholds=[MET])
-    suite = suite_of("x", Cell(name="a", runs=[doubtful]), Cell(name="b", runs=[], refused=["no room; make some"]))
+def test_a_failure_tells_every_number_and_finding_once() -> None:
+    """Runs that failed in different ways are not described by the first of them alone."""
+    other = replace(expecting(replace(MISSED, measured="12")), findings=generator_limited().findings[:1])
+    failure = suite_of("x", Cell(name="", runs=[expecting(MISSED), other, expecting(MISSED)]))[0][0]
+    found = [*too_many_open_files().findings, *generator_limited().findings[:1]]
 
-    assert counts(suite) == ("3", "0", "2")
-    assert [case[0].get("message") for case in suite if len(case)] == [
-        "1 of 1 runs are INCONCLUSIVE",
-        "1 runs could not take place",
+    assert failure.get("message") == "emfile.count == 0: measured 48, 12 in 3 of 3 runs"
+    assert (failure.text or "").splitlines() == [f"{one.title} ({one.id})" for one in found]
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_a_threshold_of_an_inconclusive_run_is_an_error(ok: bool) -> None:  # noqa: FBT001 -- a parameter
+    """Neither passed nor failed: such a run is believed in nothing."""
+    doubtful = replace(generator_limited(), thresholds=[replace(MET, ok=ok)])
+    suite = suite_of("x", Cell(name="", runs=[expecting(MET), doubtful]))
+
+    assert counts(suite) == ("1", "0", "1")
+    assert [(case.get("name"), case[0].tag, case[0].get("message")) for case in suite] == [
+        ("emfile.count > 0", "error", "INCONCLUSIVE in 1 of 2 runs")
+    ]
+    assert suite[0][0].text == doubtful.sentence
+
+
+def test_a_failure_stays_one_beside_an_inconclusive_run() -> None:
+    """What a run that can be trusted has shown is shown; the other one is not counted with it."""
+    doubtful = replace(generator_limited(), thresholds=[MISSED])
+    failure = suite_of("x", Cell(name="", runs=[doubtful, expecting(MISSED), doubtful]))[0][0]
+
+    assert (failure.tag, failure.get("message")) == ("failure", "emfile.count == 0: measured 48 in 1 of 3 runs")
+
+
+def test_runs_that_did_not_take_place_are_errors() -> None:
+    """Refused ones with the reasons, each once; and a cell that the sweep never came to."""
+    run = expecting(MET)
+    suite = suite_of(
+        "x",
+        Cell(name="a", runs=[], refused=["no room; make some"]),
+        Cell(name="b", runs=[run], refused=["no port", "no fd", "no port"]),
+        Cell(name="c", runs=[]),
+    )
+
+    assert counts(suite) == ("4", "0", "3")
+    assert [(case.get("classname"), case[0].get("message"), case[0].text) for case in suite if len(case)] == [
+        ("x.a", "1 run could not take place", "no room; make some"),
+        ("x.b", "3 runs could not take place", "no fd\nno port"),
+        ("x.c", "no run took place: the sweep is not complete", None),
     ]
 
 
 def test_runs_that_expect_nothing_are_a_case() -> None:
-    """A suite without a case would look like one that did not run."""
-    suite = suite_of("x", Cell(name="", runs=[replace(healthy(), thresholds=[])]))
+    """A suite without a case would look like one that did not run; its name is the same whatever the verdict."""
+    calm, doubtful = (replace(run, thresholds=[]) for run in (healthy(), generator_limited()))
+    suite = suite_of("x", Cell(name="", runs=[calm]), Cell(name="b", runs=[calm, doubtful]))
 
-    assert [(case.get("classname"), case.get("name")) for case in suite] == [("x", "runs: HEALTHY")]
+    assert [(case.get("classname"), case.get("name")) for case in suite] == [("x", "runs"), ("x.b", "runs")]
+    assert (counts(suite), suite[1][0].tag) == (("2", "0", "1"), "error")
+    assert suite[0].findtext("system-out") == f"HEALTHY: {calm.sentence}"
 
 
 def test_foreign_text_breaks_nothing() -> None:
