@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from loadsim.analysis.comparison import Comparison, Row
-    from loadsim.analysis.summary import Finding, Summary
+    from loadsim.analysis.summary import Compared, Finding, Summary
 
 #: GitHub takes 1 MiB for all steps of a job, and cuts a comment at 65,536 characters.
 LARGEST_BYTES = 50_000
-#: What Markdown is made of, apart from what only begins a line: foreign text never does.
+#: What Markdown is made of, apart from what only begins a line.
 _ACTIVE = re.compile(r"([\\`*_\[\]|~$!])")
+#: What begins a heading, a list, an underline or a table's ruler where a line of a quote or of a list begins with it.
+_OPENING = re.compile(r"^(\d{0,9})([-+=:#.)])")
 #: What GitHub makes links of after Markdown is done: mentions, references, addresses. They are torn apart.
-_LINKING = re.compile(r"(?<=[@#])(?=\w)|(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
+_LINKING = re.compile(r"(?<=[@#])(?=\w)|(?<=:)(?=//)|(?<=www)(?=\.)|(?<=\bGH-)(?=\d)", re.IGNORECASE)
 _TEAR = "\N{WORD JOINER}"
 _MOST_ROWS = 40
 
@@ -34,10 +36,11 @@ def run_markdown(summary: Summary) -> str:
     facts = f"{format_duration(summary.duration_s)}, {some(summary.clients, 'client')}, seed {summary.seed}"
     sections = [
         [f"## {_safe(summary.scenario)}: {_safe(summary.verdict)}", "", f"**{_safe(summary.sentence)}** ({facts})"],
-        [f"> {_safe(notice)}" for notice in summary.notices],
+        _few([f"> {_opening(notice)}" for notice in summary.notices]),
         _findings(summary.findings),
         _ledger(summary),
         _thresholds(summary),
+        _predicted(summary.prediction),
         _growth(summary),
     ]
     return _joined(sections)
@@ -52,10 +55,12 @@ def comparison_markdown(comparison: Comparison) -> str:
     said = [*(answer.evidence if answer else []), *(answer.costs if answer else []), *(answer.advice if answer else [])]
     sections = [
         head,
-        [f"> {_safe(notice)}" for notice in comparison.notices],
+        _few([f"> {_opening(notice)}" for notice in comparison.notices]),
         _table_of_groups(comparison),
-        [f"- {_safe(text)}" for text in said],
-        [f"- {'✅' if gate.ok else '❌'} {_safe(gate.text)}: {_safe(gate.measured)}" for gate in comparison.gates],
+        _few([f"- {_opening(text)}" for text in said]),
+        _few(
+            [f"- {'✅' if gate.ok else '❌'} {_safe(gate.text)}: {_safe(gate.measured)}" for gate in comparison.gates]
+        ),
         _fold("What differs", _differing(comparison)),
         _fold(
             "Settings and hosts that differ",
@@ -70,11 +75,11 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 def _findings(findings: Sequence[Finding]) -> list[str]:
     lines = []
-    for number, finding in enumerate(findings, 1):
+    for number, finding in enumerate(findings[:_MOST_ROWS], 1):
         lines.append(f"{number}. **{_safe(finding.title)}** {_safe(finding.evidence)}".rstrip())
         if finding.remedy:
             lines.append(f"   → {_safe(finding.remedy)}")
-    return lines
+    return [*lines, *_more(len(findings))]
 
 
 def _ledger(summary: Summary) -> list[str]:
@@ -90,7 +95,26 @@ def _ledger(summary: Summary) -> list[str]:
 
 
 def _thresholds(summary: Summary) -> list[str]:
-    return [f"- {'✅' if one.ok else '❌'} {_safe(one.text)} ({_safe(one.measured)})" for one in summary.thresholds]
+    return _few(
+        [f"- {'✅' if one.ok else '❌'} {_safe(one.text)} ({_safe(one.measured)})" for one in summary.thresholds]
+    )
+
+
+def _predicted(prediction: Sequence[Compared]) -> list[str]:
+    rows = [[one.name, *_both(one)] for one in prediction if one.predicted is not None or one.measured is not None]
+    return _fold("Predicted and measured", _table(["", "predicted", "measured"], rows))
+
+
+def _both(one: Compared) -> tuple[str, str]:
+    """Return both numbers in one unit, so that they compare at a glance."""
+    both = (one.predicted, one.measured)
+    if one.unit != "s":
+        first, second = ("-" if value is None else format_count(value) for value in both)
+        return first, second
+    largest = max(abs(value) for value in both if value is not None)
+    digits = 3 if largest < 10 else 2 if largest < 100 else 0
+    first, second = ("never" if value is None else f"{value:,.{digits}f} s" for value in both)
+    return first, second
 
 
 def _growth(summary: Summary) -> list[str]:
@@ -104,8 +128,23 @@ def _growth(summary: Summary) -> list[str]:
         ]
         for band in summary.growth
     )
-    heads = ["as the table grew", "accepted", "wait p50", "max", "pause", "EMFILE", "SYNs lost"]
-    return _fold("Against the growing fd table", _table(heads, rows))
+    shared = summary.namespace == "shared"
+    heads = [
+        "as the table grew",
+        "accepted",
+        "wait p50",
+        "max",
+        "pause",
+        "EMFILE",
+        "SYNs lost" + ("*" if shared else ""),
+    ]
+    notes = []
+    if any(band.growth_point for band in summary.growth):
+        notes.append("↑ the kernel enlarged the fd table on entering this band")
+    if shared:
+        notes.append("\\* this listener's own drops, an ACK counted twice: the namespace is shared")
+    table = _table(heads, rows)
+    return _fold("Against the growing fd table", [*table, *(line for note in notes for line in ("", note))])
 
 
 def _duration(seconds: float | None) -> str:
@@ -123,6 +162,8 @@ def _table_of_groups(comparison: Comparison) -> list[str]:
             beside = f" of {_median(comparison.row(column.of), index)}" if column.of and text != "-" else ""
             cells.append(text + beside)
         rows.append([f"**{cell}**" for cell in cells] if index == chosen else cells)
+    if chosen is not None and chosen >= _MOST_ROWS:
+        rows.insert(0, rows.pop(chosen))  # the answer is never among what is left out
     return _table(["", *(column.heading for column in comparison.columns)], rows, safe=True)
 
 
@@ -132,9 +173,8 @@ def _median(row: Row | None, index: int) -> str:
 
 
 def _differing(comparison: Comparison) -> list[str]:
-    """Return every pair that is better or worse, with its medians."""
+    """Return every pair that differs, with its medians: first what is better or worse."""
     labels = [group.label for group in comparison.groups]
-    differ = {Says.BETTER, Says.WORSE, Says.HIGHER, Says.LOWER}
     rows = [
         [
             row.metric,
@@ -142,12 +182,12 @@ def _differing(comparison: Comparison) -> list[str]:
             f"{_median(row, pair.a)} → {_median(row, pair.b)}",
             pair.says,
         ]
+        for differ in ((Says.BETTER, Says.WORSE), (Says.HIGHER, Says.LOWER))
         for row in comparison.rows
         for pair in row.pairs
         if pair.says in differ
     ]
-    more = [f"and {len(rows) - _MOST_ROWS} more"] if len(rows) > _MOST_ROWS else []
-    return [*_table(["metric", "between", "medians", ""], rows[:_MOST_ROWS]), *(["", *more] if more else [])]
+    return _table(["metric", "between", "medians", ""], rows)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, safe: bool = False) -> list[str]:
@@ -155,7 +195,16 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, safe: bool = 
     lines = ["| " + " | ".join(row if safe else map(_safe, row)) + " |" for row in rows]
     if not lines:
         return []
-    return ["| " + " | ".join(map(_safe, heads)) + " |", "|" + "---|" * len(heads), *lines]
+    return ["| " + " | ".join(map(_safe, heads)) + " |", "|" + "---|" * len(heads), *_few(lines)]
+
+
+def _few(lines: list[str]) -> list[str]:
+    """Return so many lines as people read, and a sentence on the others."""
+    return [*lines[:_MOST_ROWS], *_more(len(lines))]
+
+
+def _more(count: int) -> list[str]:
+    return ["", f"... and {count - _MOST_ROWS} more: see report.html."] if count > _MOST_ROWS else []
 
 
 def _fold(title: str, lines: Sequence[str]) -> list[str]:
@@ -175,6 +224,11 @@ def _joined(sections: Sequence[Sequence[str]]) -> str:
 
 def _safe(text: str) -> str:
     """Return text on one line that is only text, to Markdown, to HTML, and to what GitHub links."""
-    line = "".join(char if char.isprintable() else " " for char in text)
+    line = "".join(char if char.isprintable() else " " for char in text).strip()
     escaped = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _LINKING.sub(_TEAR, _ACTIVE.sub(r"\\\1", escaped))
+
+
+def _opening(text: str) -> str:
+    """Return the same where it begins a line: no heading, list or ruler comes of it either."""
+    return _OPENING.sub(r"\1\\\2", _safe(text))
