@@ -38,12 +38,12 @@ class Room:
 
 def answer_of(axes: Sequence[str], sides: Sequence[Side], rows: Sequence[Row], columns: Sequence[Column]) -> Answer:
     """Return how much room is enough, where that is what is swept; of all else only where the groups differ."""
-    room = len(axes) == 1 and axes[0] in ROOMS
-    numbers = [_number(side.values[axes[0]]) for side in sides] if room else [None]
-    if any(number is None for number in numbers):
+    room = ROOMS.get(axes[0]) if len(axes) == 1 else None
+    numbers = [_number(side.values[axes[0]]) for side in sides]
+    if room is None or any(number is None for number in numbers):
         return _extremes([_value_of(side, axes) for side in sides], rows, columns)
     order = sorted(range(len(sides)), key=lambda index: numbers[index] or 0)
-    return _threshold(_Swept(name=axes[0], room=ROOMS.get(axes[0]), sides=sides, order=order), rows, columns)
+    return _threshold(_Swept(name=axes[0], room=room, sides=sides, order=order), rows, columns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class _Swept:
     """A swept number: its groups, and their order from the smallest value up."""
 
     name: str
-    room: Room | None
+    room: Room
     sides: Sequence[Side]
     order: Sequence[int]
 
@@ -65,8 +65,6 @@ class _Swept:
         side = self.sides[index]
         if not side.summaries or side.refused:
             return False
-        if self.room is None:
-            return all(one.verdict == "HEALTHY" for one in side.summaries)
         return all(one == 0 for one in side.of(self.room.lost))
 
     def enough(self) -> int | None:
@@ -80,8 +78,6 @@ class _Swept:
 
     def peaks(self) -> list[float]:
         """Return the peaks of the runs that held."""
-        if self.room is None:
-            return []
         return [peak for index in self.order if self.held(index) for peak in self.sides[index].of(self.room.peak)]
 
 
@@ -90,16 +86,16 @@ def _threshold(swept: _Swept, rows: Sequence[Row], columns: Sequence[Column]) ->
     if chosen is None:
         return _nothing_held(swept)
     value, sentence = swept.value(chosen), f"{name} {swept.text(chosen)} is enough"
-    needed = round(max(swept.peaks())) + room.spare if room and swept.peaks() else None
+    needed = round(max(swept.peaks())) + room.spare if swept.peaks() else None
     if needed is not None and needed < value:
         sentence += f"; {format_count(max(needed, 1))} would be"
     smaller = [index for index in swept.order if swept.value(index) < value]
     return Answer(
         group=chosen,
         sentence=f"{sentence}. {_no_better(swept, chosen, rows, columns)}".strip(),
-        evidence=[*_peak(swept), *([rule] if room and (rule := room.rule(swept.sides[chosen])) else [])],
-        costs=[room.costs(swept.text(index), swept.sides[index]) for index in reversed(smaller)] if room else [],
-        advice=[said] if room and (said := room.advice(max(needed or 0, value), swept.sides[chosen])) else [],
+        evidence=[*_peak(swept), *([rule] if (rule := room.rule(swept.sides[chosen])) else [])],
+        costs=[room.costs(swept.text(index), swept.sides[index]) for index in reversed(smaller)],
+        advice=[room.advice(max(needed or 0, value), swept.sides[chosen])],
     )
 
 
@@ -111,19 +107,19 @@ def _nothing_held(swept: _Swept) -> Answer:
         sentence = f"No fault was found with {name} {', '.join(good)}; with {swept.text(largest)} there was one."
     else:
         sentence = f"No tested {name} is enough: even {swept.text(largest)} was too small."
-    peak = max(swept.sides[largest].of(room.peak), default=None) if room else None
+    peak = max(swept.sides[largest].of(room.peak), default=None)
     return Answer(
         group=None,
         sentence=sentence,
-        evidence=[f"At least {format_count(peak)} were needed."] if peak and room else [],
-        costs=[room.costs(swept.text(largest), swept.sides[largest])] if room else [],
+        evidence=[f"At least {format_count(peak)} were needed."] if peak else [],
+        costs=[room.costs(swept.text(largest), swept.sides[largest])],
         advice=[f"Sweep larger values: --set {swept.name}=..."],
     )
 
 
 def _peak(swept: _Swept) -> list[str]:
     peaks, room = swept.peaks(), swept.room
-    if not peaks or room is None:
+    if not peaks:
         return []
     low, high = format_count(min(peaks)), format_count(max(peaks))
     span = f"{low}-{high}" if low != high else "the same"
@@ -136,7 +132,7 @@ def _no_better(swept: _Swept, chosen: int, rows: Sequence[Row], columns: Sequenc
     largest = swept.order[-1]
     if largest == chosen:
         return ""
-    shown = {column.metric for column in columns} - ({swept.room.peak} if swept.room else set())
+    shown = {column.metric for column in columns} - {swept.room.peak}
     better = [row.metric for row in rows if row.metric in shown and _says(row, chosen, largest) is Says.BETTER]
     if better:
         return f"{swept.text(largest)} is better in {', '.join(better)}."

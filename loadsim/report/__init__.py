@@ -20,6 +20,8 @@
     explain    one finding, fate, outcome or metric in full
     listing    scenarios and results
     next_steps commands worth trying after a run
+    figures    numbers as text, where several reports show the same
+    prose      sentences on a terminal, wrapped or behind a mark
     look       what a terminal can show: width, colours, characters
     text       foreign text made harmless; wrapping, clipping
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from loadsim.report.ledger import FATE_WORDS
 from loadsim.report.look import ALARM, BAD, GOOD, QUIET, STRONG, WARN, Look, bar, both_ends, line, paint
-from loadsim.report.text import clip, left, printable, right, wrap
+from loadsim.report.prose import marked, wrapped
+from loadsim.report.text import clip, left, printable, right
 from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
@@ -105,19 +106,6 @@ def _warnings(plan: Plan, look: Look) -> list[Text]:
         lines += marked("! ", WARN, warning.sentence, look, margin="")
         lines += marked("-> ", GOOD, warning.remedy, look, margin="  ")
     return lines
-
-
-def marked(mark: str, style: str, text: str, look: Look, *, margin: str) -> list[Text]:
-    """Return a sentence behind a mark, wrapped."""
-    room = look.edge - len(margin) - len(mark)
-    first, *more = wrap(printable(text, unicode=look.unicode), room)
-    return [line(margin, (mark, style), first), *(line(margin, " " * len(mark), rest) for rest in more)]
-
-
-def wrapped(text: str, look: Look, *, indent: int) -> list[Text]:
-    """Return quiet prose, wrapped; nothing for an empty text."""
-    shown = printable(text.replace("\n", " "), unicode=look.unicode)
-    return [line(" " * indent, (part, QUIET)) for part in wrap(shown, look.edge - indent) if part]
 
 
 def plain_time(seconds: float) -> str:

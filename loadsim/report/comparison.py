@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from loadsim.analysis.comparison import Says
-from loadsim.metrics import METRICS
+from loadsim.report.figures import median, medians
 from loadsim.report.findings import LABEL, labelled
 from loadsim.report.look import ALARM, BAD, GOOD, QUIET, STRONG, WARN, Look, both_ends, line, paint
+from loadsim.report.prose import marked
 from loadsim.report.text import clip, left, printable, right, widest, wrap
 from loadsim.scenario.sweep import short
-from loadsim.scenario.thresholds import show
 from loadsim.units import format_duration, some
 
 if TYPE_CHECKING:
@@ -60,8 +60,12 @@ def render(
     return paint(lines, look)
 
 
+def _line(text: str) -> str:
+    return text.replace("\n", " ")
+
+
 def _clean(text: str, look: Look) -> str:
-    return printable(text.replace("\n", " "), unicode=look.unicode)
+    return printable(_line(text), unicode=look.unicode)
 
 
 def _head(comparison: Comparison, look: Look) -> list[Text]:
@@ -77,12 +81,7 @@ def _head(comparison: Comparison, look: Look) -> list[Text]:
 
 
 def _notices(comparison: Comparison, look: Look) -> list[Text]:
-    return [text for notice in comparison.notices for text in _marked("! ", WARN, notice, look)]
-
-
-def _marked(mark: str, style: str, text: str, look: Look) -> list[Text]:
-    first, *more = wrap(_clean(text, look), look.edge - 2 - len(mark))
-    return [line("  ", (mark, style), first), *(line("  ", " " * len(mark), rest) for rest in more)]
+    return [text for notice in comparison.notices for text in marked("! ", WARN, _line(notice), look, margin="  ")]
 
 
 # the table
@@ -93,7 +92,7 @@ def _table(comparison: Comparison, look: Look) -> list[Text]:
     heading = short(comparison.axes[0]) if len(comparison.axes) == 1 else "runs"
     names = [_clean(_name(comparison, index), look) for index in range(len(comparison.groups))]
     names = [clip(name, max(look.edge // 2, 12), ellipsis=look.glyphs.ellipsis) for name in names]
-    columns = [(column, _cells(comparison, column)) for column in comparison.columns]
+    columns = [(column, medians(comparison, column)) for column in comparison.columns]
     width = widest([heading, *names])
     shown: list[tuple[Column, list[str], int]] = []
     room = look.edge - 4 - width
@@ -125,23 +124,6 @@ def _name(comparison: Comparison, index: int) -> str:
     return label.removeprefix(short(comparison.axes[0]) + " ") if len(comparison.axes) == 1 else label
 
 
-def _cells(comparison: Comparison, column: Column) -> list[str]:
-    """Return the column's text for each group: the median, beside that of a second metric where it has one."""
-    own, other = comparison.row(column.metric), comparison.row(column.of) if column.of else None
-    texts = []
-    for index in range(len(comparison.groups)):
-        text = _median(own, index)
-        if other is not None and text != "-":
-            text = f"{text} of {_median(other, index)}"
-        texts.append(text)
-    return texts
-
-
-def _median(row: Row | None, index: int) -> str:
-    estimate = row.estimates[index] if row is not None else None
-    return "-" if row is None or estimate is None else show(METRICS[row.metric], estimate.median)
-
-
 def _legends(columns: Sequence[Column], look: Look) -> list[Text]:
     told = [f"{column.heading}: {column.legend}" for column in columns if column.legend]
     return [line(("    " + text, QUIET)) for text in wrap("; ".join(told), look.edge - 4)] if told else []
@@ -159,9 +141,9 @@ def _answer(comparison: Comparison, look: Look) -> list[Text]:
     for text in answer.evidence:
         lines += [line("  ", part) for part in wrap(_clean(text, look), look.edge - 2)]
     for text in answer.costs:
-        lines += _marked("! ", WARN, text, look)
+        lines += marked("! ", WARN, _line(text), look, margin="  ")
     for text in answer.advice:
-        lines += _marked("-> ", GOOD, text, look)
+        lines += marked("-> ", GOOD, _line(text), look, margin="  ")
     return lines
 
 
@@ -188,7 +170,7 @@ def _differing(comparison: Comparison, look: Look) -> list[Text]:
 
 
 def _difference(comparison: Comparison, row: Row, pair: Pair, width: int) -> Text:
-    values = f"{_median(row, pair.a):>12}  ->  {_median(row, pair.b):<12}"
+    values = f"{median(row, pair.a):>12}  ->  {median(row, pair.b):<12}"
     change = "from 0" if pair.effect is None else f"{100 * pair.effect:+,.0f} %"
     says = (left(pair.says, 8), _STYLES[pair.says])
     if len(comparison.groups) > 2:  # which of them is worth more than by how much

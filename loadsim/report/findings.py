@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
+from loadsim.report.figures import both
 from loadsim.report.look import ALARM, BAD, GOOD, NAME, QUIET, STRONG, WARN, both_ends, line
 from loadsim.report.text import flow, left, right, widest, wrap
 from loadsim.units import format_count, format_duration
@@ -52,7 +53,7 @@ def _finding(number: str, finding: Finding, look: Look) -> list[Text]:
 
 def compared(prediction: Sequence[Compared], look: Look) -> list[Text]:
     """Return predicted above measured numbers, a column each; nothing where nothing was predicted."""
-    columns = [_column(one) for one in prediction if one.predicted is not None or one.measured is not None]
+    columns = [(one.name, *both(one)) for one in prediction if one.predicted is not None or one.measured is not None]
     blocks: list[list[str]] = []
     for column in columns:
         width = widest(column)
@@ -101,15 +102,3 @@ def generator(summary: Summary, look: Look) -> list[Text]:
 def labelled(label: str, texts: Sequence[str], *, style: str = "") -> list[Text]:
     """Return lines behind a label that stands on the first one alone; nothing where there is no text."""
     return [line((left(f"  {label if i == 0 else ''}", LABEL), QUIET), (text, style)) for i, text in enumerate(texts)]
-
-
-def _column(one: Compared) -> tuple[str, str, str]:
-    """Return a name, the predicted and the measured number; both in one unit, so that they compare at a glance."""
-    both = (one.predicted, one.measured)
-    if one.unit != "s":
-        predicted, measured = ("-" if value is None else format_count(value) for value in both)
-        return one.name, predicted, measured
-    largest = max(abs(value) for value in both if value is not None)
-    digits = 3 if largest < 10 else 2 if largest < 100 else 0
-    predicted, measured = ("never" if value is None else f"{value:,.{digits}f} s" for value in both)
-    return one.name, predicted, measured

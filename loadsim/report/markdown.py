@@ -9,14 +9,13 @@ import re
 from typing import TYPE_CHECKING
 
 from loadsim.analysis.comparison import Says
-from loadsim.metrics import METRICS
-from loadsim.scenario.thresholds import show
+from loadsim.report.figures import both, median, medians
 from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from loadsim.analysis.comparison import Comparison, Row
+    from loadsim.analysis.comparison import Comparison
     from loadsim.analysis.summary import Compared, Finding, Summary
 
 #: GitHub takes 1 MiB for all steps of a job, and cuts a comment at 65,536 characters.
@@ -101,20 +100,8 @@ def _thresholds(summary: Summary) -> list[str]:
 
 
 def _predicted(prediction: Sequence[Compared]) -> list[str]:
-    rows = [[one.name, *_both(one)] for one in prediction if one.predicted is not None or one.measured is not None]
+    rows = [[one.name, *both(one)] for one in prediction if one.predicted is not None or one.measured is not None]
     return _fold("Predicted and measured", _table(["", "predicted", "measured"], rows))
-
-
-def _both(one: Compared) -> tuple[str, str]:
-    """Return both numbers in one unit, so that they compare at a glance."""
-    both = (one.predicted, one.measured)
-    if one.unit != "s":
-        first, second = ("-" if value is None else format_count(value) for value in both)
-        return first, second
-    largest = max(abs(value) for value in both if value is not None)
-    digits = 3 if largest < 10 else 2 if largest < 100 else 0
-    first, second = ("never" if value is None else f"{value:,.{digits}f} s" for value in both)
-    return first, second
 
 
 def _growth(summary: Summary) -> list[str]:
@@ -154,22 +141,14 @@ def _duration(seconds: float | None) -> str:
 def _table_of_groups(comparison: Comparison) -> list[str]:
     """Return the medians of the metrics that people read first, the answer's row in bold."""
     chosen = comparison.answer.group if comparison.answer else None
+    columns = [medians(comparison, column) for column in comparison.columns]
     rows = []
     for index, group in enumerate(comparison.groups):
-        cells = [_safe(group.label)]
-        for column in comparison.columns:
-            text = _median(comparison.row(column.metric), index)
-            beside = f" of {_median(comparison.row(column.of), index)}" if column.of and text != "-" else ""
-            cells.append(text + beside)
+        cells = [_safe(group.label), *(texts[index] for texts in columns)]
         rows.append([f"**{cell}**" for cell in cells] if index == chosen else cells)
     if chosen is not None and chosen >= _MOST_ROWS:
         rows.insert(0, rows.pop(chosen))  # the answer is never among what is left out
     return _table(["", *(column.heading for column in comparison.columns)], rows, safe=True)
-
-
-def _median(row: Row | None, index: int) -> str:
-    estimate = row.estimates[index] if row is not None else None
-    return "-" if row is None or estimate is None else show(METRICS[row.metric], estimate.median)
 
 
 def _differing(comparison: Comparison) -> list[str]:
@@ -179,7 +158,7 @@ def _differing(comparison: Comparison) -> list[str]:
         [
             row.metric,
             f"{labels[pair.a]} → {labels[pair.b]}",
-            f"{_median(row, pair.a)} → {_median(row, pair.b)}",
+            f"{median(row, pair.a)} → {median(row, pair.b)}",
             pair.says,
         ]
         for differ in ((Says.BETTER, Says.WORSE), (Says.HIGHER, Says.LOWER))

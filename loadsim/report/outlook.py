@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loadsim.report.check import marked, plain_time, wrapped
+from loadsim.report.check import plain_time
 from loadsim.report.look import GOOD, QUIET, STRONG, WARN, Look, both_ends, line, paint
+from loadsim.report.prose import marked, wrapped
 from loadsim.report.text import left, printable, right, widest
 from loadsim.units import format_duration, some
 

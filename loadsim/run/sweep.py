@@ -94,11 +94,10 @@ def find_unfinished(run_or_scenario: str, overrides: Sequence[str], out: Path) -
     )
 
 
-def expected_s(matrix: Matrix, jobs: list[Job] | None = None) -> float:
-    """Return about how long these runs take, all of them by default."""
-    each = [make_plan(cell.scenario, observe_host(cell.scenario)).expected_s for cell in matrix.cells]
-    cells = [job.cell for job in jobs] if jobs is not None else [*range(len(each))] * matrix.repeat
-    return sum(each[cell] + AROUND_A_RUN_S for cell in cells)
+def lengths_s(matrix: Matrix) -> list[float]:
+    """Return about how long one run of each cell takes."""
+    plans = [make_plan(cell.scenario, observe_host(cell.scenario)) for cell in matrix.cells]
+    return [plan.expected_s + AROUND_A_RUN_S for plan in plans]
 
 
 async def sweep(folder: SweepFolder, matrix: Matrix, options: Options, watcher: Watcher) -> Swept:
@@ -108,14 +107,15 @@ async def sweep(folder: SweepFolder, matrix: Matrix, options: Options, watcher: 
     the sweep after it; a second one raises QuitError.
     """
     jobs = [Job(*job) for job in folder.missing()]
-    watcher.begin_sweep(folder.plan.scenario, len(jobs), expected_s(matrix, jobs))
+    each_s = lengths_s(matrix)
+    watcher.begin_sweep(folder.plan.scenario, len(jobs), sum(each_s[job.cell] for job in jobs))
     stop = _Stop()
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stop.listen, signals)
             for number, job in enumerate(jobs, 1):
                 if stop.signal is None:
-                    left_s = expected_s(matrix, jobs[number:])
+                    left_s = sum(each_s[one.cell] for one in jobs[number:])
                     ended = await _run_one(folder, matrix, job, options, watcher=watcher, left_s=left_s)
                     stop.signal = stop.signal or ended
             nursery.cancel_scope.cancel()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from loadsim.report.figures import both
 from loadsim.report.page.markup import Markup, joined, tag
 from loadsim.report.page.parts import (
     NOTHING,
@@ -71,7 +72,11 @@ def findings(summary: Summary) -> Markup:
 
 def compared(prediction: list[Compared]) -> Markup | None:
     """Return predicted beside measured numbers."""
-    rows = [[one.name, *_both(one)] for one in prediction if one.predicted is not None or one.measured is not None]
+    rows = [
+        [one.name, *both(one, nothing=NOTHING)]
+        for one in prediction
+        if one.predicted is not None or one.measured is not None
+    ]
     return table(["", "predicted", "measured"], rows, numbers=(1, 2)) if rows else None
 
 
@@ -223,17 +228,6 @@ def _finding(one: Finding) -> Markup:
         class_="fault" if one.fault else None,
         id=f"finding-{one.id}",
     )
-
-
-def _both(one: Compared) -> tuple[str, str]:
-    """Return both numbers in one unit, so that they compare at a glance."""
-    both = (one.predicted, one.measured)
-    if one.unit != "s":
-        return count(one.predicted), count(one.measured)
-    largest = max(abs(value) for value in both if value is not None)
-    digits = 3 if largest < 10 else 2 if largest < 100 else 0
-    first, second = ("never" if value is None else f"{value:,.{digits}f} s" for value in both)
-    return first, second
 
 
 def _still_waiting(metrics: Mapping[str, float]) -> Markup | None:
