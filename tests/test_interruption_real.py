@@ -118,6 +118,22 @@ def test_the_first_signal_drains_and_writes(
     assert wait_gone(children) == []
 
 
+def test_a_signal_before_the_first_client_leaves_nothing(tmp_path: Path) -> None:
+    """Ctrl-C while everybody gets ready: exit status 130, no folder, no process, and "latest" names no ghost."""
+    (tmp_path / "long.toml").write_text(LONG)
+    with loadsim("run", "long.toml", "--ui", "none", cwd=tmp_path) as conductor:
+        deadline = time.monotonic() + 20
+        while not list(tmp_path.glob("results/*/host.json")) and time.monotonic() < deadline:
+            time.sleep(0.002)
+        children = psutil.Process(conductor.pid).children(recursive=True)
+        conductor.send_signal(signal.SIGINT)
+        _, stderr = conductor.communicate(timeout=15)
+    assert conductor.returncode == 130
+    assert stderr == b"loadsim: interrupted before the first client; nothing was recorded\n"
+    assert list((tmp_path / "results").iterdir()) == []
+    assert wait_gone(children) == []
+
+
 def test_the_second_signal_quits_at_once(
     running: tuple[subprocess.Popen[bytes], Path, list[psutil.Process]],
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from loadsim.errors import RecordingError
+from loadsim.errors import EnvironmentRefusedError, RecordingError
 from loadsim.record.folder import Folder, find, results
 from loadsim.record.sweep import SweepFolder, SweepPlan
 
@@ -61,8 +61,11 @@ def test_missing_runs_keep_their_order(folder: SweepFolder) -> None:
 
 def test_cut_off_runs_are_kept_aside(folder: SweepFolder) -> None:
     """Going on overwrites nothing: what a killed run recorded stays, under another name."""
+    folder.begin_run(0, 0)  # nothing was recorded in this one: nothing is kept
     for content in ("first", "second"):
-        (folder.begin_run(0, 0) / "attempts-0.journal").write_text(content)
+        path = folder.begin_run(0, 0)
+        (path / "manifest.json").write_text("{}")
+        (path / "attempts-0.journal").write_text(content)
     finish(folder, 0, 0)
     kept = sorted((folder.path / "runs").glob("*.cut-*/attempts-0.journal"))
 
@@ -91,7 +94,18 @@ def test_refused_runs_say_why_and_are_tried_again(folder: SweepFolder) -> None:
         ({"order": [[0, 0]]}, "damaged"),
         ({"order": 7}, "damaged"),
         ({"values": []}, "damaged"),
-        ({"labels": None}, "damaged"),
+        ({"labels": None}, "labels: "),
+        ({"labels": [1, 2]}, "labels.0: "),
+        ({"axes": None}, "axes: "),
+        ({"axes": []}, "damaged"),
+        ({"min_effect": "x"}, "min_effect: "),
+        ({"min_effect": float("nan")}, "damaged"),
+        ({"description": None}, "description: "),
+        ({"seed": "7"}, "seed: "),
+        ({"repeat": 2.5}, "repeat: "),
+        ({"order": [[1, 0], [0, 0], [0, 1], [1, 0]]}, "damaged"),
+        ({"order": [[1, 0], [0, 0], [0, 1], [1, 7]]}, "damaged"),
+        ({"values": [{"server.backlog": [1]}, {}]}, "values.0.server.backlog"),
     ],
 )
 def test_damaged_plans(folder: SweepFolder, change: dict[str, Any], says: str) -> None:
@@ -111,3 +125,29 @@ def test_sweeps_are_found_like_results(folder: SweepFolder) -> None:
     assert results(out) == [folder.path]
     assert find("latest", out) == folder.path
     assert find(folder.path.name[:12], out) == folder.path
+
+
+def test_two_do_not_make_the_same_runs(folder: SweepFolder) -> None:
+    """Whoever comes second is told, and may come when the first has left."""
+    says = "another loadsim is making its runs"
+    with folder.locked(), pytest.raises(EnvironmentRefusedError, match=says), folder.locked():
+        pytest.fail("two hold one lock")
+    with folder.locked():
+        pass
+
+
+def test_a_comparison_ends_with_the_next_run(folder: SweepFolder) -> None:
+    """What all runs say together is not known while one more is made."""
+    folder.write_comparison({})
+    assert folder.is_compared()
+
+    folder.begin_run(0, 0)
+    assert not folder.is_compared()
+
+
+def test_damaged_runs_are_named(folder: SweepFolder) -> None:
+    """A run whose summary says that it is complete, and whose records cannot be read, is not missing but unreadable."""
+    finish(folder, 1, 0)
+
+    assert folder.unreadable() == [(1, 0)]
+    assert (1, 0) not in folder.missing()

@@ -201,6 +201,70 @@ def wait_under_load(folder: Path) -> None:
     pytest.fail("no run went on within 20 s")
 
 
+def test_what_was_cut_off_or_damaged_is_made_again(swept: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    """A run with torn records is left out with a notice, not the end of a report; --resume makes it again.
+
+    A conductor that was killed between its last run and the comparison left the comparison to be made.
+    """
+    folder, sweep = swept[0], sweep_in(swept[0])
+    torn = sweep.path / sweep.run_name(0, 1) / "attempts.npy"
+    before = written(sweep)
+    torn.write_bytes(torn.read_bytes()[:-100])
+
+    shown = loadsim(folder, "report")
+    assert shown.returncode == 0, shown.stderr
+    assert "A run of backlog 8 is left out, --resume makes it again" in " ".join(shown.stdout.split())
+
+    resumed = loadsim(folder, "run", "short.toml", "--resume", "--json")
+    after = written(sweep)
+    assert resumed.returncode == 0, resumed.stderr
+    assert [name for name in before if before[name] != after[name]] == [sweep.run_name(0, 1)]
+    assert json.loads(resumed.stdout)["complete"]
+
+    (sweep.path / "comparison.json").unlink()
+    finished = loadsim(folder, "run", "short.toml", "--resume", "--json")
+    assert (finished.returncode, written(sweep)) == (0, after), finished.stderr
+    assert (sweep.path / "comparison.json").exists()
+
+
+def test_a_sweep_that_goes_on_is_left_alone(swept: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    """--resume of a sweep whose runs somebody else is making starts nothing."""
+    sweep = sweep_in(swept[0])
+    with sweep.locked():
+        ran = loadsim(swept[0], "run", str(sweep.path), "--resume")
+
+    assert ran.returncode == 3
+    assert "another loadsim is making its runs" in ran.stderr
+
+
+def wait_for_a_start(folder: Path) -> None:
+    """Wait until a run is being set up: its folder is there, its first client is not."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        for host in folder.glob("results/*/runs/*/host.json"):
+            if not (host.parent / "manifest.json").exists():
+                return
+        time.sleep(0.002)
+    pytest.fail("no run was set up within 20 s")
+
+
+def test_interrupt_while_a_run_is_set_up(tmp_path: Path) -> None:
+    """A signal does not wait for a load that has not begun: the run leaves nothing, the sweep ends with its status."""
+    (tmp_path / "short.toml").write_text(SHORT.replace('duration = "200ms"', 'duration = "20s"'))
+    with subprocess.Popen(
+        command("run", "short.toml", "--ui", "none"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as conductor:
+        wait_for_a_start(tmp_path)
+        begun = time.monotonic()
+        conductor.send_signal(signal.SIGTERM)
+        conductor.communicate(timeout=30)
+    sweep = sweep_in(tmp_path)
+
+    assert conductor.returncode == 143
+    assert time.monotonic() - begun < 10
+    assert (written(sweep), list((sweep.path / "runs").iterdir())) == ({}, [])
+
+
 @pytest.mark.parametrize("during", [True, False])
 def test_interrupt_saves_what_there_is(tmp_path: Path, *, during: bool) -> None:
     """Ctrl-C ends the run that goes on, and the sweep: exit status 130, what was made is compared, the rest named.

@@ -107,10 +107,13 @@ def _notices(sides: Sequence[Side], question: Question, *, strangers: bool) -> I
         yield from _broken(side)
         if reasons := sorted(set(side.refused)):
             yield f"{some(len(side.refused), 'run')} of {side.label} could not take place: {'; '.join(reasons)}"
+        for why in side.damaged:
+            yield f"A run of {side.label} is left out, --resume makes it again: {why}"
         if doubtful := sum(one.verdict == "INCONCLUSIVE" for one in side.summaries):
             why = next(one.sentence for one in side.summaries if one.verdict == "INCONCLUSIVE")
             yield f"{doubtful} of {some(len(side.summaries), 'run')} of {side.label} are INCONCLUSIVE: {why}"
-    missing = sum(max(question.repeat - len(side.summaries) - len(side.refused), 0) for side in sides)
+    known = [len(side.summaries) + len(side.refused) + len(side.damaged) for side in sides]
+    missing = sum(max(question.repeat - count, 0) for count in known)
     if missing:
         yield f"{some(missing, 'planned run')} did not take place: --resume goes on with them."
     if strangers:

@@ -26,6 +26,7 @@ class Side:
     hosts: Sequence[Mapping[str, Any]] = ()  # host.json of each
     histograms: Mapping[str, Histogram] = field(default_factory=dict)  # of all of them together, by family
     refused: Sequence[str] = ()  # why a run could not take place
+    damaged: Sequence[str] = ()  # why a run that took place cannot be read
 
     def of(self, metric: str) -> list[float]:
         """Return the values of a metric, of those runs that have it."""

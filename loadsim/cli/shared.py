@@ -64,7 +64,7 @@ def explained() -> Iterator[None]:
     except (LoadsimError, KeyboardInterrupt, BaseExceptionGroup) as raised:
         error = innermost(raised)
         if isinstance(error, KeyboardInterrupt):
-            click.echo("loadsim: interrupted; nothing was saved", err=True)
+            click.echo("loadsim: interrupted", err=True)
             sys.exit(128 + signal.SIGINT)
         if not isinstance(error, LoadsimError):
             raise

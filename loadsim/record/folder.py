@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,16 @@ def point_latest(out: Path, folder: Path) -> None:
         temporary.replace(out / LATEST)
     except OSError:
         temporary.unlink(missing_ok=True)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder that holds nothing; `latest` beside it then names the newest that holds something."""
+    shutil.rmtree(folder, ignore_errors=True)
+    latest = folder.parent / LATEST
+    if latest.is_symlink() and latest.readlink().name == folder.name:
+        latest.unlink(missing_ok=True)
+        if left := results(folder.parent):
+            point_latest(folder.parent, left[-1])
 
 
 def find(run: str, out: Path) -> Path:

@@ -8,27 +8,38 @@
     report.html summary.md junit.xml      made from that, and made again at any time
 
 A run is complete when its folder says so: nothing else is written while a sweep goes on, so that it can be killed at
-any moment. Must not know what a run means.
+any moment; comparison.json is the last file of one that ended. Whoever makes runs holds the folder locked. Must not
+know what a run means.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import itertools
+import json
+import math
+import os
 import shutil
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from pydantic import TypeAdapter, ValidationError
+
 from loadsim import __version__
-from loadsim.errors import RecordingError
-from loadsim.record.folder import SWEEP_MARK, Folder, file_name, make_folder, new_folder
+from loadsim.errors import EnvironmentRefusedError, RecordingError
+from loadsim.record.bundle import Bundle
+from loadsim.record.folder import RESULT_MARK, SWEEP_MARK, Folder, file_name, make_folder, new_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 FORMAT = 1
 _REFUSED = "refused.txt"
 _SCENARIO = "scenario.resolved.toml"
+_COMPARISON = "comparison.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,15 +52,24 @@ class SweepPlan:
     repeat: int
     axes: list[str]  # swept keys
     labels: list[str]  # of each cell
-    values: list[dict[str, Any]]  # of each cell: swept key -> value, as in the settings of a summary
+    values: list[dict[str, bool | int | float | str | None]]  # of each cell: swept key -> value, as in a summary
     order: list[tuple[int, int]]  # cell and repeat of each run, both from 0
     min_effect: float
 
     def __post_init__(self) -> None:
         """Raise ValueError where the parts do not fit together: a file may have been damaged."""
-        whole = [(cell, repeat) for cell in range(len(self.labels)) for repeat in range(self.repeat)]
-        if len(self.values) != len(self.labels) or sorted(self.order) != whole:
+        if not (math.isfinite(self.min_effect) and 0 <= self.min_effect <= 1):
+            raise ValueError("its smallest effect is no share")
+        cells, runs = len(self.labels), len(self.order)
+        if len(self.values) != cells or cells * self.repeat != runs or len(set(self.order)) != runs:
             raise ValueError("its order does not fit its cells")
+        if any(not (0 <= cell < cells and 0 <= repeat < self.repeat) for cell, repeat in self.order):
+            raise ValueError("its order does not fit its cells")
+        if any(set(one) != set(self.axes) for one in self.values):
+            raise ValueError("its cells do not have the values that are swept")
+
+
+_PLAN = TypeAdapter(SweepPlan)
 
 
 class SweepFolder(Folder):
@@ -73,11 +93,27 @@ class SweepFolder(Folder):
         values = Folder(path).read_json(SWEEP_MARK)
         _refuse_newer(path, values)
         try:
-            known = {name: values[name] for name in SweepPlan.__dataclass_fields__}
-            order = [(int(cell), int(repeat)) for cell, repeat in known["order"]]
-            return cls(path, SweepPlan(**{**known, "order": order}))
-        except (KeyError, TypeError, ValueError) as error:
-            raise RecordingError(f"{path / SWEEP_MARK}: is damaged ({error!r})") from error
+            return cls(path, _PLAN.validate_json(json.dumps(values), strict=True))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "as a whole"
+            raise RecordingError(f"{path / SWEEP_MARK}: is damaged ({where}: {first['msg']})") from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others from making runs in this folder; raises EnvironmentRefusedError where somebody does."""
+        held = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno == errno.EWOULDBLOCK:
+                os.close(held)
+                says = f"{self.path}: another loadsim is making its runs; wait for it, or end that one with Ctrl-C"
+                raise EnvironmentRefusedError(says) from error
+        try:
+            yield
+        finally:
+            os.close(held)
 
     def read_scenario(self) -> str:
         """Return the resolved file; raises RecordingError where it cannot be read."""
@@ -91,9 +127,10 @@ class SweepFolder(Folder):
         return f"runs/{cell + 1:02d}-{file_name(self.plan.labels[cell])}-{repeat + 1}"
 
     def begin_run(self, cell: int, repeat: int) -> Path:
-        """Make the folder of a run; what was cut off in it is kept aside, an earlier refusal forgotten."""
+        """Make the folder of a run; what was cut off in it is kept aside, an earlier refusal or start forgotten."""
+        (self.path / _COMPARISON).unlink(missing_ok=True)  # it does not know this run
         path = self.path / self.run_name(cell, repeat)
-        if (path / _REFUSED).exists():
+        if path.exists() and not (path / RESULT_MARK).exists():
             shutil.rmtree(path)
         elif path.exists():
             aside = (path.with_name(f"{path.name}.cut-{number}") for number in itertools.count(1))
@@ -127,6 +164,25 @@ class SweepFolder(Folder):
     def missing(self) -> list[tuple[int, int]]:
         """Return the runs that are still to be made, in the planned order; those that were refused among them."""
         return [job for job in self.plan.order if not self.is_complete(*job)]
+
+    def unreadable(self) -> list[tuple[int, int]]:
+        """Return the runs that are complete but whose records are damaged, in the planned order."""
+        return [job for job in self.plan.order if self.is_complete(*job) and not self._is_readable(*job)]
+
+    def is_compared(self) -> bool:
+        """Return whether it was written down what all runs say together."""
+        return (self.path / _COMPARISON).exists()
+
+    def write_comparison(self, values: Any) -> None:  # noqa: ANN401 -- whatever json.dumps takes
+        """Write what all runs say together: the last file of a sweep that has ended."""
+        self.write_json(_COMPARISON, values)
+
+    def _is_readable(self, cell: int, repeat: int) -> bool:
+        try:
+            Bundle(self.path / self.run_name(cell, repeat)).read()
+        except RecordingError:
+            return False
+        return True
 
 
 def _refuse_newer(path: Path, values: Any) -> None:  # noqa: ANN401 -- whatever the file holds

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from loadsim.record.arrays import Records
     from loadsim.record.bundle import Bundle
     from loadsim.record.facts import Facts
-    from loadsim.record.folder import Folder
+    from loadsim.record.sweep import SweepFolder
 
 #: What a sample holds where a reading was not taken; its cell in the CSV is empty.
 _UNREAD = -1
@@ -63,13 +63,13 @@ def write_files(bundle: Bundle, view: View, summary: Summary) -> None:
         bundle.write_text(f"{name}.hgrm", percentile_table(Histogram.of(latencies.nanoseconds)))
 
 
-def write_comparison(folder: Folder, comparison: Comparison, sides: Sequence[Side]) -> None:
+def write_comparison(folder: SweepFolder, comparison: Comparison, sides: Sequence[Side]) -> None:
     """Write what several groups of runs say together into the folder of their sweep."""
-    folder.write_json("comparison.json", comparison.to_json())
     folder.write_text("report.html", comparison_page(comparison))
     folder.write_text("summary.md", comparison_markdown(comparison))
     cells = [Cell(name=side.label, runs=side.summaries, refused=side.refused) for side in sides]
     folder.write_text("junit.xml", junit(comparison.title, cells))
+    folder.write_comparison(comparison.to_json())
 
 
 def timeseries(samples: Records, clock: Clock) -> str:

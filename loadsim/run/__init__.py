@@ -1,6 +1,7 @@
 """How does a run go? The only place where target, load, sampler and recording meet.
 
     conductor   the order of a run, above all of its end
+    interruption    what a signal means at each moment of a run
     stage       what is on stage: namespace, server, drivers, readings; opened and closed here
     sweep       many runs, one after the other, and what they say together
     gather      from folders to a comparison

@@ -14,7 +14,7 @@ import trio
 
 from loadsim.analysis.judge import summary_of
 from loadsim.analysis.view import View as Analysed
-from loadsim.errors import EnvironmentRefusedError, LoadsimError
+from loadsim.errors import EnvironmentRefusedError
 from loadsim.kernel.limits import host_facts
 from loadsim.kernel.procfs import ProcessGoneError
 from loadsim.kernel.scheduler import giving_way
@@ -22,6 +22,7 @@ from loadsim.kernel.sockdiag import TCP_STATES
 from loadsim.record.bundle import Bundle
 from loadsim.record.facts import DriverFacts, EndState
 from loadsim.report.files import write_files
+from loadsim.run.interruption import Interruption, QuitError
 from loadsim.run.stage import first_facts, not_in_force, observe_host, on_stage, open_namespace
 from loadsim.scenario.plan import make_plan
 from loadsim.scenario.predict import SETTLE_AT_MOST_S, SETTLED_S
@@ -30,7 +31,7 @@ from loadsim.scenario.writing import to_toml
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from loadsim.analysis.summary import Summary
@@ -68,80 +69,78 @@ class Finished:
     signal: signal.Signals | None
 
 
-class QuitError(LoadsimError):
-    """A second signal: quit at once. The journals hold what was recorded."""
-
-    def __init__(self, number: signal.Signals, folder: Path) -> None:
-        super().__init__(f"quit; what was recorded is in {folder}: loadsim report {folder.name}")
-        self.exit_code = 128 + number
-
-
-class _Interruption:
-    """What ended a run early: the first signal or abort threshold."""
-
-    def __init__(self) -> None:
-        self.reason: str | None = None
-        self.signal: signal.Signals | None = None
-        self.quit: signal.Signals | None = None
-
-
 async def run(scenario: Scenario, options: Options, view: View) -> Finished:
     """Run a scenario to its end, save it, and return where and what it means.
 
-    Raises EnvironmentRefusedError where this host or the target cannot run it. A first SIGINT or SIGTERM lets the
-    attempts in flight end; a second one raises QuitError with the journals left as they are.
+    Raises EnvironmentRefusedError where this host or the target cannot run it, NotBegunError where a signal came
+    before the first client. Under load the first one lets the attempts in flight end; a second one raises QuitError
+    with the journals left as they are.
     """
+    early = Interruption()
+    async with early.heeding():
+        bundle, facts = await _record(scenario, options, view, early)
+    try:
+        summary = _summarise(bundle, facts, options.argv)
+    except KeyboardInterrupt:
+        raise QuitError(
+            signal.SIGINT, f"quit; the records are in {bundle.path}: loadsim report {bundle.path}"
+        ) from None
+    return Finished(folder=bundle.path, summary=summary, signal=early.signal)
+
+
+async def _record(scenario: Scenario, options: Options, view: View, early: Interruption) -> tuple[Bundle, Facts]:
+    """Set the stage and let the load run; return where the records are and what is known of the whole run."""
     async with open_namespace(scenario) as namespace:
         plan = make_plan(scenario, observe_host(scenario, namespace.sysctls))
         degraded = not_in_force(scenario, namespace)
         if degraded and not options.allow_degraded:
             raise EnvironmentRefusedError("\n".join([*degraded, "or run it all the same with --allow-degraded"]))
         bundle = Bundle(options.folder) if options.folder else Bundle.create(options.out, scenario.name)
+        early.folder = bundle.path
         bundle.write_text("scenario.resolved.toml", to_toml(scenario))
         bundle.write_json("host.json", host_facts())
         async with on_stage(plan, bundle, namespace) as stage:
             view.begin(plan, hint=namespace.enter_hint)
             try:
                 with giving_way():  # sampling is never worth a late client or a late accept()
-                    facts, interruption = await _perform(stage, first_facts(stage, degraded), options.argv, view)
+                    return bundle, await _perform(stage, first_facts(stage, degraded), options.argv, view, early=early)
             finally:
                 view.end()
-    facts = replace(facts, lost_records=bundle.merge_journals())
-    bundle.write_manifest(facts, options.argv)
+
+
+def _summarise(bundle: Bundle, facts: Facts, argv: Sequence[str]) -> Summary:
+    """Save what was recorded, then what it means, then every file that can be made again."""
+    bundle.write_manifest(replace(facts, lost_records=bundle.merge_journals()), argv)
     analysed = Analysed.of(bundle.read())
     summary = summary_of(analysed)
     bundle.write_json("summary.json", summary.to_json())
     write_files(bundle, analysed, summary)
-    return Finished(folder=bundle.path, summary=summary, signal=interruption)
+    return summary
 
 
-async def _perform(stage: Stage, facts: Facts, argv: Sequence[str], view: View) -> tuple[Facts, signal.Signals | None]:
-    """Let the load run and judge it; return the facts of the whole run and the signal that interrupted it."""
-    early = _Interruption()
+async def _perform(stage: Stage, facts: Facts, argv: Sequence[str], view: View, *, early: Interruption) -> Facts:
+    """Let the load run and judge it; return the facts of the whole run."""
     start_ns = time.monotonic_ns() + LEAD_NS
     facts = replace(facts, start_ns=start_ns, start_unix_s=time.time() + LEAD_NS / NANOSECONDS)
     stage.bundle.write_manifest(facts, argv)
+    early.begin(stage.drivers)
     async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-            nursery.start_soon(stage.sampler.run)
-            nursery.start_soon(stage.server.wait_exited)  # notes the moment, should it die
-            nursery.start_soon(_watch, stage, view, early, start_ns)
-            nursery.start_soon(_heed, stage, signals, early, nursery.cancel_scope)
-            await stage.server.go(start_ns)
-            drivers = await _wait_load(stage, start_ns)
-            load_end_ns = time.monotonic_ns()
-            fds_end = await _wait_settled(stage)
-            await stage.server.freeze()
-            judged_ns = time.monotonic_ns()
-            end = _look(stage, fds_end)
-            stage.sampler.stop()
-            for driver in stage.drivers:
-                await driver.reset()
-            await stage.server.drain()
-            await stage.server.leave()
-            nursery.cancel_scope.cancel()
-    if early.quit:
-        raise QuitError(early.quit, stage.bundle.path)
+        nursery.start_soon(stage.sampler.run)
+        nursery.start_soon(stage.server.wait_exited)  # notes the moment, should it die
+        nursery.start_soon(_watch, stage, view, early, start_ns)
+        await stage.server.go(start_ns)
+        drivers = await _wait_load(stage, start_ns)
+        load_end_ns = time.monotonic_ns()
+        fds_end = await _wait_settled(stage)
+        await stage.server.freeze()
+        judged_ns = time.monotonic_ns()
+        end = _look(stage, fds_end)
+        stage.sampler.stop()
+        for driver in stage.drivers:
+            await driver.reset()
+        await stage.server.drain()
+        await stage.server.leave()
+        nursery.cancel_scope.cancel()
     reason = early.reason or _death_of_a_driver(drivers)
     return replace(
         facts,
@@ -152,7 +151,7 @@ async def _perform(stage: Stage, facts: Facts, argv: Sequence[str], view: View) 
         server=stage.server.facts,
         drivers=drivers,
         end=end,
-    ), early.signal
+    )
 
 
 async def _wait_load(stage: Stage, start_ns: int) -> list[DriverFacts]:
@@ -175,7 +174,7 @@ def _death_of_a_driver(drivers: Sequence[DriverFacts]) -> str | None:
     return "; ".join(f"driver {one.share + 1} ended with status {one.exit_status}" for one in dead) or None
 
 
-async def _watch(stage: Stage, view: View, early: _Interruption, start_ns: int) -> None:
+async def _watch(stage: Stage, view: View, early: Interruption, start_ns: int) -> None:
     """Update the view, and stop the load when an `abort` threshold is true."""
     while True:
         await trio.sleep(WATCH_S)
@@ -183,22 +182,7 @@ async def _watch(stage: Stage, view: View, early: _Interruption, start_ns: int) 
         metrics = stage.monitor.metrics()
         met = [one.text for one in stage.plan.scenario.thresholds.abort if judge(one, metrics).ok]
         if met and early.reason is None:
-            early.reason = f"aborted: {met[0]}"
-            for driver in stage.drivers:
-                await driver.stop()
-
-
-async def _heed(stage: Stage, signals: AsyncIterator[int], early: _Interruption, scope: trio.CancelScope) -> None:
-    """Stop the load at the first signal, quit at the second."""
-    async for number in signals:
-        if early.signal is not None:
-            early.quit = signal.Signals(number)
-            scope.cancel()
-            return
-        early.signal = signal.Signals(number)
-        early.reason = early.signal.name
-        for driver in stage.drivers:
-            await driver.stop()
+            await early.stop_load(f"aborted: {met[0]}")
 
 
 async def _wait_settled(stage: Stage) -> int | None:

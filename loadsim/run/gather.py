@@ -49,7 +49,7 @@ class Gathered:
 
 
 def gather_sweep(folder: SweepFolder) -> Gathered:
-    """Return what all complete runs of a sweep say together; raises RecordingError where one cannot be read."""
+    """Return what all complete runs of a sweep say together; one that cannot be read is left out, and said."""
     plan = folder.plan
     sides = sides_of_sweep(folder)
     question = Question(
@@ -144,24 +144,37 @@ def _by_settings(paths: Sequence[Path]) -> list[Side]:
 def _side(
     paths: Sequence[Path], *, label: str, values: Mapping[str, Any], root: Path | None, refused: Sequence[str] = ()
 ) -> Side:
-    """Read runs as one side; their names are relative to `root`, absolute where there is none."""
+    """Read runs as one side; their names are relative to `root`, the folder of their sweep.
+
+    One that cannot be read is left out of a sweep; without one, where it was asked for by name, it is an error.
+    """
+    runs: list[str] = []
     summaries: list[Summary] = []
     histograms: list[Mapping[str, Histogram]] = []
     hosts: list[Mapping[str, Any]] = []
+    damaged: list[str] = []
     for path in paths:
         bundle = Bundle(path)
-        view = View.of(bundle.read())
+        try:
+            view = View.of(bundle.read())
+        except RecordingError as error:
+            if root is None:
+                raise
+            damaged.append(str(error))
+            continue
+        runs.append(os.path.relpath(path, root) if root else str(path))
         summaries.append(summary_of(view))
         histograms.append(histograms_of(view))
         hosts.append(bundle.read_host())
     return Side(
         label=label,
         values=values,
-        runs=[os.path.relpath(path, root) if root else str(path) for path in paths],
+        runs=runs,
         summaries=summaries,
         hosts=hosts,
         histograms=merged(histograms),
         refused=refused,
+        damaged=damaged,
     )
 
 

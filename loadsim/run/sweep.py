@@ -20,11 +20,13 @@ from loadsim.record.sweep import SweepFolder, SweepPlan
 from loadsim.report.files import write_comparison
 from loadsim.run.conductor import Options, run
 from loadsim.run.gather import gather_sweep, is_sweep
+from loadsim.run.interruption import SIGNALS, NotBegunError, QuitError
 from loadsim.run.stage import observe_host
 from loadsim.scenario.plan import make_plan
 from loadsim.scenario.sweep import AROUND_A_RUN_S, Job, Matrix, order
 from loadsim.scenario.toml import load_matrix, load_text_matrix
 from loadsim.scenario.writing import to_toml
+from loadsim.units import some
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -74,7 +76,7 @@ def matrix_of(folder: SweepFolder) -> Matrix:
 
 
 def find_unfinished(run_or_scenario: str, overrides: Sequence[str], out: Path) -> SweepFolder:
-    """Return the sweep to go on with: that folder, or the last one of this scenario that lacks runs.
+    """Return the sweep to go on with: that folder, or the last one of this scenario that was not brought to its end.
 
     Raises RecordingError where there is none, and ScenarioError where the scenario is wrong.
     """
@@ -87,11 +89,15 @@ def find_unfinished(run_or_scenario: str, overrides: Sequence[str], out: Path) -
     for path in reversed(results(out)):
         with contextlib.suppress(RecordingError):  # a damaged one is no reason not to go on with another
             folder = SweepFolder.open(path)
-            if folder.read_scenario() == asked and folder.missing():
+            if folder.read_scenario() == asked and not _is_done(folder):
                 return folder
     raise RecordingError(
         f"no sweep in {out} has these settings and lacks a run; start one: loadsim run {run_or_scenario}"
     )
+
+
+def _is_done(folder: SweepFolder) -> bool:
+    return folder.is_compared() and not folder.missing() and not folder.unreadable()
 
 
 def lengths_s(matrix: Matrix) -> list[float]:
@@ -101,16 +107,38 @@ def lengths_s(matrix: Matrix) -> list[float]:
 
 
 async def sweep(folder: SweepFolder, matrix: Matrix, options: Options, watcher: Watcher) -> Swept:
-    """Make all runs that are missing, and return what all of them say together.
+    """Make all runs that are missing or damaged, and return what all of them say together.
 
     A run that cannot take place is noted and ends nothing. The first SIGINT or SIGTERM ends the run that goes on, and
-    the sweep after it; a second one raises QuitError.
+    the sweep after it; a second one raises QuitError. Raises EnvironmentRefusedError where another loadsim is at it.
     """
-    jobs = [Job(*job) for job in folder.missing()]
+    with folder.locked():
+        todo = {*folder.missing(), *folder.unreadable()}
+        jobs = [Job(*job) for job in folder.plan.order if job in todo]
+        try:
+            interrupted = await _make(folder, matrix, jobs, options, watcher=watcher)
+            gathered = gather_sweep(folder)
+            write_comparison(folder, gathered.comparison, gathered.sides)
+        except QuitError as error:
+            raise _quit(folder, error.signal) from error
+        except KeyboardInterrupt as error:
+            raise _quit(folder, signal.SIGINT) from error
+    return Swept(folder=folder.path, gathered=gathered, signal=interrupted)
+
+
+def _quit(folder: SweepFolder, number: signal.Signals) -> QuitError:
+    made = some(len(folder.plan.order) - len(folder.missing()), "run")
+    return QuitError(number, f"quit; {made} are in {folder.path}; go on: loadsim run {folder.path} --resume")
+
+
+async def _make(
+    folder: SweepFolder, matrix: Matrix, jobs: Sequence[Job], options: Options, *, watcher: Watcher
+) -> signal.Signals | None:
+    """Make these runs one after the other; return the signal that ended them early."""
     each_s = lengths_s(matrix)
     watcher.begin_sweep(folder.plan.scenario, len(jobs), sum(each_s[job.cell] for job in jobs))
     stop = _Stop()
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(*SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stop.listen, signals)
             for number, job in enumerate(jobs, 1):
@@ -118,10 +146,9 @@ async def sweep(folder: SweepFolder, matrix: Matrix, options: Options, watcher: 
                     left_s = sum(each_s[one.cell] for one in jobs[number:])
                     ended = await _run_one(folder, matrix, job, options, watcher=watcher, left_s=left_s)
                     stop.signal = stop.signal or ended
+                    await trio.lowlevel.checkpoint()  # a signal of the last moments is heard before the next run
             nursery.cancel_scope.cancel()
-    gathered = gather_sweep(folder)
-    write_comparison(folder, gathered.comparison, gathered.sides)
-    return Swept(folder=folder.path, gathered=gathered, signal=stop.signal)
+    return stop.signal
 
 
 class _Stop:
@@ -144,6 +171,8 @@ async def _run_one(
     into = replace(options, folder=folder.begin_run(*job))
     try:
         finished = await run(job.scenario(matrix), into, watcher.begin_run())
+    except NotBegunError as stopped:
+        return stopped.signal
     except (EnvironmentRefusedError, BaseExceptionGroup) as raised:
         error = innermost(raised)
         if not isinstance(error, EnvironmentRefusedError):

@@ -1,0 +1,95 @@
+"""What SIGINT, SIGTERM and SIGHUP mean at each moment of a run.
+
+While everybody gets ready the first one ends the run and leaves nothing behind. Under load it lets the clients in
+flight end, and one more quits at once.
+"""
+
+from __future__ import annotations
+
+import signal
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from loadsim.errors import LoadsimError
+from loadsim.record.folder import discard
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+    from loadsim.load.process import Driver
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class QuitError(LoadsimError):
+    """A signal ended something before it could be summarised; the exit status is that of the signal."""
+
+    def __init__(self, number: signal.Signals, says: str) -> None:
+        super().__init__(says)
+        self.signal = number
+        self.exit_code = 128 + number
+
+
+class NotBegunError(QuitError):
+    """A signal ended a run before its first client: nothing was recorded."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number, "interrupted before the first client; nothing was recorded")
+
+
+class Interruption:
+    """What ended a run early: the first signal or `abort` threshold."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None  # as the result tells it
+        self.signal: signal.Signals | None = None  # the first one
+        self.folder: Path | None = None  # of the result, once there is one
+        self._drivers: Sequence[Driver] | None = None
+
+    def begin(self, drivers: Sequence[Driver]) -> None:
+        """From now on there is something to record: a first signal stops the load alone."""
+        self._drivers = drivers
+
+    async def stop_load(self, reason: str) -> None:
+        """Let no client start any more, and say why."""
+        self.reason = reason
+        for driver in self._drivers or ():
+            await driver.stop()
+
+    @asynccontextmanager
+    async def heeding(self) -> AsyncIterator[None]:
+        """Take the signals for the block, in which a run is made.
+
+        Where one ends it at once: raises NotBegunError, nothing is left, or QuitError, and the journals hold what there
+        is.
+        """
+        whole, last = False, signal.SIGINT
+        with trio.open_signal_receiver(*SIGNALS) as signals:
+            async with trio.open_nursery() as nursery:
+
+                async def heed() -> None:
+                    nonlocal last
+                    async for number in signals:
+                        last = signal.Signals(number)
+                        if self.signal is not None or self._drivers is None:
+                            break
+                        self.signal = last
+                        await self.stop_load(last.name)
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(heed)
+                yield
+                whole = True
+                nursery.cancel_scope.cancel()
+        if not whole:
+            raise self._quitting(last)
+
+    def _quitting(self, number: signal.Signals) -> QuitError:
+        if self._drivers is not None and self.folder is not None:
+            return QuitError(number, f"quit; what was recorded is in {self.folder}: loadsim report {self.folder}")
+        if self.folder is not None:
+            discard(self.folder)
+        return NotBegunError(number)
