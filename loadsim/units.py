@@ -56,8 +56,8 @@ def format_duration(seconds: float) -> str:
 
 
 def format_count(number: float) -> str:
-    """Return a count with thousands separated: "4,310"."""
-    return f"{number:,.0f}"
+    """Return a count with thousands separated, "4,310"; the median of an even number of counts keeps its half."""
+    return f"{number:,.1f}" if number % 1 == 0.5 else f"{number:,.0f}"
 
 
 def some(number: float, noun: str) -> str:

@@ -136,7 +136,7 @@ def test_a_number_without_a_rule_of_its_own() -> None:
     answer = asked(*cells).answer
 
     assert answer is not None
-    assert (answer.group, answer.sentence) == (None, "No difference was found that could be told apart.")
+    assert (answer.group, answer.sentence) == (None, "No difference was found that could be told from chance.")
 
 
 def test_words_instead_of_numbers() -> None:
@@ -161,7 +161,7 @@ def test_no_difference_is_said_to_be_none() -> None:
     answer = asked(*cells).answer
 
     assert answer is not None
-    assert answer.sentence == "No difference was found that could be told apart."
+    assert answer.sentence == "No difference was found that could be told from chance."
 
 
 @pytest.mark.parametrize(

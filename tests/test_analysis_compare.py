@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadsim.analysis.compare import differences, flat_host, flat_settings, rows_of, unlike
+from loadsim.analysis.compare import differences, flat_host, flat_settings, pairs_of, rows_of, unlike
 from loadsim.analysis.comparison import Row, Says
 from loadsim.metrics import METRICS, Better
 
@@ -129,6 +129,15 @@ def test_what_else_differs() -> None:
     assert differences(flat, but=["server.backlog"]) == []
     assert [one.values for one in differences([{"x": 1}, {}])] == [["1", "-"]]
     assert differences([{"x": 1}, {"x": 1.0}]) == []
+
+
+def test_of_many_groups_neighbours_and_ends_are_compared() -> None:
+    """Up to 12 each with each; beyond that so few that a difference can survive, and every group among them."""
+    assert len(pairs_of(12)) == 66
+    many = pairs_of(60)
+    assert len(many) == 58 * 3
+    assert {(0, 59), (0, 30), (30, 31), (30, 59)} <= set(many)
+    assert {index for pair in many for index in pair} == set(range(60))
 
 
 def test_unlike_hosts_are_told() -> None:

@@ -103,14 +103,25 @@ def test_exclude_leaves_combinations_out() -> None:
     assert labels(load_text_matrix(text)) == ["backlog 128, hold 1s"]
 
 
+def test_exclude_knows_a_value_in_any_spelling() -> None:
+    """One second is 1000 ms, also where a combination is left out."""
+    text = SWEPT + "exclude = [{server.backlog = 1, client.hold = '1000ms'}]\n"
+
+    assert labels(load_text_matrix(text)) == ["backlog 1, hold 0s", "backlog 128, hold 0s", "backlog 128, hold 1s"]
+
+
 @pytest.mark.parametrize(
     ("text", "overrides", "place", "says"),
     [
         (SWEPT.replace("[1, 128]", '[1, "a"]'), (), "x.toml:9:22", 'server.backlog must be a whole number, found "a"'),
         (SWEPT.replace("backlog", "backlg"), (), "x.toml:9:8", "there is no key backlg in [server]"),
         (SWEPT.replace("[1, 128]", "8"), (), "x.toml:9:18", "an array of the values to try"),
-        (SWEPT.replace("[1, 128]", "[1, 1]"), (), "x.toml:9:18", "a value is there twice"),
+        (SWEPT.replace("[1, 128]", "[1, 1]"), (), "x.toml:9:22", "this value is there twice"),
         (SWEPT.replace("repeat = 3", "repeat = 0"), (), "x.toml:11:10", "repeat must be at least 1, found 0"),
+        (SWEPT.replace('["0s", "1s"]', '["1s", "1000ms"]'), (), "x.toml:10:24", "this value is there twice"),
+        (PLAIN, ("client.rate=200/s,12000/min",), "--set, column 19", "this value is there twice"),
+        (PLAIN, ("server.backlog=8,",), "--set, column 17", "a value is missing after the last comma"),
+        (SWEPT + "exclude = [{server.backlog = 2}]\n", (), "x.toml:12:1", "backlog = 2, which is not among its values"),
         (SWEPT + "exclude = [{server.nofile = 8}]\n", (), "x.toml:12:1", "exclude names server.nofile"),
         (PLAIN, ("server.leak=0.1,3",), "--set, column 17", "server.leak must be at most 1.0, found 3"),
         (PLAIN, ("server.bcklog=1,2",), "--set, column 1", "did you mean backlog?"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,6 +140,45 @@ def test_a_gate_ends_with_99(swept: tuple[Path, subprocess.CompletedProcess[str]
     assert [len(group["runs"]) for group in comparison["groups"]] == [4, 4]
     assert [one["name"] for one in comparison["settings"]] == ["server.backlog"]
     assert (ran.returncode, comparison["gates"][0]["ok"]) == (99, False)
+
+
+def test_the_same_settings_on_another_host_are_another_group(
+    swept: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """Runs of two machines are never mixed into one group, and their times are not judged."""
+    sweep = sweep_in(swept[0])
+    here = [sweep.path / sweep.run_name(1, repeat) for repeat in range(2)]
+    there = [tmp_path / f"there-{number}" for number in range(2)]
+    for own, other in zip(here, there, strict=True):
+        shutil.copytree(own, other)
+        host = json.loads((other / "host.json").read_text())
+        (other / "host.json").write_text(json.dumps(host | {"cpu_model": "another"}))
+    ran = loadsim(tmp_path, "compare", *map(str, (*here, *there)), "--json")
+    comparison = json.loads(ran.stdout)
+
+    assert [len(group["runs"]) for group in comparison["groups"]] == [2, 2]
+    assert comparison["unlike_hosts"]
+
+
+def test_cells_without_a_counterpart_are_named(
+    swept: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """What is compared with nothing is said; where that is everything there is nothing to compare."""
+    sweep = sweep_in(swept[0])
+    other = tmp_path / "other"
+    shutil.copytree(sweep.path, other)
+    plan = json.loads((other / "sweep.json").read_text())
+    for old, new, labels in ((1, 7, ["backlog 7", "backlog 256"]), (256, 300, ["backlog 7", "backlog 300"])):
+        for run in (other / "runs").glob(f"*-backlog-{old}-*"):
+            run.rename(run.with_name(run.name.replace(f"-backlog-{old}-", f"-backlog-{new}-")))
+        (other / "sweep.json").write_text(json.dumps(plan | {"labels": labels}))
+        ran = loadsim(tmp_path, "compare", str(sweep.path), str(other), "--json")
+        if new == 7:
+            assert json.loads(ran.stdout)["notices"][0] == (
+                "Compared with nothing, since no other is called the same: A backlog 8, B backlog 7."
+            )
+    assert ran.returncode == 2
+    assert "has no cell that is called like one of the others" in ran.stderr
 
 
 @pytest.fixture

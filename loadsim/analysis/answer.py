@@ -167,7 +167,15 @@ def _extremes(names: Sequence[str], rows: Sequence[Row], columns: Sequence[Colum
         if _says(row, low, high) in {Says.BETTER, Says.WORSE, Says.HIGHER, Says.LOWER}:
             told = [f"{names[index]} ({_shown(row.metric, medians[index])})" for index in (low, high)]
             said.append(f"{column.heading}: least with {told[0]}, most with {told[1]}.")
-    sentence = f"They differ most plainly in {said[0]}" if said else "No difference was found that could be told apart."
+    if said:
+        sentence = f"They differ most plainly in {said[0]}"
+    else:
+        needed = [pair.repeats_needed or 0 for row in rows for pair in row.pairs]
+        sentence = "No difference was found that could be told from chance."
+        if not any(row.pairs for row in rows):
+            sentence = "There are too few runs to compare anything."
+        elif max(needed):
+            sentence = f"So few runs cannot tell anything: {max(needed)} of each are needed."
     return Answer(group=None, sentence=sentence, evidence=said[1:], costs=[], advice=[])
 
 

@@ -133,7 +133,7 @@ class Comparison:
     axes: list[str]  # swept keys: ["server.backlog"]
     repeat: int  # planned runs of each group
     complete: bool  # all planned runs took place
-    duration_s: float  # of all runs together, from the first start to the last end
+    duration_s: float  # of the loads of all runs, added up; what is around a run is not in it
     min_effect: float  # the smallest relative difference that matters: 0.05
     groups: list[Group]
     columns: list[Column]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from loadsim.analysis.answer import answer_of
-from loadsim.analysis.compare import differences, flat_host, flat_settings, rows_of, unlike
+from loadsim.analysis.compare import EACH_WITH_EACH, differences, flat_host, flat_settings, pairs_of, rows_of, unlike
 from loadsim.analysis.comparison import Comparison, Group
 from loadsim.analysis.curves import curves_of
 from loadsim.analysis.gates import judge_gates
@@ -38,6 +38,7 @@ class Question:
     pairs: Sequence[tuple[int, int]] | None = None  # of groups that are compared; None: each with each
     rules: Sequence[GateRule] = ()
     force: bool = False  # judge times and CPU also between unlike hosts
+    notices: Sequence[str] = ()  # what else a reader has to know before the numbers: whole sentences
 
 
 def contrast(sides: Sequence[Side], question: Question) -> Comparison:
@@ -103,6 +104,7 @@ def _group(side: Side) -> Group:
 
 def _notices(sides: Sequence[Side], question: Question, *, strangers: bool) -> Iterator[str]:
     """Yield what a reader has to know before the numbers."""
+    yield from question.notices
     for side in sides:
         yield from _broken(side)
         if reasons := sorted(set(side.refused)):
@@ -122,13 +124,14 @@ def _notices(sides: Sequence[Side], question: Question, *, strangers: bool) -> I
             if question.force
             else "These are not the runs of one machine: counts are judged, times and CPU only shown (--force judges)."
         )
+    if question.pairs is None and len(sides) > EACH_WITH_EACH:
+        yield f"{len(sides)} groups are many: each is compared with its neighbours, the first and the last one."
     yield from _too_few(sides, question)
 
 
 def _too_few(sides: Sequence[Side], question: Question) -> Iterator[str]:
     """Yield that these runs could not have told a difference, whatever they had been."""
-    count = len(sides)
-    compared = count * (count - 1) // 2 if question.pairs is None else len(question.pairs)
+    compared = len(pairs_of(len(sides)) if question.pairs is None else question.pairs)
     fewest = min((len(side.summaries) for side in sides), default=0)
     if compared and 0 < fewest < (needed := repeats_needed(compared)):
         yield (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from loadsim.analysis.compare import pairs_of
 from loadsim.analysis.statistics import repeats_needed
 from loadsim.scenario.sweep import AROUND_A_RUN_S
 
@@ -65,5 +66,5 @@ def outlook_of(matrix: Matrix, plans: Sequence[Plan]) -> Outlook:
         repeat=matrix.repeat,
         runs=count * matrix.repeat,
         expected_s=matrix.repeat * sum(cell.expected_s + AROUND_A_RUN_S for cell in cells),
-        repeats_needed=repeats_needed(count * (count - 1) // 2) if count > 1 else 1,
+        repeats_needed=repeats_needed(len(pairs_of(count))) if count > 1 else 1,
     )

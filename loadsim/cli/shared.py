@@ -105,8 +105,11 @@ def print_json(values: Any) -> None:  # noqa: ANN401 -- whatever json.dumps take
 
 def open_page(page: Path) -> None:
     """Open a page in a browser, or say where it is: over ssh and in a container there is none."""
+    if not page.exists():
+        click.echo(f"loadsim: {page} could not be made; there is nothing to open", err=True)
+        return
     address = page.resolve().as_uri()
-    if not page.exists() or click.launch(address):
+    if click.launch(address):
         click.echo(f"loadsim: no browser could be started; open {address} in one", err=True)
 
 

@@ -108,11 +108,13 @@ def find(run: str, out: Path) -> Path:
     matching = [name for name in names if name.startswith(run)]
     if len(matching) == 1:
         return out / matching[0]
+    asked = json.dumps(run)  # whatever was typed, on one line
     if matching:
-        raise RecordingError(f'"{run}" names {len(matching)} results: {", ".join(matching[:5])}; give more letters')
+        raise RecordingError(f"{asked} names {len(matching)} results: {', '.join(matching[:5])}; give more letters")
+    no_folder = "" if run == LATEST else f"{asked} is no folder of a result, and "
     if not names:
-        raise RecordingError(f"there is no result in {out} yet; make one: loadsim run too-many-open-files")
-    raise RecordingError(f'no result in {out} is called "{run}"; the newest is {names[-1]} ("latest")')
+        raise RecordingError(f"{no_folder}there is no result in {out} yet; make one: loadsim run too-many-open-files")
+    raise RecordingError(f'{no_folder}no result in {out} is called {asked}; the newest is {names[-1]} ("latest")')
 
 
 def results(out: Path) -> list[Path]:

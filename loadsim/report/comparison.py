@@ -70,10 +70,11 @@ def _clean(text: str, look: Look) -> str:
 
 def _head(comparison: Comparison, look: Look) -> list[Text]:
     runs = sum(len(group.runs) for group in comparison.groups)
-    facts = [some(runs, "run"), f"{some(len(comparison.groups), 'group')}", format_duration(comparison.duration_s)]
+    load = f"load {format_duration(comparison.duration_s)}"
+    facts = [some(runs, "run"), f"{some(len(comparison.groups), 'group')}", load]
     if comparison.kind == "sweep":
         swept = f"{len(comparison.groups)} x {comparison.repeat}"
-        facts = [f"{some(runs, 'run')}: {swept}, shuffled", format_duration(comparison.duration_s), "medians"]
+        facts = [f"{some(runs, 'run')}: {swept}, shuffled", load, "medians"]
     name = clip(_clean(comparison.title, look), look.edge, ellipsis=look.glyphs.ellipsis)
     lines = both_ends(line((name, STRONG)), line((look.glyphs.dot.join(facts), QUIET)), look)
     said = _clean(comparison.description, look)
@@ -89,7 +90,7 @@ def _notices(comparison: Comparison, look: Look) -> list[Text]:
 
 def _table(comparison: Comparison, look: Look) -> list[Text]:
     """Return a line for each group under the headings, the answer's marked; columns that find no room are left out."""
-    heading = short(comparison.axes[0]) if len(comparison.axes) == 1 else "runs"
+    heading = short(comparison.axes[0]) if len(comparison.axes) == 1 else "cell" if comparison.axes else "runs"
     names = [_clean(_name(comparison, index), look) for index in range(len(comparison.groups))]
     names = [clip(name, max(look.edge // 2, 12), ellipsis=look.glyphs.ellipsis) for name in names]
     columns = [(column, medians(comparison, column)) for column in comparison.columns]

@@ -55,12 +55,6 @@ def comparison_markdown(comparison: Comparison) -> str:
     sections = [
         head,
         _few([f"> {_opening(notice)}" for notice in comparison.notices]),
-        _table_of_groups(comparison),
-        _few([f"- {_opening(text)}" for text in said]),
-        _few(
-            [f"- {'✅' if gate.ok else '❌'} {_safe(gate.text)}: {_safe(gate.measured)}" for gate in comparison.gates]
-        ),
-        _fold("What differs", _differing(comparison)),
         _fold(
             "Settings and hosts that differ",
             _table(
@@ -68,6 +62,12 @@ def comparison_markdown(comparison: Comparison) -> str:
                 ([one.name, *one.values] for one in (*comparison.settings, *comparison.hosts)),
             ),
         ),
+        _table_of_groups(comparison),
+        _few([f"- {_opening(text)}" for text in said]),
+        _few(
+            [f"- {'✅' if gate.ok else '❌'} {_safe(gate.text)}: {_safe(gate.measured)}" for gate in comparison.gates]
+        ),
+        _fold("What differs", _differing(comparison)),
     ]
     return _joined(sections)
 

@@ -10,6 +10,7 @@ import string
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from loadsim.analysis.compare import kind_of_host
 from loadsim.analysis.contrast import Question, contrast
 from loadsim.analysis.curves import histograms_of, merged
 from loadsim.analysis.judge import summary_of
@@ -69,13 +70,14 @@ def gather(
 ) -> Gathered:
     """Return several results or sweeps side by side; raises RecordingError where one cannot be read.
 
-    Results of the same settings are one group. Of several sweeps, cells of the same name are compared, each with that
-    of the first sweep; a sweep of one cell stands for its runs.
+    Results of the same settings on the same kind of host are one group. Of several sweeps, cells of the same name are
+    compared, each with that of the first sweep; a sweep of one cell stands for its runs.
     """
-    sweeps = [sides_of_sweep(SweepFolder.open(path)) for path in folders if is_sweep(path)]
-    plain = _by_settings([path for path in folders if not is_sweep(path)])
-    groups = [*sweeps, *([side] for side in plain)]
-    names = [path.name for path in folders if is_sweep(path)] + [side.label for side in plain]
+    whole = [path for path in folders if is_sweep(path)]
+    single = list(dict.fromkeys(path.resolve() for path in folders if not is_sweep(path)))
+    plain = _by_settings(single)
+    groups = [*(sides_of_sweep(SweepFolder.open(path)) for path in whole), *([side] for side in plain)]
+    names = [path.name for path in whole] + [side.label for side in plain]
     letters = [_LETTERS[index] if index < len(_LETTERS) else str(index + 1) for index in range(len(groups))]
     sides = [
         _named(side, letter, alone=len(group) == 1)
@@ -86,15 +88,22 @@ def gather(
         raise RecordingError(
             "these are the runs of one group: name two results or sweeps that differ, or a sweep of several cells"
         )
+    pairs = _pairs(groups)
+    if not pairs:
+        raise RecordingError(
+            f"nothing to compare: {names[0]} has no cell that is called like one of the others. Name two sweeps of the "
+            "same values, or single runs of them (SWEEP/runs/...)"
+        )
     question = Question(
         kind="compare",
         title=" and ".join(letters[:5]) + (" ..." if len(letters) > 5 else ""),
         description="; ".join(f"{letter}: {name}" for letter, name in zip(letters, names, strict=True)),
         repeat=min(len(side.summaries) for side in sides),
-        pairs=_pairs(groups),
+        pairs=pairs,
         min_effect=min_effect,
         rules=rules,
         force=force,
+        notices=[*_counted_twice(whole, single), *_without_counterpart(sides, pairs)],
     )
     return Gathered(comparison=contrast(sides, question), sides=sides)
 
@@ -133,11 +142,13 @@ def verdict_of(path: Path) -> str:
 
 
 def _by_settings(paths: Sequence[Path]) -> list[Side]:
-    """Return plain results as sides: those of the same settings together, in the order given."""
+    """Return plain results as sides: those of the same settings on the same kind of host, in the order given."""
     groups: dict[str, list[Path]] = {}
     for path in paths:
-        settings = Bundle(path).read_manifest()["facts"]["settings"]
-        groups.setdefault(repr({**settings, **_OF_ONE_RUN}), []).append(path)
+        bundle = Bundle(path)
+        settings = bundle.read_manifest()["facts"]["settings"]
+        same = repr(({**settings, **_OF_ONE_RUN}, kind_of_host(bundle.read_host())))
+        groups.setdefault(same, []).append(path)
     return [_side(group, label=group[0].name, values={}, root=None) for group in groups.values()]
 
 
@@ -181,6 +192,20 @@ def _side(
 def _named(side: Side, name: str, *, alone: bool) -> Side:
     """Return a side under the letter of what it came from; a cell among others keeps its own name beside that."""
     return replace(side, label=name if alone else f"{name} {side.label}")
+
+
+def _counted_twice(sweeps: Sequence[Path], single: Sequence[Path]) -> list[str]:
+    """Return that the same runs stand on two sides: chance is then the same on both."""
+    named = [path.resolve() for path in sweeps]
+    twice = len(set(named)) < len(named) or any(path.parent.parent in named for path in single)
+    return ["The same runs stand on two sides: that these agree says nothing."] if twice else []
+
+
+def _without_counterpart(sides: Sequence[Side], pairs: Sequence[tuple[int, int]]) -> list[str]:
+    """Return which sides are shown and compared with nothing."""
+    compared = {index for pair in pairs for index in pair}
+    alone = [side.label for index, side in enumerate(sides) if index not in compared]
+    return [f"Compared with nothing, since no other is called the same: {', '.join(alone)}."] if alone else []
 
 
 def _pairs(groups: Sequence[Sequence[Side]]) -> list[tuple[int, int]]:

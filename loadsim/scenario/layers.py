@@ -128,6 +128,9 @@ def override(text: str) -> Layer | Problem:
         sentence = "an override is a key, an equals sign and a value, such as server.backlog=8"
         return Problem(source=source, span=Span(1, 1, len(text)), sentence=sentence)
     several = _several(parts, value)
+    if several and not several[-1][0]:
+        sentence = "a value is missing after the last comma; to try a setting unset, put the comma first: KEY=,8"
+        return Problem(source=source, span=Span(1, len(text), 1), sentence=sentence)
     if several:
         tried = [_value(one) for one, _ in several]
         return Layer(source=source, data={"sweep": {".".join(part.name for part in parts): tried}})

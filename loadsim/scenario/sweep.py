@@ -7,13 +7,14 @@ are called and in which order they run. Must not know where a value came from (`
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BeforeValidator, ConfigDict, PlainValidator, ValidationError
+from pydantic import BeforeValidator, ConfigDict, PlainValidator, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from loadsim.scenario.model import Scenario
@@ -38,8 +39,6 @@ def _axis(value: object) -> tuple[Any, ...]:
     if any(isinstance(one, list | dict) for one in value):
         says = "every value of a sweep is one number, text or boolean"
         raise PydanticCustomError("axis", "{says}", {"says": says})
-    if len({repr(one) for one in value}) < len(value):
-        raise PydanticCustomError("axis", "{says}", {"says": "a value is there twice, and repeat says how often"})
     return tuple(value)
 
 
@@ -74,9 +73,23 @@ class Sweep(Table):
             if name.partition(".")[0] not in SWEEPABLE or (name != "seed" and "." not in name):
                 says = f"{name} cannot be swept: name a setting, such as server.backlog or client.rate"
                 yield Contradiction((name,), says)
+        tried = {name: [_in_force(name, value) for value in values] for name, values in self.axes.items()}
+        for name, values in tried.items():
+            for place in (place for place, value in enumerate(values) if value in values[:place]):
+                yield Contradiction((name, place), "this value is there twice, and repeat says how often")
         for one in self.exclude:
-            for name in sorted(set(one) - set(self.axes)):
-                yield Contradiction(("exclude",), f"exclude names {name}, which is not swept: take it away")
+            for name, value in sorted(one.items()):
+                if name not in tried:
+                    yield Contradiction(("exclude",), f"exclude names {name}, which is not swept: take it away")
+                elif _in_force(name, value) not in tried[name]:
+                    says = f"exclude names {name} = {_spelled(value)}, which is not among its values"
+                    yield Contradiction(("exclude",), says)
+
+    def excludes(self, values: Mapping[str, Any]) -> bool:
+        """Return whether a combination is left out; "50ms" and "0.05s" are one value."""
+        known = {name: _in_force(name, value) for name, value in values.items()}
+        left_out = [{name: _in_force(name, value) for name, value in one.items()} for one in self.exclude if one]
+        return any(one.items() <= known.items() for one in left_out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +182,7 @@ def short(name: str) -> str:
 def _combinations(sweep: Sweep) -> Iterator[dict[str, Any]]:
     for chosen in itertools.product(*sweep.axes.values()):
         values = dict(zip(sweep.axes, chosen, strict=True))
-        if not any(one.items() <= values.items() for one in sweep.exclude if one):
+        if not sweep.excludes(values):
             yield values
 
 
@@ -196,6 +209,26 @@ def _cell(values: Mapping[str, Any], scenario: Scenario) -> Cell:
     in_force = flattened(scenario.settings())
     known = {name: in_force.get(name) for name in values}
     return Cell(label=", ".join(words) or scenario.name, values=known, scenario=scenario)
+
+
+def _in_force(name: str, value: object) -> object:
+    """Return what a setting is when it is spelled like this; the spelling itself where it is wrong or unknown."""
+    table, _, last = name.partition(".")
+    tables = Scenario.model_fields.get(table)
+    fields = getattr(tables.annotation, "model_fields", {}) if tables else {}
+    if last not in fields:
+        return str(value) if table == "sysctl" else value
+    try:
+        return _reader_of(table, last).validate_python(value, strict=True)
+    except ValidationError:
+        return value
+
+
+@functools.cache
+def _reader_of(table: str, last: str) -> TypeAdapter[Any]:
+    field = getattr(Scenario.model_fields[table].annotation, "model_fields")[last]  # noqa: B009 -- not known to mypy
+    annotation: Any = Annotated[field.annotation, field]
+    return TypeAdapter(annotation)
 
 
 def _spelled(value: object) -> str:

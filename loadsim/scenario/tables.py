@@ -30,7 +30,7 @@ def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 class Contradiction(NamedTuple):
     """Settings that cannot all hold: the key to point at, () for the table itself, and a sentence with the remedy."""
 
-    at: tuple[str, ...]
+    at: tuple[str | int, ...]
     sentence: str
     rivals: tuple[tuple[str, ...], ...] = ()  # the other keys of it; the one written last is pointed at
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from loadsim.analysis.compare import EACH_WITH_EACH
 from loadsim.analysis.comparison import Says
 from loadsim.report.page.markup import Markup, joined, tag
 from loadsim.report.page.parts import NOTHING, number, span, table
@@ -70,7 +71,10 @@ def evidence(pair: Pair, says: Says) -> str:
 
 
 def matrix(row: Row, groups: Sequence[Group]) -> Markup:
-    """Return what each group is beside each other in one metric."""
+    """Return what each group is beside each other in one metric; of many groups a line for each pair."""
+    if len(groups) > EACH_WITH_EACH:
+        lines = [[groups[pair.b].label, groups[pair.a].label, _words(pair, Says(pair.says))] for pair in row.pairs]
+        return table(["this", "beside that", ""], lines, class_="matrix")
     heads = [tag("small", "this beside that"), *(group.label for group in groups)]
     rows = [[group.label, *(_cell(row, b, a) for a in range(len(groups)))] for b, group in enumerate(groups)]
     return table(heads, rows, class_="matrix")
@@ -96,8 +100,11 @@ def _cell(row: Row, group: int, beside: int) -> str:
     if found is None:
         return ""
     pair, says = found
-    parts = [sign(says), " ", says.value]
-    # the effect is that of b beside a: told on that side alone
-    if (pair.a, pair.b) == (beside, group):
-        parts.append(tag("small", evidence(pair, says).removeprefix(says.value + ": ")))
-    return tag("td", *parts)
+    if (pair.a, pair.b) == (beside, group):  # the effect is that of b beside a: told on that side alone
+        return _words(pair, says)
+    return tag("td", sign(says), " ", says.value)
+
+
+def _words(pair: Pair, says: Says) -> str:
+    """Return a cell with all that is known of a pair."""
+    return tag("td", sign(says), " ", says.value, tag("small", evidence(pair, says).removeprefix(says.value + ": ")))

@@ -44,7 +44,7 @@ def _head(comparison: Comparison) -> Markup:
         ("runs", f"{sum(len(group.runs) for group in groups):,}"),
         ("planned", f"{count_of(len(groups), 'group')} of {count_of(comparison.repeat, 'run')}"),
         *((("swept", ", ".join(comparison.axes)),) if comparison.axes else ()),
-        ("took", format_duration(comparison.duration_s)),
+        ("load", format_duration(comparison.duration_s)),
         ("seed", str(comparison.seed)),
         ("differences count from", f"{100 * comparison.min_effect:.3g} %"),
     ]
