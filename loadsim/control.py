@@ -3,7 +3,8 @@
 The child's end is its standard input, so that it costs no extra descriptor and ends with the conductor: at end of
 file the child leaves. Carries orders and answers, never measurements; those go through the journals.
 
-    conductor -> child    {"do": "prepare", "spec": {...}}, "go" (start_ns), "stop", "freeze", "drain" | "reset", "exit"
+    conductor -> child    {"do": "prepare", "spec": {...}}, "go" (start_ns), "stop", "freeze", "exit"
+                          to the server also "listen" (backlog), "drain"; to a driver "release" (share), "reset"
     child -> conductor    {"event": "ready", ...}, "finished", "frozen", "drained" | "reset", or "failed" (error)
 """
 

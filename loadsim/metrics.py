@@ -57,6 +57,8 @@ _FAMILIES = {
     "loopback the handshake ends inside the call",
     "accept": "Accept latency: the wait in the accept queue, from a complete connection to the return of accept(). Of "
     "accepted connections alone: read it together with accept.waiting",
+    "held.reply": "Answers to requests on connections that were in before anything went wrong: from the moment the "
+    "request was due to its first byte, however late",
     "reply": "Response time of the reply: from the moment the schedule intended the attempt to its first byte",
 }
 
@@ -149,7 +151,7 @@ _SINGLE = [
     _of("fds.baseline", "", _NONE, "Open descriptors of the server when it was ready, before the first client."),
     _of("fds.max", "", _NONE, "The most open descriptors that a sample or an accept record showed."),
     _of("fds.end", "", _LOW, "Open descriptors once the load was over and they no longer changed."),
-    _of("fds.limit", "", _NONE, "RLIMIT_NOFILE of the server (soft), read back from the kernel."),
+    _of("fds.limit", "", _NONE, "RLIMIT_NOFILE of the server (soft), read back; the lowest one where it changes."),
     _of(
         "fds.leaked",
         "",
@@ -233,6 +235,39 @@ _SINGLE = [
         _NONE,
         "Exit status of a server that ended by itself during the run, -N for signal N. Absent: it ran to the end.",
     ),
+    _of(
+        "canary.availability",
+        "share",
+        _HIGH,
+        "Share of the canaries that got an answer in time: an independent client that connects, asks once and leaves.",
+    ),
+    _of("canary.longest_outage", "s", _LOW, "The longest time from a canary without an answer to the next one with."),
+    _of("canary.silent", "", _LOW, "Canaries that were connected and got no answer in time: up, to a port scan."),
+    _of("canary.unreachable", "", _LOW, "Canaries whose SYNs nobody answered in time."),
+    _of("canary.turned_away", "", _LOW, "Canaries that were refused, reset, closed unanswered, or told of an error."),
+    _of(
+        "recovery.time",
+        "s",
+        _LOW,
+        "From the last step that made room (clients leave, a higher limit) to the first good answer that a canary got "
+        "after it. Absent: it never came back.",
+    ),
+    _of(
+        "recovery.last_bad",
+        "s",
+        _LOW,
+        "From the same step to the last canary that set out after it and got no good answer; 0 where all did.",
+    ),
+    _of(
+        "recovery.emfile",
+        "",
+        _LOW,
+        "Calls that failed for want of a descriptor after that step: dead clients are accepted first, and may fill the "
+        "table again.",
+    ),
+    _of("held.count", "", _NONE, "Connections that were opened at the start, kept, and asked on again and again."),
+    _of("held.cut", "", _LOW, "Those of held.count that the server ended, or never let in."),
+    _of("held.unanswered", "", _LOW, "Requests on held connections that had no answer when the run ended."),
     _of("generator.lag.p50", "s", _LOW, "How late attempts started behind their schedule: the median."),
     _of("generator.lag.p90", "s", _LOW, "How late attempts started behind their schedule: 90 % at most this late."),
     _of("generator.lag.p99", "s", _LOW, "How late attempts started behind their schedule: 99 % at most this late."),

@@ -48,6 +48,7 @@ PLAIN = LoadSpec(
     connect_timeout_s=5.0,
     reply_timeout_s=5.0,
     sources=1,
+    first_source=0,
     seed=7,
     attempts_path="",
     attempts_capacity=10_000,

@@ -128,11 +128,13 @@ def settings(**tables: Row) -> Row:
     return {**SETTINGS, **{name: {**SETTINGS[name], **table} for name, table in tables.items()}}
 
 
-def recording(
+def recording(  # noqa: PLR0917 -- one for each array
     attempts: Iterable[Row] = (),
     accepts: Iterable[Row] = (),
     failures: Iterable[Row] = (),
     samples: Iterable[Row] = (),
+    canary: Iterable[Row] = (),
+    held: Iterable[Row] = (),
     **changes: Any,  # noqa: ANN401 -- as for `facts`
 ) -> Recording:
     """Return a recording of these rows; the order of the accept records is the order of their times."""
@@ -142,6 +144,8 @@ def recording(
         accepts=_records(ACCEPT, ordered),
         failures=_records(FAILURE, list(failures)),
         samples=_records(SAMPLE, list(samples)),
+        canary=_records(ATTEMPT, list(canary)),
+        held=_records(ATTEMPT, list(held)),
         facts=facts(**changes),
     )
 

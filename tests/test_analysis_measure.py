@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from recordings import Row, accept, attempt, failure, ns, recording, sample, settings, unanswered, unserved
 
 from loadsim.analysis.columns import nearest_rank
-from loadsim.analysis.measure import family, in_json, measure
+from loadsim.analysis.latencies import family
+from loadsim.analysis.measure import in_json, measure
 from loadsim.analysis.view import View
 from loadsim.metrics import METRICS
 from loadsim.record.events import AcceptFlag, AttemptFlag, FailureFlag, Outcome, Where

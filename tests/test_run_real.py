@@ -21,6 +21,7 @@ SHORTER = {
     "backlog-sweep": ["server.backlog=8"],
     "nofile-sweep": ["server.nofile=48"],
     "emfile-policies": ["server.on_emfile=shed"],
+    "recovery": ["server.on_emfile=sleep"],
     "ten-thousand-clients": ["client.rate=2000/s", "client.duration=500ms", "client.hold=1s"],
 }
 

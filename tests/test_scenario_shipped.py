@@ -27,6 +27,9 @@ NAMES = {
     "backlog-sweep",
     "nofile-sweep",
     "emfile-policies",
+    "recovery",
+    "limit-lowered-live",
+    "reserve-fd-lost",
 }
 
 each_scenario = pytest.mark.parametrize("each", shipped(), ids=lambda each: each.name)

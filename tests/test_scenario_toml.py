@@ -540,8 +540,8 @@ def test_no_override_is_worse_than_an_error(overrides: list[str]) -> None:
 
 def test_tables_of_later_versions_are_unknown_keys(write: Write) -> None:
     """Nothing is ignored silently."""
-    assert places(account(write(MINIMAL + "[timeline]\nsteps = []\n")))[0].startswith(
-        "it.toml:3:2: there is no key timeline at the top level; known are schema, name"
+    assert places(account(write(MINIMAL + "[weather]\nsteps = []\n")))[0].startswith(
+        "it.toml:3:2: there is no key weather at the top level; known are schema, name"
     )
 
 

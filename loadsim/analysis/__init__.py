@@ -12,6 +12,7 @@
     columns     fields of records as plain arrays
     measure     the metrics of one run
     descriptors the server's part of them: fds.*, emfile.*
+    watch       what the canary saw: canary.*, recovery.*, held.*
     generator   the load's own part of them: generator.*
     growth      everything against the growing fd table
     timeline    the run in equal steps, with marks

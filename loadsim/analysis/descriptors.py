@@ -87,18 +87,19 @@ def leaked_descriptors(view: View, baseline: int, end: int) -> int:
 def limit_reached(view: View) -> int | None:
     """Return when the server first had all the descriptors it may have; None = never."""
     accepts = view.recording.accepts
-    at_limit = view.waits.taken & (accepts["open_fds"] >= view.fd_limit)
+    at_limit = view.waits.taken & (accepts["open_fds"] >= view.limits_at(view.waits.accepted))
     if at_limit.any():
         return int(view.waits.accepted[at_limit][0])
     times, open_fds = known(view.recording.samples, "open_fds")
-    seen = times[open_fds >= view.fd_limit]
+    seen = times[open_fds >= view.limits_at(times)]
     return int(seen[0]) if len(seen) else None
 
 
 def _at_limit(view: View) -> tuple[Ints, Ints]:
     """Return the times between samples that both saw the limit reached, and the CPU time used in them."""
     times, open_fds, cpu = known(view.recording.samples, "open_fds", "cpu_ns")
-    both = (open_fds[1:] >= view.fd_limit) & (open_fds[:-1] >= view.fd_limit)
+    full = open_fds >= view.limits_at(times)
+    both = full[1:] & full[:-1]
     both &= times[1:] <= max(view.clock.judged, view.clock.load_end)
     return np.diff(times)[both], np.diff(cpu)[both]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loadsim.analysis.rules import acceptor, conduct, exhaustion, generator, leaks, overflow
+from loadsim.analysis.rules import acceptor, conduct, exhaustion, generator, leaks, overflow, recovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,7 @@ _DOUBTS: tuple[Rule, ...] = (
 )
 _FAULTS: tuple[Rule, ...] = (
     conduct.target_ended,
+    recovery.no_recovery,
     leaks.leak_at_limit,
     leaks.honest_load,
     exhaustion.failing_handlers,
@@ -40,8 +41,10 @@ _FAULTS: tuple[Rule, ...] = (
     overflow.aborts,
     exhaustion.shed,
     overflow.syn_delays,
+    recovery.outage,
 )
 _INFORMATION: tuple[Rule, ...] = (
+    recovery.recovery,
     acceptor.capped_backlog,
     exhaustion.limit_raised,
     conduct.prediction_gap,

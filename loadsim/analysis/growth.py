@@ -125,7 +125,7 @@ def _accepts(view: View, place: _Places, index: int) -> Band:
     low, high = int(place.starts[index]), int(place.stops[index])
     taken = view.waits.taken
     inside = place.of(column(view.recording.accepts, "open_fds")[taken]) == index
-    waited = np.sort(view.waits.waited[taken][inside])
+    waited = np.sort(view.waits.waited[taken][inside & ~view.ledger.join.watching[taken]])
     count = len(waited)
     return Band(
         fds_from=low,
@@ -136,7 +136,7 @@ def _accepts(view: View, place: _Places, index: int) -> Band:
         accept_p50_s=nearest_rank(waited, 0.5) / NANOSECONDS if count else None,
         accept_p99_s=nearest_rank(waited, 0.99) / NANOSECONDS if count >= _ENOUGH else None,
         accept_max_s=int(waited[-1]) / NANOSECONDS if count else None,
-        pause_max_s=int(view.pauses.lengths[: len(inside)][inside].max()) / NANOSECONDS if count else None,
+        pause_max_s=int(view.pauses.lengths[: len(inside)][inside].max()) / NANOSECONDS if inside.any() else None,
         emfile=0,
         overflows=None,
     )

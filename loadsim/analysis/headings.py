@@ -26,6 +26,13 @@ _QUEUE = Column(metric="queue.max", heading="queue peak", of="queue.limit")
 _FDS = Column(metric="fds.max", heading="fds peak", of="fds.limit")
 _CPU = Column(metric="server.cpu", heading="CPU", legend="cores, over the whole load")
 
+_RECOVERY = (
+    Column(metric="recovery.time", heading="back after", legend="from the relief to a canary's first answer"),
+    Column(metric="recovery.last_bad", heading="last bad", legend="the last canary after it that was not answered"),
+    Column(metric="server.cpu_at_limit", heading="CPU at limit", legend="cores, while out of descriptors"),
+    Column(metric="emfile.rate", heading="EMFILE"),
+    Column(metric="canary.availability", heading="canaries"),
+)
 _OF_A_QUEUE = (_QUEUE, _SERVED, _LATE, _PHANTOM, _NEVER, _REPLY)
 _OF_DESCRIPTORS = (_FDS, _SERVED, _EMFILE, _QUEUED, _NEVER, _REPLY)
 #: What is swept -> its columns.
@@ -50,6 +57,7 @@ _ANYTHING = (_SERVED, _LATE, _EMFILE, _QUEUE, Column(metric="accept.p99", headin
 
 def columns_of(axes: Sequence[str], rows: Sequence[Row]) -> list[Column]:
     """Return the columns for what is swept; those that nobody measured, or that are 0 everywhere, are left out."""
-    chosen = next((_COLUMNS[name] for name in axes if name in _COLUMNS), _ANYTHING)
+    recovers = any(row.metric.startswith("recovery.") for row in rows)
+    chosen = _RECOVERY if recovers else next((_COLUMNS[name] for name in axes if name in _COLUMNS), _ANYTHING)
     told = {row.metric for row in rows if any(one is not None and one.high for one in row.estimates)}
     return [column for column in chosen if column.metric in told]

@@ -16,7 +16,7 @@ import numpy as np
 
 from loadsim.analysis.columns import Bools, Ints, column, has_flag, was_connected
 from loadsim.record.events import AcceptFlag, AttemptFlag
-from loadsim.scenario.spec import source_address
+from loadsim.scenario.spec import CANARY_SOURCE, HELD_SOURCE, source_address
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
@@ -37,13 +37,14 @@ class Join:
 
     attempt_of: Ints  # for each accept record; -1: foreign
     accept_of: Ints  # for each attempt
+    watching: Bools  # for each accept record: it is the canary's, or of the connections that it holds
     ambiguous: int  # accept records that fitted several attempts equally well: the oldest got it
     mismatched: int  # accept records whose payload names another attempt than the join
 
     @property
     def foreign(self) -> int:
-        """Accept records that no attempt explains."""
-        return int((self.attempt_of < 0).sum())
+        """Accept records that no attempt explains, and no canary."""
+        return int(((self.attempt_of < 0) & ~self.watching).sum())
 
 
 def join(recording: Recording) -> Join:
@@ -55,6 +56,7 @@ def join(recording: Recording) -> Join:
     return Join(
         attempt_of=desk.attempt_of,
         accept_of=desk.accept_of,
+        watching=_watching(recording),
         ambiguous=ambiguous,
         mismatched=_mismatched(recording, desk.attempt_of),
     )
@@ -266,9 +268,19 @@ def _match_holders(desk: _Desk) -> None:
     desk.match(accepts[held], attempts[held])
 
 
+def _watching(recording: Recording) -> Bools:
+    """Return which accept records are the canary's: it comes from addresses of its own."""
+    sources = np.array([CANARY_SOURCE, HELD_SOURCE])
+    if not len(recording.canary) and not len(recording.held):
+        return np.zeros(len(recording.accepts), dtype=np.bool_)
+    watching: Bools = _source_of(recording.accepts, sources, recording.facts.server.address) >= 0
+    return watching
+
+
 def _mismatched(recording: Recording, attempt_of: Ints) -> int:
     """Return how many accept records carry the number of another attempt than theirs, as sent under echo."""
     payload, numbers = column(recording.accepts, "payload"), column(recording.attempts, "number")
     known = np.isin(payload, numbers) if payload.any() else np.zeros(len(payload), dtype=np.bool_)
+    known &= ~_watching(recording)  # the canary counts from 1 as well
     joined = np.where(attempt_of >= 0, numbers[attempt_of], 0) if len(numbers) else np.zeros(len(payload))
     return int((known & (payload != joined)).sum())

@@ -13,7 +13,8 @@ import numpy as np
 from loadsim.analysis import generator
 from loadsim.analysis.columns import Ints, between, column, has_flag, known, nearest_rank
 from loadsim.analysis.descriptors import descriptor_metrics
-from loadsim.analysis.latencies import accept_latencies, connect_latencies, own_accepts
+from loadsim.analysis.latencies import accept_latencies, connect_latencies, family, own_accepts
+from loadsim.analysis.watch import watch_metrics
 from loadsim.metrics import METRICS
 from loadsim.record.events import AttemptFlag, Fate, Outcome
 from loadsim.units import NANOSECONDS
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from loadsim.analysis.view import View
 
 Numbers = dict[str, float]
-
-#: A percentile is shown from this many samples on.
-_ENOUGH = {"p50": 1, "p90": 100, "p99": 100, "p999": 10_000}
-_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 
 
 def measure(view: View) -> Numbers:
@@ -41,20 +38,6 @@ def measure(view: View) -> Numbers:
 def in_json(numbers: Numbers) -> Numbers:
     """Return metrics under their keys in `summary.json`, in the order of the table."""
     return {metric.json_key: numbers[name] for name, metric in METRICS.items() if name in numbers}
-
-
-def family(name: str, nanoseconds: Ints) -> Numbers:
-    """Return the statistics of a family of times that have samples enough; empty without any."""
-    if len(nanoseconds) == 0:
-        return {}
-    ordered = np.sort(nanoseconds)
-    shown = {key: share for key, share in _SHARES.items() if len(ordered) >= _ENOUGH[key]}
-    ranks = {f"{name}.{key}": nearest_rank(ordered, share) / NANOSECONDS for key, share in shown.items()}
-    return {
-        **ranks,
-        f"{name}.max": int(ordered[-1]) / NANOSECONDS,
-        f"{name}.mean": float(ordered.mean()) / NANOSECONDS,
-    }
 
 
 def _ledger(view: View) -> Numbers:
@@ -189,5 +172,6 @@ _GROUPS: tuple[Callable[[View], Numbers], ...] = (
     _queue,
     _listener,
     _server,
+    watch_metrics,
     generator.generator_metrics,
 )

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from loadsim.analysis.columns import Ints, between, column, emfile_records, known
+from loadsim.analysis.columns import Ints, between, column, emfile_records, has_outcome, known
 from loadsim.analysis.comparison import Curve
 from loadsim.analysis.latencies import Latencies, accept_latencies, connect_latencies
-from loadsim.record.events import Where
+from loadsim.analysis.watch import telling
+from loadsim.record.events import Outcome, Where
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class Series:
     """Everything that a page draws of one run; a line is empty where nothing was read."""
 
     span_s: float  # the time axis: from 0 to the end of the load
-    fd_limit: int | None
+    fd_limit: int | None  # None where it changes
+    fd_limits: Line  # where it changes: each value holds until the next
     queue_limit: int | None  # what the queue holds at most
     open_fds: Line  # of samples and accept records; each value holds until the next
     queue: Line  # from the journals of both sides; each value holds until the next
@@ -80,6 +82,8 @@ class Series:
     connect: Spread
     cpu_cores: Line  # of the server
     emfile_per_s: Line
+    answered: Line  # canaries by when they set out: how long each waited for its answer, seconds
+    unanswered: Line  # and how long the others did, in vain
     curves: list[Curve]  # of connect, accept and reply, each where it has latencies; all of group 0
     waits: Waits
 
@@ -96,7 +100,8 @@ def series_of(view: View, *, most: int = MOST) -> Series:
     own = "listen_overflows" if recording.facts.namespace == "private" else "drops"
     return Series(
         span_s=axis.span_s,
-        fd_limit=view.fd_limit,
+        fd_limit=None if view.limit_changes else view.fd_limit,
+        fd_limits=_limits(view, axis),
         queue_limit=view.queue_holds,
         open_fds=_open_fds(view, axis),
         queue=_queue(view, axis),
@@ -106,6 +111,8 @@ def series_of(view: View, *, most: int = MOST) -> Series:
         connect=_spread(axis, connect),
         cpu_cores=_rate(axis, *known(samples, "cpu_ns")),
         emfile_per_s=_emfile(view, axis),
+        answered=_canaries(view, axis, good=True),
+        unanswered=_canaries(view, axis, good=False),
         curves=[
             *_curve("connect", connect.nanoseconds),
             *_curve("accept", accept.nanoseconds),
@@ -178,6 +185,24 @@ class _Axis:
         count = max(int(min(most, (self.stop - self.start) // shortest)), 1)
         step = -(-(self.stop - self.start) // count)
         return self.start + step * np.arange(count + 1)
+
+
+def _limits(view: View, axis: _Axis) -> Line:
+    """Return the limit where a timeline changes it."""
+    if not view.limit_changes:
+        return Line(at_s=[], values=[])
+    times = np.array([axis.start, *view.limit_changes, axis.stop])
+    return axis.held(times, view.limits_at(times))
+
+
+def _canaries(view: View, axis: _Axis, *, good: bool) -> Line:
+    """Return how long canaries waited that were answered, or that were not."""
+    canaries = telling(view.recording.canary)
+    chosen = canaries[has_outcome(canaries, Outcome.OK) == good]
+    times = column(chosen, "intended")
+    waited = (column(chosen, "replied" if good else "ended") - times).clip(min=0)
+    keep = thinned(times, waited, axis.most) if len(times) else np.arange(0)
+    return Line(at_s=axis.seconds(times[keep]), values=(waited[keep] / NANOSECONDS).tolist())
 
 
 def _open_fds(view: View, axis: _Axis) -> Line:

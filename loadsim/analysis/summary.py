@@ -58,6 +58,7 @@ class Timeline:
     queue: list[int | None]
     queue_limit: int | None  # what the queue holds at most: effective backlog + 1
     marks: list[Mark]
+    canary: list[bool | None] = field(default_factory=list)  # whether all that set out in it were answered; [] = none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

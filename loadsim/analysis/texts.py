@@ -141,6 +141,26 @@ FINDING_TEXTS: dict[str, FindingText] = {
         "target.stderr in the result; the fates `orphaned` and `refused`; for signal 9 `dmesg` (the OOM killer).",
         "Catch EMFILE around accept(): many servers die of it because nobody thought that accept() could fail.",
     ),
+    "no-recovery": FindingText(
+        "There was room again (clients had left, or the limit rose), and the server still answered no new client. "
+        "It waits for something that does not come: a close on a connection that nobody has, a thread that died, a "
+        "listener that it no longer watches.",
+        "The canaries after the last mark of the timeline. In production: a process that lives, listens, completes "
+        "handshakes, and has been silent since.",
+        "Restart it today. Then let the accept loop try again by itself some time after EMFILE.",
+    ),
+    "recovery": FindingText(
+        "How long after room was made the first new client got its answer. It is more than one delay of the server: "
+        "clients that left while they waited are still in the queue, are accepted first, and may fill the table again.",
+        "recovery.time, recovery.last_bad, and recovery.emfile: how often it failed once more.",
+        "A pause of 10 to 100 ms after EMFILE comes back as fast as spinning and costs no CPU.",
+    ),
+    "outage": FindingText(
+        "The canary is a client of its own that connects, asks once and leaves, again and again, whatever the load is. "
+        "Here some of them got no answer in time.",
+        "canary.silent (connected, never answered), canary.unreachable (no answer to the SYN), canary.turned_away.",
+        "Let health checks ask for an answer: a connect succeeds as long as the kernel has room in the queue.",
+    ),
     "clients-failed": FindingText(
         "Clients failed, and nothing that loadsim measures at the server explains it.",
         "The table of outcomes, target.stderr, and the time-outs of the scenario.",
@@ -268,6 +288,9 @@ METRIC_TEXTS: dict[str, Text] = {
     "listen": Text("`nstat -az` in the same namespace. These are packets, not clients.", "See queue-overflow."),
     "syn": Text("attempts.delayed: the clients behind these packets.", "See the finding syn-delay."),
     "server": Text("The picture of the time at the limit.", "See emfile-spin and target-ended."),
+    "canary": Text("The row of canaries under the picture.", "See the findings outage and no-recovery."),
+    "recovery": Text("The marks of the timeline in the picture.", "See the finding recovery."),
+    "held": Text("held.unanswered, always: who got no answer is in no percentile.", ""),
     "generator": Text("The line of the generator in the summary.", "See the finding generator-limited."),
     "join": Text("The ledger.", "See foreign-accepts and join-ambiguous."),
 }

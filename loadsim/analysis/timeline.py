@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loadsim.analysis.columns import Ints, column, known
+from loadsim.analysis.columns import Ints, column, has_outcome, known
+from loadsim.analysis.rules.recovery import told
 from loadsim.analysis.summary import Mark, Timeline
-from loadsim.record.events import Fate
+from loadsim.analysis.watch import telling
+from loadsim.record.events import Fate, Outcome
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
@@ -29,9 +31,10 @@ def timeline_of(view: View, numbers: dict[str, float]) -> Timeline:
     return Timeline(
         step_s=step / NANOSECONDS,
         open_fds=_open_fds(view, edges),
-        fd_limit=view.fd_limit,
+        fd_limit=None if view.limit_changes else view.fd_limit,
         queue=_queue(view, edges),
         queue_limit=view.queue_holds,
+        canary=_canary(view, edges),
         marks=sorted(_marks(view, numbers), key=lambda mark: mark.at_s),
     )
 
@@ -55,6 +58,15 @@ def _queue(view: View, edges: Ints) -> list[int | None]:
     return _shown(largest)
 
 
+def _canary(view: View, edges: Ints) -> list[bool | None]:
+    """Return for each step whether every canary that set out in it was answered; [] where there was none."""
+    canaries = telling(view.recording.canary)
+    if not len(canaries):
+        return []
+    bad = (~has_outcome(canaries, Outcome.OK)).astype(np.int64)
+    return [None if worst < 0 else worst == 0 for worst in _largest(column(canaries, "intended"), bad, edges).tolist()]
+
+
 def _largest(times: Ints, values: Ints, edges: Ints) -> Ints:
     """Return the largest value in each step between edges; -1 where there is none."""
     largest = np.full(len(edges) - 1, -1)
@@ -76,6 +88,8 @@ def _marks(view: View, numbers: dict[str, float]) -> list[Mark]:
     if full is not None:
         lost = numbers.get("listen.overflows") or view.ledger.having(Fate.DROPPED).any()
         marks.append(Mark(at_s=full, label="queue full: SYNs dropped" if lost else "queue full"))
+    steps = view.recording.facts.steps
+    marks += [Mark(at_s=view.clock.at(step.done_ns), label=told(step)) for step in steps if step.refused is None]
     died = view.recording.facts.server.exited_ns
     if died:
         marks.append(Mark(at_s=view.clock.at(died), label="the server ended"))

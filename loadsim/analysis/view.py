@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from loadsim.analysis.clock import Clock
-from loadsim.analysis.columns import known
+from loadsim.analysis.columns import column, emfile_records, known
 from loadsim.analysis.ledger import Ledger, settle
 from loadsim.analysis.waits import Pauses, QueueCurve, Waits, pauses_of, queue_curve, waits_of
+from loadsim.record.events import Where
 
 if TYPE_CHECKING:
+    from loadsim.analysis.columns import Ints
     from loadsim.record.arrays import Recording
+    from loadsim.record.facts import StepFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +46,37 @@ class View:
 
     @property
     def fd_limit(self) -> int:
-        """RLIMIT_NOFILE of the server, as read back."""
-        return self.recording.facts.server.nofile_soft
+        """RLIMIT_NOFILE of the server, as read back.
+
+        Where a timeline changes it, the one at which a descriptor was missing first; the lowest where none was.
+        """
+        if not self.limit_changes:
+            return self.recording.facts.server.nofile_soft
+        missed = column(emfile_records(self.recording, *Where), "first")
+        return int(self.limits_at(missed).flat[missed.argmin()]) if len(missed) else min(self._limits.values())
+
+    @property
+    def limit_changes(self) -> dict[int, int]:
+        """From when on which limit held that a step of the timeline had set."""
+        steps = [one for one in self.recording.facts.steps if one.change == "nofile" and one.refused is None]
+        return {one.done_ns: int(one.after) for one in steps if one.after is not None}
+
+    def limits_at(self, times: Ints) -> Ints:
+        """Return RLIMIT_NOFILE of the server at each of these moments."""
+        since, limits = np.array(list(self._limits)), np.array(list(self._limits.values()))
+        in_force: Ints = limits[np.searchsorted(since, times, "right") - 1]
+        return in_force
+
+    @property
+    def relief(self) -> StepFacts | None:
+        """The last step of the timeline that made room: clients that left, a higher limit; None: there was none."""
+        made = [one for one in self.recording.facts.steps if one.refused is None]
+        gave = [one for one in made if one.change == "release" or (one.change == "nofile" and _rose(one))]
+        return gave[-1] if gave else None
+
+    @property
+    def _limits(self) -> dict[int, int]:
+        return {0: self.recording.facts.server.nofile_soft, **self.limit_changes}
 
     @property
     def queue_holds(self) -> int | None:
@@ -66,3 +100,7 @@ class View:
     def setting(self, table: str, key: str) -> Any:  # noqa: ANN401 -- any value of a scenario
         """Return a setting of the scenario; None where this scenario has none."""
         return self.recording.facts.settings.get(table, {}).get(key)
+
+
+def _rose(step: StepFacts) -> bool:
+    return step.before is not None and step.after is not None and step.after > step.before

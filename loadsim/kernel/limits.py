@@ -63,6 +63,16 @@ def set_own_nofile(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits.soft, limits.hard))
 
 
+def set_nofile(pid: int, soft: int) -> Limits:
+    """Set the soft RLIMIT_NOFILE of a live process, the hard one only where it is below; return what is in force.
+
+    Raises ProcessLookupError where it has ended, PermissionError where it may not be raised.
+    """
+    before = Limits(*resource.prlimit(pid, resource.RLIMIT_NOFILE))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, max(soft, before.hard)))
+    return Limits(*resource.prlimit(pid, resource.RLIMIT_NOFILE))
+
+
 def raise_own_nofile() -> Limits:
     """Raise the soft RLIMIT_NOFILE of this process to its hard one and return what is in force."""
     hard = own_nofile().hard

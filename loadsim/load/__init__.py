@@ -5,6 +5,7 @@
     connections  the open connections: what each says, what it waits for, how it ends
     engine       the epoll engine: one trio task that starts, watches and ends them all
     driver       the process around the engine: limits, journal, control channel
+    held         a few connections that stay, and are asked on again and again; a process of its own
     process      the conductor's side of that process
 
 Must not know what is under test, what a number means, or how it is shown. All but `process` live in the driver, which

@@ -90,6 +90,12 @@ class Stage:
         if self.check_at == NEVER:
             self.check_at = next(iter(self.attempts.values())).since + self.patience_ns
 
+    def look_again(self) -> None:
+        """Take note that attempts were taken away."""
+        self.check_at = NEVER
+        if self.attempts:
+            self.expect()
+
     def leave_expired(self, now: int, most: int) -> list[Attempt]:
         """Remove and return the attempts whose time is over, oldest first, at most so many."""
         if now < self.check_at:

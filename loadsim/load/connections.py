@@ -169,6 +169,25 @@ class Connections:
             attempt.flags |= AttemptFlag.PENDING
             attempt.write(self._buffer)
 
+    def release(self, share: float) -> int:
+        """Let a share of the open connections leave before their time, evenly from the oldest to the newest.
+
+        Those that are held end as planned, only sooner; those that still wait for something end unfinished.
+        """
+        chosen = [
+            (stage, fd, attempt)
+            for stage in self._stages
+            for number, (fd, attempt) in enumerate(stage.attempts.items(), 1)
+            if int(number * share) > int((number - 1) * share)
+        ]
+        for stage, fd, attempt in chosen:
+            del stage.attempts[fd]
+            attempt.flags |= AttemptFlag.RELEASED
+            self._end(attempt, self._as_planned if stage is self._holding else Outcome.UNFINISHED)
+        for stage in self._stages:
+            stage.look_again()
+        return len(chosen)
+
     def reset(self) -> int:
         """Close everything by RST, without a word in the records; return how many there were."""
         attempts = list(self)

@@ -52,10 +52,10 @@ async def _serve() -> None:
             most, ready = prepare(spec)
             journal = Journal.create(Path(spec.attempts_path), ATTEMPT, spec.attempts_capacity)
         except EnvironmentRefusedError as error:
-            await _say(channel, {"event": "failed", "error": str(error)})
+            await say(channel, {"event": "failed", "error": str(error)})
             return
         with journal:
-            await _say(channel, ready)
+            await say(channel, ready)
             await _drive(channel, spec, journal, most)
 
 
@@ -105,11 +105,14 @@ async def _obey(order: Message, engine: Engine, channel: Channel) -> None:
             engine.stop()
         case "freeze":
             engine.freeze()
+        case "release":
+            engine.release(order["share"])
         case "reset":
-            await _say(channel, {"event": "reset", "closed": engine.reset()})
+            await say(channel, {"event": "reset", "closed": engine.reset()})
 
 
-async def _say(channel: Channel, message: Message) -> None:
+async def say(channel: Channel, message: Message) -> None:
+    """Send a message; nothing happens where the conductor is gone."""
     with contextlib.suppress(trio.BrokenResourceError):  # the conductor is gone: the next `receive` says so
         await channel.send(message)
 
@@ -122,7 +125,7 @@ async def _run(engine: Engine, channel: Channel, start_ns: int) -> None:
     cpu = time.process_time_ns()
     await engine.run()
     wall = max(1, time.monotonic_ns() - start_ns)
-    await _say(channel, {"event": "finished", "cpu_ns": time.process_time_ns() - cpu, "wall_ns": wall})
+    await say(channel, {"event": "finished", "cpu_ns": time.process_time_ns() - cpu, "wall_ns": wall})
 
 
 def demand_of(spec: LoadSpec, start_ns: int, most: int) -> Demand:

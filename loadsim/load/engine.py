@@ -59,7 +59,9 @@ class Engine:
         self._demand = demand
         self._max_in_flight = max_in_flight
         self._family = family_of(spec.address)
-        self._sources = [(source_address(index), 0) for index in range(spec.sources)]
+        places = range(spec.first_source, spec.first_source + spec.sources)
+        self._sources = {index: (source_address(index), 0) for index in places}
+        self._binds = len(places) > 1 or spec.first_source > 0
         self._epoll = select.epoll()
         self._connections = Connections(spec, journal, demand, self._epoll)
         self._late_ns = LATE_NS if spec.stages else NEVER  # clients of a closed loop are never late
@@ -105,6 +107,12 @@ class Engine:
         self._frozen = True
         self.stop()
 
+    def release(self, share: float) -> int:
+        """Have so large a share of the clients that are in leave now, evenly over all; return how many left."""
+        left = self._connections.release(share)
+        self._arm(0)  # nobody may be left to wait for
+        return left
+
     def reset(self) -> int:
         """Close what is still open by RST and return the number; FIN would turn phantoms into queued connections."""
         return self._connections.reset()
@@ -147,7 +155,7 @@ class Engine:
         slots, index = self._journal.take_many(len(due)), self._begun
         self._begun += len(due)
         too_late = now - self._late_ns if room > 0 else NEVER
-        if len(self._sources) == 1 and due[0] >= too_late:
+        if not self._binds and due[0] >= too_late:
             self._connections.connect(self._open(due, slots, index))
         else:
             self._connections.connect(self._open_singly(due, slots, index, too_late))
@@ -168,13 +176,13 @@ class Engine:
         """Do the same where sources take turns, or where some are not started: those due before `too_late`."""
         opened: list[Opened] = []
         for place, (intended, at) in enumerate(zip(due, slots, strict=True), index):
-            number, source = self._number(place), place % len(self._sources)
+            number, source = self._number(place), self._spec.first_source + place % len(self._sources)
             if intended < too_late:
                 self._book((number, intended, source, at), Outcome.NOT_STARTED)
                 continue
             try:
                 sock = _socket.socket(self._family, _NONBLOCKING, 0)
-                if len(self._sources) > 1:
+                if self._binds:
                     self._bind(sock, source)
             except OSError as error:
                 self._book((number, intended, source, at), Outcome.LOCAL, error)

@@ -44,6 +44,10 @@ class Driver:
         """Start no further attempts; those in flight finish."""
         await self._process.tell({"do": "stop"})
 
+    async def release(self, share: float) -> None:
+        """Have this share of the clients that are in leave, now; their records say who did."""
+        await self._process.tell({"do": "release", "share": share})
+
     async def freeze(self) -> None:
         """Book everything in flight as unfinished, now; the sockets stay open."""
         await self._process.tell({"do": "freeze"})
@@ -74,11 +78,14 @@ class Driver:
 
 
 @asynccontextmanager
-async def driver(spec: LoadSpec, *, namespace: Namespace | None, stderr_path: Path) -> AsyncIterator[Driver]:
+async def driver(
+    spec: LoadSpec, *, namespace: Namespace | None, stderr_path: Path, holds: bool = False
+) -> AsyncIterator[Driver]:
     """Start a driver and wait until it is ready; at the end of the block it is told to leave, or killed.
 
-    Its standard error goes to `stderr_path`. Raises EnvironmentRefusedError, with the remedy, when it cannot start.
+    `holds`: one whose few connections stay and are asked on (`held`). Its standard error goes to `stderr_path`. Raises
+    EnvironmentRefusedError, with the remedy, when it cannot start.
     """
-    module, what = "loadsim.load.driver", "a driver"
+    module, what = ("loadsim.load.held", "the held clients") if holds else ("loadsim.load.driver", "a driver")
     async with partner(module, dataclasses.asdict(spec), what=what, namespace=namespace, stderr=stderr_path) as process:
         yield Driver(process, spec)

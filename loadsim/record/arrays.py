@@ -52,4 +52,6 @@ class Recording:
     accepts: Records
     failures: Records
     samples: Records
+    canary: Records  # attempts of the canary
+    held: Records  # requests on the connections that it holds, as attempts: `connected` is when theirs was
     facts: Facts

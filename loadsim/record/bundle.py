@@ -7,6 +7,7 @@ interrupted or its conductor killed. Must not know what the records mean.
     scenario.resolved.toml    the scenario with `extends` and overrides applied
     host.json                 kernel, CPU, sysctls, limits, load
     attempts.npy accepts.npy failures.npy samples.npy      the records (while running: *.journal)
+    canary.npy held.npy       those of the canary, empty where there was none
     summary.json              what analysis made of them
     report.html summary.md junit.xml                       for people, for pull requests, for CI
     timeseries.csv connect.hlog accept.hlog *.hgrm         derived from the records, for other tools
@@ -38,7 +39,14 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 #: The arrays of a recording and the journals they come from.
-_ARRAYS = {"attempts": ATTEMPT, "accepts": ACCEPT, "failures": FAILURE, "samples": SAMPLE}
+_ARRAYS = {
+    "attempts": ATTEMPT,
+    "accepts": ACCEPT,
+    "failures": FAILURE,
+    "samples": SAMPLE,
+    "canary": ATTEMPT,
+    "held": ATTEMPT,
+}
 
 
 class Bundle(Folder):

@@ -163,6 +163,7 @@ class AttemptFlag(enum.IntFlag):
     WOKEN = 2  # `connected` is the time at which epoll woke up: late by the loop's batch
     RESET_BY_CLIENT = 4  # its socket was closed by RST at `ended`
     PENDING = 8  # its socket was still open when the run was judged
+    RELEASED = 16  # a step of the timeline had its client leave before its time
 
 
 class AcceptFlag(enum.IntFlag):

@@ -55,6 +55,18 @@ class EndState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepFacts:
+    """One step of the timeline as it was really made."""
+
+    change: str  # "nofile" | "backlog" | "release"
+    asked: float
+    done_ns: int
+    before: float | None  # read before and after; None: not read, or there is no such value (release)
+    after: float | None
+    refused: str | None = None  # why it was not made, a whole sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """Everything that analysis needs to know of a run besides its records."""
 
@@ -77,6 +89,7 @@ class Facts:
     end: EndState | None = None
     prediction: dict[str, Any] | None = None  # scenario.plan.Prediction as JSON
     lost_records: dict[str, int] = field(default_factory=dict)  # journal -> records that found no space
+    steps: list[StepFacts] = field(default_factory=list)  # of the timeline, in the order in which they were made
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for json.dump."""
@@ -89,5 +102,6 @@ class Facts:
         known = {key: value for key, value in values.items() if key in names}
         known["server"] = ServerFacts(**known["server"])
         known["drivers"] = [DriverFacts(**driver) for driver in known["drivers"]]
+        known["steps"] = [StepFacts(**step) for step in known.get("steps", [])]
         known["end"] = EndState(**known["end"]) if known.get("end") else None
         return cls(**known)

@@ -22,6 +22,7 @@ _FAMILIES = {
     "connect": "since it was due",
     "accept": "in the accept queue",
     "reply": "due to first byte",
+    "held.reply": "of those who were in",
 }
 _LABEL = 19
 _NUMBER = 9
@@ -85,9 +86,10 @@ def latencies(summary: Summary, look: Look) -> list[Text]:
         return []
     heads = "".join(right(_STATISTICS[i], _NUMBER) for i in shown)
     lines = [line(left("  how long it took", _LABEL), (heads, QUIET))]
-    explained = _LABEL + len(heads) + _GAP + widest(list(_FAMILIES.values())) <= look.edge
+    told = {name: what for name, what in _FAMILIES.items() if any(value is not None for value in known[name])}
+    explained = _LABEL + len(heads) + _GAP + widest(list(told.values())) <= look.edge
     for family, what in _FAMILIES.items():
-        if any(value is not None for value in known[family]):
+        if family in told:
             times = "".join(right(_time(known[family][i]), _NUMBER) for i in shown)
             lines.append(line(left(f"  {family}", _LABEL), times, (" " * _GAP + what if explained else "", QUIET)))
         if family == "accept":

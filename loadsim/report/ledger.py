@@ -45,7 +45,7 @@ OUTCOME_WORDS = {
     "reply_timeout": '"connected", then no reply{reply}',
     "local": "the generator's own limit",
     "not_started": "never began",
-    "unfinished": "still under way at the end",
+    "unfinished": "no answer before the end",
 }
 _FATE = 11
 _GAP = 2

@@ -42,6 +42,8 @@ class Glyphs:
     track: str  # the empty part of a gauge
     met: str
     missed: str
+    up: str  # a canary that was answered, and one that was not
+    down: str
     grown: str  # the kernel enlarged the fd table here
     dot: str  # between facts
     ellipsis: str
@@ -54,12 +56,24 @@ _UNICODE = Glyphs(
     track="░",
     met="✓",
     missed="✗",
+    up="·",
+    down="✗",
     grown="↑",
     dot=" · ",
     ellipsis="…",
 )
 _ASCII = Glyphs(
-    levels="._-=+*%#", full="#", eighths="", track=".", met="[ok]", missed="[--]", grown="^", dot=" - ", ellipsis="..."
+    levels="._-=+*%#",
+    full="#",
+    eighths="",
+    track=".",
+    met="[ok]",
+    missed="[--]",
+    up=".",
+    down="x",
+    grown="^",
+    dot=" - ",
+    ellipsis="...",
 )
 
 

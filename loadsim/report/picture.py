@@ -62,7 +62,7 @@ def picture(summary: Summary, look: Look) -> list[Text]:
     if not rows:
         return []
     peaks = [_of(peak, limit) for _, _, limit, peak in rows]
-    columns = look.edge - _LABEL - widest([*peaks, "peak"]) - 2
+    columns = look.edge - _LABEL - widest([*peaks, "peak", "99.9 % answered" if timeline.canary else ""]) - 2
     span_s = timeline.step_s * max(len(values) for _, values, _, _ in rows)
     axis = left(time_axis(span_s, columns), columns + 2)
     lines = [line(" " * _LABEL, (axis, QUIET), ("peak", QUIET))]
@@ -72,7 +72,18 @@ def picture(summary: Summary, look: Look) -> list[Text]:
         lines.append(
             line(left(f"  {label}", _LABEL)).append_text(drawn).append("  ").append(shown, ALARM if full else "")
         )
+    if timeline.canary:
+        lines.append(_canaries(timeline.canary, summary.metrics.get("canary.availability"), columns, look))
     return lines + _marks(timeline.marks, span_s, columns, look)
+
+
+def _canaries(answered: Sequence[bool | None], share: float | None, columns: int, look: Look) -> Text:
+    """Return when canaries were answered, and when one was not."""
+    drawn = line(left("  canary", _LABEL))
+    for bad in _resampled([None if one is None else int(not one) for one in answered], columns):
+        drawn.append(*((" ", "") if bad is None else (look.glyphs.down, BAD) if bad else (look.glyphs.up, GOOD)))
+    told = "" if share is None else f"{share:.1%} answered".replace("%", " %")
+    return drawn.append("  ").append(told, "" if share == 1 else BAD)
 
 
 def sparkline(values: Sequence[int | None], limit: int | None, columns: int, look: Look) -> Text:

@@ -24,6 +24,7 @@ from loadsim.record.facts import DriverFacts, EndState
 from loadsim.report.files import write_files
 from loadsim.run.interruption import Interruption, QuitError
 from loadsim.run.stage import first_facts, not_in_force, observe_host, on_stage, open_namespace
+from loadsim.run.timeline import follow
 from loadsim.scenario.plan import make_plan
 from loadsim.scenario.predict import SETTLE_AT_MOST_S, SETTLED_S
 from loadsim.scenario.thresholds import judge
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from loadsim.analysis.summary import Summary
     from loadsim.load.process import Driver
     from loadsim.record.arrays import Records
-    from loadsim.record.facts import Facts
+    from loadsim.record.facts import Facts, StepFacts
     from loadsim.report.progress import View
     from loadsim.run.stage import Stage
     from loadsim.scenario.model import Scenario
@@ -129,14 +130,15 @@ async def _perform(stage: Stage, facts: Facts, argv: Sequence[str], view: View, 
         nursery.start_soon(stage.server.wait_exited)  # notes the moment, should it die
         nursery.start_soon(_watch, stage, view, early, start_ns)
         await stage.server.go(start_ns)
-        drivers = await _wait_load(stage, start_ns)
+        steps: list[StepFacts] = []
+        drivers = await _wait_load(stage, start_ns, steps, early)
         load_end_ns = time.monotonic_ns()
         fds_end = await _wait_settled(stage)
         await stage.server.freeze()
         judged_ns = time.monotonic_ns()
         end = _look(stage, fds_end)
         stage.sampler.stop()
-        for driver in stage.drivers:
+        for driver in (*stage.drivers, *stage.watchers):
             await driver.reset()
         await stage.server.drain()
         await stage.server.leave()
@@ -151,22 +153,49 @@ async def _perform(stage: Stage, facts: Facts, argv: Sequence[str], view: View, 
         server=stage.server.facts,
         drivers=drivers,
         end=end,
+        steps=steps,
+        degraded=[*facts.degraded, *(step.refused for step in steps if step.refused)],
     )
 
 
-async def _wait_load(stage: Stage, start_ns: int) -> list[DriverFacts]:
-    """Start the load and wait until every driver has finished or died."""
+async def _wait_load(stage: Stage, start_ns: int, steps: list[StepFacts], early: Interruption) -> list[DriverFacts]:
+    """Start the load; return when every driver has finished or died, every step is made, and the canary is done."""
     facts: list[DriverFacts] = []
 
     async def wait_one(driver: Driver) -> None:
         facts.append(await driver.wait_finished())
 
-    for driver in stage.drivers:
+    for driver in (*stage.drivers, *stage.watchers):
         await driver.go(start_ns)
     async with trio.open_nursery() as nursery:
         for driver in stage.drivers:
             nursery.start_soon(wait_one, driver)
+        nursery.start_soon(_follow, stage, start_ns, steps, early)
+    await _dismiss(stage, early)
     return sorted(facts, key=lambda one: one.share)
+
+
+async def _follow(stage: Stage, start_ns: int, steps: list[StepFacts], early: Interruption) -> None:
+    """Make the steps of the timeline, until something ends the run early."""
+    async with trio.open_nursery() as nursery:
+
+        async def cut_short() -> None:
+            await early.stopped.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(cut_short)
+        await follow(stage, start_ns, steps)
+        nursery.cancel_scope.cancel()
+
+
+async def _dismiss(stage: Stage, early: Interruption) -> None:
+    """Let the canary go on for a while, then wait for its last answers."""
+    canary = stage.plan.scenario.canary
+    with trio.move_on_after(canary.linger if canary else 0):
+        await early.stopped.wait()
+    for watcher in stage.watchers:
+        await watcher.stop()
+        await watcher.wait_finished()
 
 
 def _death_of_a_driver(drivers: Sequence[DriverFacts]) -> str | None:

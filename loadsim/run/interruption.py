@@ -47,6 +47,7 @@ class Interruption:
         self.reason: str | None = None  # as the result tells it
         self.signal: signal.Signals | None = None  # the first one
         self.folder: Path | None = None  # of the result, once there is one
+        self.stopped = trio.Event()  # the load was stopped early
         self._drivers: Sequence[Driver] | None = None
 
     def begin(self, drivers: Sequence[Driver]) -> None:
@@ -56,6 +57,7 @@ class Interruption:
     async def stop_load(self, reason: str) -> None:
         """Let no client start any more, and say why."""
         self.reason = reason
+        self.stopped.set()
         for driver in self._drivers or ():
             await driver.stop()
 

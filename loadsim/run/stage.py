@@ -53,6 +53,7 @@ class Stage:
     namespace: Namespace
     server: Server
     drivers: Sequence[Driver]
+    watchers: Sequence[Driver]  # the canary, and who asks on the connections that it holds
     sources: Sources
     sampler: Sampler
     monitor: Monitor
@@ -122,6 +123,7 @@ async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIte
             stderr = bundle.path / f"driver-{share}.stderr"
             drivers.append(await stack.enter_async_context(driver(spec, namespace=namespace, stderr_path=stderr)))
             paths.append(path)
+        watchers = [one async for one in _watchers(stack, plan, bundle, namespace, port=server.facts.port)]
         sources = _sources(stack, server, namespace)
         samples = Journal.create(bundle.journal_path("samples"), SAMPLE, _samples_capacity(plan))
         sampler = Sampler(stack.enter_context(samples), sources)
@@ -133,10 +135,24 @@ async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIte
             namespace=namespace,
             server=server,
             drivers=drivers,
+            watchers=watchers,
             sources=sources,
             sampler=sampler,
             monitor=Monitor(attempts=attempts, accepts=accepts, sampler=sampler, shared=namespace.kind == "shared"),
         )
+
+
+async def _watchers(
+    stack: AsyncExitStack, plan: Plan, bundle: Bundle, namespace: Namespace, *, port: int
+) -> AsyncIterator[Driver]:
+    """Start the canary, and beside it whoever holds connections for it."""
+    canary = plan.scenario.canary
+    for name, held in (("canary", 0), ("held", canary.held)) if canary else ():
+        if name == "canary" or held:
+            spec = plan.canary_spec(port=port, path=str(bundle.journal_path(name)), held=held)
+            stderr = bundle.path / f"{name}.stderr"
+            watcher = driver(spec, namespace=namespace, stderr_path=stderr, holds=held > 0)
+            yield await stack.enter_async_context(watcher)
 
 
 def _samples_capacity(plan: Plan) -> int:

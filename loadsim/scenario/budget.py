@@ -133,6 +133,8 @@ class Budget:
     def prediction(self) -> Prediction:
         """What arithmetic says will happen, where the generator does not run out of anything itself."""
         free = max(0, self.server_fds.available - self.baseline)
+        if self.scenario.timeline.steps or self.scenario.canary:
+            return Prediction(unpredicted=["what a timeline changes, and what a canary takes, is not predicted"])
         if not (self.driver_fds.is_met and self.ports.is_met):
             return Prediction(unpredicted=["the generator may run out of descriptors or ports itself"])
         return predict(self.scenario, Room(free_fds=free, queue=self.queue_limit))
@@ -163,8 +165,38 @@ class Budget:
         client = self.scenario.client
         longest = client.connect_timeout + client.reply_timeout + client.hold
         if client.clients is not None and client.attempts is not None:
-            return math.ceil(client.attempts / client.clients) * (longest + 0.01)
-        return client.load_s + longest
+            load_s = math.ceil(client.attempts / client.clients) * (longest + 0.01)
+        else:
+            load_s = client.load_s + longest
+        if self.everybody_left_s is not None:
+            load_s = min(load_s, self.everybody_left_s)
+        return max(load_s, self.scenario.timeline.last_s) + self.linger_s
+
+    @cached_property
+    def linger_s(self) -> float:
+        """Seconds that the canary goes on after all else."""
+        canary = self.scenario.canary
+        return canary.linger + 2 * canary.timeout if canary else 0.0
+
+    @cached_property
+    def everybody_left_s(self) -> float | None:
+        """When a step of the timeline has all clients leave of whom none comes later; None: no step does."""
+        leaving = [step.at for step in self.scenario.timeline.ordered if step.release == 1]
+        return next((at for at in leaving if at >= self.scenario.client.load_s), None)
+
+    @cached_property
+    def expected_s(self) -> float:
+        """Seconds that the run probably takes: as predicted, or until everybody has been released."""
+        ends = self.prediction.ends_at_s if self.everybody_left_s is None else self.everybody_left_s
+        if ends is None:
+            return self.length_s
+        return min(max(ends, self.scenario.timeline.last_s) + self.linger_s, self.length_s)
+
+    @cached_property
+    def canaries(self) -> int:
+        """Records of canaries, and of requests on each connection that is held: as many as come in the longest run."""
+        canary = self.scenario.canary
+        return math.ceil((self.length_s + 10) / canary.every) if canary else 0
 
     @cached_property
     def attempts_capacity(self) -> int:
@@ -174,7 +206,7 @@ class Budget:
     @cached_property
     def accepts_capacity(self) -> int:
         """Records of accepts that the server finds space for."""
-        return self.attempts + _FOREIGN
+        return self.attempts + self.canaries + _FOREIGN
 
     @cached_property
     def failures_capacity(self) -> int:

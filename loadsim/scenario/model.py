@@ -17,22 +17,26 @@ from pydantic_core import PydanticCustomError
 from loadsim.exchange import Exchange
 from loadsim.metrics import LIVE
 from loadsim.scenario.arrivals import expected_count
-from loadsim.scenario.quantities import DURATION_PATTERN, Ramp, duration, ramp, rate
+from loadsim.scenario.quantities import (
+    DAY_S,
+    DURATION_PATTERN,
+    MAX_RATE,
+    Duration,
+    PositiveDuration,
+    Ramp,
+    Rate,
+    Timeout,
+    ramp,
+)
+from loadsim.scenario.spec import CANARY_SOURCE, source_address
 from loadsim.scenario.tables import Contradiction, Table, flattened, key
 from loadsim.scenario.thresholds import Threshold, ThresholdError, parse
+from loadsim.scenario.timeline import Canary, Timeline
 
-DAY_S = 86_400.0
 #: Space for the records of a whole load is reserved before it starts: 3.2 GB for this many.
 MAX_ATTEMPTS = 50_000_000
-MAX_RATE = 1_000_000.0
 MAX_CONNECTIONS = 1_000_000  # of one load, at once
 _MAX_IN_FLIGHT = 20_000
-
-Duration = Annotated[float, duration(at_most=DAY_S)]
-PositiveDuration = Annotated[float, duration(at_most=DAY_S, above_zero=True)]
-Timeout = Annotated[float, duration(at_most=3600.0, above_zero=True)]
-Rate = Annotated[float, rate(at_most=MAX_RATE)]
-
 
 _CLOSE_AFTER = {"anyOf": [{"const": "client"}, {"type": "string", "pattern": DURATION_PATTERN}]}
 
@@ -297,6 +301,8 @@ class Scenario(Table):
     client: Client = key({}, description="Who connects, how often, and what each connection does.")
     sysctl: Sysctls = key({}, description="Inside the private namespace, full names.")
     network: Network = key({}, description="Where it happens.")
+    timeline: Timeline = key({}, description="What changes during the run.")
+    canary: Canary | None = key(None, description="An independent client that asks whether the server is up.")
     thresholds: Thresholds = key({}, description="What must be true.")
 
     def contradictions(self) -> Iterator[Contradiction]:
@@ -307,6 +313,29 @@ class Scenario(Table):
         if self.sysctl and self.network.namespace == "host":
             says = 'sysctls are only set in a namespace of its own: take them away, or namespace = "host"'
             yield Contradiction(("network", "namespace"), says, (("sysctl",),))
+        if self.canary is not None:
+            yield from self._canary_contradictions(self.canary)
+
+    def _canary_contradictions(self, canary: Canary) -> Iterator[Contradiction]:
+        if self.client.sources > CANARY_SOURCE:
+            says = (
+                f"the canary comes from {source_address(CANARY_SOURCE)}: {CANARY_SOURCE} sources are possible with it"
+            )
+            yield Contradiction(("client", "sources"), says, (("canary",),))
+        if not self.network.address.startswith("127."):
+            says = "the canary has a source address of its own (127.0.1.1): network.address on 127.0.0.0/8 is needed"
+            yield Contradiction(("network", "address"), says, (("canary",),))
+        if self.client.exchange is Exchange.NONE:
+            says = 'a canary needs an answer: exchange = "hello", "echo" or "http", or no [canary]'
+            yield Contradiction(("client", "exchange"), says, (("canary",),))
+        if not canary.held:
+            return
+        if self.client.exchange is Exchange.HELLO:
+            says = 'hello answers once: connections that are held and asked again need exchange = "echo" or "http"'
+            yield Contradiction(("canary", "held"), says, (("client", "exchange"),))
+        if self.server.close_after is not None:
+            says = 'the server closes what should be held: close_after = "client"'
+            yield Contradiction(("canary", "held"), says, (("server", "close_after"),))
 
     def settings(self) -> dict[str, Any]:
         """Return nested tables of plain values under the TOML names: seconds, rates per second, None for absent.

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from loadsim.scenario.budget import BASELINE_FDS, Budget, Host, Need
 from loadsim.scenario.cautions import Caution, cautions
 from loadsim.scenario.predict import Prediction
-from loadsim.scenario.spec import LoadSpec, ServerSpec
+from loadsim.scenario.spec import CANARY_SOURCE, HELD_SOURCE, LoadSpec, ServerSpec
+from loadsim.scenario.timeline import Canary
 
 if TYPE_CHECKING:
     from loadsim.scenario.model import Scenario
@@ -42,6 +43,7 @@ class Plan:
     attempts_capacity: int  # records, per driver
     accepts_capacity: int
     failures_capacity: int
+    canaries_capacity: int  # of the canary; of the connections that it holds so many each
 
     def server_spec(self, *, accepts_path: str, failures_path: str, port: int | None = None) -> ServerSpec:
         """Return what the simulated server is told; `port` overrides the scenario's."""
@@ -90,9 +92,37 @@ class Plan:
             connect_timeout_s=client.connect_timeout,
             reply_timeout_s=client.reply_timeout,
             sources=client.sources,
+            first_source=0,
             seed=self.scenario.seed,
             attempts_path=attempts_path,
             attempts_capacity=self.attempts_capacity,
+        )
+
+    def canary_spec(self, *, port: int, path: str, held: int = 0, address: str | None = None) -> LoadSpec:
+        """Return what the canary is told, or whoever asks on so many connections that it holds."""
+        canary, client = self.scenario.canary or Canary(), self.scenario.client
+        server, rate = address or self.scenario.network.address, 1 / canary.every
+        return LoadSpec(
+            share=0,
+            processes=1,
+            address=server,
+            port=port,
+            stages=[[self.length_s + 60, rate, rate]],
+            arrivals="constant",
+            clients=held,
+            attempts=None,
+            duration_s=self.length_s + 60,
+            max_in_flight=self.canaries_capacity,
+            hold_s=0.0,
+            exchange=client.exchange,
+            close="fin",
+            connect_timeout_s=canary.timeout,
+            reply_timeout_s=canary.timeout,
+            sources=1,
+            first_source=HELD_SOURCE if held else CANARY_SOURCE,
+            seed=self.scenario.seed,
+            attempts_path=path,
+            attempts_capacity=self.canaries_capacity * max(held, 1),
         )
 
 
@@ -116,7 +146,7 @@ def make_plan(scenario: Scenario, host: Host, *, baseline_fds: int = BASELINE_FD
         driver_fds=budget.driver_fds,
         ports=budget.ports,
         queue_limit=budget.queue_limit,
-        expected_s=budget.length_s if prediction.ends_at_s is None else prediction.ends_at_s,
+        expected_s=budget.expected_s,
         length_s=budget.length_s,
         reserved_bytes=budget.reserved_bytes,
         prediction=prediction,
@@ -124,4 +154,5 @@ def make_plan(scenario: Scenario, host: Host, *, baseline_fds: int = BASELINE_FD
         attempts_capacity=budget.attempts_capacity,
         accepts_capacity=budget.accepts_capacity,
         failures_capacity=budget.failures_capacity,
+        canaries_capacity=budget.canaries,
     )

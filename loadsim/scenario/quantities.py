@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic_core import PydanticCustomError, core_schema
 
@@ -134,3 +134,12 @@ def _shortest(value: float, scales: dict[str, float], parse: Callable[[str], flo
         if number >= 1 and parse(text) == value:
             return text
     return f"{Decimal(repr(float(value))):f}".removesuffix(".0") + base
+
+
+#: Durations and rates of a scenario, each with its largest value.
+DAY_S = 86_400.0
+MAX_RATE = 1_000_000.0
+Duration = Annotated[float, duration(at_most=DAY_S)]
+PositiveDuration = Annotated[float, duration(at_most=DAY_S, above_zero=True)]
+Timeout = Annotated[float, duration(at_most=3600.0, above_zero=True)]
+Rate = Annotated[float, rate(at_most=MAX_RATE)]

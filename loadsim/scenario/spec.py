@@ -76,9 +76,14 @@ class LoadSpec(Spec):
     connect_timeout_s: float
     reply_timeout_s: float
     sources: int
+    first_source: int  # index of the first source address
     seed: int
     attempts_path: str
     attempts_capacity: int
+
+
+#: The canary comes from 127.0.1.1, the connections that it holds from 127.0.1.2: nobody else does.
+CANARY_SOURCE, HELD_SOURCE = 254, 255
 
 
 def source_address(index: int) -> str:

@@ -23,7 +23,7 @@ from loadsim.scenario.tables import Contradiction, Table, flattened, key
 #: Runs of each cell, where nothing says how many: enough to tell up to 7 cells apart (`analysis.statistics`).
 REPEAT = 6
 #: The first part of every key that may be swept.
-SWEEPABLE = frozenset({"client", "network", "seed", "server", "sysctl"})
+SWEEPABLE = frozenset({"canary", "client", "network", "seed", "server", "sysctl"})
 MAX_CELLS = 1_000
 #: Seconds that a run takes beside its load: namespace, processes, analysis, files.
 AROUND_A_RUN_S = 0.8

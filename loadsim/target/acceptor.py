@@ -104,6 +104,10 @@ class Acceptor:
                 done = 0
                 await trio.lowlevel.checkpoint()
 
+    def listen(self, backlog: int) -> None:
+        """Set another backlog, while it serves."""
+        self._intake.listen(backlog)
+
     def drain(self) -> int:
         """Give everything back, take what is left in the queue, and return how many these were.
 

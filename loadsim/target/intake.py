@@ -102,6 +102,10 @@ class Intake:
         """Return the effective backlog; the queue holds one more."""
         return self._state()[1]
 
+    def listen(self, backlog: int) -> None:
+        """Set another backlog: the queue keeps who waits in it, and holds more or fewer from now on."""
+        self._listener.listen(backlog)
+
     def close(self) -> None:
         """Close the listener."""
         self._listener.close()

@@ -53,6 +53,10 @@ class Server:
         """Let it accept from now on; its pauses count from this moment of CLOCK_MONOTONIC."""
         await self._process.tell({"do": "go", "start_ns": start_ns})
 
+    async def listen(self, backlog: int) -> None:
+        """Have it set another backlog; what came of it is the kernel's to tell."""
+        await self._process.tell({"do": "listen", "backlog": backlog})
+
     async def freeze(self) -> Message:
         """Have it accept and close nothing any more: `open_fds`, `accepted`, `closed`; {} where it has died."""
         return await self._ask("freeze", "frozen")

@@ -145,7 +145,8 @@ async def _serve(channel: Channel, server: Prepared, start_ns: int) -> Message |
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(accept)
-        order = await channel.receive()
+        while (order := await channel.receive()) is not None and order["do"] == "listen":
+            server.acceptor.listen(order["backlog"])
         nursery.cancel_scope.cancel()
     return order
 

@@ -60,6 +60,7 @@ PLAIN = LoadSpec(
     connect_timeout_s=5.0,
     reply_timeout_s=5.0,
     sources=1,
+    first_source=0,
     seed=1,
     attempts_path="",
     attempts_capacity=500_000,

@@ -39,7 +39,10 @@ def time_panels(series: Series, marks: Sequence[Mark], *, shared: bool) -> Value
         _panel(
             "fds",
             "Open descriptors",
-            [_line("open fds", series.open_fds, "fds", kind="step", fill=True)],
+            [
+                _line("open fds", series.open_fds, "fds", kind="step", fill=True),
+                _line("limit", series.fd_limits, "lost", kind="step"),
+            ],
             limit=series.fd_limit,
         ),
         _panel(
@@ -56,6 +59,16 @@ def time_panels(series: Series, marks: Sequence[Mark], *, shared: bool) -> Value
             "waits",
             "How long it took",
             [*_spread("accept", series.accept, "accept"), *_spread("connect", series.connect, "connect")],
+            log=True,
+            unit="s",
+        ),
+        _panel(
+            "canary",
+            "An independent client that asks again and again: how long it waited",
+            [
+                _line("answered", series.answered, "accept", kind="points"),
+                _line("not answered", series.unanswered, "lost", kind="points"),
+            ],
             log=True,
             unit="s",
         ),

@@ -33,6 +33,7 @@ _FAMILIES = {
     "connect_service": "since connect() was called",
     "accept": "in the accept queue",
     "reply": "from due to the first byte",
+    "held.reply": "due to first byte, of those who were in",
 }
 #: Keys of the host that are shown, and what they are called; others follow under their own names.
 _HOST = {

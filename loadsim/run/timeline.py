@@ -1,0 +1,71 @@
+"""The steps of a timeline, each made at its time on the live server or its clients, and read back.
+
+Owns how a change is made and what is noted of it. A step that cannot be made is noted as such: the run goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import trio
+
+from loadsim.kernel.limits import set_nofile
+from loadsim.kernel.procfs import ProcessGoneError
+from loadsim.record.facts import StepFacts
+from loadsim.units import NANOSECONDS
+
+if TYPE_CHECKING:
+    from loadsim.run.stage import Stage
+    from loadsim.scenario.timeline import Step
+
+#: How long the kernel may take to show what a step has changed: the server has to be scheduled for it.
+_READ_BACK_S, _LOOK_S = 0.5, 0.005
+
+
+async def follow(stage: Stage, start_ns: int, made: list[StepFacts]) -> None:
+    """Make every step at its time and note it in `made`; return when the last one is made."""
+    for step in stage.plan.scenario.timeline.ordered:
+        await trio.sleep(max(0.0, (start_ns - time.monotonic_ns()) / NANOSECONDS + step.at))
+        made.append(await _make(stage, step))
+
+
+async def _make(stage: Stage, step: Step) -> StepFacts:
+    change, asked = step.change
+    before = _value(stage, change)
+    refused = None
+    done_ns = time.monotonic_ns()
+    try:
+        if change == "nofile":
+            set_nofile(stage.server.facts.pid, int(asked))
+        elif change == "backlog":
+            await stage.server.listen(int(asked))
+            await _wait_changed(stage, before)
+        else:
+            for driver in stage.drivers:
+                await driver.release(asked)
+    except (OSError, ValueError) as error:
+        refused = f"{change} = {asked:g} after {step.at:g} s could not be set: {error}"
+    return StepFacts(
+        change=change, asked=asked, done_ns=done_ns, before=before, after=_value(stage, change), refused=refused
+    )
+
+
+def _value(stage: Stage, change: str) -> float | None:
+    """Return what is in force now: the limit, the effective backlog; None where there is nothing to read."""
+    sources = stage.sources
+    if change == "nofile":
+        try:
+            return sources.process.limits().soft
+        except ProcessGoneError:
+            return None
+    listener = sources.diag.listener(sources.address, sources.port) if change == "backlog" else None
+    return listener.limit if listener else None
+
+
+async def _wait_changed(stage: Stage, before: float | None) -> None:
+    """Give the server time to be scheduled; a backlog that somaxconn cuts to what it was never changes."""
+    for _ in range(round(_READ_BACK_S / _LOOK_S)):
+        if _value(stage, "backlog") != before:
+            return
+        await trio.sleep(_LOOK_S)

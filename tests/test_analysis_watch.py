@@ -1,0 +1,143 @@
+"""What the canary saw, what held clients saw, how long it took to come back: from recordings made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from recordings import Row, accept, attempt, ns, packed, recording
+
+from loadsim.analysis.judge import summarise
+from loadsim.record.events import Outcome
+from loadsim.record.facts import StepFacts
+
+CANARY, HELD = "127.0.1.1", "127.0.1.2"
+
+
+def canary(number: int, at: float, outcome: Outcome = Outcome.OK, **changes: Any) -> Row:  # noqa: ANN401 -- any field
+    """Return a canary; one that is not answered gives up after a second."""
+    took = {} if outcome is Outcome.OK else {"replied": None, "ended": at + 1.0}
+    return attempt(number, at, **{"source": 254, "outcome": outcome, **took, **changes})
+
+
+def step(change: str, at: float, asked: float, before: float | None = None) -> StepFacts:
+    """Return a step that was made as asked."""
+    after = None if change == "release" else asked
+    return StepFacts(change=change, asked=asked, done_ns=ns(at), before=before, after=after)
+
+
+def metrics_of(**parts: Any) -> dict[str, float]:  # noqa: ANN401 -- parts of a recording
+    """Return the metrics of a recording with these parts."""
+    return summarise(recording(attempts=[attempt(1)], accepts=[accept(attempt(1))], **parts)).metrics
+
+
+def test_availability_and_outage() -> None:
+    """The outage lasts from the start of the first bad one to the answer of the next good one."""
+    rows = [canary(1, 0.0), canary(2, 0.5, Outcome.REPLY_TIMEOUT), canary(3, 1.0, Outcome.CONNECT_TIMEOUT)]
+    rows += [canary(4, 1.5, replied=2.4, ended=2.5)]
+    numbers = metrics_of(canary=[*rows, canary(5, 2.6, Outcome.EOF), canary(6, 2.8, Outcome.LOCAL)])
+
+    assert numbers["canary.availability"] == pytest.approx(2 / 5)
+    assert numbers["canary.longest_outage_s"] == pytest.approx(2.4 - 0.5)
+    assert [numbers[f"canary.{name}"] for name in ("silent", "unreachable", "turned_away")] == [1, 1, 1]
+    assert "recovery.time_s" not in numbers
+
+
+def test_an_outage_that_never_ends_lasts_to_the_last_canary() -> None:
+    """Nobody answered again: it is at least as long as the last one waited."""
+    numbers = metrics_of(canary=[canary(1, 0.0), canary(2, 1.0, Outcome.REPLY_TIMEOUT), canary(3, 2.0, Outcome.RESET)])
+
+    assert numbers["canary.longest_outage_s"] == pytest.approx(2.0)
+
+
+def test_recovery_counts_from_the_last_relief() -> None:
+    """A step that takes room away is none; the answer counts, not the start of the canary that got it."""
+    steps = [step("nofile", 0.5, 32, before=64), step("release", 1.0, 0.5), step("nofile", 2.0, 128, before=32)]
+    rows = [canary(1, 0.4), canary(2, 1.5, Outcome.REPLY_TIMEOUT), canary(3, 1.9, replied=2.3, ended=2.4)]
+    rows += [canary(4, 2.1, Outcome.EOF), canary(5, 2.5)]
+    failures = [{"first": at, "last": at, "count": 2, "errno": 24} for at in (1.9, 2.05)]
+    numbers = metrics_of(canary=rows, steps=steps, failures=failures)
+
+    assert numbers["recovery.time_s"] == pytest.approx(0.3)
+    assert numbers["recovery.last_bad_s"] == pytest.approx(0.1)
+    assert numbers["recovery.emfile"] == 2
+    assert numbers["fds.limit"] == 32
+
+
+def test_a_server_that_never_comes_back() -> None:
+    """Room was made, and no canary was answered: a fault, and no time."""
+    rows = [canary(1, 0.5), canary(2, 1.5, Outcome.REPLY_TIMEOUT)]
+    summary = summarise(recording(attempts=[attempt(1)], canary=rows, steps=[step("release", 1.0, 1.0)]))
+
+    assert "recovery.time_s" not in summary.metrics
+    [found] = [one for one in summary.findings if one.id == "no-recovery"]
+    assert (
+        found.title
+        == "The server never came back: all clients left, and no canary was answered in the 4.0 s after that."
+    )
+    assert [mark.label for mark in summary.timeline.marks] == ["all clients left"]
+
+
+def test_canaries_are_nobodys_attempt_and_no_strangers() -> None:
+    """Their accept records stand outside the ledger, are not foreign, and are no client's payload."""
+    first = attempt(1)
+    watching = [accept(canary(1, 0.1), peer=packed(CANARY), payload=1), accept(canary(2, 0.2), peer=packed(HELD))]
+    rows = {"canary": [canary(1, 0.1)], "held": [canary(1, 0.1, source=255)]}
+    summary = summarise(recording(attempts=[first], accepts=[accept(first, payload=1), *watching], **rows))
+
+    assert (summary.balanced, summary.foreign, summary.ledger["accepted"]) == (True, 0, 1)
+    assert sum(band.accepted for band in summary.growth) == 1
+
+
+def test_held_clients() -> None:
+    """Late answers count from when they were due; who was cut off or never answered is counted apart."""
+    held = [canary(number, 0.1 * number, source=255, port=9) for number in range(1, 4)]
+    held += [canary(4, 0.4, source=255, port=9, replied=1.4, ended=1.5)]
+    held += [canary(5, 0.5, Outcome.UNFINISHED, source=255, port=9), canary(6, 0.5, Outcome.RESET, source=255, port=8)]
+    numbers = metrics_of(held=held)
+
+    assert [numbers[f"held.{name}"] for name in ("count", "cut", "unanswered")] == [2, 1, 1]
+    assert numbers["held.reply.max_s"] == pytest.approx(1.0)
+    assert numbers["held.reply.p50_s"] == pytest.approx(0.0005)
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (step("release", 1.0, 0.25), "25 % of the clients left"),
+        (step("nofile", 1.0, 1024, before=64), "the limit rose to 1,024"),
+        (step("nofile", 1.0, 64, before=1024), "the limit fell to 64"),
+        (step("backlog", 1.0, 8, before=8), "the backlog was set to 8"),
+    ],
+)
+def test_steps_are_marked_in_words(made: StepFacts, says: str) -> None:
+    """The picture and the page say what changed."""
+    assert [mark.label for mark in summarise(recording(attempts=[attempt(1)], steps=[made])).timeline.marks] == [says]
+
+
+def test_a_step_that_was_refused_is_no_relief() -> None:
+    """It changed nothing, and the run says so."""
+    refused = StepFacts(change="nofile", asked=99, done_ns=ns(1), before=64, after=64, refused="not permitted")
+    summary = summarise(recording(attempts=[attempt(1)], canary=[canary(1, 2.0)], steps=[refused]))
+
+    assert "recovery.time_s" not in summary.metrics
+    assert summary.timeline.marks == []
+
+
+def test_answers_over_time_stand_in_the_picture() -> None:
+    """A step of the timeline is bad as soon as one canary that set out in it was not answered."""
+    rows = [canary(1, 0.1), canary(2, 0.1, Outcome.EOF), canary(3, 4.9)]
+    answered = summarise(recording(attempts=[attempt(1)], canary=rows)).timeline.canary
+
+    assert [one for one in answered if one is not None] == [False, True]
+
+
+def test_outage_and_recovery_are_told() -> None:
+    """What nobody new could do, and when it was over."""
+    rows = [canary(1, 0.5, Outcome.REPLY_TIMEOUT), canary(2, 2.0)]
+    summary = summarise(recording(attempts=[attempt(1)], canary=rows, steps=[step("nofile", 1.0, 128, before=64)]))
+    told = {one.id: f"{one.title} {one.evidence}" for one in summary.findings}
+
+    assert "For 1.5 s no new client was served: 50.0 % of the canaries were answered." in told["outage"]
+    assert 'Of the canaries 1 were "connected" and never answered.' in told["outage"]
+    assert "The server answered again 1.0 s after the limit rose to 128." in told["recovery"]

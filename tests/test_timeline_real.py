@@ -1,0 +1,132 @@
+"""Steps of a timeline and the canary on the real kernel: what was changed is in force, and who watches sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from real_runs import Ran, run_scenario, write_scenario
+
+from loadsim.analysis.columns import known
+from loadsim.record.events import AttemptFlag, Outcome
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.real
+
+#: Sixty clients come at once and stay; the table holds less than half of them. A second later everybody leaves.
+CROWD = """
+[server]
+nofile = 32
+backlog = 1024
+close_after = "client"
+[client]
+rate = "1000/s"
+attempts = 60
+hold = "20s"
+exchange = "echo"
+reply_timeout = "20s"
+[timeline]
+steps = [{at = "1s", release = 1.0}]
+[canary]
+every = "40ms"
+timeout = "300ms"
+held = 2
+linger = "1s"
+"""
+
+
+def assert_accounted_for(ran: Ran) -> None:
+    """Assert that the books balance, and that nobody is a stranger."""
+    assert ran.summary.imbalance == []
+    assert ran.summary.foreign == 0
+    assert sum(ran.summary.ledger.values()) == len(ran.recording.attempts)
+
+
+@pytest.fixture(scope="module")
+def relieved(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A run in which everybody leaves while most of them wait."""
+    folder = tmp_path_factory.mktemp("relieved")
+    return run_scenario(write_scenario(folder, CROWD), folder)
+
+
+def test_all_clients_leave_when_they_are_told_to(relieved: Ran) -> None:
+    """Those who were served end as planned, those who waited without an answer; the run does not wait for the hold."""
+    attempts, [step] = relieved.recording.attempts, relieved.recording.facts.steps
+    assert_accounted_for(relieved)
+    assert (attempts["flags"] & AttemptFlag.RELEASED != 0).all()
+    assert set(attempts["outcome"].tolist()) == {Outcome.OK, Outcome.UNFINISHED}
+    late = attempts["ended"].astype(np.int64) - step.done_ns
+    assert (late.min() >= -1_000_000, late.max() < 500_000_000) == (True, True)
+    assert relieved.summary.duration_s < 5
+
+
+def test_the_canary_sees_an_outage_and_its_end(relieved: Ran) -> None:
+    """Nobody new is answered while the table is full; after the relief each canary is."""
+    metrics, canary = relieved.summary.metrics, relieved.recording.canary
+    assert 0.2 < metrics["canary.availability"] < 0.9
+    assert metrics["canary.longest_outage_s"] > 0.8
+    assert metrics["canary.silent"] > 5
+    assert 0 < metrics["recovery.time_s"] < 0.1 * (metrics["recovery.emfile"] + 1) + 0.1
+    assert (canary["source"] == 254).all()
+    assert canary["outcome"][-1] == Outcome.OK
+    assert not {finding.id for finding in relieved.summary.findings} & {"no-recovery", "foreign-accepts"}
+
+
+def test_those_who_are_in_are_served_all_the_while(relieved: Ran) -> None:
+    """Two connections that came first are asked on, through the outage."""
+    metrics = relieved.summary.metrics
+    assert (metrics["held.count"], metrics["held.cut"], metrics["held.unanswered"]) == (2, 0, 0)
+    assert len(relieved.recording.held) > 50
+    assert metrics["held.reply.max_s"] < 1
+
+
+def test_a_limit_that_is_changed_live_is_in_force(tmp_path: Path) -> None:
+    """Read back from the kernel at each step, seen in the samples, and marked in the picture."""
+    text = CROWD.replace('{at = "1s", release = 1.0}', '{at = "500ms", nofile = 20}, {at = "1s", nofile = 200}')
+    ran = run_scenario(write_scenario(tmp_path, text), tmp_path, "client.hold=1500ms", "canary.held=0")
+    steps = [(step.before, step.after, step.refused) for step in ran.recording.facts.steps]
+    times, limits = known(ran.recording.samples, "fd_limit")
+
+    assert_accounted_for(ran)
+    assert steps == [(32, 20, None), (20, 200, None)]
+    for step in ran.recording.facts.steps:
+        later = limits[(times > step.done_ns) & (times < step.done_ns + 100_000_000)]
+        assert set(later.tolist()) == {int(step.after or 0)}
+    assert [mark.label for mark in ran.summary.timeline.marks if "limit" in mark.label] == [
+        "the limit fell to 20",
+        "the limit rose to 200",
+    ]
+    assert ran.summary.metrics["recovery.time_s"] < 0.5
+
+
+def test_a_backlog_that_is_changed_live_is_in_force(tmp_path: Path) -> None:
+    """listen() again: more may wait from then on, as the kernel says."""
+    text = CROWD.replace('{at = "1s", release = 1.0}', '{at = "300ms", backlog = 8}, {at = "600ms", release = 1.0}')
+    ran = run_scenario(write_scenario(tmp_path, text), tmp_path, "server.backlog=16", "canary.held=0")
+
+    assert_accounted_for(ran)
+    assert next((step.change, step.before, step.after) for step in ran.recording.facts.steps) == ("backlog", 16, 8)
+    assert set(known(ran.recording.samples, "queue_limit")[1].tolist()) == {16, 8}
+
+
+def test_a_share_of_the_clients_leaves(tmp_path: Path) -> None:
+    """Every second one, of those who are served and of those who wait."""
+    text = CROWD.replace("release = 1.0", "release = 0.5").replace('hold = "20s"', 'hold = "2s"')
+    ran = run_scenario(write_scenario(tmp_path, text), tmp_path, "canary.held=0")
+    left = (ran.recording.attempts["flags"] & AttemptFlag.RELEASED) != 0
+
+    assert_accounted_for(ran)
+    assert 29 <= left.sum() <= 30
+
+
+def test_a_server_that_dies_is_never_back(tmp_path: Path) -> None:
+    """The step that comes too late is harmless, and the canary finds nobody listening."""
+    ran = run_scenario(write_scenario(tmp_path, CROWD), tmp_path, "server.on_emfile=exit", "canary.held=0")
+
+    assert "recovery.time_s" not in ran.summary.metrics
+    assert ran.summary.metrics["canary.turned_away"] > 5
+    assert "no-recovery" in [finding.id for finding in ran.summary.findings]
+    assert sum(ran.summary.ledger.values()) == 60
