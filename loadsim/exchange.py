@@ -12,7 +12,7 @@ import struct
 HELLO = b"!"
 _NUMBER = struct.Struct("!Q")
 _HEAD_END = b"\r\n\r\n"
-_REQUEST = b"GET / HTTP/1.1\r\nHost: loadsim\r\nUser-Agent: loadsim\r\nConnection: close\r\n\r\n"
+_REQUEST = b"GET %b HTTP/1.1\r\nHost: loadsim\r\nUser-Agent: loadsim\r\nConnection: close\r\n\r\n"
 #: A request head longer than this is answered as if it were complete: no client of ours sends one.
 _HEAD_LIMIT = 65_536
 
@@ -31,11 +31,14 @@ def opening(exchange: Exchange) -> bytes:
     return HELLO if exchange is Exchange.HELLO else b""
 
 
-def request(exchange: Exchange, number: int) -> bytes:
-    """Return what the client says once connected; under echo it is the attempt's number, 8 bytes, big-endian."""
+def request(exchange: Exchange, number: int, path: str = "/") -> bytes:
+    """Return what the client says once connected; under echo it is the attempt's number, 8 bytes, big-endian.
+
+    `path` is what HTTP asks for, ASCII without spaces.
+    """
     if exchange is Exchange.ECHO:
         return _NUMBER.pack(number)
-    return _REQUEST if exchange is Exchange.HTTP else b""
+    return _REQUEST % path.encode() if exchange is Exchange.HTTP else b""
 
 
 def request_end(exchange: Exchange, received: bytes) -> int:

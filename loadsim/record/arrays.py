@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from loadsim.record.events import SOCKET
 from loadsim.record.journal import HEADER_BYTES
 
 if TYPE_CHECKING:
@@ -53,3 +54,4 @@ class Recording:
     failures: Records
     samples: Records
     facts: Facts
+    sockets: Records = field(default_factory=lambda: empty(SOCKET))

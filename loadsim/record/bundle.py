@@ -6,7 +6,7 @@ interrupted or its conductor killed. Must not know what the records mean.
     manifest.json             format and program versions, argv, times, and the facts of the run
     scenario.resolved.toml    the scenario with `extends` and overrides applied
     host.json                 kernel, CPU, sysctls, limits, load
-    attempts.npy accepts.npy failures.npy samples.npy      the records (while running: *.journal)
+    attempts.npy accepts.npy failures.npy samples.npy sockets.npy   the records (while running: *.journal)
     summary.json              what analysis made of them
     report.html summary.md junit.xml                       for people, for pull requests, for CI
     timeseries.csv connect.hlog accept.hlog *.hgrm         derived from the records, for other tools
@@ -27,7 +27,7 @@ import numpy as np
 from loadsim import __version__
 from loadsim.errors import RecordingError
 from loadsim.record.arrays import Recording, Records, dtype_of, empty, records_of
-from loadsim.record.events import ACCEPT, ATTEMPT, FAILURE, SAMPLE, Layout
+from loadsim.record.events import ACCEPT, ATTEMPT, FAILURE, SAMPLE, SOCKET, Layout
 from loadsim.record.facts import Facts
 from loadsim.record.folder import Folder, new_folder
 from loadsim.record.journal import Journal
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 #: The arrays of a recording and the journals they come from.
-_ARRAYS = {"attempts": ATTEMPT, "accepts": ACCEPT, "failures": FAILURE, "samples": SAMPLE}
+_ARRAYS = {"attempts": ATTEMPT, "accepts": ACCEPT, "failures": FAILURE, "samples": SAMPLE, "sockets": SOCKET}
 
 
 class Bundle(Folder):
@@ -50,7 +50,7 @@ class Bundle(Folder):
         return cls(new_folder(out, scenario))
 
     def journal_path(self, name: str) -> Path:
-        """Return where a journal is while the run lasts: "attempts-0", "accepts", "failures", "samples"."""
+        """Return where a journal is while the run lasts: "attempts-0", "accepts", "failures", "samples", "sockets"."""
         return self.path / f"{name}.journal"
 
     def journal_paths(self, name: str) -> list[Path]:

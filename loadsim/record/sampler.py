@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from loadsim.kernel.procfs import ProcessGoneError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from loadsim.kernel.counters import TcpCounters
-    from loadsim.kernel.fdtable import FdTable
-    from loadsim.kernel.procfs import Process
-    from loadsim.kernel.sockdiag import SockDiag
+    from loadsim.kernel.fdtable import Kinds
+    from loadsim.kernel.limits import Limits
+    from loadsim.kernel.sockdiag import ListenerState
     from loadsim.record.journal import Journal
 
 #: Samples a second. A queue can fill and empty between two of them: its exact peak comes from the journals.
@@ -33,16 +35,36 @@ KINDS_SHARE = 0.01
 _NOT_READ = -1
 
 
+class Read(Protocol):
+    """What is read of a process, or of several as if they were one; see `kernel.procfs.Process`."""
+
+    def open_fds(self) -> int: ...
+
+    def limits(self) -> Limits: ...
+
+    def cpu_ns(self) -> int: ...
+
+    def rss(self) -> int: ...
+
+    def fd_size(self) -> int: ...
+
+
+class Classified(Protocol):
+    """Its descriptors by kind; see `kernel.fdtable.FdTable`."""
+
+    def kinds(self) -> Kinds: ...
+
+    def map(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
     """What a sample is read from; the sampler owns none of it."""
 
-    process: Process
-    table: FdTable
-    diag: SockDiag
+    process: Read
+    table: Classified
+    listener: Callable[[], ListenerState | None]
     counters: TcpCounters
-    address: str
-    port: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +125,7 @@ class Sampler:
 
     def _quick(self) -> tuple[int, ...]:
         process = self._sources.process
-        listener = self._sources.diag.listener(self._sources.address, self._sources.port)
+        listener = self._sources.listener()
         queue = (listener.queue, listener.limit, listener.drops) if listener else (_NOT_READ,) * 3
         return (process.open_fds(), process.limits().soft, *queue, process.cpu_ns(), process.rss())
 
