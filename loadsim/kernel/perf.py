@@ -1,4 +1,4 @@
-"""How often accept() failed with EMFILE in a process and all that descend from it, exactly, whatever program it is.
+"""How often accept() failed with EMFILE in a process and all that descend from it: exactly, of any program.
 
 Owns a perf counter on the return of the system call, with a filter in the kernel: no event is copied anywhere, so that
 a million failures a second cost the server next to nothing. It takes the right to count (root, or
@@ -40,8 +40,8 @@ _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _FSCONFIG_CMD_CREATE = 6
 _THIS_THREAD = 0
 _REMEDY = (
-    "sudo sysctl kernel.perf_event_paranoid=-1 && sudo mount -o remount,mode=755 /sys/kernel/tracing, or run loadsim as "
-    "root"
+    "sudo sysctl kernel.perf_event_paranoid=-1 && sudo mount -o remount,mode=755 /sys/kernel/tracing, or run loadsim "
+    "as root"
 )
 _libc = ctypes.CDLL(None, use_errno=True)
 

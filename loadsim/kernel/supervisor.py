@@ -13,6 +13,7 @@ killed just long enough to end the command: the end of its control channel, its 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # typeshed knows it as signal only
+import contextlib
 import json
 import os
 import select
@@ -29,7 +30,7 @@ def main(arguments: list[str]) -> None:
     libc.adopt_orphans()
     wakeup, woken = os.pipe()
     for end in (wakeup, woken):
-        os.set_blocking(end, False)  # noqa: FBT003  # the only spelling that the os module has
+        os.set_blocking(end, False)  # the only spelling that the os module has
     _signal.signal(_signal.SIGCHLD, lambda *_: None)
     _signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     if not os.read(_CONTROL, _ORDER_BYTES):
@@ -135,10 +136,8 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _send(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(OSError):  # it has ended, or belongs to another user: then waitpid() waits for it
         os.kill(pid, number)
-    except OSError:  # it has ended, or belongs to another user: then waitpid() waits for it
-        pass
 
 
 def _read() -> bytes:
@@ -149,7 +148,5 @@ def _read() -> bytes:
 
 
 def _say(message: dict[str, object]) -> None:
-    try:
+    with contextlib.suppress(OSError):  # the conductor is gone, which `_read` says too
         os.write(_CONTROL, json.dumps(message).encode() + b"\n")
-    except OSError:  # the conductor is gone, which `_read` says too
-        pass

@@ -6,9 +6,7 @@ error; from then on its end is data. Must not know what the command is for.
 
 from __future__ import annotations
 
-import math
 import socket
-import subprocess
 from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 

@@ -38,23 +38,30 @@ _NOT_READ = -1
 class Read(Protocol):
     """What is read of a process, or of several as if they were one; see `kernel.procfs.Process`."""
 
-    def open_fds(self) -> int: ...
+    def open_fds(self) -> int:
+        """Return how many descriptors are open."""
 
-    def limits(self) -> Limits: ...
+    def limits(self) -> Limits:
+        """Return RLIMIT_NOFILE."""
 
-    def cpu_ns(self) -> int: ...
+    def cpu_ns(self) -> int:
+        """Return the CPU time used so far."""
 
-    def rss(self) -> int: ...
+    def rss(self) -> int:
+        """Return the resident memory in bytes."""
 
-    def fd_size(self) -> int: ...
+    def fd_size(self) -> int:
+        """Return the slots of the fd table."""
 
 
 class Classified(Protocol):
     """Its descriptors by kind; see `kernel.fdtable.FdTable`."""
 
-    def kinds(self) -> Kinds: ...
+    def kinds(self) -> Kinds:
+        """Count them by kind."""
 
-    def map(self) -> str: ...
+    def map(self) -> str:
+        """Return one letter for each number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

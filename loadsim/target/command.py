@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 
 #: Where the port goes in a command.
 PORT: Final = "{port}"
+_DETACHED: Final = (
+    "The command itself ended with status {status}; the processes that it left behind hold the listener, and are "
+    "followed."
+)
 #: A process that was stopped stops within this, wherever its threads run.
 _STOPPED_S: Final = 0.01
 
@@ -135,9 +139,6 @@ class Command:
         died = self._tree.emptied_ns
         if died and self._facts.exit_status is None and not self._told_to_leave:
             self._facts = dataclasses.replace(self._facts, exit_status=self._tree.exit_status or 0, exited_ns=died)
-
-
-_DETACHED = "The command itself ended with status {status}; the processes that it left behind hold the listener and are followed."
 
 
 @asynccontextmanager
@@ -238,10 +239,8 @@ def _facts_of(followed: Followed, spec: CommandSpec, argv: list[str], *, port: i
 def _notices(facts: ServerFacts, given: Limits, followed: Followed) -> list[str]:
     holders = len(followed.holders())
     whose = "the process that holds" if holders == 1 else f"the fullest of the {holders} processes that hold"
-    notices = [
-        f"Descriptors and limit are those of {whose} the listener; CPU and memory are those of the command and all its "
-        "children."
-    ]
+    seen = f"Descriptors and limit are those of {whose} the listener"
+    notices = [f"{seen}; CPU and memory are those of the command and all its children."]
     if facts.nofile_soft != given.soft:
         notices.append(
             f"The command changed its own RLIMIT_NOFILE from {format_count(given.soft)} to "

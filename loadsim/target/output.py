@@ -5,6 +5,7 @@ A server out of descriptors may write 25 MB a second: that is a result, and no r
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections import deque
@@ -34,10 +35,8 @@ class Output:
         self._tail: deque[bytes] = deque()
         self._tail_bytes = 0
         ours, self.end = os.pipe()
-        try:
+        with contextlib.suppress(OSError):  # the user has too many large pipes already: a small one does
             fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        except OSError:  # the user has too many large pipes already: a small one does
-            pass
         self._stream = trio.lowlevel.FdStream(ours)
         self._ended = trio.Event()
 

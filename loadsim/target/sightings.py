@@ -61,13 +61,11 @@ class Sightings:
         """Look again and again until cancelled."""
         while True:
             self.count()
-            if trio.current_time() >= self._table_due:
-                begun = trio.current_time()
+            begun = trio.current_time()
+            if begun >= self._table_due:
                 self.look()
-                took = time.monotonic_ns()
-                self._table_due = max(
-                    begun + _TABLE_S, trio.current_time() + (trio.current_time() - begun) / _TABLE_SHARE
-                )
+                ended = trio.current_time()
+                self._table_due = max(begun + _TABLE_S, ended + (ended - begun) / _TABLE_SHARE)
             await trio.sleep(_COUNT_S)
 
     def count(self) -> None:
@@ -85,7 +83,7 @@ class Sightings:
 
     def look(self) -> None:
         """Write down the connections that a process was seen to own for the first time."""
-        now, sockets = time.monotonic_ns(), self._diag.dump(port=self._port)
+        sockets, now = self._diag.dump(port=self._port), time.monotonic_ns()
         owned = sockets[(sockets["local_port"] == self._port) & (sockets["inode"] > 0) & (sockets["remote_port"] > 0)]
         keys = list(zip(owned["inode"].tolist(), owned["remote_port"].tolist(), strict=True))
         fresh = [key not in self._known for key in keys]
@@ -95,7 +93,7 @@ class Sightings:
     def judge(self) -> None:
         """Write down every connection as it is now, at both ends."""
         self.count()
-        now, sockets = time.monotonic_ns(), self._diag.dump(port=self._port)
+        sockets, now = self._diag.dump(port=self._port), time.monotonic_ns()
         server = (sockets["local_port"] == self._port) & (sockets["remote_port"] > 0)
         client = sockets["remote_port"] == self._port
         self._write(now, sockets[server], "remote", SocketFlag.AT_END)
