@@ -1,5 +1,4 @@
-"""What does Linux say? Read-only, but for what starts something: `netns`, `launch`,
-`partner` and `tree`.
+"""What does Linux say? Read-only, but for what starts something: `netns`, `launch`, `partner`, `tree`.
 
     procfs     one process: open descriptors, limits, CPU time, memory
     followed   several processes read as one: who holds a listener, and what all of them take

@@ -1,5 +1,4 @@
-"""What is under test? A simulated TCP server in its own process, with a listen queue and descriptors to run out of; or
-any command instead.
+"""What is under test? A simulated TCP server, with a listen queue and descriptors to run out of, or any command.
 
     contract     what the conductor asks of either
     command      any command: started, waited for, followed, ended
