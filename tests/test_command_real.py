@@ -1,10 +1,8 @@
-"""Any command as the server under test: what is seen of it, what is said when it will not listen, what is left of it."""
+"""Any command as the server under test: what is seen, what is said when it will not listen, and what is left."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
 import signal
 import socket
 import subprocess
@@ -14,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from perf_rights import needs_perf
 from real_runs import run_scenario, write_scenario
 
 from loadsim.errors import EnvironmentRefusedError
-from loadsim.kernel.perf import EmfileCounter, NotVisibleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,18 +68,6 @@ def nothing_left(tmp_path: Path) -> Iterator[None]:
     assert left_over(tmp_path) == []
 
 
-def emfile_is_visible() -> bool:
-    """Return whether this kernel lets us count."""
-    try:
-        with EmfileCounter(os.getpid()):
-            return True
-    except NotVisibleError:
-        return False
-
-
-needs_perf = pytest.mark.skipif(not emfile_is_visible(), reason="perf counters are not permitted here")
-
-
 def test_a_command_is_served_and_seen(tmp_path: Path) -> None:
     """Everybody is accepted, as the table of sockets shows; nothing that nobody can know is claimed."""
     ran = foreign(tmp_path)
@@ -110,27 +96,6 @@ def test_emfile_is_counted_exactly(tmp_path: Path) -> None:
     assert metrics["emfile.count"] + metrics["emfile.idle"] == 1000
     assert ran.summary.ledger["queued"] > 0
     assert ran.summary.balanced
-
-
-@needs_perf
-def test_emfile_is_the_simulated_servers_own_count(tmp_path: Path) -> None:
-    """The simulated server as a command: what it has written down is what the kernel counted."""
-    scenario = tmp_path / "served.toml"
-    scenario.write_text(
-        'schema = 1\nname = "served"\n[server]\nnofile = 20\nleak = 1.0\nemfile_delay = "5ms"\n[client]\nrate = "1/s"\n'
-    )
-    command = [sys.executable, "-m", "loadsim", "serve", str(scenario), "--port", "{port}"]
-    text = SCENARIO.format(command=json.dumps(command), nofile=512, start="10s", attempts=40, namespace="private")
-    ran = run_scenario(write_scenario(tmp_path, text), tmp_path)
-    said = (ran.folder / "target.stdout").read_text()
-    sums = said.rpartition("still open\n")[2]
-    own = sum(
-        1 if times == "once" else int(times.split()[0].replace(",", ""))
-        for times in re.findall(r"^(once|[\d,]+ times) accept\(\)", sums, re.MULTILINE)
-    )
-    metrics = ran.summary.metrics
-    assert own > 20
-    assert metrics["emfile.count"] + metrics["emfile.idle"] == own
 
 
 def test_a_command_that_exits_at_once_is_quoted(tmp_path: Path) -> None:
@@ -163,7 +128,9 @@ def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
 
 def test_a_command_that_cannot_be_executed_is_named(tmp_path: Path) -> None:
     """The error says what is wrong with it."""
-    text = SCENARIO.format(command='["no-such-program", "{port}"]', nofile=64, start="1s", attempts=1, namespace="private")
+    text = SCENARIO.format(
+        command='["no-such-program", "{port}"]', nofile=64, start="1s", attempts=1, namespace="private"
+    )
     with pytest.raises(EnvironmentRefusedError, match="cannot execute no-such-program"):
         run_scenario(write_scenario(tmp_path, text), tmp_path)
 

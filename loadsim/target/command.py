@@ -69,6 +69,7 @@ class Command:
         self._notices = notices
         self._watching = trio.CancelScope()
         self._log_before = 0
+        self._survived: int | None = None  # exit status of the command itself, when others had gone on without it
         self._told_to_leave = False
 
     @property
@@ -81,8 +82,9 @@ class Command:
     def notices(self) -> list[str]:
         """What is sampled of it, what cannot be seen, and what else it did: whole sentences."""
         notices = list(self._notices)
-        if self._tree.exit_status is not None and self._facts.exit_status is None and not self._told_to_leave:
-            notices.append(_DETACHED.format(status=self._tree.exit_status))
+        self._note_exit()
+        if self._survived is not None:
+            notices.append(_DETACHED.format(status=self._survived))
         if self._tree.killed:
             notices.append(f"The command had not ended {format_duration(GRACE_S)} after SIGTERM, and was killed.")
         return notices
@@ -137,7 +139,11 @@ class Command:
 
     def _note_exit(self) -> None:
         died = self._tree.emptied_ns
-        if died and self._facts.exit_status is None and not self._told_to_leave:
+        if self._told_to_leave:
+            return
+        if not died:
+            self._survived = self._tree.exit_status
+        elif self._facts.exit_status is None:
             self._facts = dataclasses.replace(self._facts, exit_status=self._tree.exit_status or 0, exited_ns=died)
 
 
