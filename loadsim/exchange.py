@@ -12,8 +12,7 @@ import struct
 HELLO = b"!"
 _NUMBER = struct.Struct("!Q")
 _HEAD_END = b"\r\n\r\n"
-_REQUEST = b"GET / HTTP/1.1\r\nHost: loadsim\r\nUser-Agent: loadsim\r\nConnection: close\r\n\r\n"
-_KEEPING = _REQUEST.replace(b"close", b"keep-alive")
+_REQUEST = b"GET %b HTTP/1.1\r\nHost: loadsim\r\nUser-Agent: loadsim\r\nConnection: %b\r\n\r\n"
 #: A request head longer than this is answered as if it were complete: no client of ours sends one.
 _HEAD_LIMIT = 65_536
 
@@ -32,14 +31,15 @@ def opening(exchange: Exchange) -> bytes:
     return HELLO if exchange is Exchange.HELLO else b""
 
 
-def request(exchange: Exchange, number: int, *, keep: bool = False) -> bytes:
+def request(exchange: Exchange, number: int, path: str = "/", *, keep: bool = False) -> bytes:
     """Return what the client says once connected; under echo it is the attempt's number, 8 bytes, big-endian.
 
-    `keep`: more requests will follow on the same connection (HTTP has to say so).
+    `path` is what HTTP asks for, ASCII without spaces; `keep`: more requests will follow on the same connection.
     """
     if exchange is Exchange.ECHO:
         return _NUMBER.pack(number)
-    return (_KEEPING if keep else _REQUEST) if exchange is Exchange.HTTP else b""
+    connection = b"keep-alive" if keep else b"close"
+    return _REQUEST % (path.encode(), connection) if exchange is Exchange.HTTP else b""
 
 
 def request_end(exchange: Exchange, received: bytes) -> int:

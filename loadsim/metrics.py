@@ -25,7 +25,10 @@ class Better(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One number that loadsim measures; `unit` is "s", "/s", "cores", "bytes", "share" (0 to 1) or "" for counts."""
+    """One number that loadsim measures.
+
+    `unit` is "s", "/s", "cores", "bytes", "bytes/s", "share" (0 to 1), or "" for counts.
+    """
 
     name: str
     unit: str
@@ -229,6 +232,13 @@ _SINGLE = [
     _of("server.cpu", "cores", _LOW, "CPU time of the server per second of load."),
     _of("server.cpu_at_limit", "cores", _LOW, "CPU time of the server per second spent at its descriptor limit."),
     _of("server.rss_max", "bytes", _LOW, "The most memory the server had resident."),
+    _of(
+        "server.log_rate",
+        "bytes/s",
+        _LOW,
+        "Bytes per second that a command wrote to its standard output and error, from the start of the load until the "
+        "run was judged. Absent for the simulated server.",
+    ),
     _of(
         "server.exit",
         "",

@@ -42,10 +42,8 @@ class Scene:
         sources = SimpleNamespace(
             process=process,
             table=SimpleNamespace(kinds=self.kinds),
-            diag=SimpleNamespace(listener=lambda *_: None),
+            listener=lambda: None,
             counters=cast("TcpCounters", counters),
-            address="127.0.0.1",
-            port=1,
         )
         self.journal = Journal.create(path, SAMPLE, 1000)
         self.sampler = Sampler(self.journal, cast("Sources", sources))

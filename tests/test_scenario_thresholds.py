@@ -84,7 +84,7 @@ def test_a_threshold_is_judged_by_the_measured_value(
 
 def test_every_metric_can_have_a_threshold() -> None:
     """There is a way to write an expectation on each metric, and its own value meets it."""
-    spelled = {"s": "1s", "/s": "1/s", "share": "1", "bytes": "1 B"}
+    spelled = {"s": "1s", "/s": "1/s", "share": "1", "bytes": "1 B", "bytes/s": "1 B/s"}
     texts = {name: f"{name} == {spelled.get(metric.unit, '1')}" for name, metric in METRICS.items()}
 
     assert [name for name, text in texts.items() if not judge(parse(text), {METRICS[name].json_key: 1.0}).ok] == []

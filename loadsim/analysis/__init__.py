@@ -4,6 +4,7 @@
     summary     the shapes of the result, which is what summary.json holds
     view        a recording and what the rest is computed from: clock, ledger, accept queue
     ledger      every attempt accounted for: fate by outcome
+    foreign     where clients of a server ended that writes no records
     join        which accept record belongs to which attempt
     waits       the accept queue over time: who waited how long, how full it was, when nothing moved
     latencies   connect and accept latencies, each with the moment at which it was known

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: Units of metrics that depend on how fast a machine is, and metrics that do whatever their unit. Counts are judged:
 #: fates, leaks, overflows, EMFILE.
-_OF_THE_MACHINE = frozenset({"s", "/s", "cores", "bytes"})
+_OF_THE_MACHINE = frozenset({"s", "/s", "cores", "bytes", "bytes/s"})
 _OF_THE_MACHINE_TOO = frozenset({"queue.full_share"})
 #: Settings in which runs of one question differ on purpose, or that say nothing about the server.
 _NO_SETTING = ("name", "description", "seed", "schema", "thresholds", "sweep")

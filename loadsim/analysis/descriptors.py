@@ -8,7 +8,7 @@ import numpy as np
 
 from loadsim.analysis.columns import Bools, Ints, column, emfile_records, has_flag, has_outcome, known
 from loadsim.analysis.growth import stalls
-from loadsim.record.events import AcceptFlag, AttemptFlag, FailureFlag, Outcome, Where
+from loadsim.record.events import AcceptFlag, AttemptFlag, FailureFlag, Fate, Outcome, Where
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
@@ -74,9 +74,13 @@ def leaked_connections(view: View) -> Bools:
 def leaked_descriptors(view: View, baseline: int, end: int) -> int:
     """Return how many descriptors nobody uses and nobody closes.
 
-    Exact where a request opens nothing besides its socket: accepted and not closed. Else what is left of the
-    difference once the connections are taken off that a client still holds.
+    Of a server that writes no records about so many: whatever it has opened for itself counts, too. Exact where a
+    request opens nothing besides its socket: accepted and not closed. Else what is left of the difference once the
+    connections are taken off that a client still holds.
     """
+    if not view.recording.facts.server.is_simulated:
+        pending = has_flag(view.recording.attempts, AttemptFlag.PENDING)
+        return max(end - baseline - int((pending & view.ledger.having(Fate.ACCEPTED)).sum()), 0)
     extras = int(view.setting("server", "extra_fds") or 0)
     if not extras:
         return int(leaked_connections(view).sum())
@@ -111,6 +115,8 @@ def _cpu_at_limit(view: View) -> Numbers:
 
 def _emfile(view: View) -> Numbers:
     recording = view.recording
+    if not recording.facts.server.emfile_seen:
+        return {}
     by_place = {where: column(emfile_records(recording, where), "count") for where in Where}
     numbers: Numbers = {
         "emfile.count": sum(int(counts.sum()) for counts in by_place.values()),
@@ -118,6 +124,8 @@ def _emfile(view: View) -> Numbers:
         "emfile.handler": int(by_place[Where.HANDLER].sum()),
         "emfile.idle": int(column(recording.failures[has_flag(recording.failures, FailureFlag.IDLE)], "count").sum()),
     }
+    if not recording.facts.server.is_simulated:  # nobody sees what else a command opens
+        del numbers["emfile.handler"]
     missed = emfile_records(recording, *Where)
     if len(missed):
         first, last = int(missed["first"].min()), int(missed["last"].max())

@@ -48,6 +48,7 @@ _INFORMATION: tuple[Rule, ...] = (
     acceptor.capped_backlog,
     exhaustion.limit_raised,
     conduct.prediction_gap,
+    conduct.unknown_fates,
     conduct.foreign_clients,
     conduct.ambiguous_joins,
     generator.late,

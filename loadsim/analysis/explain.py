@@ -17,6 +17,7 @@ _UNITS = {
     "/s": "per second",
     "cores": "cores",
     "bytes": "bytes",
+    "bytes/s": "bytes per second",
     "share": "a share from 0 to 1",
     "": "a count",
 }

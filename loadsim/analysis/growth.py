@@ -35,8 +35,11 @@ class Stall:
 
 
 def bands_of(view: View, baseline: int, highest: int) -> list[Band]:
-    """Return the bands between two numbers of open descriptors; `highest` is the most there ever were."""
-    if highest <= baseline:
+    """Return the bands between two numbers of open descriptors; `highest` is the most there ever were.
+
+    None for a server that writes no records: who was accepted when is not known.
+    """
+    if highest <= baseline or not view.recording.facts.server.is_simulated:
         return []
     points = growth_points(view)
     starts = _starts(baseline + 1, highest, [size + 1 for size in points], view.fd_limit)

@@ -77,7 +77,8 @@ class _Desk:
         self.created = self.accepted - column(accepts, "age_ms") * (NANOSECONDS // 1000)
         self.state = column(accepts, "state")
         self.after_end = has_flag(accepts, AcceptFlag.AFTER_END)
-        self.attempt_key, self.accept_key = _keys(recording)
+        self.attempt_key = attempt_keys(attempts)
+        self.accept_key = client_keys(recording, accepts["peer"], column(accepts, "port"))
         self.attempt_of = np.full(len(accepts), -1)
         self.accept_of = np.full(len(attempts), -1)
 
@@ -90,38 +91,41 @@ class _Desk:
     def latest_start(self, accepts: Ints, times: Ints) -> Ints:
         """Return for each of these accept records the last attempt of its 4-tuple started by its time; -1 = none."""
         ours = np.flatnonzero(self.attempt_key >= 0)
-        latest = _latest(self.attempt_key[ours], self.started[ours], self.accept_key[accepts], times)
-        return np.where(latest >= 0, ours[latest], -1) if len(ours) else latest
+        place = latest(self.attempt_key[ours], self.started[ours], self.accept_key[accepts], times)
+        return np.where(place >= 0, ours[place], -1) if len(ours) else place
 
 
-def _latest(keys: Ints, times: Ints, asked_keys: Ints, asked_times: Ints) -> Ints:
+def latest(keys: Ints, times: Ints, asked_keys: Ints, asked_times: Ints) -> Ints:
     """Return for each (key, time) asked for the index of the last event of that key at or before it; -1 = none."""
     order = np.lexsort((np.concatenate([times, asked_times]), np.concatenate([keys, asked_keys])))
     is_event = order < len(keys)
     place = np.maximum.accumulate(np.where(is_event, np.arange(len(order)), -1))
     asked = np.flatnonzero(~is_event & (place >= 0))
     event, question = order[place[asked]], order[asked] - len(keys)
-    latest = np.full(len(asked_keys), -1)
-    latest[question] = np.where(keys[event] == asked_keys[question], event, -1)
-    return latest
+    found = np.full(len(asked_keys), -1)
+    found[question] = np.where(keys[event] == asked_keys[question], event, -1)
+    return found
 
 
-def _keys(recording: Recording) -> tuple[Ints, Ints]:
-    """Return one number per 4-tuple, for attempts (-1: never on the wire) and accept records (-1: not our address)."""
-    attempts, accepts = recording.attempts, recording.accepts
+def attempt_keys(attempts: Records) -> Ints:
+    """Return one number per 4-tuple for each attempt; -1 = it was never on the wire."""
     source, port = column(attempts, "source"), column(attempts, "port")
     on_the_wire = (column(attempts, "started") > 0) & (port > 0)
-    attempt_key = np.where(on_the_wire, source << 16 | port, -1)
-    used = np.flatnonzero(np.bincount(source))
-    peer = _source_of(accepts, used, recording.facts.server.address)
-    return attempt_key, np.where(peer >= 0, peer << 16 | column(accepts, "port"), -1)
+    return np.where(on_the_wire, source << 16 | port, -1)
 
 
-def _source_of(accepts: Records, sources: Ints, server: str) -> Ints:
-    """Return the index of the source address that each accept record names as its peer; -1 = none of ours."""
-    if len(sources) == 0 or len(accepts) == 0:
-        return np.full(len(accepts), -1)
-    peers = np.ascontiguousarray(accepts["peer"])
+def client_keys(recording: Recording, addresses: Ints, ports: Ints) -> Ints:
+    """Return the same number for each of these clients, by address (four words each) and port; -1 = none of ours."""
+    used = np.flatnonzero(np.bincount(column(recording.attempts, "source")))
+    source = _source_of(addresses, used, recording.facts.server.address)
+    return np.where(source >= 0, source << 16 | ports, -1)
+
+
+def _source_of(addresses: Ints, sources: Ints, server: str) -> Ints:
+    """Return the index of the source address that each of these is; -1 = none of ours."""
+    if len(sources) == 0 or len(addresses) == 0:
+        return np.full(len(addresses), -1)
+    peers = np.ascontiguousarray(addresses)
     known = np.array([_packed(_address(int(source), server)) for source in sources], dtype="<u4")
     order = np.argsort(known[:, 0], kind="stable")
     place = order[np.searchsorted(known[order, 0], peers[:, 0]).clip(max=len(order) - 1)]
@@ -191,7 +195,7 @@ def _match_by_age(desk: _Desk, accepts: Ints, attempts: Ints) -> None:
     """
     keys, ends = desk.attempt_key[attempts], desk.ended[attempts]
     created = desk.created[accepts]
-    holder = _latest(keys, desk.started[attempts], desk.accept_key[accepts], created + _AGE_ERROR_NS)
+    holder = latest(keys, desk.started[attempts], desk.accept_key[accepts], created + _AGE_ERROR_NS)
     accepts, created, holder = accepts[holder >= 0], created[holder >= 0], holder[holder >= 0]
     before = (holder - 1).clip(min=0)
     rival = (before < holder) & (keys[before] == keys[holder]) & (ends[before] >= created - _AGE_ERROR_NS)
@@ -251,7 +255,7 @@ def _joined_before(desk: _Desk, accepts: Ints) -> Ints:
     joined = np.flatnonzero((desk.attempt_of >= 0) & np.isin(desk.accept_key, desk.accept_key[accepts]))
     if len(joined) == 0:
         return np.zeros(len(accepts), dtype=np.int64)
-    last = _latest(desk.accept_key[joined], desk.accepted[joined], desk.accept_key[accepts], desk.accepted[accepts])
+    last = latest(desk.accept_key[joined], desk.accepted[joined], desk.accept_key[accepts], desk.accepted[accepts])
     return np.where(last >= 0, desk.started[desk.attempt_of[joined[last]]], 0)
 
 
@@ -273,7 +277,7 @@ def _watching(recording: Recording) -> Bools:
     sources = np.array([CANARY_SOURCE, HELD_SOURCE])
     if not len(recording.canary) and not len(recording.held):
         return np.zeros(len(recording.accepts), dtype=np.bool_)
-    watching: Bools = _source_of(recording.accepts, sources, recording.facts.server.address) >= 0
+    watching: Bools = _source_of(recording.accepts["peer"], sources, recording.facts.server.address) >= 0
     return watching
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loadsim.analysis import foreign
 from loadsim.analysis.columns import (
     Bools,
     Ints,
@@ -23,7 +24,7 @@ from loadsim.analysis.columns import (
 )
 from loadsim.analysis.join import Join, join
 from loadsim.record.events import AcceptFlag, Fate, Outcome
-from loadsim.units import NANOSECONDS, format_count
+from loadsim.units import NANOSECONDS, format_count, some
 
 if TYPE_CHECKING:
     from loadsim.record.arrays import Recording
@@ -94,6 +95,8 @@ def _fates(recording: Recording, joined: Join) -> Ints:
         fate[~connected & has_outcome(attempts, outcome)] = its_fate
     never_began = (column(attempts, "started") == 0) & has_outcome(attempts, Outcome.UNFINISHED)
     fate[never_began] = Fate.NOT_STARTED
+    if not recording.facts.server.is_simulated:
+        return np.where(connected, foreign.fates(recording), fate)
     _judge_unaccepted(recording, fate, connected & (joined.accept_of < 0))
     _judge_accepted(recording, fate, joined)
     return fate
@@ -161,15 +164,27 @@ def _imbalance(recording: Recording, joined: Join) -> list[str]:
 
 def _unequal_queue(recording: Recording) -> str:
     """Compare the queue that the kernel showed at the end with the connections that were then taken from it."""
-    end = recording.facts.end
-    if end is None or end.queue is None or recording.facts.server.exited_ns:
+    end, server = recording.facts.end, recording.facts.server
+    if end is None or end.queue is None or server.exited_ns:
         return ""
+    if not server.is_simulated:
+        return _unequal_table(foreign.queued_at_end(recording), end.queue)
     taken = int((has_flag(recording.accepts, AcceptFlag.AFTER_END) & ~came_after_the_end(recording)).sum())
     if taken == end.queue:
         return ""
     return (
         f"The kernel showed {format_count(end.queue)} connections in the accept queue when the run was judged, but "
         f"{format_count(taken)} were taken from it afterwards."
+    )
+
+
+def _unequal_table(waiting: int, queue: int) -> str:
+    """Compare the two looks at a server that was stopped meanwhile: connections without an owner, and the queue."""
+    if waiting <= queue:  # a phantom whose FIN is repeated may enter the queue between the two
+        return ""
+    return (
+        f"The TCP table showed {some(waiting, 'complete connection')} that no process owns when the run was judged, "
+        f"and the accept queue only {format_count(queue)}."
     )
 
 

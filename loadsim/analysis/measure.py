@@ -42,12 +42,11 @@ def in_json(numbers: Numbers) -> Numbers:
 
 def _ledger(view: View) -> Numbers:
     join = view.ledger.join
+    joined = {"join.foreign": join.foreign, "join.ambiguous": join.ambiguous, "join.mismatched": join.mismatched}
     return {
         **{f"fate.{fate}": count for fate, count in view.ledger.fates().items()},
         **{f"outcome.{outcome}": count for outcome, count in view.ledger.outcomes().items()},
-        "join.foreign": join.foreign,
-        "join.ambiguous": join.ambiguous,
-        "join.mismatched": join.mismatched,
+        **(joined if view.recording.facts.server.is_simulated else {}),
     }
 
 
@@ -81,6 +80,9 @@ def _client_times(view: View) -> Numbers:
 
 
 def _accept_times(view: View) -> Numbers:
+    """Return accept.*; of a server that writes no records only how many waited in the end."""
+    if not view.recording.facts.server.is_simulated:
+        return {"accept.waiting": int(view.ledger.having(Fate.QUEUED).sum())}
     ours = own_accepts(view)
     numbers: Numbers = {
         "accept.samples": int(ours.sum()),
@@ -158,8 +160,11 @@ def _server(view: View) -> Numbers:
     _, rss = known(samples, "rss")
     if len(rss):
         numbers["server.rss_max"] = int(rss.max())
-    if view.recording.facts.server.exit_status is not None:
-        numbers["server.exit"] = view.recording.facts.server.exit_status
+    server = view.recording.facts.server
+    if server.log_bytes is not None and clock.judged > clock.start:
+        numbers["server.log_rate"] = server.log_bytes * NANOSECONDS / (clock.judged - clock.start)
+    if server.exit_status is not None:
+        numbers["server.exit"] = server.exit_status
     return numbers
 
 

@@ -178,6 +178,12 @@ FINDING_TEXTS: dict[str, FindingText] = {
         "The two columns predicted and measured.",
         "Ask what else took descriptors or time: other threads, log files, a slow machine, a raised limit.",
     ),
+    "fates-unknown": FindingText(
+        "A server of one's own writes no records. That it took a client is proved by an answer, or by the TCP table, "
+        "read ten times a second and when the run is judged, where a process owns the connection. Neither was there.",
+        "The outcome of these clients, and the fates of those for whom there is a proof.",
+        'Let clients ask for an answer (client.exchange = "http") or stay longer (client.hold).',
+    ),
     "foreign-accepts": FindingText(
         "The server accepted connections from an address and port that no attempt of this run had.",
         "`ss -tnp` while it runs: a curl, a health check, a port scanner.",
@@ -250,7 +256,9 @@ FATE_TEXTS: dict[str, Text] = {
         "The errno in the finding generator-limited.", "Give the generator what it lacks; blame nobody else."
     ),
     "not_started": Text("", "Raise client.max_in_flight; waiting instead would have hidden the delay."),
-    "unknown": Text("", "Happens where records of the server are missing, as after a killed run."),
+    "unknown": Text(
+        "", "Happens where records of the server are missing, as after a killed run, or where it writes none."
+    ),
 }
 
 OUTCOME_TEXTS: dict[str, Text] = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loadsim.analysis.columns import Bools, Ints, came_after_the_end, column, emfile_records, has_flag
+from loadsim.analysis.columns import Bools, Ints, came_after_the_end, column, emfile_records, has_flag, known
 from loadsim.record.events import AcceptFlag, AttemptFlag, Fate, Where
 from loadsim.units import NANOSECONDS
 
@@ -91,7 +91,7 @@ def completed(recording: Recording) -> Ints:
     return np.where(inside, np.minimum(connected, started + usual), connected)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class QueueCurve:
     """The length of the accept queue after each event that changed it."""
 
@@ -126,7 +126,12 @@ class QueueCurve:
 
 
 def queue_curve(recording: Recording, ledger: Ledger, waits: Waits) -> QueueCurve:
-    """Return the accept queue over time: connected minus accepted over both journals, phantoms excluded."""
+    """Return the accept queue over time: connected minus accepted over both journals, phantoms excluded.
+
+    Of a server that writes no records it is what the samples show.
+    """
+    if not recording.facts.server.is_simulated:
+        return QueueCurve(*known(recording.samples, "queue"))
     orphans = column(recording.attempts, "connected")[ledger.having(Fate.ORPHANED)]
     arrivals = np.concatenate([waits.entered, orphans[orphans > 0]])
     departures = waits.accepted[waits.taken]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -32,12 +33,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="How to show progress: live on a terminal, plain lines otherwise.",
 )
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--allow-degraded", is_flag=True, help="Run although a setting cannot be had; INCONCLUSIVE then.")
 @shared.MIN_EFFECT
 @shared.JSON
 def run(  # noqa: PLR0913 -- one for each option
     *,
     scenario: str,
+    command: tuple[str, ...],
     overrides: tuple[str, ...],
     repeat: int | None,
     resume: bool,
@@ -48,6 +51,8 @@ def run(  # noqa: PLR0913 -- one for each option
     as_json: bool,
 ) -> None:
     """Run SCENARIO (a file, or the name of a shipped one) and say what happened.
+
+    COMMAND is any server, started instead of the one of the scenario; {port} stands for its port.
 
     Several values of a setting, a [sweep] in the file or --repeat make it a sweep: all runs in shuffled order, then one
     comparison of them. A sweep that was interrupted goes on with --resume.
@@ -60,6 +65,7 @@ def run(  # noqa: PLR0913 -- one for each option
       loadsim run healthy --set server.backlog=8,128,4096 --repeat 6
       loadsim run backlog-sweep --resume
       loadsim run my.toml --json | jq .metrics
+      loadsim run real-http-server -- ./my-server --port {port}
     \b
     Exit status:
       0        as expected
@@ -73,6 +79,8 @@ def run(  # noqa: PLR0913 -- one for each option
         from loadsim.run.conductor import Options
         from loadsim.scenario.toml import load_matrix
 
+        if command:
+            overrides = (*overrides, f"server.command={json.dumps(command, ensure_ascii=False)}")
         options = Options(out=out, argv=sys.argv[1:], allow_degraded=allow_degraded)
         ui = shared.ui_of(ui)
         if repeat is not None:

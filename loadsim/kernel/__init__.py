@@ -1,6 +1,7 @@
-"""What does Linux say? Read-only, but for what starts something: `netns`, `launch` and `partner`.
+"""What does Linux say? Read-only, but for what starts something: `netns`, `launch`, `partner`, `tree`.
 
     procfs     one process: open descriptors, limits, CPU time, memory
+    followed   several processes read as one: who holds a listener, and what all of them take
     fdtable    its descriptors joined with the kernel's TCP table: what each one is
     sockdiag   sock_diag by hand: a listener's accept queue, the TCP table
     counters   the TCP counters of a network namespace
@@ -10,6 +11,9 @@
     refusals   why there is no such namespace, or a sysctl is not in force, in words (pure)
     launch     children under limits and in a namespace, which never outlive the conductor
     partner    a child of ours that takes orders over a control channel
+    tree       any command and all that descends from it: started, and ended to the last process
+    supervisor the process in between, which adopts whoever detaches (runs without site-packages)
+    perf       how often accept() failed with EMFILE in such a tree, counted in the kernel
     enter      what becomes of such a child before it executes its command (runs without site-packages)
     scheduler  how the scheduler treats the calling thread
     timerfd    a timer that epoll can wait for, to the microsecond

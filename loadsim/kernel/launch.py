@@ -179,10 +179,14 @@ def start_bare(
 
 def _raise_refusal(answer: str, command: str, nofile: Limits | None) -> None:
     """Raise what `enter` answered, "step errno"; nothing when the command was executed."""
-    if not answer:
-        return
-    step, _, number = answer.partition(" ")
-    code = int(number) or errno.EPERM  # Python reports a refused setrlimit as ValueError, without errno
+    if answer:
+        step, _, number = answer.partition(" ")
+        raise refusal(step, int(number), command, nofile)
+
+
+def refusal(step: str, number: int, command: str, nofile: Limits | None) -> EnvironmentRefusedError:
+    """Return why a command was not executed, from the step of `enter` at which it failed and the errno, 0 = none."""
+    code = number or errno.EPERM  # Python reports a refused setrlimit as ValueError, without errno
     remedy = next(remedy for where, which, remedy in _REMEDIES if where == step and which in (0, code))
     what = _STEPS[step].format(command=command, nofile=nofile)
-    raise EnvironmentRefusedError(f"{what}: {os.strerror(code)}; {remedy}")
+    return EnvironmentRefusedError(f"{what}: {os.strerror(code)}; {remedy}")

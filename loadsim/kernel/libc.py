@@ -15,8 +15,16 @@ import os
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 
+#: linux/capability.h: who has it may raise a hard limit.
+CAP_SYS_RESOURCE = 24
+
 _CLONE_FILES = 0x400
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_CAPABILITY_VERSION_3 = 0x20080522
 _SIGKILL = 9  # importing signal costs 5 ms
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -62,3 +70,23 @@ def shrink_fd_table() -> None:
     forever.acquire()
     _thread.start_new_thread(forever.acquire, ())
     _libc.unshare(_CLONE_FILES)  # containers may refuse it: then the table keeps the conductor's size
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends, instead of init: none of them can get away."""
+    check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+
+def drop_capability(number: int) -> None:
+    """Take a capability (a CAP_... constant) out of all sets of this thread, for good: exec gives it back to nobody.
+
+    What this process may not take away it does not have either: the bounding set matters to root alone.
+    """
+    _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+    _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; then the same for numbers from 32 on
+    check(_libc.capget(header, sets))
+    for which in range(3):
+        sets[3 * (number // 32) + which] &= ~(1 << number % 32)
+    check(_libc.capset(header, sets))

@@ -126,6 +126,28 @@ class Process:
             raise ProcessGoneError(f"process {self.pid} has ended")
 
 
+def descendants(pid: int) -> list[int]:
+    """Return the pids of all children of a process, and theirs; parents before children, zombies too.
+
+    A moment's view: who is started meanwhile may be missing. Needs CONFIG_PROC_CHILDREN, which distributions set.
+    """
+    found = [pid]
+    for parent in found:
+        found += _children(parent)
+    return found[1:]
+
+
+def _children(pid: int) -> list[int]:
+    children: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208  # pathlib costs the supervisor 10 ms
+            with open(f"/proc/{pid}/task/{thread}/children") as file:  # noqa: PTH123  # the same
+                children += map(int, file.read().split())
+    except (FileNotFoundError, ProcessLookupError):  # it has ended: its children have another parent
+        pass
+    return children
+
+
 def _read(fd: int) -> bytes:
     return _ask(lambda: os.pread(fd, _MOST_BYTES, 0))
 

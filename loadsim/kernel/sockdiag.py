@@ -52,6 +52,7 @@ _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
 _DONE_BYTES = 20
 _INET_DIAG_SKMEMINFO = 7
+_MEMORY = 1 << (_INET_DIAG_SKMEMINFO - 1)  # the extension bit that asks for it
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port id
 _LENGTH_AND_TYPE = struct.Struct("=IH")
@@ -61,6 +62,8 @@ _ANY_COOKIE = 0xFFFFFFFF
 _NO_PORT = bytes(2)
 _NO_ADDRESS = bytes(16)
 _STATE_AT = 17  # of a reply
+_LOCAL_PORT_AT = 20
+_PORT = struct.Struct("!H")
 _QUEUES_AT = 72  # of a reply: rqueue, wqueue, uid, inode
 _QUEUES = struct.Struct("=IIII")
 _ATTRIBUTES_AT = 88
@@ -122,6 +125,18 @@ class SockDiag:
             self._answered = True
             return parse_listener(self._buffer, size)
 
+    def listeners(self, port: int) -> list[ListenerState]:
+        """Return all listeners on this port, of every address and SO_REUSEPORT group; 20 us a family."""
+        with self._lock:
+            told = b"".join(batch for family in FAMILIES for batch in self._walk(family, 1 << LISTEN, _MEMORY))
+        found = []
+        for at, kind in _messages(told):
+            if kind == _SOCK_DIAG_BY_FAMILY and _PORT.unpack_from(told, at + _LOCAL_PORT_AT)[0] == port:
+                message = told[at : at + _LENGTH_AND_TYPE.unpack_from(told, at)[0]]
+                state = parse_listener(message, len(message))
+                found += [state] if state else []
+        return found
+
     def dump(
         self,
         *,
@@ -144,9 +159,9 @@ class SockDiag:
             return sockets
         return cast("Sockets", sockets[(sockets["local_port"] == port) | (sockets["remote_port"] == port)])
 
-    def _walk(self, family: int, states: int) -> Iterator[bytes]:
+    def _walk(self, family: int, states: int, extensions: int = 0) -> Iterator[bytes]:
         """Yield the batches of messages in which the kernel tells one family's table."""
-        request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, states)
+        request = _REQUEST.pack(family, socket.IPPROTO_TCP, extensions, 0, states)
         self._ask(_NLM_F_REQUEST | _NLM_F_DUMP, request + bytes(_ID.size))
         batch = b""
         while not ends_dump(batch):
@@ -267,5 +282,5 @@ def _aligned(length: int) -> int:
 def _lookup(address: str, port: int) -> bytes:
     """Return the question for one listener, without its header."""
     packed = socket.inet_pton(family_of(address), address).ljust(16, b"\0")
-    request = _REQUEST.pack(family_of(address), socket.IPPROTO_TCP, 1 << (_INET_DIAG_SKMEMINFO - 1), 0, 1 << LISTEN)
+    request = _REQUEST.pack(family_of(address), socket.IPPROTO_TCP, _MEMORY, 0, 1 << LISTEN)
     return request + _ID.pack(port.to_bytes(2, "big"), _NO_PORT, packed, _NO_ADDRESS, 0, _ANY_COOKIE, _ANY_COOKIE)

@@ -58,7 +58,7 @@ class Connections:
         self._resets = spec.close == "rst"
         self._holds = spec.hold_s > 0
         self._expects_reply = spec.exchange is not Exchange.NONE
-        self._says = None if spec.exchange is Exchange.ECHO else request(spec.exchange, 0)  # echo says its number
+        self._says = None if spec.exchange is Exchange.ECHO else request(spec.exchange, 0, spec.path)  # echo: a number
         self._as_planned = Outcome.OK if self._expects_reply else Outcome.CONNECTED
         self._usual_reply = HELLO if spec.exchange is Exchange.HELLO and not self._holds else None
         self._connecting = Stage(_ns(spec.connect_timeout_s))
@@ -228,7 +228,8 @@ class Connections:
 
     def _proceed(self, attempt: Attempt) -> None:
         """Say what a client says that connected late, and wait for what it waits for."""
-        if said := request(self._exchange, attempt.number):
+        said = request(self._exchange, attempt.number) if self._says is None else self._says
+        if said:
             try:
                 attempt.sock.send(said)
             except OSError as error:

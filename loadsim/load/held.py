@@ -119,7 +119,7 @@ class Held:
                 connected = monotonic_ns()
             port = sock.getsockname()[1]
             with self._until_stopped():
-                await sock.send(request(self._spec.exchange, number, keep=True))
+                await sock.send(request(self._spec.exchange, number, self._spec.path, keep=True))
                 outcome, replied = await self._hear(sock, number)
                 ended = monotonic_ns()
         except OSError as failure:

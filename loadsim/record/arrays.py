@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from loadsim.record.events import SOCKET
 from loadsim.record.journal import HEADER_BYTES
 
 if TYPE_CHECKING:
@@ -55,3 +56,4 @@ class Recording:
     canary: Records  # attempts of the canary
     held: Records  # requests on the connections that it holds, as attempts: `connected` is when theirs was
     facts: Facts
+    sockets: Records = field(default_factory=lambda: empty(SOCKET))

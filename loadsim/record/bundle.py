@@ -6,7 +6,7 @@ interrupted or its conductor killed. Must not know what the records mean.
     manifest.json             format and program versions, argv, times, and the facts of the run
     scenario.resolved.toml    the scenario with `extends` and overrides applied
     host.json                 kernel, CPU, sysctls, limits, load
-    attempts.npy accepts.npy failures.npy samples.npy      the records (while running: *.journal)
+    attempts.npy accepts.npy failures.npy samples.npy sockets.npy   the records (while running: *.journal)
     canary.npy held.npy       those of the canary, empty where there was none
     summary.json              what analysis made of them
     report.html summary.md junit.xml                       for people, for pull requests, for CI
@@ -28,7 +28,7 @@ import numpy as np
 from loadsim import __version__
 from loadsim.errors import RecordingError
 from loadsim.record.arrays import Recording, Records, dtype_of, empty, records_of
-from loadsim.record.events import ACCEPT, ATTEMPT, FAILURE, SAMPLE, Layout
+from loadsim.record.events import ACCEPT, ATTEMPT, FAILURE, SAMPLE, SOCKET, Layout
 from loadsim.record.facts import Facts
 from loadsim.record.folder import Folder, new_folder
 from loadsim.record.journal import Journal
@@ -44,6 +44,7 @@ _ARRAYS = {
     "accepts": ACCEPT,
     "failures": FAILURE,
     "samples": SAMPLE,
+    "sockets": SOCKET,
     "canary": ATTEMPT,
     "held": ATTEMPT,
 }
@@ -58,7 +59,7 @@ class Bundle(Folder):
         return cls(new_folder(out, scenario))
 
     def journal_path(self, name: str) -> Path:
-        """Return where a journal is while the run lasts: "attempts-0", "accepts", "failures", "samples"."""
+        """Return where a journal is while the run lasts: "attempts-0", "accepts", "failures", "samples", "sockets"."""
         return self.path / f"{name}.journal"
 
     def journal_paths(self, name: str) -> list[Path]:

@@ -120,7 +120,22 @@ SAMPLE = Layout(
     152,
 )
 
-LAYOUTS = {layout.name: layout for layout in (ATTEMPT, ACCEPT, FAILURE, SAMPLE)}
+#: One connection of a server that writes no records, as the kernel's TCP table showed it: the first time that a process
+#: was seen to own it, and whatever was there when the run was judged.
+SOCKET = Layout(
+    "socket",
+    (
+        ("time", "Q"),  # when the table was read; 0 = unused slot
+        ("inode", "Q"),  # of the socket; 0: no process has it, it waits for accept() or has been closed
+        ("client", "16s"),  # the client's address: IPv6, or IPv4 in the first 4 bytes
+        ("port", "H"),  # the client's port
+        ("state", "B"),  # net/tcp_states.h
+        ("flags", "B"),  # SocketFlag
+    ),
+    40,
+)
+
+LAYOUTS = {layout.name: layout for layout in (ATTEMPT, ACCEPT, FAILURE, SAMPLE, SOCKET)}
 
 
 class Outcome(enum.IntEnum):
@@ -175,6 +190,13 @@ class AcceptFlag(enum.IntFlag):
     FAILED = 8  # its handler ran out of descriptors
 
 
+class SocketFlag(enum.IntFlag):
+    """What else is true of a socket in the table."""
+
+    AT_CLIENT = 1  # it is the client's end; else the server's
+    AT_END = 2  # seen when the run was judged
+
+
 class Where(enum.IntEnum):
     """Where a server's failure happened."""
 
@@ -218,4 +240,5 @@ COUNTERS = {
     "accept": ("accepted", "closed", "shed", "emfile_accept", "emfile_handler", "emfile_idle", "leaked", "after_end"),
     "failure": (),
     "sample": (),
+    "socket": (),
 }

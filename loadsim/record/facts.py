@@ -18,7 +18,7 @@ class ServerFacts:
     pid: int
     address: str
     port: int
-    backlog_asked: int
+    backlog_asked: int | None  # None: a command's own, which nobody sees
     queue_limit: int | None  # the effective backlog, read back from the kernel; the queue holds one more
     nofile_soft: int  # read back
     nofile_hard: int
@@ -26,6 +26,14 @@ class ServerFacts:
     threads: int
     exit_status: int | None = None  # None: it ran to the end of the run; -N: killed by signal N
     exited_ns: int = 0  # when it ended by itself
+    command: list[str] | None = None  # as it was started; None: the simulated server, which writes records
+    emfile_seen: bool = True  # whether it is known how often accept() failed
+    log_bytes: int | None = None  # what it wrote to both of its outputs from the start of the load to the judgement
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether it writes down every accept(); of any other server only what the kernel shows is known."""
+        return self.command is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from loadsim.kernel.procfs import ProcessGoneError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from loadsim.kernel.counters import TcpCounters
-    from loadsim.kernel.fdtable import FdTable
-    from loadsim.kernel.procfs import Process
-    from loadsim.kernel.sockdiag import SockDiag
+    from loadsim.kernel.fdtable import Kinds
+    from loadsim.kernel.limits import Limits
+    from loadsim.kernel.sockdiag import ListenerState
     from loadsim.record.journal import Journal
 
 #: Samples a second. A queue can fill and empty between two of them: its exact peak comes from the journals.
@@ -33,16 +35,43 @@ KINDS_SHARE = 0.01
 _NOT_READ = -1
 
 
+class Read(Protocol):
+    """What is read of a process, or of several as if they were one; see `kernel.procfs.Process`."""
+
+    def open_fds(self) -> int:
+        """Return how many descriptors are open."""
+
+    def limits(self) -> Limits:
+        """Return RLIMIT_NOFILE."""
+
+    def cpu_ns(self) -> int:
+        """Return the CPU time used so far."""
+
+    def rss(self) -> int:
+        """Return the resident memory in bytes."""
+
+    def fd_size(self) -> int:
+        """Return the slots of the fd table."""
+
+
+class Classified(Protocol):
+    """Its descriptors by kind; see `kernel.fdtable.FdTable`."""
+
+    def kinds(self) -> Kinds:
+        """Count them by kind."""
+
+    def map(self) -> str:
+        """Return one letter for each number."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
     """What a sample is read from; the sampler owns none of it."""
 
-    process: Process
-    table: FdTable
-    diag: SockDiag
+    process: Read
+    table: Classified
+    listener: Callable[[], ListenerState | None]
     counters: TcpCounters
-    address: str
-    port: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +132,7 @@ class Sampler:
 
     def _quick(self) -> tuple[int, ...]:
         process = self._sources.process
-        listener = self._sources.diag.listener(self._sources.address, self._sources.port)
+        listener = self._sources.listener()
         queue = (listener.queue, listener.limit, listener.drops) if listener else (_NOT_READ,) * 3
         return (process.open_fds(), process.limits().soft, *queue, process.cpu_ns(), process.rss())
 

@@ -23,7 +23,7 @@ from loadsim.record.bundle import Bundle
 from loadsim.record.facts import DriverFacts, EndState
 from loadsim.report.files import write_files
 from loadsim.run.interruption import Interruption, QuitError
-from loadsim.run.stage import first_facts, not_in_force, observe_host, on_stage, open_namespace
+from loadsim.run.stage import first_facts, not_in_force, notices_of, observe_host, on_stage, open_namespace
 from loadsim.run.timeline import follow
 from loadsim.scenario.plan import make_plan
 from loadsim.scenario.predict import SETTLE_AT_MOST_S, SETTLED_S
@@ -151,6 +151,7 @@ async def _perform(stage: Stage, facts: Facts, argv: Sequence[str], view: View, 
         load_end_ns=load_end_ns,
         judged_ns=judged_ns,
         server=stage.server.facts,
+        notices=notices_of(stage),
         drivers=drivers,
         end=end,
         steps=steps,
@@ -233,11 +234,11 @@ async def _wait_settled(stage: Stage) -> int | None:
 
 def _look(stage: Stage, fds_end: int | None) -> EndState:
     """Return what the kernel shows while the server no longer accepts and every socket still exists."""
-    sources = stage.sources
-    sockets = sources.diag.dump(port=sources.port)
-    at_server = sockets[sockets["local_port"] == sources.port]
-    at_client = sockets[sockets["remote_port"] == sources.port]
-    listener = sources.diag.listener(sources.address, sources.port)
+    sources, port = stage.sources, stage.server.facts.port
+    sockets = stage.namespace.diag.dump(port=port)
+    at_server = sockets[sockets["local_port"] == port]
+    at_client = sockets[sockets["remote_port"] == port]
+    listener = sources.listener()
     try:
         open_fds, fd_size, fd_map = sources.process.open_fds(), sources.process.fd_size(), sources.table.map()
     except ProcessGoneError:

@@ -27,11 +27,20 @@ class Sampled(Protocol):
 class Monitor:
     """Reads the counters of a run; owns nothing."""
 
-    def __init__(self, *, attempts: Sequence[Journal], accepts: Journal, sampler: Sampled, shared: bool) -> None:
+    def __init__(
+        self,
+        *,
+        attempts: Sequence[Journal],
+        accepts: Journal,
+        sampler: Sampled,
+        shared: bool,
+        emfile_seen: bool = True,
+    ) -> None:
         self._attempts = attempts
         self._accepts = accepts
         self._sampler = sampler
         self._shared = shared
+        self._emfile_seen = emfile_seen
         self._last = (0.0, 0)  # time and attempts of the last `progress`
         self._most_fds = 0
         self._most_queued = 0
@@ -77,16 +86,15 @@ class Monitor:
         )
 
     def metrics(self) -> dict[str, float]:
-        """Return what is known so far under the names of `metrics.LIVE`."""
+        """Return what is known so far under the names of `metrics.LIVE`; what cannot be seen is absent."""
         latest = self._sampler.latest
         self._most_fds = max(self._most_fds, latest.open_fds)
         self._most_queued = max(self._most_queued, latest.queue)
         accept, handler = self.accepts("emfile_accept"), self.accepts("emfile_handler")
+        emfile = {"emfile.accept": accept, "emfile.count": accept + handler, "emfile.handler": handler}
         return {
+            **(emfile if self._emfile_seen else {}),
             "attempts.count": self.attempts("started"),
-            "emfile.accept": accept,
-            "emfile.count": accept + handler,
-            "emfile.handler": handler,
             "fate.local": self.attempts("local"),
             "fate.not_started": self.attempts("not_started"),
             "fds.max": self._most_fds,

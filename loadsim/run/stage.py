@@ -6,23 +6,21 @@ Owns their opening, in the one order that works, and what is known of them befor
 from __future__ import annotations
 
 import dataclasses
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loadsim.kernel.counters import TcpCounters
-from loadsim.kernel.fdtable import FdTable
+from loadsim.errors import ScenarioError
 from loadsim.kernel.limits import HostLimits, own_nofile
 from loadsim.kernel.netns import WIDE_PORT_RANGE, private_namespace, shared_namespace
-from loadsim.kernel.procfs import Process
-from loadsim.kernel.sockdiag import family_of
 from loadsim.load.process import driver
 from loadsim.record.events import SAMPLE
 from loadsim.record.facts import Facts
 from loadsim.record.journal import Journal
-from loadsim.record.sampler import RATE_HZ, Sampler, Sources
+from loadsim.record.sampler import RATE_HZ, Sampler
 from loadsim.run.monitor import Monitor
 from loadsim.scenario.plan import Host, make_plan
+from loadsim.target.command import command
 from loadsim.target.process import simulated_server
 
 if TYPE_CHECKING:
@@ -33,10 +31,11 @@ if TYPE_CHECKING:
     from loadsim.kernel.netns import Namespace
     from loadsim.load.process import Driver
     from loadsim.record.bundle import Bundle
+    from loadsim.record.sampler import Sources
     from loadsim.scenario.model import Scenario
     from loadsim.scenario.plan import Plan
     from loadsim.scenario.spec import ServerSpec
-    from loadsim.target.process import Server
+    from loadsim.target.contract import Target
 
 #: Samples are taken for this much longer than the load can last; space is reserved for an hour (55 MB) at most, and
 #: what finds none is counted.
@@ -51,7 +50,7 @@ class Stage:
     plan: Plan
     bundle: Bundle
     namespace: Namespace
-    server: Server
+    server: Target
     drivers: Sequence[Driver]
     watchers: Sequence[Driver]  # the canary, and who asks on the connections that it holds
     sources: Sources
@@ -104,18 +103,7 @@ def not_in_force(scenario: Scenario, namespace: Namespace) -> list[str]:
 async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIterator[Stage]:
     """Start server, drivers and the sampler's readings; all of them have ended when the block is left."""
     async with AsyncExitStack() as stack:
-        server_spec = plan.server_spec(
-            accepts_path=str(bundle.journal_path("accepts")),
-            failures_path=str(bundle.journal_path("failures")),
-        )
-        server = await stack.enter_async_context(
-            simulated_server(
-                server_spec,
-                namespace=namespace,
-                stdout_path=bundle.path / "target.stdout",
-                stderr_path=bundle.path / "target.stderr",
-            )
-        )
+        server = await stack.enter_async_context(_target(plan, bundle, namespace))
         drivers, paths = [], []
         for share in range(plan.scenario.client.processes):
             path = bundle.journal_path(f"attempts-{share}")
@@ -124,7 +112,7 @@ async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIte
             drivers.append(await stack.enter_async_context(driver(spec, namespace=namespace, stderr_path=stderr)))
             paths.append(path)
         watchers = [one async for one in _watchers(stack, plan, bundle, namespace, port=server.facts.port)]
-        sources = _sources(stack, server, namespace)
+        sources = server.sources(stack.enter_context(ExitStack()), namespace.diag)
         samples = Journal.create(bundle.journal_path("samples"), SAMPLE, _samples_capacity(plan))
         sampler = Sampler(stack.enter_context(samples), sources)
         attempts = [stack.enter_context(Journal.attach(path)) for path in paths]
@@ -138,7 +126,13 @@ async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIte
             watchers=watchers,
             sources=sources,
             sampler=sampler,
-            monitor=Monitor(attempts=attempts, accepts=accepts, sampler=sampler, shared=namespace.kind == "shared"),
+            monitor=Monitor(
+                attempts=attempts,
+                accepts=accepts,
+                sampler=sampler,
+                shared=namespace.kind == "shared",
+                emfile_seen=server.facts.emfile_seen,
+            ),
         )
 
 
@@ -159,24 +153,20 @@ def _samples_capacity(plan: Plan) -> int:
     return round(RATE_HZ * (min(plan.length_s, SAMPLED_AT_MOST_S) + AFTERWARDS_S))
 
 
-def _sources(stack: AsyncExitStack, server: Server, namespace: Namespace) -> Sources:
-    process = stack.enter_context(Process(server.facts.pid))
-    return Sources(
-        process=process,
-        table=FdTable(process, namespace.diag, families=(family_of(server.facts.address),)),
-        diag=namespace.diag,
-        counters=stack.enter_context(TcpCounters(server.facts.pid)),
-        address=server.facts.address,
-        port=server.facts.port,
-    )
+def _target(plan: Plan, bundle: Bundle, namespace: Namespace) -> AbstractAsyncContextManager[Target]:
+    """Return what is under test: the scenario's command, or the simulated server."""
+    accepts, failures, sockets = (str(bundle.journal_path(name)) for name in ("accepts", "failures", "sockets"))
+    output = {f"{name}_path": bundle.path / f"target.{name}" for name in ("stdout", "stderr")}
+    if plan.scenario.server.command:
+        spec = plan.command_spec(accepts_path=accepts, failures_path=failures, sockets_path=sockets)
+        return command(spec, namespace=namespace, **output)
+    server_spec = plan.server_spec(accepts_path=accepts, failures_path=failures)
+    return simulated_server(server_spec, namespace=namespace, **output)
 
 
 def first_facts(stage: Stage, degraded: list[str]) -> Facts:
     """Return what is known before the load: enough to read the folder should nobody come back to it."""
     scenario, namespace = stage.plan.scenario, stage.namespace
-    notices = [*namespace.notices, *(driver.clamped for driver in stage.drivers if driver.clamped)]
-    if namespace.kind == "shared" and scenario.network.namespace == "private":
-        notices.append(f"counters are those of the whole host: no network namespace of its own ({namespace.reason})")
     return Facts(
         scenario=scenario.name,
         description=scenario.description,
@@ -191,14 +181,28 @@ def first_facts(stage: Stage, degraded: list[str]) -> Facts:
         drivers=[],
         namespace=namespace.kind,
         degraded=degraded,
-        notices=notices,
+        notices=notices_of(stage),
         sysctls=dict(namespace.sysctls),
         prediction=dataclasses.asdict(stage.plan.prediction),
     )
 
 
+def notices_of(stage: Stage) -> list[str]:
+    """Return what a reader should know of how the run takes place, as far as that shows by now: whole sentences."""
+    namespace = stage.namespace
+    notices = [*namespace.notices, *(driver.clamped for driver in stage.drivers if driver.clamped)]
+    if namespace.kind == "shared" and stage.plan.scenario.network.namespace == "private":
+        notices.append(f"counters are those of the whole host: no network namespace of its own ({namespace.reason})")
+    return [*notices, *stage.server.notices]
+
+
 def serve_spec(scenario: Scenario, port: int, folder: Path) -> ServerSpec:
-    """Return what the simulated server of a scenario is told when it serves alone; its journals go to `folder`."""
+    """Return what the simulated server of a scenario is told when it serves alone; its journals go to `folder`.
+
+    Raises ScenarioError where the scenario has a command instead.
+    """
+    if scenario.server.command:
+        raise ScenarioError("server.command is no simulated server: run the command itself, or loadsim run")
     plan = make_plan(scenario, observe_host(scenario))
     return plan.server_spec(
         accepts_path=str(folder / "accepts.journal"), failures_path=str(folder / "failures.journal"), port=port

@@ -37,7 +37,8 @@ async def _make(stage: Stage, step: Step) -> StepFacts:
     done_ns = time.monotonic_ns()
     try:
         if change == "nofile":
-            set_nofile(stage.server.facts.pid, int(asked))
+            for pid in stage.server.pids():
+                set_nofile(pid, int(asked))
         elif change == "backlog":
             await stage.server.listen(int(asked))
             await _wait_changed(stage, before)
@@ -59,7 +60,7 @@ def _value(stage: Stage, change: str) -> float | None:
             return sources.process.limits().soft
         except ProcessGoneError:
             return None
-    listener = sources.diag.listener(sources.address, sources.port) if change == "backlog" else None
+    listener = sources.listener() if change == "backlog" else None
     return listener.limit if listener else None
 
 

@@ -36,6 +36,7 @@ _BURST = 1.5
 
 _RECORD_BYTES = 64  # of an attempt and of an accept
 _FAILURE_BYTES = 40
+_SOCKET_BYTES = 40
 _FAILURES_PER_S = 300  # accept, accept on an empty queue, handler: each one record per 10 ms
 _FAILURES_FOR_S = 3600.0  # what comes later is counted, not listed
 _FOREIGN = 1024  # accepts that no attempt explains find space, too
@@ -108,8 +109,9 @@ class Budget:
 
     @cached_property
     def queue_limit(self) -> int:
-        """Connections that may wait to be accepted: the kernel lets in one more than the effective backlog."""
-        return min(self.scenario.server.backlog, self.host.somaxconn) + 1
+        """Connections that may wait to be accepted, of a command at most: one more than the effective backlog."""
+        server, most = self.scenario.server, self.host.somaxconn
+        return (most if server.command else min(server.backlog, most)) + 1
 
     @cached_property
     def baseline(self) -> int:
@@ -121,7 +123,7 @@ class Budget:
         """Descriptors of the server, against its own RLIMIT_NOFILE."""
         server, client = self.scenario.server, self.scenario.client
         available = self.host.nofile_soft if server.nofile is None else server.nofile
-        if server.leak and client.clients is not None and client.attempts is None:
+        if server.command or (server.leak and client.clients is not None and client.attempts is None):
             return Need(None, available)
         served_s = client.hold if server.close_after is None else min(server.close_after, client.hold)
         at_once = min(self.in_flight, math.ceil(self.peak_rate * served_s) + 1) * (1 + server.extra_fds)
@@ -214,7 +216,13 @@ class Budget:
         return math.ceil(_FAILURES_PER_S * min(self.length_s + 10, _FAILURES_FOR_S))
 
     @cached_property
+    def sockets_capacity(self) -> int:
+        """Records of connections of a command: seen to be owned, and both ends of each at the end."""
+        return 3 * (self.attempts + _FOREIGN)
+
+    @cached_property
     def reserved_bytes(self) -> int:
         """Disk and page cache that are reserved for the records before the load starts."""
         attempts = self.attempts_capacity * self.scenario.client.processes + self.accepts_capacity
-        return attempts * _RECORD_BYTES + self.failures_capacity * _FAILURE_BYTES
+        sockets = self.sockets_capacity if self.scenario.server.command else 0
+        return attempts * _RECORD_BYTES + self.failures_capacity * _FAILURE_BYTES + sockets * _SOCKET_BYTES

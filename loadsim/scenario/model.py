@@ -11,7 +11,16 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+)
 from pydantic_core import PydanticCustomError
 
 from loadsim.exchange import Exchange
@@ -62,6 +71,13 @@ def _loopback(value: str) -> str:
     raise PydanticCustomError("address", "{says}", {"says": says})
 
 
+def _path(value: str) -> str:
+    if re.fullmatch(r"/[!-~]{0,2000}", value) is None:
+        says = 'a path begins with "/" and has neither spaces nor letters beyond ASCII: write those as %20 and the like'
+        raise PydanticCustomError("path", "{says}", {"says": says})
+    return value
+
+
 def _sysctl_name(value: str) -> str:
     if re.fullmatch(r"net(\.[\w-]+){2,}", value, re.ASCII) is None:
         says = "only sysctls of a network namespace can be set, with their full names, such as net.core.somaxconn"
@@ -94,9 +110,24 @@ def _threshold(value: object) -> Threshold:
         raise PydanticCustomError("threshold", "{says}", {"says": str(error), **hint}) from None
 
 
-class Server(Table):
-    """`[server]`: the simulated server."""
+def _command(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if value is not None and not (value and value[0] and all("\0" not in part for part in value)):
+        says = 'a command is its program and each argument, such as ["python3", "-m", "http.server", "{port}"]'
+        raise PydanticCustomError("command", "{says}", {"says": says})
+    return value
 
+
+#: What `[server]` says of a command; everything else belongs to the simulated server.
+_OF_A_COMMAND = ("command", "nofile", "start_timeout")
+
+
+class Server(Table):
+    """`[server]`: the simulated server, or any command instead of it."""
+
+    command: Annotated[tuple[str, ...] | None, AfterValidator(_command)] = key(
+        None, strict=False, description="Any server instead of the simulated one; {port} stands for its port."
+    )
+    start_timeout: Timeout = key("10s", description="A command that does not listen after this is given up.")
     backlog: int = key(128, ge=0, le=2**31 - 1, description="The argument of listen(2).")
     nofile: int | None = key(
         None, ge=1, le=2**30, description="RLIMIT_NOFILE of the server alone; absent: the one it inherits."
@@ -118,6 +149,25 @@ class Server(Table):
     emfile_delay: PositiveDuration = key("100ms", description="Of sleep; the first one of backoff.")
     idle_threads: int = key(0, ge=0, le=64, description="Threads that share the server's fd table.")
     prewarm_fds: int = key(0, ge=0, le=2**20, description="Grow the fd table to this before the load.")
+
+    @classmethod
+    def clashes(cls, given: Mapping[str, Any]) -> Iterator[Contradiction]:
+        """Yield what does not belong to the kind of server that is asked for."""
+        yield from super().clashes(given)
+        if given.get("command") is None and "start_timeout" in given:
+            yield Contradiction(("start_timeout",), "start_timeout is a command's: take it away, or set command")
+        elif given.get("command") is not None:
+            for name in sorted(cls.model_fields.keys() & given.keys() - set(_OF_A_COMMAND)):
+                says = f"{name} is a setting of the simulated server, and a command has its own: take {name} away"
+                yield Contradiction((name,), says, (("command",),))
+
+    @model_serializer(mode="wrap")
+    def _what_applies(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return the settings of the kind of server that this is, and no others."""
+        values: dict[str, Any] = handler(self)
+        if self.command is None:
+            return {name: value for name, value in values.items() if name not in ("command", "start_timeout")}
+        return {name: value for name, value in values.items() if name in _OF_A_COMMAND}
 
     def contradictions(self) -> Iterator[Contradiction]:
         """Yield what this server could never do."""
@@ -175,6 +225,7 @@ class Client(Table):
     attempts: int | None = key(None, ge=1, le=MAX_ATTEMPTS, description="Instead of duration: stop after so many.")
     hold: Duration = key("0s", description="Keep each connection this long.")
     exchange: Exchange = key(Exchange.HELLO, strict=False, description="What a connection says.")
+    path: Annotated[str, AfterValidator(_path)] = key("/", description="What an HTTP request asks for.")
     close: Literal["fin", "rst"] = key("fin", description="How a client closes.")
     connect_timeout: Timeout = key("2s", description="Give up connecting after this.")
     reply_timeout: Timeout = key("2s", description="Give up waiting for the reply after this.")
@@ -305,8 +356,24 @@ class Scenario(Table):
     canary: Canary | None = key(None, description="An independent client that asks whether the server is up.")
     thresholds: Thresholds = key({}, description="What must be true.")
 
+    @classmethod
+    def completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what was given; a command runs in the host's namespace where nothing asks for one of its own."""
+        server, network = given.get("server"), given.get("network", {})
+        is_command = isinstance(server, Mapping) and server.get("command") is not None
+        if not (is_command and isinstance(network, Mapping)):
+            return given
+        return {**given, "network": {"namespace": "host", **network}}
+
     def contradictions(self) -> Iterator[Contradiction]:
         """Yield what two tables cannot both have."""
+        command = self.server.command
+        if command and self.network.port == 0 and not any("{port}" in part for part in command):
+            says = "nothing says where this command listens: put {port} where its port goes, or set network.port"
+            yield Contradiction(("server", "command"), says)
+        if command and self.timeline.of("backlog"):
+            says = "only the simulated server can be told another backlog: take that step away"
+            yield Contradiction(("timeline", "steps"), says, (("server", "command"),))
         if self.client.sources > 1 and not self.network.address.startswith("127."):
             says = "several source addresses (127.0.x.y) need network.address on 127.0.0.0/8"
             yield Contradiction(("client", "sources"), says, (("network", "address"),))
@@ -333,7 +400,7 @@ class Scenario(Table):
         if self.client.exchange is Exchange.HELLO:
             says = 'hello answers once: connections that are held and asked again need exchange = "echo" or "http"'
             yield Contradiction(("canary", "held"), says, (("client", "exchange"),))
-        if self.server.close_after is not None:
+        if self.server.close_after is not None and not self.server.command:
             says = 'the server closes what should be held: close_after = "client"'
             yield Contradiction(("canary", "held"), says, (("server", "close_after"),))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from loadsim.scenario.budget import BASELINE_FDS, Budget, Host, Need
 from loadsim.scenario.cautions import Caution, cautions
 from loadsim.scenario.predict import Prediction
-from loadsim.scenario.spec import CANARY_SOURCE, HELD_SOURCE, LoadSpec, ServerSpec
+from loadsim.scenario.spec import CANARY_SOURCE, HELD_SOURCE, CommandSpec, LoadSpec, ServerSpec
 from loadsim.scenario.timeline import Canary
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Plan:
     server_fds: Need  # of the server, against its RLIMIT_NOFILE
     driver_fds: Need  # of each driver, against the hard limit
     ports: Need  # of all source addresses
-    queue_limit: int  # connections that may wait to be accepted: min(backlog, somaxconn) + 1
+    queue_limit: int  # connections that may wait to be accepted: min(backlog, somaxconn) + 1; of a command at most
     expected_s: float  # from the first attempt to the end of the last; `length_s` where it is not predicted
     length_s: float  # the same, at most
     reserved_bytes: int  # of records
@@ -43,7 +43,25 @@ class Plan:
     attempts_capacity: int  # records, per driver
     accepts_capacity: int
     failures_capacity: int
+    sockets_capacity: int
     canaries_capacity: int  # of the canary; of the connections that it holds so many each
+
+    def command_spec(self, *, accepts_path: str, failures_path: str, sockets_path: str) -> CommandSpec:
+        """Return how the scenario's command is to be started, and where is written what is seen of it."""
+        server, network = self.scenario.server, self.scenario.network
+        return CommandSpec(
+            command=list(server.command or ()),
+            address=network.address,
+            port=network.port,
+            nofile=server.nofile,
+            nofile_later=int(max(self.scenario.timeline.of("nofile"), default=0)),
+            start_timeout_s=server.start_timeout,
+            accepts_path=accepts_path,
+            failures_path=failures_path,
+            failures_capacity=self.failures_capacity,
+            sockets_path=sockets_path,
+            sockets_capacity=self.sockets_capacity,
+        )
 
     def server_spec(self, *, accepts_path: str, failures_path: str, port: int | None = None) -> ServerSpec:
         """Return what the simulated server is told; `port` overrides the scenario's."""
@@ -88,6 +106,7 @@ class Plan:
             max_in_flight=part(min(client.max_in_flight, self.attempts), share, client.processes),
             hold_s=client.hold,
             exchange=client.exchange,
+            path=client.path,
             close=client.close,
             connect_timeout_s=client.connect_timeout,
             reply_timeout_s=client.reply_timeout,
@@ -115,6 +134,7 @@ class Plan:
             max_in_flight=self.canaries_capacity,
             hold_s=0.0,
             exchange=client.exchange,
+            path=client.path,
             close="fin",
             connect_timeout_s=canary.timeout,
             reply_timeout_s=canary.timeout,
@@ -155,4 +175,5 @@ def make_plan(scenario: Scenario, host: Host, *, baseline_fds: int = BASELINE_FD
         accepts_capacity=budget.accepts_capacity,
         failures_capacity=budget.failures_capacity,
         canaries_capacity=budget.canaries,
+        sockets_capacity=budget.sockets_capacity,
     )

@@ -57,6 +57,8 @@ class Room:
 def predict(scenario: Scenario, room: Room) -> Prediction:
     """Return the prediction for a run whose generator is not the bottleneck."""
     client = scenario.client
+    if scenario.server.command:
+        return Prediction(unpredicted=["how this command serves, nobody knows beforehand"])
     if client.clients is not None:
         return _closed_loop(scenario.server, client, client.clients, room)
     if max(max(start, end) for _, start, end in client.schedule()) > EASY_RATE:

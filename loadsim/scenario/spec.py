@@ -57,6 +57,23 @@ class ServerSpec(Spec):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CommandSpec:
+    """A command as the server. It is told nothing: this is for who starts it."""
+
+    command: list[str]  # "{port}" stands for the port
+    address: str
+    port: int  # 0: any free one
+    nofile: int | None  # RLIMIT_NOFILE, soft and hard; None: as inherited
+    nofile_later: int  # the highest one that it gets while it runs: its hard limit then; 0: none
+    start_timeout_s: float
+    accepts_path: str
+    failures_path: str
+    failures_capacity: int
+    sockets_path: str
+    sockets_capacity: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSpec(Spec):
     """One driver's share of the load. Times in seconds, rates in attempts per second."""
 
@@ -72,6 +89,7 @@ class LoadSpec(Spec):
     max_in_flight: int  # of this driver
     hold_s: float
     exchange: Exchange
+    path: str = "/"  # of the HTTP request
     close: str  # "fin" | "rst"
     connect_timeout_s: float
     reply_timeout_s: float

@@ -90,8 +90,8 @@ def show(metric: Metric, value: float) -> str:
             return f"{value:.1%}".replace("%", " %")
         case "cores":
             return f"{value:.2f} cores"
-        case "bytes":
-            return f"{value / 1e6:,.1f} MB"
+        case "bytes" | "bytes/s":
+            return f"{value / 1e6:,.1f} MB{metric.unit.removeprefix('bytes')}"
         case "/s":
             return f"{value:,.0f}/s" if value >= 10 else f"{value:.1f}/s"
     return units.format_count(value)
@@ -117,6 +117,8 @@ def _value(metric: Metric, text: str) -> float:
                 return units.parse_rate(text)
             case "bytes":
                 return _suffixed(text, BYTE_UNITS)
+            case "bytes/s":
+                return _suffixed(text.removesuffix("/s"), BYTE_UNITS)
             case "share":
                 return _suffixed(text, {"": 1.0, "%": 0.01})
     except ValueError as error:

@@ -1,4 +1,10 @@
-"""What is under test? A simulated TCP server in its own process, with a listen queue and descriptors to run out of.
+"""What is under test? A simulated TCP server, with a listen queue and descriptors to run out of, or any command.
+
+    contract     what the conductor asks of either
+    command      any command: started, waited for, followed, ended
+    readiness    when a command is ready, and in words why it is not
+    sightings    what the kernel shows of it, written down
+    output       what it prints: counted, its beginning and its end kept
 
     policy       what accept() does when descriptors run out, and which connections leak (pure)
     books        what the server writes down: accepts, failures, counters

@@ -7,19 +7,27 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import asynccontextmanager
+from functools import partial
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
+from loadsim.kernel.counters import TcpCounters
+from loadsim.kernel.fdtable import FdTable
 from loadsim.kernel.partner import partner
+from loadsim.kernel.procfs import Process
+from loadsim.kernel.sockdiag import family_of
 from loadsim.record.facts import ServerFacts
+from loadsim.record.sampler import Sources
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import ExitStack
     from pathlib import Path
 
     from loadsim.control import Message
     from loadsim.kernel.netns import Namespace
     from loadsim.kernel.partner import Partner
+    from loadsim.kernel.sockdiag import SockDiag
     from loadsim.scenario.spec import ServerSpec
 
 
@@ -42,6 +50,26 @@ class Server:
     def exited(self) -> int | None:
         """The exit status of a server that died by itself, -N when signal N killed it; None: it did not."""
         return self.facts.exit_status
+
+    @property
+    def notices(self) -> list[str]:
+        """Nothing: it is seen whole."""
+        return []
+
+    def pids(self) -> list[int]:
+        """Its one process."""
+        return [self._facts.pid]
+
+    def sources(self, stack: ExitStack, diag: SockDiag) -> Sources:
+        """Return what the sampler reads, open as long as the stack; `diag` sees the server's sockets."""
+        address, port = self._facts.address, self._facts.port
+        process = stack.enter_context(Process(self._facts.pid))
+        return Sources(
+            process=process,
+            table=FdTable(process, diag, families=(family_of(address),)),
+            listener=partial(diag.listener, address, port),
+            counters=stack.enter_context(TcpCounters(self._facts.pid)),
+        )
 
     async def wait_exited(self) -> int:
         """Wait until it has ended and return its exit status; run it beside the load for an exact `exited_ns`."""

@@ -44,6 +44,7 @@ _NOTES = (
     (AcceptFlag.LEAKED, "never closed"),
 )
 _FAILED = (("emfile_accept", "accept()"), ("emfile_handler", "the handler"))
+_IDLE = ("emfile_idle", "accept() with nobody waiting")
 
 
 async def serve(spec: ServerSpec, out: Callable[[str], None]) -> None:
@@ -169,7 +170,7 @@ class Teller:
         )
         if total["shed"]:
             yield f"{format_count(total['shed'])} of them shed: accepted and closed unserved"
-        for name, where in _FAILED:
+        for name, where in (*_FAILED, _IDLE):
             if total[name]:
                 yield f"{_times(total[name])} {where} found no free descriptor (EMFILE)"
         if waiting := self._queue.length():

@@ -14,6 +14,7 @@ from loadsim.units import NANOSECONDS, format_count, format_duration, some
 if TYPE_CHECKING:
     from loadsim.analysis.columns import Ints
     from loadsim.analysis.rules.case import Case, Found
+    from loadsim.record.facts import ServerFacts
 
 #: A pause shorter than this is the scheduler's, not the server's.
 _PAUSE_NS = NANOSECONDS // 50
@@ -147,15 +148,23 @@ _CAP = "net.core.somaxconn caps what listen() asks for, and says nothing."
 
 def _is_capped(case: Case) -> bool:
     server = case.view.recording.facts.server
-    return server.queue_limit is not None and server.queue_limit < server.backlog_asked
+    return None not in (server.queue_limit, server.backlog_asked) and _got(server) < _asked(server)
 
 
 def _cap_title(case: Case) -> str:
     server = case.view.recording.facts.server
-    asked, got = format_count(server.backlog_asked), format_count(server.queue_limit or 0)
+    asked, got = format_count(_asked(server)), format_count(_got(server))
     return f"The server asked for a backlog of {asked} and got {got}."
 
 
 def _cap_remedy(case: Case) -> str:
-    asked = case.view.recording.facts.server.backlog_asked
+    asked = _asked(case.view.recording.facts.server)
     return f"sysctl -w net.core.somaxconn={asked}, then restart the server: the cap is taken at listen()."
+
+
+def _asked(server: ServerFacts) -> int:
+    return server.backlog_asked or 0
+
+
+def _got(server: ServerFacts) -> int:
+    return server.queue_limit or 0

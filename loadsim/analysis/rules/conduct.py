@@ -106,6 +106,20 @@ def _value(value: float | None, unit: str) -> str:
     return format_duration(value) if unit == "s" else format_count(value)
 
 
+def unknown_fates(case: Case) -> Found | None:
+    """Find clients of a server that writes no records of whom nothing proves where they ended."""
+    count = case.fates(Fate.UNKNOWN)
+    if not count or case.view.recording.facts.server.is_simulated:
+        return None
+    return information(
+        "fates-unknown",
+        f"{some(count, 'client')} {were(count)} connected, and nothing proves whether the server ever took them.",
+        "They got no answer, and no look at the TCP table found a process that owned their connection. A server of "
+        "one's own writes no records; ten looks a second miss who came and went between two of them.",
+        'client.exchange = "http" proves it by an answer, a longer client.hold by the table.',
+    )
+
+
 def foreign_clients(case: Case) -> Found | None:
     """Find connections from outside the run."""
     count = case.number("join.foreign")

@@ -31,7 +31,9 @@ def false_connects(case: Case) -> Found | None:
         sentences(
             f"The kernel finishes handshakes until the accept queue is full ({case.backlog}). A successful connect() "
             "is not a served client.",
-            f"The longest wait had lasted {case.time('accept.waiting_max')}." if case.number("accept.waiting") else "",
+            f"The longest wait had lasted {case.time('accept.waiting_max')}."
+            if "accept.waiting_max" in case.numbers
+            else "",
         ),
         "let clients and health checks wait for a reply, with a time-out: connect() proves nothing.",
     )
@@ -40,6 +42,8 @@ def false_connects(case: Case) -> Found | None:
 def _never_taken(case: Case) -> int:
     """Return how many connected clients were still queued at the end, or had given up before they were accepted."""
     attempts, accept_of = case.view.recording.attempts, case.view.ledger.join.accept_of
+    if not case.view.recording.facts.server.is_simulated:
+        return case.fates(Fate.QUEUED)
     late = case.view.ledger.having(Fate.ACCEPTED) & has_outcome(attempts, Outcome.REPLY_TIMEOUT)
     late[late] = column(attempts[late], "ended") < case.view.waits.accepted[accept_of[late]]
     return case.fates(Fate.QUEUED, Fate.ORPHANED) + int(late.sum())

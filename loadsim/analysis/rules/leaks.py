@@ -84,7 +84,7 @@ class _Words:
 
 
 def _leak(case: Case, room: Room) -> Found:
-    words = _of_requests(case, room) if leaks_extras(case) else _of_connections(case, room)
+    words = _words(case, room)
     exhausted = case.number("emfile.count") > 0 and room.leaked_away
     return fault(
         "fd-leak",
@@ -92,6 +92,22 @@ def _leak(case: Case, room: Room) -> Found:
         words.evidence,
         f"{words.cure} {_higher_limit(room, room.leak_rate) if exhausted else _time_left(room)}".strip(),
         headline=f'"Too many open files" after {case.time("emfile.first_at")}, {words.because}.' if exhausted else None,
+    )
+
+
+def _words(case: Case, room: Room) -> _Words:
+    if not case.view.recording.facts.server.is_simulated:
+        return _of_a_command(room)
+    return _of_requests(case, room) if leaks_extras(case) else _of_connections(case, room)
+
+
+def _of_a_command(room: Room) -> _Words:
+    return _Words(
+        title=f"The server kept {some(room.leaked, 'connection')} whose client had left.",
+        evidence=f"{format_count(room.leaked)} of its sockets were in CLOSE_WAIT when the run was judged: the client "
+        "has closed, the server has not.",
+        cure='close the socket when recv() returns b"".',
+        because="because connections are not closed when their clients leave",
     )
 
 

@@ -31,7 +31,8 @@ def overflow(case: Case) -> Found | None:
 
 def _overflow_title(case: Case, lost: int) -> str:
     dropped = case.fates(Fate.DROPPED)
-    late = int((_delayed(case) & (case.view.ledger.join.accept_of >= 0)).sum())
+    let_in = case.view.ledger.having(Fate.ACCEPTED, Fate.SHED, Fate.QUEUED)
+    late = int((_delayed(case) & let_in).sum())
     acks = case.number("listen.ack_drops") or case.fates(Fate.PHANTOM)
     packets = "SYNs and ACKs" if acks else "SYNs"
     counted = f"{format_count(lost)} {packets}" if acks else some(lost, "SYN")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loadsim.analysis.descriptors import leaked_connections, limit_reached
+from loadsim.analysis.foreign import kept_at_end
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ class Room:
         reached_s = case.numbers.get("fds.limit_at", 0.0)
         each = 1 + int(case.view.setting("server", "extra_fds") or 0)
         early, in_all, leak_rate = _leak_of_requests(case) if leaks_extras(case) else _leak_of_connections(case, each)
-        leaked = int(case.numbers.get("fds.leaked", in_all))  # a server that died left nothing to be counted
+        if case.view.recording.facts.server.is_simulated:
+            leaked = int(case.numbers.get("fds.leaked", in_all))  # a server that died left nothing to be counted
+        else:
+            leaked = kept_at_end(case.view.recording)
         all_gone = leaked > 0 and leaked + each > limit - baseline
         return cls(
             limit=limit,

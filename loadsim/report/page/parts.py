@@ -27,6 +27,7 @@ _GROUPED = 10_000
 _UNITS = {
     "share": (100.0, 1, " %"),
     "bytes": (1 / (1 << 20), 1, " MiB"),
+    "bytes/s": (1e-3, 1, " kB/s"),
     "cores": (1.0, 2, " cores"),
     "/s": (1.0, 1, "/s"),
 }
@@ -100,7 +101,7 @@ def count(number: float | None) -> str:
 
 
 def number(value: float, unit: str) -> str:
-    """Return a number in the unit of its metric: "s", "/s", "cores", "bytes", "share" or "" for counts."""
+    """Return a number in the unit of its metric: "s", "/s", "cores", "bytes", "bytes/s", "share" or "" for counts."""
     if unit == "s":
         return format_duration(value) if value else "0 s"
     scale, places, suffix = _UNITS.get(unit, (1.0, 1, ""))

@@ -1,0 +1,262 @@
+"""Any command as the server under test: started under a limit, waited for, followed, and ended with all its children.
+
+Owns what is known of it before and after; who holds the listener is `kernel.followed`, what happened to connections is
+`sightings`. The command is never asked anything: it need not know that it is under test.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from loadsim.kernel.counters import TcpCounters
+from loadsim.kernel.followed import Followed
+from loadsim.kernel.limits import Limits, own_nofile
+from loadsim.kernel.perf import EmfileCounter, NotVisibleError
+from loadsim.kernel.tree import GRACE_S, background, tree
+from loadsim.record.events import ACCEPT, FAILURE, SOCKET
+from loadsim.record.facts import ServerFacts
+from loadsim.record.journal import Journal
+from loadsim.record.sampler import Sources
+from loadsim.target.books import Books
+from loadsim.target.output import Output
+from loadsim.target.readiness import choose_port, wait_ready
+from loadsim.target.sightings import Sightings
+from loadsim.units import format_count, format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from loadsim.kernel.netns import Namespace
+    from loadsim.kernel.sockdiag import SockDiag
+    from loadsim.kernel.tree import Tree
+    from loadsim.scenario.spec import CommandSpec
+
+#: Where the port goes in a command.
+PORT: Final = "{port}"
+_DETACHED: Final = (
+    "The command itself ended with status {status}; the processes that it left behind hold the listener, and are "
+    "followed."
+)
+#: A process that was stopped stops within this, wherever its threads run.
+_STOPPED_S: Final = 0.01
+
+
+class Command:
+    """A command that listens: a `contract.Target`."""
+
+    def __init__(
+        self,
+        facts: ServerFacts,
+        running: Tree,
+        *,
+        followed: Followed,
+        sightings: Sightings,
+        outputs: tuple[Output, Output],
+        notices: list[str],
+    ) -> None:
+        self._facts = facts
+        self._tree = running
+        self._followed = followed
+        self._sightings = sightings
+        self._outputs = outputs
+        self._notices = notices
+        self._watching = trio.CancelScope()
+        self._log_before = 0
+        self._survived: int | None = None  # exit status of the command itself, when others had gone on without it
+        self._told_to_leave = False
+
+    @property
+    def facts(self) -> ServerFacts:
+        """What is known of it; `exit_status` and `exited_ns` say whether and when it died by itself."""
+        self._note_exit()
+        return self._facts
+
+    @property
+    def notices(self) -> list[str]:
+        """What is sampled of it, what cannot be seen, and what else it did: whole sentences."""
+        notices = list(self._notices)
+        self._note_exit()
+        if self._survived is not None:
+            notices.append(_DETACHED.format(status=self._survived))
+        if self._tree.killed:
+            notices.append(f"The command had not ended {format_duration(GRACE_S)} after SIGTERM, and was killed.")
+        return notices
+
+    def pids(self) -> list[int]:
+        """All processes of the command: a limit that is changed holds for its workers, too."""
+        return list(self._tree.pids())
+
+    def sources(self, stack: ExitStack, diag: SockDiag) -> Sources:  # noqa: ARG002 -- it sees its sockets already
+        """Return what the sampler reads, open as long as the stack."""
+        return Sources(
+            process=self._followed,
+            table=self._followed,
+            listener=self._followed.listener,
+            counters=stack.enter_context(TcpCounters(self._facts.pid)),
+        )
+
+    async def watch(self) -> None:
+        """Write down what is seen of it until the run is judged."""
+        with self._watching:
+            await self._sightings.watch()
+
+    async def wait_exited(self) -> int:
+        """Wait until nothing is left of it and return the exit status of the command itself."""
+        await self._tree.wait_empty()
+        self._note_exit()
+        return self._tree.exit_status or 0
+
+    async def go(self, start_ns: int) -> None:  # noqa: ARG002 -- it does not wait for anybody
+        """Count what it writes from now on."""
+        self._log_before = self._written()
+
+    async def listen(self, backlog: int) -> None:
+        """Do nothing: no command can be told its backlog (a scenario that asks for it is refused)."""
+
+    async def freeze(self) -> None:
+        """Stop all its processes (SIGSTOP), so that what is seen of them is one state; they go on in `leave`."""
+        self._note_exit()
+        self._watching.cancel()
+        self._facts = dataclasses.replace(self._facts, log_bytes=self._written() - self._log_before)
+        for pid in self._tree.pids():
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGSTOP)
+        await trio.sleep(_STOPPED_S)
+        self._sightings.judge()
+
+    async def drain(self) -> int:
+        """Do nothing: no command can be asked to empty its queue."""
+        return 0
+
+    async def leave(self) -> None:
+        """End all of it: SIGTERM, and SIGKILL for what has not ended soon after."""
+        self._note_exit()
+        self._told_to_leave = True
+        await self._tree.end()
+
+    def _written(self) -> int:
+        return sum(output.written for output in self._outputs)
+
+    def _note_exit(self) -> None:
+        died = self._tree.emptied_ns
+        if self._told_to_leave:
+            return
+        if not died:
+            self._survived = self._tree.exit_status
+        elif self._facts.exit_status is None:
+            self._facts = dataclasses.replace(self._facts, exit_status=self._tree.exit_status or 0, exited_ns=died)
+
+
+@asynccontextmanager
+async def command(
+    spec: CommandSpec, *, namespace: Namespace, stdout_path: Path, stderr_path: Path
+) -> AsyncIterator[Command]:
+    """Start a command, wait until it listens, and end all of it at the end of the block.
+
+    Raises EnvironmentRefusedError, with its last words, where it does not come to listen where it should.
+    """
+    port = choose_port(spec, namespace.diag)
+    argv = [part.replace(PORT, str(port)) for part in spec.command]
+    nofile = Limits(soft=spec.nofile, hard=max(spec.nofile, spec.nofile_later)) if spec.nofile is not None else None
+    async with AsyncExitStack() as stack:
+        outputs = (Output(stdout_path), Output(stderr_path))
+        for output in outputs:
+            stack.push_async_callback(output.aclose)
+        nursery = await stack.enter_async_context(background())
+        for output in outputs:
+            nursery.start_soon(output.pump)
+        gate = _Gate(stack)
+        running = await stack.enter_async_context(
+            tree(
+                argv,
+                namespace=namespace,
+                nofile=nofile,
+                stdout=outputs[0].end,
+                stderr=outputs[1].end,
+                before=gate.open_counter,
+            )
+        )
+        followed = stack.enter_context(Followed(running.pids, namespace.diag, address=spec.address, port=port))
+
+        def last_words() -> str:
+            return outputs[1].last_words() or outputs[0].last_words()
+
+        await wait_ready(running, followed, namespace.diag, spec=spec, port=port, last_words=last_words)
+        facts = _facts_of(followed, spec, argv, port=port, emfile_seen=gate.counter is not None)
+        sightings = _sightings(stack, spec, followed, namespace.diag, port=port, counter=gate.counter)
+        notices = [*_notices(facts, nofile or own_nofile(), followed), *gate.notices]
+        one = Command(facts, running, followed=followed, sightings=sightings, outputs=outputs, notices=notices)
+        nursery.start_soon(one.watch)
+        yield one
+        await one.leave()
+        for output in outputs:
+            await output.wait_end()
+
+
+class _Gate:
+    """Opens the counter of failures in the short time in which the command's parent exists and the command does not."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self.counter: EmfileCounter | None = None
+        self.notices: list[str] = []
+        self._stack = stack
+
+    def open_counter(self, pid: int) -> None:
+        try:
+            self.counter = self._stack.enter_context(EmfileCounter(pid))
+        except NotVisibleError as why:
+            self.notices.append(f"EMFILE is not visible, so that nothing is said of it: {why}.")
+
+
+def _sightings(
+    stack: AsyncExitStack,
+    spec: CommandSpec,
+    followed: Followed,
+    diag: SockDiag,
+    *,
+    port: int,
+    counter: EmfileCounter | None,
+) -> Sightings:
+    """Return who writes the journals of a server that writes none itself; they are open as long as the stack."""
+    accepts = Journal.create(Path(spec.accepts_path), ACCEPT, 1)
+    failures = Journal.create(Path(spec.failures_path), FAILURE, spec.failures_capacity)
+    books = stack.enter_context(Books(accepts, failures))
+    sockets = stack.enter_context(Journal.create(Path(spec.sockets_path), SOCKET, spec.sockets_capacity))
+    return Sightings(books, sockets, followed=followed, diag=diag, port=port, counter=counter)
+
+
+def _facts_of(followed: Followed, spec: CommandSpec, argv: list[str], *, port: int, emfile_seen: bool) -> ServerFacts:
+    limits, listener = followed.limits(), followed.listener()
+    return ServerFacts(
+        pid=followed.pid,
+        address=spec.address,
+        port=port,
+        backlog_asked=None,
+        queue_limit=listener.limit if listener else None,
+        nofile_soft=limits.soft,
+        nofile_hard=limits.hard,
+        baseline_fds=followed.open_fds(),
+        threads=followed.threads(),
+        command=argv,
+        emfile_seen=emfile_seen,
+    )
+
+
+def _notices(facts: ServerFacts, given: Limits, followed: Followed) -> list[str]:
+    holders = len(followed.holders())
+    whose = "the process that holds" if holders == 1 else f"the fullest of the {holders} processes that hold"
+    seen = f"Descriptors and limit are those of {whose} the listener"
+    notices = [f"{seen}; CPU and memory are those of the command and all its children."]
+    if facts.nofile_soft != given.soft:
+        notices.append(
+            f"The command changed its own RLIMIT_NOFILE from {format_count(given.soft)} to "
+            f"{format_count(facts.nofile_soft)}; set server.nofile, which is its hard limit too."
+        )
+    return notices

@@ -1,0 +1,127 @@
+"""What the kernel shows of a server that writes no records, written down for it.
+
+How often accept() failed, from a counter in the kernel; which connections a process was seen to own, and where all
+others were when the run was judged, from the TCP table. Must not know what that says of a client: `analysis` does.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import trio
+
+from loadsim.kernel.procfs import ProcessGoneError
+from loadsim.record.events import SocketFlag, Where
+
+if TYPE_CHECKING:
+    from loadsim.kernel.followed import Followed
+    from loadsim.kernel.perf import EmfileCounter
+    from loadsim.kernel.sockdiag import SockDiag, Sockets
+    from loadsim.record.journal import Journal
+    from loadsim.target.books import Books
+
+#: How often the counter is read.
+_COUNT_S: Final = 0.01
+#: The table is read ten times a second at most, and so rarely that it takes at most this share of the time, but once a
+#: second in any case: among 70,000 sockets in TIME_WAIT, which a host may have, it takes 8 ms (Linux 6.18).
+_TABLE_S: Final = 0.1
+_TABLE_AT_LEAST_S: Final = 1.0
+_TABLE_SHARE: Final = 0.05
+#: What a process can own.
+_OWNED: Final = ("ESTABLISHED", "CLOSE_WAIT", "FIN_WAIT1", "FIN_WAIT2", "LAST_ACK", "CLOSING")
+#: The third word of an IPv4 address as an IPv6 socket has it: ::ffff:127.0.0.1.
+_MAPPED: Final = int.from_bytes(b"\0\0\xff\xff", "little")
+
+
+class Sightings:
+    """Writes both journals of one server; owns neither them nor what it reads."""
+
+    def __init__(
+        self,
+        books: Books,
+        sockets: Journal,
+        *,
+        followed: Followed,
+        diag: SockDiag,
+        port: int,
+        counter: EmfileCounter | None,
+    ) -> None:
+        self._books = books
+        self._sockets = sockets
+        self._followed = followed
+        self._diag = diag
+        self._port = port
+        self._counter = counter
+        self._counted = 0
+        self._read_ns = 0
+        self._was_empty = True
+        self._table_due = 0.0
+        self._known: set[tuple[int, int]] = set()  # inode and client's port of the connections seen to be owned
+
+    async def watch(self) -> None:
+        """Look again and again until cancelled."""
+        while True:
+            self.count()
+            if trio.current_time() >= self._table_due:
+                begun = time.thread_time()
+                self.look()
+                dear = (time.thread_time() - begun) / _TABLE_SHARE
+                self._table_due = trio.current_time() + min(max(dear, _TABLE_S), _TABLE_AT_LEAST_S)
+            await trio.sleep(_COUNT_S)
+
+    def count(self) -> None:
+        """Write down how often accept() failed since the last time: as `idle` where nobody waited at both times."""
+        if self._counter is None:
+            return
+        now, counted = time.monotonic_ns(), self._counter.read()
+        listener = self._followed.listener()
+        is_empty = listener is not None and listener.queue == 0
+        if more := counted - self._counted:
+            self._note_fds()
+            idle = is_empty and self._was_empty
+            self._books.fail(errno.EMFILE, Where.ACCEPT, idle=idle, first=self._read_ns or now, last=now, count=more)
+        self._counted, self._read_ns, self._was_empty = counted, now, is_empty
+
+    def look(self) -> None:
+        """Write down the connections that a process was seen to own for the first time."""
+        sockets, now = self._diag.dump(port=self._port, states=_OWNED), time.monotonic_ns()
+        owned = sockets[(sockets["local_port"] == self._port) & (sockets["inode"] > 0) & (sockets["remote_port"] > 0)]
+        keys = list(zip(owned["inode"].tolist(), owned["remote_port"].tolist(), strict=True))
+        fresh = [key not in self._known for key in keys]
+        self._known.update(keys)
+        self._write(now, owned[np.array(fresh, dtype=np.bool_)], "remote", 0)
+
+    def judge(self) -> None:
+        """Write down every connection as it is now, at both ends."""
+        self.count()
+        sockets, now = self._diag.dump(port=self._port), time.monotonic_ns()
+        server = (sockets["local_port"] == self._port) & (sockets["remote_port"] > 0)
+        client = sockets["remote_port"] == self._port
+        self._write(now, sockets[server], "remote", SocketFlag.AT_END)
+        self._write(now, sockets[client], "local", SocketFlag.AT_END | SocketFlag.AT_CLIENT)
+
+    def _write(self, now: int, sockets: Sockets, end: str, flags: int) -> None:
+        """Write one record for each socket; `end` says which of its ends is the client's."""
+        addresses = _unmapped(sockets[end])
+        columns = (sockets["inode"].tolist(), sockets[f"{end}_port"].tolist(), sockets["state"].tolist())
+        for address, inode, port, state in zip(addresses, *columns, strict=True):
+            self._sockets.append(now, inode, address, port, state, flags)
+
+    def _note_fds(self) -> None:
+        try:
+            self._books.open_fds = self._followed.open_fds()
+        except ProcessGoneError:
+            self._books.open_fds = 0
+
+
+def _unmapped(addresses: np.ndarray) -> list[bytes]:
+    """Return the 16 bytes of each address, of IPv4 in the first four, also where the socket is an IPv6 one."""
+    words = np.ascontiguousarray(addresses, dtype="<u4")
+    mapped = (words[:, 0] == 0) & (words[:, 1] == 0) & (words[:, 2] == _MAPPED)
+    words = words.copy()
+    words[mapped, 0] = words[mapped, 3]
+    words[mapped, 2:] = 0
+    return [row.tobytes() for row in words]

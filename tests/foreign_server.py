@@ -1,0 +1,99 @@
+"""A server of one's own, as tests want it: started as a command, misbehaving in one way that its arguments name.
+
+Run as `python foreign_server.py PORT WORD...`. Standard library alone; knows nothing of loadsim. It greets nobody and
+keeps what it accepts until its client leaves, in one thread and one loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+
+
+def main() -> None:
+    """Do what the words say, then serve."""
+    port, words = int(sys.argv[1]), sys.argv[2:]
+    if "exits" in words:
+        sys.exit("no configuration found")
+    if "hangs" in words:
+        time.sleep(60)
+    if "ignores" in words:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if "raises" in words:
+        report_limit()
+    if "detaches" in words:
+        detach()
+    if "floods" in words:
+        threading.Thread(target=flood, daemon=True).start()
+    listener = socket.create_server(("127.0.0.1", port + ("elsewhere" in words)), backlog=64)
+    if "forks" in words:
+        for _ in range(2):
+            if os.fork() == 0:
+                break
+    serve(listener, spins=1000 if "spins" in words else None)
+
+
+def report_limit() -> None:
+    """Try to get more descriptors than were given, and say what became of it."""
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+        os.write(1, b"raised\n")
+    except (ValueError, OSError):
+        os.write(1, b"refused\n")
+
+
+def detach() -> None:
+    """Become a daemon: in a session of its own, with init as its parent."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+
+
+def flood() -> None:
+    """Write 25 MB a second, at most."""
+    line = b"accept: Too many open files\n" * 1000
+    while True:
+        os.write(2, line)
+        time.sleep(len(line) / 25e6)
+
+
+def serve(listener: socket.socket, spins: int | None) -> None:
+    """Accept and keep; without a descriptor try again at once, `spins` times in all, and say how often that was."""
+    listener.settimeout(0)
+    missed = 0
+    with selectors.DefaultSelector() as selector:
+        selector.register(listener, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is not listener:
+                    selector.unregister(key.fileobj)
+                    key.data.close()
+                    continue
+                try:
+                    client, _ = listener.accept()
+                except OSError as error:
+                    if error.errno != errno.EMFILE:
+                        continue
+                    missed += 1
+                    if spins is None:
+                        time.sleep(0.01)
+                    elif missed == spins:
+                        os.write(1, b"EMFILE %d\n" % missed)
+                        selector.unregister(listener)
+                else:
+                    selector.register(client, selectors.EVENT_READ, client)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main()

@@ -1,0 +1,192 @@
+"""Any command as the server under test: what is seen, what is said when it will not listen, and what is left."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from perf_rights import needs_perf
+from real_runs import run_scenario, write_scenario
+
+from loadsim.errors import EnvironmentRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from real_runs import Ran
+
+pytestmark = pytest.mark.real
+
+SERVER = str(Path(__file__).parent / "foreign_server.py")
+SCENARIO = """
+[server]
+command = {command}
+nofile = {nofile}
+start_timeout = "{start}"
+[client]
+rate = "100/s"
+attempts = {attempts}
+exchange = "none"
+hold = "500ms"
+[network]
+namespace = "{namespace}"
+"""
+
+
+def foreign(folder: Path, *words: str, **settings: object) -> Ran:
+    """Run a scenario with the server of the tests, which does what the words say; the folder marks its processes."""
+    command = [sys.executable, SERVER, "{port}", *words, f"of={folder}"]
+    values = {"nofile": 64, "start": "5s", "attempts": 30, "namespace": "private", **settings}
+    text = SCENARIO.format(command=json.dumps(command), **values)
+    return run_scenario(write_scenario(folder, text), folder)
+
+
+def left_over(folder: Path) -> list[str]:
+    """Return the command lines of processes that were started for this test."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if f"of={folder}" in line:
+            found.append(line)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(tmp_path: Path) -> Iterator[None]:
+    """After each of these tests no process of its command runs."""
+    yield
+    assert left_over(tmp_path) == []
+
+
+def test_a_command_is_served_and_seen(tmp_path: Path) -> None:
+    """Everybody is accepted, as the table of sockets shows; nothing that nobody can know is claimed."""
+    ran = foreign(tmp_path)
+    summary = ran.summary
+    assert (summary.ledger["accepted"], summary.ledger["unknown"]) == (30, 0)
+    assert summary.balanced
+    assert summary.metrics["fds.limit"] == 64
+    assert summary.metrics["fds.max"] > summary.metrics["fds.baseline"] == summary.metrics["fds.end"]
+    assert not {"join.foreign", "accept.p50_s", "emfile.handler"} & set(summary.metrics)
+    assert ran.recording.facts.server.command is not None
+
+
+@pytest.mark.parametrize("namespace", ["host", "private"])
+def test_it_runs_in_either_namespace(namespace: str, tmp_path: Path) -> None:
+    """The host's by default, a private one on request."""
+    ran = foreign(tmp_path, namespace=namespace, attempts=5)
+    assert ran.summary.ledger["accepted"] == 5
+
+
+@needs_perf
+def test_emfile_is_counted_exactly(tmp_path: Path) -> None:
+    """A server that fails a thousand times and then stops says so itself, and the kernel's counter agrees."""
+    ran = foreign(tmp_path, "spins", nofile=16)
+    metrics = ran.summary.metrics
+    assert (ran.folder / "target.stdout").read_text() == "EMFILE 1000\n"
+    assert metrics["emfile.count"] + metrics["emfile.idle"] == 1000
+    assert ran.summary.ledger["queued"] > 0
+    assert ran.summary.balanced
+
+
+def test_a_command_that_exits_at_once_is_quoted(tmp_path: Path) -> None:
+    """The error has its status and its last words."""
+    with pytest.raises(EnvironmentRefusedError, match=r"ended with status 1 before it listened(?s:.)*no configuration"):
+        foreign(tmp_path, "exits")
+
+
+def test_a_command_that_never_listens_is_given_up(tmp_path: Path) -> None:
+    """The error has the time and the knob."""
+    with pytest.raises(EnvironmentRefusedError, match=r"after 500 ms; .*server\.start_timeout"):
+        foreign(tmp_path, "hangs", start="500ms")
+
+
+def test_a_command_that_listens_elsewhere_is_told_apart(tmp_path: Path) -> None:
+    """The error names the port that it listens on."""
+    with pytest.raises(EnvironmentRefusedError, match=r"listens on port \d+, not on 127\.0\.0\.1:\d+"):
+        foreign(tmp_path, "elsewhere", start="500ms")
+
+
+def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
+    """Nothing is started beside somebody else's server."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        text = SCENARIO.format(command='["true"]', nofile=64, start="1s", attempts=1, namespace="host")
+        scenario = write_scenario(tmp_path, f"{text}port = {port}\n")
+        with pytest.raises(EnvironmentRefusedError, match=f"port {port} of 127.0.0.1 is taken"):
+            run_scenario(scenario, tmp_path)
+
+
+def test_a_command_that_cannot_be_executed_is_named(tmp_path: Path) -> None:
+    """The error says what is wrong with it."""
+    text = SCENARIO.format(
+        command='["no-such-program", "{port}"]', nofile=64, start="1s", attempts=1, namespace="private"
+    )
+    with pytest.raises(EnvironmentRefusedError, match="cannot execute no-such-program"):
+        run_scenario(write_scenario(tmp_path, text), tmp_path)
+
+
+def test_a_daemon_is_followed_and_ended(tmp_path: Path) -> None:
+    """Who forks, leaves its session and lets its parent die is still seen, and is gone in the end."""
+    ran = foreign(tmp_path, "detaches")
+    assert ran.summary.ledger["accepted"] == 30
+    assert ran.recording.facts.server.exit_status is None
+    assert any("itself ended with status 0" in notice for notice in ran.summary.notices)
+
+
+def test_workers_are_followed(tmp_path: Path) -> None:
+    """Of several processes that hold the listener the fullest is sampled, which is said."""
+    ran = foreign(tmp_path, "forks")
+    assert any("the fullest of the 3 processes" in notice for notice in ran.summary.notices)
+    assert ran.summary.ledger["accepted"] == 30
+
+
+def test_a_command_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+    """It gets some seconds, and a notice says so."""
+    ran = foreign(tmp_path, "ignores", attempts=5)
+    assert any("was killed" in notice for notice in ran.summary.notices)
+
+
+def test_a_flood_of_log_lines_fills_no_disk(tmp_path: Path) -> None:
+    """All bytes are counted, the first and the last megabyte are kept."""
+    ran = foreign(tmp_path, "floods", attempts=50)
+    size = (ran.folder / "target.stderr").stat().st_size
+    assert ran.summary.metrics["server.log_rate"] > 2e6
+    assert 1_900_000 < size < 2_100_000
+    assert b"bytes are left out here" in (ran.folder / "target.stderr").read_bytes()
+
+
+def test_no_command_raises_its_hard_limit(tmp_path: Path) -> None:
+    """Not even as root: the right to do so was taken away."""
+    ran = foreign(tmp_path, "raises", attempts=5)
+    assert (ran.folder / "target.stdout").read_text() == "refused\n"
+    assert ran.recording.facts.server.nofile_hard == 64
+
+
+def test_a_killed_conductor_leaves_nothing(tmp_path: Path) -> None:
+    """The processes of a command end although nobody is left to tell them, daemons too."""
+    command = [sys.executable, SERVER, "{port}", "detaches", "ignores", f"of={tmp_path}"]
+    text = SCENARIO.format(command=json.dumps(command), nofile=64, start="5s", attempts=1000, namespace="private")
+    argv = [sys.executable, "-m", "loadsim", "run", write_scenario(tmp_path, text), "--out", str(tmp_path / "out")]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as conductor:
+        wait_until(lambda: any("detaches" in line for line in left_over(tmp_path)))
+        time.sleep(0.5)
+        conductor.send_signal(signal.SIGKILL)
+    wait_until(lambda: left_over(tmp_path) == [])
+
+
+def wait_until(is_true: object, patience_s: float = 10.0) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + patience_s
+    while not is_true():  # type: ignore[operator]
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.02)
