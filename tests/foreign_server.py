@@ -38,6 +38,8 @@ def main() -> None:
         for _ in range(2):
             if os.fork() == 0:
                 break
+    if "dies" in words:
+        threading.Timer(0.4, os._exit, [7]).start()
     serve(listener, spins=1000 if "spins" in words else None)
 
 

@@ -27,6 +27,7 @@ NAMES = {
     "backlog-sweep",
     "nofile-sweep",
     "emfile-policies",
+    "real-http-server",
 }
 
 each_scenario = pytest.mark.parametrize("each", shipped(), ids=lambda each: each.name)
