@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from loadsim.cli import shared
+from loadsim.errors import ScenarioError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Run any server out of descriptors, and say what it does then.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--nofile", type=click.IntRange(8, 100_000), default=64, show_default=True, help="The limit to reach.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Where it listens, without {port}; 0: any free.")
 @click.option("--path", default="/", show_default=True, help="What the canary asks for; its answer must be below 400.")
 @click.option("--url", "leak_path", metavar="PATH", help="A path whose handler opens something: a third way.")
 @click.option("--echo", is_flag=True, help="The server sends back what it is sent, instead of speaking HTTP.")
@@ -31,6 +34,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="How long it is kept at its limit; some servers look harmless for two.",
 )
+@click.option("--watch", type=click.FloatRange(1, 600), default=8, show_default=True, help="Seconds to come back in.")
+@click.option(
+    "--way",
+    "ways",
+    type=click.Choice(["start", "lowered", "handler"]),
+    multiple=True,
+    help="Only this way: a limit at the start, lowered live, a leak in the handler (--url). May be repeated.",
+)
 @shared.OUT
 @click.option("--ui", type=click.Choice(["auto", "live", "plain", "none"]), default="auto", show_default=True)
 @shared.JSON
@@ -38,6 +49,7 @@ def verdict(  # noqa: PLR0913 -- one for each option
     *,
     command: tuple[str, ...],
     nofile: int,
+    port: int,
     path: str,
     leak_path: str | None,
     echo: bool,
@@ -45,6 +57,8 @@ def verdict(  # noqa: PLR0913 -- one for each option
     expect: str | None,
     repeat: int,
     seconds: float,
+    watch: float,
+    ways: tuple[str, ...],
     out: Path,
     ui: str,
     as_json: bool,
@@ -70,21 +84,19 @@ def verdict(  # noqa: PLR0913 -- one for each option
         from loadsim.report.views import watcher
         from loadsim.run.conductor import Options
         from loadsim.run.verdict import pass_verdict
-        from loadsim.scenario.ways import Probe
+        from loadsim.scenario.ways import AT_START, HANDLER, LOWERED, Probe, Trial
 
         exchange = "raw" if send is not None else "echo" if echo else "http"
         probe = Probe(
             exchange=exchange, path=path, send=_unescaped(send), expect=_unescaped(expect), leak_path=leak_path
         )
-        options = Options(out=out, argv=sys.argv[1:])
-
-        async def judge_it() -> None:
-            judged = await pass_verdict(
-                command, probe, options, watcher(shared.ui_of(ui)), nofile=nofile, repeat=repeat, exhausted_s=seconds
-            )
-            _show(judged, as_json=as_json)
-
-        trio.run(judge_it)
+        if "handler" in ways and leak_path is None:
+            raise ScenarioError("--way handler needs --url PATH: a path whose handler opens something")
+        names = [{"start": AT_START, "lowered": LOWERED, "handler": HANDLER}[way] for way in ways]
+        trial = Trial(command=command, probe=probe, nofile=nofile, port=port, exhausted_s=seconds, watched_s=watch)
+        options, view = Options(out=out, argv=sys.argv[1:]), watcher(shared.ui_of(ui))
+        judged = trio.run(partial(pass_verdict, trial, options, view, names=names, repeat=repeat))
+        _show(judged, as_json=as_json)
 
 
 def _show(judged: Judged, *, as_json: bool) -> None:

@@ -19,15 +19,14 @@ from loadsim.record.bundle import Bundle
 from loadsim.record.folder import VERDICT_MARK, Folder, file_name, make_folder, new_folder
 from loadsim.report.reproduce import script
 from loadsim.run.conductor import run
-from loadsim.scenario.ways import EXHAUSTED_S, ways
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from loadsim.report.progress import Watcher
     from loadsim.run.conductor import Options
-    from loadsim.scenario.ways import Probe, Way
+    from loadsim.scenario.ways import Trial, Way
 
 FORMAT = 1
 #: What a run takes beside its load, about: start of the command, settling, analysis, end of the command.
@@ -53,20 +52,13 @@ class Judged:
 
 
 async def pass_verdict(
-    command: Sequence[str],
-    probe: Probe,
-    options: Options,
-    watcher: Watcher,
-    *,
-    nofile: int,
-    repeat: int = 1,
-    exhausted_s: float = EXHAUSTED_S,
+    trial: Trial, options: Options, watcher: Watcher, *, names: Collection[str] = (), repeat: int = 1
 ) -> Judged:
-    """Run a command out of descriptors in every way, so many times, and judge it.
+    """Run a command out of descriptors in these ways, all where none is named, so many times each, and judge it.
 
-    Raises EnvironmentRefusedError where it does not come up even with room, QuitError where a signal ends it.
+    Raises QuitError where a signal ends it.
     """
-    planned = ways(command, probe, nofile=nofile, exhausted_s=exhausted_s)
+    command, planned = trial.command, trial.ways(names)
     folder = Folder(new_folder(options.out, f"verdict-{_program(command)}"))
     jobs = [(way, number) for number in range(repeat) for way in planned]
     lengths = [_length_s(way) for way, _ in jobs]
@@ -74,15 +66,13 @@ async def pass_verdict(
     seen = []
     for place, (way, number) in enumerate(jobs):
         into = folder.path / "runs" / f"{file_name(way.name)}-{number + 1}"
-        one = await _run_one(way, replace(options, folder=make_folder(into)), watcher, exhausted_s)
+        one = await _run_one(way, replace(options, folder=make_folder(into)), watcher, trial.exhausted_s)
         watcher.end_run(way.name, "", one.refusal or "seen", left_s=sum(lengths[place + 1 :]))
         seen.append(one)
     seen.sort(key=lambda one: [way.name for way in planned].index(one.way))
-    judged = Judged(folder=folder.path, command=list(command), nofile=nofile, verdict=judge(seen), seen=seen)
-    folder.write_text(
-        "reproduce.sh",
-        script(command, nofile=nofile, clients=planned[0].scenario.client.attempts or 0, path=probe.path),
-    )
+    judged = Judged(folder=folder.path, command=list(command), nofile=trial.nofile, verdict=judge(seen), seen=seen)
+    by_hand = script(command, nofile=trial.nofile, clients=trial.clients, path=trial.probe.path)
+    folder.write_text("reproduce.sh", by_hand)
     folder.write_json(VERDICT_MARK, judged.to_json())
     return judged
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from loadsim.errors import ScenarioError
 from loadsim.scenario.model import Scenario
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 AT_START, LOWERED, HANDLER = "limit at start", "lowered live", "leak in handler"
 #: How long a server is kept at its limit: one that retries once a second, ever more often, looks harmless for two.
@@ -50,27 +53,34 @@ class Way:
     scenario: Scenario
 
 
-def ways(command: Sequence[str], probe: Probe, *, nofile: int, exhausted_s: float = EXHAUSTED_S) -> list[Way]:
-    """Return the ways to run a command out of `nofile` descriptors; pydantic.ValidationError where that makes no sense.
-
-    The third one needs a path whose handler opens something.
-    """
-    test = _Test(command=command, probe=probe, nofile=nofile, exhausted_s=exhausted_s)
-    found = [Way(name=AT_START, scenario=test.at_start()), Way(name=LOWERED, scenario=test.lowered())]
-    return [*found, Way(name=HANDLER, scenario=test.leaking())] if probe.leak_path else found
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Test:
-    """A command and what is to be done to it."""
+class Trial:
+    """A command, and what is to be done to it."""
 
     command: Sequence[str]
     probe: Probe
     nofile: int
-    exhausted_s: float
+    port: int = 0  # 0: any free one, which stands for {port}
+    exhausted_s: float = EXHAUSTED_S
+    watched_s: float = WATCHED_S
+
+    def ways(self, names: Collection[str] = ()) -> list[Way]:
+        """Return the ways to run it out of descriptors, those of these names where there are any.
+
+        The third one needs a path whose handler opens something. Raises ScenarioError where the command or the probe
+        make no sense.
+        """
+        known = {AT_START: self.at_start, LOWERED: self.lowered}
+        if self.probe.leak_path:
+            known[HANDLER] = self.leaking
+        try:
+            return [Way(name=name, scenario=make()) for name, make in known.items() if not names or name in names]
+        except ValidationError as error:
+            raise ScenarioError("; ".join(line["msg"] for line in error.errors(include_url=False))) from error
 
     @property
     def clients(self) -> int:
+        """How many clients come."""
         return max(_PER_DESCRIPTOR * self.nofile, _AT_LEAST)
 
     @property
@@ -88,7 +98,7 @@ class _Test:
         """Return idle clients that are in when the limit falls below what is open; when it is put back they stay."""
         relief = self.full_s + self.exhausted_s
         steps = [{"at": _s(self.full_s), "nofile": self.nofile}, {"at": _s(relief), "nofile": _ROOMY}]
-        return self._scenario("lowered-live", _ROOMY, self._idle(relief + WATCHED_S), steps)
+        return self._scenario("lowered-live", _ROOMY, self._idle(relief + self.watched_s), steps)
 
     def leaking(self) -> Scenario:
         """Return requests to a handler that opens something, until the table is full or time is over."""
@@ -118,8 +128,9 @@ class _Test:
             "name": f"verdict-{name}",
             "server": {"command": list(self.command), "nofile": nofile},
             "client": client,
+            "network": {"port": self.port},
             "timeline": {"steps": steps},
-            "canary": {"every": "100ms", "timeout": "1s", "held": _HELD, "linger": _s(WATCHED_S)},
+            "canary": {"every": "100ms", "timeout": "1s", "held": _HELD, "linger": _s(self.watched_s)},
         })  # fmt: skip
 
 
