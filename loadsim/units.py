@@ -60,6 +60,14 @@ def format_count(number: float) -> str:
     return f"{number:,.1f}" if number % 1 == 0.5 else f"{number:,.0f}"
 
 
+def format_bytes(number: float) -> str:
+    """Return bytes with the unit that keeps one to three digits: "162 B", "7.7 kB", "3.9 MB"."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= scale * 0.9995:
+            return f"{_three_digits(number / scale)} {unit}"
+    return f"{number:.0f} B"
+
+
 def some(number: float, noun: str) -> str:
     """Return a number of things: "1 client", "4,310 clients"."""
     return f"{format_count(number)} {noun}" if round(number) == 1 else f"{format_count(number)} {noun}s"

@@ -16,23 +16,18 @@ import socket
 import sys
 import threading
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def main() -> None:
     """Do what the words say, then serve."""
     port, words = int(sys.argv[1]), sys.argv[2:]
-    if "exits" in words:
-        sys.exit("no configuration found")
-    if "hangs" in words:
-        time.sleep(60)
-    if "ignores" in words:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if "raises" in words:
-        report_limit()
-    if "detaches" in words:
-        detach()
-    if "floods" in words:
-        threading.Thread(target=flood, daemon=True).start()
+    for word in words:
+        if word in BEFORE:
+            BEFORE[word]()
     listener = socket.create_server(("127.0.0.1", port + ("elsewhere" in words)), backlog=64)
     if "forks" in words:
         for _ in range(2):
@@ -93,6 +88,17 @@ def serve(listener: socket.socket, spins: int | None) -> None:
                 else:
                     selector.register(client, selectors.EVENT_READ, client)
 
+
+#: Word -> what is done before listening.
+BEFORE: dict[str, Callable[[], object]] = {
+    "exits": lambda: sys.exit("no configuration found"),
+    "hangs": lambda: time.sleep(60),
+    "ignores": lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
+    "raises": report_limit,
+    "detaches": detach,
+    "floods": lambda: threading.Thread(target=flood, daemon=True).start(),
+    "dies": lambda: threading.Timer(0.4, os._exit, [7]).start(),
+}
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):

@@ -10,7 +10,7 @@ import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from loadsim.record.arrays import Recording, Records, empty
-from loadsim.record.events import ACCEPT, ATTEMPT, FAILURE, LAYOUTS, SAMPLE, Layout, Outcome, Where
+from loadsim.record.events import ACCEPT, ATTEMPT, FAILURE, LAYOUTS, SAMPLE, SOCKET, Layout, Outcome, Where
 from loadsim.record.facts import DriverFacts, EndState, Facts, ServerFacts
 
 if TYPE_CHECKING:
@@ -103,6 +103,12 @@ def sample(at: float, **changes: Any) -> Row:  # noqa: ANN401 -- any field of a 
     return {**unread, "time": at, **changes}
 
 
+def seen(of: Row, at: float, state: int = 1, inode: int = 0, **changes: Any) -> Row:  # noqa: ANN401 -- any field
+    """Return a socket of the kernel's table at the server, of the connection of an attempt; inode 0: nobody owns it."""
+    row = {"time": at, "inode": inode, "client": packed("127.0.0.1"), "port": of["port"], "state": state}
+    return {**row, **changes}
+
+
 def facts(**changes: Any) -> Facts:  # noqa: ANN401 -- any field of Facts, ServerFacts as server_<field>
     """Return the facts of a run that went well; `server_...` and `end_...` reach into its parts."""
     parts = {name: _part(changes, name) for name in ("server", "end")}
@@ -128,13 +134,15 @@ def settings(**tables: Row) -> Row:
     return {**SETTINGS, **{name: {**SETTINGS[name], **table} for name, table in tables.items()}}
 
 
-def recording(  # noqa: PLR0917 -- one for each array
+def recording(
     attempts: Iterable[Row] = (),
     accepts: Iterable[Row] = (),
     failures: Iterable[Row] = (),
     samples: Iterable[Row] = (),
+    *,
     canary: Iterable[Row] = (),
     held: Iterable[Row] = (),
+    sockets: Iterable[Row] = (),
     **changes: Any,  # noqa: ANN401 -- as for `facts`
 ) -> Recording:
     """Return a recording of these rows; the order of the accept records is the order of their times."""
@@ -146,6 +154,7 @@ def recording(  # noqa: PLR0917 -- one for each array
         samples=_records(SAMPLE, list(samples)),
         canary=_records(ATTEMPT, list(canary)),
         held=_records(ATTEMPT, list(held)),
+        sockets=_records(SOCKET, list(sockets)),
         facts=facts(**changes),
     )
 

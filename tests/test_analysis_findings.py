@@ -611,6 +611,13 @@ def test_foreign_and_ambiguous_accepts_are_information() -> None:
     assert "join-ambiguous" in ids(recording(twins, [accept(twins[1], 0.5, state=7, age_ms=500)]))
 
 
+def test_what_nothing_proves_is_said_to_be_unknown() -> None:
+    """Of a command's clients, where neither an answer nor a socket shows that it took them."""
+    silent = recording([unserved(1)], server_command=["./server"])
+    assert "fates-unknown" in ids(silent)
+    assert "fates-unknown" not in ids(recording([attempt(1)], server_command=["./server"]))
+
+
 def test_every_finding_that_is_explained_can_happen() -> None:
     """The texts and the tests of this file know the same findings."""
     others = Path(__file__).with_name("test_analysis_watch.py")

@@ -150,6 +150,17 @@ def test_workers_are_followed(tmp_path: Path) -> None:
     assert ran.summary.ledger["accepted"] == 30
 
 
+def test_its_death_is_data(tmp_path: Path) -> None:
+    """A command that ends while the load lasts is a finding with its status; later clients are refused."""
+    ran = foreign(tmp_path, "dies", attempts=100)
+    server = ran.recording.facts.server
+    assert (server.exit_status, ran.summary.metrics["server.exit"]) == (7, 7)
+    assert ran.summary.findings[0].id == "target-ended"
+    assert ran.summary.ledger["refused"] > 0
+    assert sum(ran.summary.ledger.values()) == 100
+    assert ran.summary.balanced
+
+
 def test_a_command_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     """It gets some seconds, and a notice says so."""
     ran = foreign(tmp_path, "ignores", attempts=5)

@@ -34,7 +34,7 @@ def test_the_counter_and_the_server_agree(policy: str, tmp_path: Path) -> None:
         counted = counter.read()
     with Journal.attach(Path(spec.accepts_path)) as books:
         own = books.read("emfile_accept") + books.read("emfile_idle")
-    assert own == counted > 5
+    assert own == counted > 0
 
 
 async def exhaust(spec: ServerSpec) -> None:

@@ -90,8 +90,12 @@ def test_a_healthy_server_is_called_healthy(tmp_path: Path) -> None:
 def test_the_books_balance_in_every_shipped_scenario(scenario: str, tmp_path: Path) -> None:
     """Fates and outcomes add up to the attempts, and no accept is foreign or ambiguous."""
     ran = run_scenario(scenario, tmp_path, *SHORTER.get(scenario, []))
-    assert_accounted_for(ran)
-    assert ran.summary.foreign == 0
+    if ran.recording.facts.server.is_simulated:
+        assert_accounted_for(ran)
+        assert ran.summary.foreign == 0
+    else:  # it writes no records: who came and went between two looks may be unknown
+        assert ran.summary.balanced
+        assert sum(ran.summary.ledger.values()) == len(ran.recording.attempts)
 
 
 CORNER = """

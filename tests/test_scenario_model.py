@@ -16,6 +16,7 @@ from loadsim.scenario.model import Scenario
 from loadsim.scenario.quantities import Ramp, show_duration, show_rate
 from loadsim.scenario.schema import schema as json_schema
 from loadsim.scenario.thresholds import parse
+from loadsim.scenario.toml import load_text
 from loadsim.scenario.writing import to_toml
 from loadsim.units import parse_duration, parse_rate
 
@@ -46,6 +47,8 @@ def complaints(**tables: Any) -> list[tuple[str, str]]:  # noqa: ANN401 -- as ab
         ("server", "emfile_delay", ["0ms"]),
         ("server", "idle_threads", [65]),
         ("server", "prewarm_fds", [2**20 + 1]),
+        ("server", "command", [[], [""], "nginx", ["x", 1], ["a\0"]]),
+        ("client", "path", ["", "x", "/a b", "/\r\n", 1]),
         ("client", "rate", ["0/s", "1001/ms", 200, "200", "fast", None, True]),
         ("client", "max_in_flight", [0, 1_000_001]),
         ("client", "duration", ["0s", "1441min", 3]),
@@ -108,6 +111,10 @@ def test_the_top_level_has_ranges_too(key: str, value: object) -> None:
         ({"client": {"clients": 5, "max_in_flight": 4}}, "client.max_in_flight", "5 clients may be in flight"),
         ({"server": {"pause": "500ms"}}, "server.pause", "the server would never accept"),
         ({"server": {"leak": 0.5, "leak_of": "extra"}}, "server.leak_of", "nothing would leak"),
+        ({"server": {"command": ["x", "{port}"], "backlog": 5}}, "server.backlog", "backlog is a setting of the sim"),
+        ({"server": {"command": ["x"]}}, "server.command", "nothing says where this command listens"),
+        ({"server": {"start_timeout": "5s"}}, "server.start_timeout", "start_timeout is a command's"),
+        ({"server": {"command": ["x", "{port}"]}, "sysctl": {"net.core.somaxconn": 5}}, "network.namespace", "sysctls"),
         ({"sysctl": {"net.core.somaxconn": 5}, "network": {"namespace": "host"}}, "network.namespace", "sysctls are"),
         ({"client": {**OPEN, "sources": 2}, "network": {"address": "::1"}}, "client.sources", "several source"),
     ],
@@ -278,3 +285,20 @@ def test_abort_names_only_what_is_known_while_a_run_goes_on() -> None:
     assert place == "thresholds.abort"
     assert says.startswith("accept.p99 is not known while a run goes on; abort can name attempts.count, ")
     assert scenario(thresholds={"abort": ["emfile.count > 9"]}).thresholds.abort[0].value == 9
+
+
+def test_a_command_runs_on_the_host_unless_asked_otherwise() -> None:
+    """Its network namespace is the host's by default, as a real server's would be."""
+    command = {"command": ["x", "{port}"]}
+    assert scenario(server=command).network.namespace == "host"
+    assert scenario(server=command, network={"port": 80}).network.namespace == "host"
+    assert scenario(server=command, network={"namespace": "private"}).network.namespace == "private"
+    assert scenario().network.namespace == "private"
+
+
+def test_settings_are_those_of_the_kind_of_server() -> None:
+    """A command has none of the simulated server's, and reading them back gives the same scenario."""
+    command = scenario(server={"command": ["x", "{port}"], "nofile": 64})
+    assert set(command.settings()["server"]) == {"command", "nofile", "start_timeout"}
+    assert not {"command", "start_timeout"} & set(scenario().settings()["server"])
+    assert load_text(to_toml(command)) == command

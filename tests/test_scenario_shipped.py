@@ -30,6 +30,7 @@ NAMES = {
     "recovery",
     "limit-lowered-live",
     "reserve-fd-lost",
+    "real-http-server",
 }
 
 each_scenario = pytest.mark.parametrize("each", shipped(), ids=lambda each: each.name)

@@ -13,6 +13,8 @@
     columns     fields of records as plain arrays
     measure     the metrics of one run
     descriptors the server's part of them: fds.*, emfile.*
+    verdict     what a command does when its descriptors run out: class and grade (pure)
+    observe     a recording as the numbers that a verdict stands on
     watch       what the canary saw: canary.*, recovery.*, held.*
     generator   the load's own part of them: generator.*
     growth      everything against the growing fd table

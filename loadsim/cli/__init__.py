@@ -1,6 +1,7 @@
 """The command line: parse, call, show, exit code. Decides nothing.
 
     running   run, check, serve
+    verdict   verdict
     reading   report, compare, list, explain, schema
     shared    options that several commands have, errors as sentences, what standard output can show
 
@@ -13,6 +14,7 @@ import click
 
 from loadsim import __version__
 from loadsim.cli import reading, running
+from loadsim.cli.verdict import verdict
 
 
 class Group(click.Group):
@@ -39,6 +41,7 @@ def main() -> None:
 for _command in (
     running.run,
     running.check,
+    verdict,
     reading.report,
     reading.compare,
     running.serve,

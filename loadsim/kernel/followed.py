@@ -49,6 +49,7 @@ class Followed:
         self._spent: dict[int, int] = {}  # CPU time by pid, of the ended ones too
         self._listeners: list[int] = []  # inodes
         self._looked_ns = 0
+        self.ended_holders = 0  # processes that held the listener and are gone
 
     @property
     def pid(self) -> int:
@@ -148,7 +149,9 @@ class Followed:
         self._listeners = [one.inode for one in self._diag.listeners(self._port)]
         pids = self._pids()
         for pid in self._members.keys() - set(pids):
-            self._members.pop(pid).process.close()
+            member = self._members.pop(pid)
+            member.process.close()
+            self.ended_holders += member.holds >= 0
         for pid in pids:
             try:
                 member = self._members.get(pid) or _Member(Process(pid), self._diag)

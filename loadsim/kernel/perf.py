@@ -39,10 +39,6 @@ _SYSTEM_CALLS = {"x86_64": 298, "aarch64": 241}
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _FSCONFIG_CMD_CREATE = 6
 _THIS_THREAD = 0
-_REMEDY = (
-    "sudo sysctl kernel.perf_event_paranoid=-1 && sudo mount -o remount,mode=755 /sys/kernel/tracing, or run loadsim "
-    "as root"
-)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -85,7 +81,14 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise NotVisibleError(f"the kernel refuses it ({error.strerror}); {_REMEDY}") from error
+        raise NotVisibleError(f"the kernel refuses it ({error.strerror}); {_remedy()}") from error
+
+
+def _remedy() -> str:
+    """Return the command that would permit it: to count, and to read which numbers the tracepoints have."""
+    where = _TRACEFS[0]
+    mount = f"mount -o remount,mode=755 {where}" if where.is_mount() else f"mount -t tracefs -o mode=755 none {where}"
+    return f"sudo sysctl kernel.perf_event_paranoid=-1 && sudo {mount}, or run loadsim as root"
 
 
 def _event_numbers() -> list[int]:
@@ -132,7 +135,7 @@ def _try_out(numbers: list[int]) -> None:
         for fd in counters:
             os.close(fd)
     if counted != 1:
-        raise NotVisibleError(f"a failure made on purpose was counted {counted} times instead of once; {_REMEDY}")
+        raise NotVisibleError(f"a failure made on purpose was counted {counted} times instead of once; {_remedy()}")
 
 
 def _open_all(numbers: list[int], pid: int, code: int) -> list[int]:

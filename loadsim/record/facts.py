@@ -28,6 +28,7 @@ class ServerFacts:
     exited_ns: int = 0  # when it ended by itself
     command: list[str] | None = None  # as it was started; None: the simulated server, which writes records
     emfile_seen: bool = True  # whether it is known how often accept() failed
+    restarts: int = 0  # processes that held the listener and ended while others went on
     log_bytes: int | None = None  # what it wrote to both of its outputs from the start of the load to the judgement
 
     @property

@@ -2,6 +2,8 @@
 
     terminal   the end of a run: verdict, pictures, tables, findings, what to do next
     picture    its pictures: descriptors and queue over time, the fd table
+    verdict    the card of a command that was run out of descriptors
+    reproduce  a script that shows the same without loadsim
     comparison several groups of runs: one table, the answer, what differs
     ledger     where every client ended, beside what it saw
     growth     how long it took, and everything against the growing fd table

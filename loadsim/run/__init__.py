@@ -4,6 +4,7 @@
     interruption    what a signal means at each moment of a run
     stage       what is on stage: namespace, server, drivers, readings; opened and closed here
     timeline    the steps that change something while a run goes on
+    verdict     a command run out of descriptors in every way, and judged
     sweep       many runs, one after the other, and what they say together
     gather      from folders to a comparison
     monitor     the numbers of a run that is going on, for the view and for `abort`

@@ -8,6 +8,7 @@
     thresholds  "emfile.count > 0": parsing and judging
     schema      the JSON Schema of a file
 
+    ways        the ways in which a command is run out of descriptors for a verdict
     sweep       many runs of one scenario: cells, repeats, their order
     toml        reading a file: `extends`, overrides, everything that is wrong
     layers      files and overrides, merged, each still findable

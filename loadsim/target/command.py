@@ -125,6 +125,8 @@ class Command:
         self._note_exit()
         self._watching.cancel()
         self._facts = dataclasses.replace(self._facts, log_bytes=self._written() - self._log_before)
+        if not self._tree.emptied_ns:
+            self._facts = dataclasses.replace(self._facts, restarts=self._followed.ended_holders)
         for pid in self._tree.pids():
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGSTOP)

@@ -62,7 +62,22 @@ class Case:
     @property
     def starved(self) -> bool:
         """Whether accept() lacked a descriptor: what went wrong at the queue then follows from that."""
-        return self.number("emfile.accept") > 0
+        return self.number("emfile.accept") > 0 or self._stood_at_limit
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the server ran out of descriptors, wherever it wanted one."""
+        return self.number("emfile.count") > 0 or self._stood_at_limit
+
+    @property
+    def exhausted_after(self) -> str:
+        """When that was first seen, in words."""
+        return self.time("fds.limit_at" if self._stood_at_limit else "emfile.first_at")
+
+    @property
+    def _stood_at_limit(self) -> bool:
+        """Whether it had all descriptors that it may have, where nobody could see what failed because of that."""
+        return not self.view.recording.facts.server.emfile_seen and "fds.limit_at" in self.numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,7 +73,7 @@ def target_ended(case: Case) -> Found | None:
         "target-ended",
         f"The server ended after {after}: {ending(server.exit_status)}.",
         sentences(
-            "It had just run out of descriptors." if case.number("emfile.count") else "",
+            "It had just run out of descriptors." if case.exhausted else "",
             f"{some(orphaned, 'client')} {were(orphaned)} still in its accept queue." if orphaned else "",
             f"{some(refused, 'client')} after that found nobody listening." if refused else "",
         ),

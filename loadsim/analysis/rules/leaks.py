@@ -33,7 +33,7 @@ def leak_below_limit(case: Case) -> Found | None:
 def honest_load(case: Case) -> Found | None:
     """Find a limit that was used up by clients who were let go again."""
     room = Room.of(case)
-    if room.leaked_away or not case.number("emfile.count"):
+    if room.leaked_away or not case.exhausted:
         return None
     clients = most_at_once(case)
     needed = room.baseline + clients * room.each
@@ -45,14 +45,20 @@ def honest_load(case: Case) -> Found | None:
         sentences(
             f"It keeps {format_count(room.baseline)} for itself and needs {room.each} per client: nofile = "
             f"{room.limit} serves {format_count(room.clients)} at once, and about {format_count(clients)} "
-            f"{wanted} in the worst moment. {some(case.number('emfile.count'), 'call')} failed with EMFILE.",
+            f"{wanted} in the worst moment. {_failures(case)}",
             "" if room.leaked else "Nothing leaked: this is load.",
         ),
         f"raise nofile to about {needed} (ulimit -n, LimitNOFILE= in systemd), hold connections for less long, or "
         f"accept at most {format_count(room.clients)} at once."
         + (f" {_higher_limit(room, room.fill_rate)}".rstrip() if room.leaked else ""),
-        headline=f'"Too many open files" after {case.time("emfile.first_at")}: {too_few}',
+        headline=f'"Too many open files" after {case.exhausted_after}: {too_few}',
     )
+
+
+def _failures(case: Case) -> str:
+    if "emfile.count" not in case.numbers:
+        return "What failed with EMFILE then could not be seen."
+    return f"{some(case.number('emfile.count'), 'call')} failed with EMFILE."
 
 
 def most_at_once(case: Case) -> int:
@@ -85,13 +91,13 @@ class _Words:
 
 def _leak(case: Case, room: Room) -> Found:
     words = _words(case, room)
-    exhausted = case.number("emfile.count") > 0 and room.leaked_away
+    exhausted = case.exhausted and room.leaked_away
     return fault(
         "fd-leak",
         words.title,
         words.evidence,
         f"{words.cure} {_higher_limit(room, room.leak_rate) if exhausted else _time_left(room)}".strip(),
-        headline=f'"Too many open files" after {case.time("emfile.first_at")}, {words.because}.' if exhausted else None,
+        headline=f'"Too many open files" after {case.exhausted_after}, {words.because}.' if exhausted else None,
     )
 
 

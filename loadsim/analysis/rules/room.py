@@ -47,7 +47,7 @@ class Room:
             leaked=leaked,
             leak_rate=leak_rate,
             fill_rate=(limit - baseline) / reached_s if reached_s > 0 else 0.0,
-            leaked_away=case.number("emfile.count") > 0 and (all_gone or 0 < limit - baseline <= early * 2),
+            leaked_away=case.exhausted and (all_gone or 0 < limit - baseline <= early * 2),
         )
 
     @property

@@ -1,0 +1,125 @@
+"""From a recording of a command that was kept out of descriptors to the numbers that its verdict stands on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loadsim.analysis.columns import Bools, Ints, column, has_outcome, known
+from loadsim.analysis.verdict import Observed
+from loadsim.analysis.watch import telling
+from loadsim.record.events import Outcome
+from loadsim.units import NANOSECONDS
+
+if TYPE_CHECKING:
+    from loadsim.analysis.view import View
+    from loadsim.record.arrays import Records
+
+#: Parts of the first second after the first failure in which one looks whether there were more.
+_PARTS = 10
+#: Pauses at the beginning and at the end that are looked at.
+_FIRST, _LAST = 3, 5
+#: Two failures that were counted in neighbouring readings of the counter have no pause between them.
+_PAUSE_NS = NANOSECONDS // 200
+
+_NEW = {
+    "new_ok": (Outcome.OK,),
+    "new_silent": (Outcome.REPLY_TIMEOUT,),
+    "new_unreachable": (Outcome.CONNECT_TIMEOUT,),
+    "new_turned_away": (Outcome.REFUSED, Outcome.RESET, Outcome.EOF, Outcome.ERROR),
+}
+
+
+def observe(view: View, metrics: dict[str, float], *, way: str, exhausted_s: float) -> Observed:
+    """Return what was seen in the time before the relief in which the server was kept at its limit.
+
+    `metrics` are those of the run by name. A server that ended before the relief was seen until then.
+    """
+    facts, samples = view.recording.facts.server, view.recording.samples
+    relief = view.relief.done_ns if view.relief else view.clock.load_end
+    stop = min(relief, facts.exited_ns or relief)
+    start = max(relief - round(exhausted_s * NANOSECONDS), view.clock.start)
+    window_s = max(stop - start, 0) / NANOSECONDS
+    times, cpu = known(samples, "cpu_ns")
+    inside = (times >= start) & (times <= stop)
+    fds = known(samples, "open_fds")[1]
+    logged = None if facts.log_bytes is None else facts.log_bytes / max(window_s, 1.0)
+    return Observed(
+        way=way,
+        exhausted_s=window_s,
+        exit_status=facts.exit_status,
+        restarts=facts.restarts,
+        fds_max=int(fds.max()) if len(fds) else None,
+        fd_limit=view.fd_limit,
+        cpu_cores=float(np.ptp(cpu[inside]) / np.ptp(times[inside])) if inside.sum() > 1 else None,
+        log_bytes_per_s=logged,
+        recovery_s=metrics.get("recovery.time"),
+        leftover_fds=_leftover(view, metrics),
+        **_failures(view, start, stop),
+        **_canaries(view.recording.canary, start, stop),
+        **_held(view.recording.held, stop),
+    )
+
+
+def _leftover(view: View, metrics: dict[str, float]) -> int | None:
+    """Return the descriptors more than before, but for those of the connections that are still held on purpose."""
+    if "fds.end" not in metrics or "fds.baseline" not in metrics:
+        return None
+    held = view.recording.held
+    there = held[has_outcome(held, Outcome.OK, Outcome.ERROR, Outcome.UNFINISHED)]
+    cut = held[has_outcome(held, Outcome.EOF, Outcome.RESET)]
+    still_held = len(np.unique(column(there, "port"))) - len(np.unique(column(cut, "port")))
+    return int(metrics["fds.end"] - metrics["fds.baseline"]) - max(still_held, 0)
+
+
+def _failures(view: View, start: int, stop: int) -> dict[str, Any]:
+    """Return how often and how regularly accept() failed; all None where that is not visible."""
+    if not view.recording.facts.server.emfile_seen:
+        return {}
+    failures = view.recording.failures
+    ends, counts = column(failures, "last"), column(failures, "count")
+    until = ends <= stop  # a reading that spans the relief may hold failures of the time after it
+    ends, counts = ends[until], counts[until]
+    inside = ends >= start
+    numbers: dict[str, Any] = {
+        "emfile": int(counts.sum()),
+        "emfile_per_s": float(counts[inside].sum()) * NANOSECONDS / max(stop - start, 1),
+    }
+    if len(ends):
+        part = (ends - ends[0]) * _PARTS // NANOSECONDS
+        numbers["busy_share"] = len(np.unique(part[part < _PARTS])) / _PARTS
+        pauses = np.diff(ends)
+        pauses = pauses[pauses > _PAUSE_NS]
+        if len(pauses):
+            numbers["first_pause_s"] = int(pauses[:_FIRST].min()) / NANOSECONDS
+            numbers["last_pause_s"] = float(np.median(pauses[-_LAST:])) / NANOSECONDS
+    return numbers
+
+
+def _canaries(canary: Records, start: int, stop: int) -> dict[str, Any]:
+    """Return what canaries saw that set out in this time, by what it was; those that ended after it say little."""
+    canaries = telling(canary)
+    intended = column(canaries, "intended")
+    inside: Bools = (intended >= start) & (intended <= stop) & (_settled(canaries) <= stop)
+    return {name: int(has_outcome(canaries[inside], *outcomes).sum()) for name, outcomes in _NEW.items()}
+
+
+def _settled(canaries: Records) -> Ints:
+    """Return when it was clear what became of each."""
+    return np.where(has_outcome(canaries, Outcome.OK), column(canaries, "replied"), column(canaries, "ended"))
+
+
+def _held(held: Records, stop: int) -> dict[str, Any]:
+    """Return how those were served who were in, until the relief."""
+    before = held[column(held, "intended") <= stop]
+    if not len(before):
+        return {}
+    answered = has_outcome(before, Outcome.OK, Outcome.ERROR)
+    late = (column(before, "replied") - column(before, "intended"))[answered]
+    return {
+        "held": len(np.unique(column(before, "port"))),
+        "held_cut": int((~answered & ~has_outcome(before, Outcome.UNFINISHED)).sum()),
+        "held_unanswered": int(has_outcome(before, Outcome.UNFINISHED).sum()),
+        "held_late_s": int(late.max()) / NANOSECONDS if len(late) else None,
+    }

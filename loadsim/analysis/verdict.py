@@ -1,0 +1,218 @@
+"""What a server is, by what was seen of it when its descriptors ran out: a class, a grade, and why.
+
+A pure function over recorded numbers: the same numbers give the same verdict, whoever recorded them. Owns the classes,
+their limits and their words. Measured servers behind them: `loadsim explain verdict` and the README.
+"""
+
+from __future__ import annotations
+
+import enum
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from loadsim.units import format_count, format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+#: A core that is used to this share while nobody new is served is burnt.
+BURNS_CORES: Final = 0.6
+#: accept() that fails more often than this has no pause in its loop; the servers that pause need 1 to 100 a second.
+RETRIES_PER_S: Final = 150.0
+#: A loop without a pause fails in at least this share of the tenths of the first second; one that retries once a second
+#: but ever more often does not.
+BUSY_FROM_THE_START: Final = 0.7
+#: Pauses that grow by this factor are a back-off.
+GROWS: Final = 3.0
+#: A log that grows faster than this fills a disk: 1 GB in less than three hours.
+FLOODS_BYTES_PER_S: Final = 100_000.0
+#: A server that is back within this has no outage worth the name.
+PROMPT_S: Final = 1.0
+#: New clients are turned away rather than kept waiting from this share on.
+MOSTLY: Final = 0.5
+
+
+class Class(enum.StrEnum):
+    """What a server does when its descriptors run out."""
+
+    REFUSES_TO_START = "refuses to start"
+    DIES = "dies"
+    RESPAWNS = "respawns"
+    WEDGES = "wedges"
+    SPINS = "spins"
+    RUNAWAY = "runaway retries"
+    SLEEPS = "sleeps"
+    BACKS_OFF = "backs off"
+    SHEDS = "sheds"
+    WAITS_FOR_A_CLOSE = "waits for a close"
+    OWN_LIMIT = "own limit below"
+    NOT_EXHAUSTED = "not exhausted"
+    UNCLEAR = "unclear"
+
+
+#: What each class means, and who else is in it (measured or read in their source).
+MEANINGS: Final = {
+    Class.REFUSES_TO_START: "it does not come up under this limit",
+    Class.DIES: "it ends when accept() fails; like deno",
+    Class.RESPAWNS: "workers end and others take their place; like Apache and gunicorn's sync workers",
+    Class.WEDGES: "there is room again, and it never answers; like gunicorn's threads",
+    Class.SPINS: "accept() is tried again at once, for ever; like bun, tornado, puma, waitress, http.server",
+    Class.RUNAWAY: "each retry starts more of them; like asyncio 3.11 to 3.13 (cpython #151615)",
+    Class.SLEEPS: "a fixed pause after each failure; like trio (0.1 s), nginx (0.5 s), asyncio as meant (1 s)",
+    Class.BACKS_OFF: "pauses that grow after each failure; like Go and gevent",
+    Class.SHEDS: "new clients are accepted and closed at once; like node, uvloop and Twisted",
+    Class.WAITS_FOR_A_CLOSE: "accept() is tried again when a connection closes; like memcached",
+    Class.OWN_LIMIT: "it counts its connections and stays below the limit; like redis and lighttpd",
+    Class.NOT_EXHAUSTED: "its descriptors did not run out",
+    Class.UNCLEAR: "too little is visible to tell",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """One run of a command out of descriptors, as numbers; times in seconds, None where nothing is known."""
+
+    way: str  # "limit at start" | "lowered live" | "leak in handler"
+    refusal: str | None = None  # it never came to listen: why
+    exhausted_s: float = 0.0  # how long it was kept at its limit
+    exit_status: int | None = None  # it ended by itself
+    restarts: int = 0  # processes that held the listener and ended while others went on
+    fds_max: int | None = None
+    fd_limit: int | None = None
+    cpu_cores: float | None = None  # while exhausted
+    emfile: int | None = None  # accept() calls that failed, from the first to the relief
+    emfile_per_s: float | None = None  # while exhausted
+    busy_share: float | None = None  # tenths of the first second after the first failure in which accept() failed
+    first_pause_s: float | None = None  # the shortest of the first pauses between two failures
+    last_pause_s: float | None = None  # the usual one at the end
+    log_bytes_per_s: float | None = None  # while exhausted
+    new_ok: int = 0  # canaries that set out while it was exhausted, by what they saw
+    new_silent: int = 0  # connected, no answer
+    new_unreachable: int = 0  # no answer to the SYN
+    new_turned_away: int = 0  # refused, reset, closed, or told of an error
+    held: int = 0  # connections that were in before and asked on
+    held_cut: int = 0
+    held_unanswered: int = 0
+    held_late_s: float | None = None  # the longest wait for an answer on one of them while exhausted
+    recovery_s: float | None = None  # from the relief to the first good answer; None: it never came back
+    leftover_fds: int | None = None  # descriptors more than before, once all was quiet
+
+    @property
+    def new(self) -> int:
+        """Canaries that set out while it was exhausted."""
+        return self.new_ok + self.new_silent + self.new_unreachable + self.new_turned_away
+
+    @property
+    def full(self) -> bool:
+        """Whether it had all the descriptors that it may have."""
+        return self.fds_max is not None and self.fd_limit is not None and self.fds_max >= self.fd_limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What is said of a command."""
+
+    class_: Class
+    because: str  # one sentence with the numbers that decided
+    grade: str  # "A" to "F"
+    rule: str  # what the grade stands for, in words
+
+
+def classify(seen: Observed) -> tuple[Class, str]:  # noqa: PLR0911 -- a table, row by row
+    """Return the class of one run, and the sentence with the numbers that decided; the first row that fits."""
+    if seen.refusal is not None:
+        return Class.REFUSES_TO_START, seen.refusal
+    if seen.exit_status is not None:
+        return Class.DIES, f"it ended by itself: {_status(seen.exit_status)}"
+    if seen.restarts:
+        return Class.RESPAWNS, f"{seen.restarts} of its processes ended and were replaced"
+    if _was_not_exhausted(seen):
+        return Class.NOT_EXHAUSTED, f"{seen.new_ok} of {seen.new} new clients were answered all the while"
+    if seen.recovery_s is None:
+        return Class.WEDGES, "no new client was answered after there was room again"
+    rate, cores = seen.emfile_per_s, seen.cpu_cores or 0.0
+    if seen.emfile == 0 and not seen.full:
+        return Class.OWN_LIMIT, f"it stayed at {_of(seen)} descriptors, and accept() never failed"
+    if seen.new and seen.new_turned_away / seen.new >= MOSTLY:
+        return Class.SHEDS, f"{seen.new_turned_away} of {seen.new} new clients were turned away at once"
+    if rate is None:
+        says = f"{100 * cores:.0f} % CPU, and failures of accept() are not visible"
+        return (Class.SPINS if cores >= BURNS_CORES else Class.UNCLEAR), says
+    if rate > RETRIES_PER_S:
+        return _of_a_loop(seen, rate, cores)
+    return _of_a_pause(seen, rate)
+
+
+def _of_a_loop(seen: Observed, rate: float, cores: float) -> tuple[Class, str]:
+    says = f"accept() failed {format_count(rate)} times a second, at {100 * cores:.0f} % CPU"
+    busy = seen.busy_share is None or seen.busy_share >= BUSY_FROM_THE_START
+    return (Class.SPINS if busy else Class.RUNAWAY), says + ("" if busy else ", after a second with hardly any")
+
+
+def _of_a_pause(seen: Observed, rate: float) -> tuple[Class, str]:
+    """Return the class of a server whose accept() fails now and then, or only at the beginning."""
+    failed = f"accept() failed {format_count(seen.emfile or 0)} times"
+    if seen.last_pause_s is None or rate * seen.exhausted_s < 1:
+        return Class.WAITS_FOR_A_CLOSE, f"{failed}, and not again before a connection closed"
+    first, last = seen.first_pause_s or seen.last_pause_s, seen.last_pause_s
+    if last >= GROWS * first:
+        return Class.BACKS_OFF, f"{failed}: after {format_duration(first)} at first, {format_duration(last)} at last"
+    return Class.SLEEPS, f"{failed}, {format_duration(last)} apart"
+
+
+def judge(seen: Sequence[Observed]) -> Verdict:
+    """Return the verdict on a command from all its runs; the first way, a limit at the start, names the class."""
+    told = [classify(one) for one in seen if one.way == seen[0].way]
+    class_ = statistics.mode(class_ for class_, _ in told)
+    grade, rule = _grade(class_, seen)
+    return Verdict(class_=class_, because=next(why for one, why in told if one is class_), grade=grade, rule=rule)
+
+
+def _grade(class_: Class, seen: Sequence[Observed]) -> tuple[str, str]:
+    """Return the grade, and its rule: the worst of all runs counts."""
+    if class_ is Class.NOT_EXHAUSTED:
+        return "-", "nothing to grade: its descriptors did not run out"
+    tried = [one for one in seen if classify(one)[0] is not Class.NOT_EXHAUSTED]
+    for grade, rule, holds in _GRADES:
+        if any(holds(one) for one in tried):
+            return grade, rule
+    burns, floods = any(map(_burns, tried)), any(map(_floods, tried))
+    if burns or floods:
+        costs = " and ".join(["burns a core"] * burns + ["fills the disk"] * floods)
+        return "D" if burns and floods else "C", f"survives, but {costs}"
+    slowest = max(one.recovery_s or 0.0 for one in tried)
+    if slowest > PROMPT_S:
+        return "B", f"costs nothing, and is back {format_duration(slowest)} after there is room"
+    return "A", "costs nothing, serves who is in, and is back within a second"
+
+
+def _burns(seen: Observed) -> bool:
+    return (seen.cpu_cores or 0.0) >= BURNS_CORES
+
+
+def _floods(seen: Observed) -> bool:
+    return (seen.log_bytes_per_s or 0.0) >= FLOODS_BYTES_PER_S
+
+
+#: Grade, its rule, and what earns it in any run; the first that fits. What is better follows from cost and recovery.
+_GRADES: Final[tuple[tuple[str, str, Callable[[Observed], bool]], ...]] = (
+    ("F", "does not come up", lambda one: one.refusal is not None),
+    ("F", "dies", lambda one: one.exit_status is not None),
+    ("F", "never comes back by itself", lambda one: one.recovery_s is None),
+    ("E", "loses workers, and with them who was in", lambda one: one.restarts > 0),
+    ("E", "leaves those alone who are in", lambda one: one.held > one.held_cut and one.held_unanswered > 0),
+)
+
+
+def _was_not_exhausted(seen: Observed) -> bool:
+    return not seen.emfile and not seen.full and bool(seen.new) and seen.new_ok / seen.new >= MOSTLY
+
+
+def _of(seen: Observed) -> str:
+    fds, limit = seen.fds_max, seen.fd_limit
+    return "an unknown number of" if fds is None or limit is None else f"{format_count(fds)} of {format_count(limit)}"
+
+
+def _status(status: int) -> str:
+    return f"exit status {status}" if status >= 0 else f"killed by signal {-status}"

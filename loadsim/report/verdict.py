@@ -1,0 +1,189 @@
+"""The card of a verdict: what a command does when its descriptors run out, way by way, its class and its grade.
+
+One question a line, one way a column; several runs of a way are told as a range. Must not judge.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from loadsim.analysis.verdict import BURNS_CORES, FLOODS_BYTES_PER_S, MEANINGS, PROMPT_S, Class, classify
+from loadsim.report.findings import labelled
+from loadsim.report.look import ALARM, BAD, GOOD, QUIET, STRONG, WARN, Look, both_ends, line, paint
+from loadsim.report.text import clip, left, printable, widest, wrap
+from loadsim.units import format_bytes, format_count, format_duration, some
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from rich.text import Text
+
+    from loadsim.analysis.verdict import Observed, Verdict
+
+_NOTHING = "-"
+_GRADES = {"A": GOOD, "B": GOOD, "C": WARN, "D": BAD, "E": ALARM, "F": ALARM}
+
+
+def render(
+    verdict: Verdict,
+    seen: Sequence[Observed],
+    command: Sequence[str],
+    *,
+    nofile: int,
+    width: int,
+    color: bool,
+    unicode: bool,
+    saved: str | None = None,
+) -> str:
+    """Return the card as text that ends in a newline and is nowhere wider than `width`."""
+    look = Look(width=width, color=color, unicode=unicode)
+    ways = {one.way: [other for other in seen if other.way == one.way] for one in seen}
+    times = f"{some(len(ways), 'way')} x {some(max(map(len, ways.values())), 'run')}, nofile {format_count(nofile)}"
+    name = printable(shlex.join(command), unicode=unicode)
+    room = max(look.edge - len(times) - 2, 20)
+    head = both_ends(line((clip(name, room, ellipsis=look.glyphs.ellipsis), STRONG)), line((times, QUIET)), look)
+    lines = [*head, line(), *_table(ways, look), line(), *_sentence(verdict, look)]
+    for one in seen:
+        if one.refusal:
+            lines += [line(("  " + text, QUIET)) for text in wrap(_clean(one.refusal, look), look.edge - 2)]
+            break
+    if saved:
+        lines += [line(), *labelled("saved in", [_clean(saved, look)])]
+        lines += labelled("by hand", [_clean(f"bash {shlex.quote(saved)}/reproduce.sh", look)])
+    return paint(lines, look)
+
+
+def _clean(text: str, look: Look) -> str:
+    return printable(text.replace("\n", " "), unicode=look.unicode)
+
+
+def _sentence(verdict: Verdict, look: Look) -> list[Text]:
+    first, *more = wrap(f"{verdict.grade}: {verdict.rule}", look.edge - 9)
+    lines = [line(("VERDICT  ", STRONG), (first, _GRADES.get(verdict.grade, STRONG)))]
+    lines += [line(" " * 9, (text, STRONG)) for text in more]
+    told = f"class: {verdict.class_.value}. {MEANINGS[verdict.class_]}. Here {verdict.because}."
+    return lines + [line(" " * 9, text) for text in wrap(_clean(told, look), look.edge - 9)]
+
+
+def _table(ways: dict[str, list[Observed]], look: Look) -> list[Text]:
+    rows = [(question, [answer(runs) for runs in ways.values()]) for question, answer in _QUESTIONS]
+    label = widest(["when descriptors run out", *(question for question, _ in rows)]) + 4
+    each = max((look.edge - label) // len(ways), 8)
+    heads = [clip(way, each - 1, ellipsis=look.glyphs.ellipsis) for way in ways]
+    lines = [line((left("  when descriptors run out", label), QUIET), (_set(heads, each), QUIET))]
+    for question, cells in rows:
+        row = line(left(f"  {question}", label))
+        for text, style in cells:
+            row.append(left(clip(text, each - 1, ellipsis=look.glyphs.ellipsis), each), style)
+        lines.append(row)
+    return lines
+
+
+def _set(cells: Sequence[str], width: int) -> str:
+    return "".join(left(cell, width) for cell in cells)
+
+
+Cell = tuple[str, str]
+
+
+def _alive(runs: Sequence[Observed]) -> Cell:
+    if any(one.refusal is not None for one in runs):
+        return "does not come up", ALARM
+    died = [one.exit_status for one in runs if one.exit_status is not None]
+    if died:
+        return f"no: {_exit(died[0])}", ALARM
+    lost = max(one.restarts for one in runs)
+    return (f"{some(lost, 'worker')} died", BAD) if lost else ("yes", GOOD)
+
+
+def _exit(status: int) -> str:
+    return f"exit {status}" if status >= 0 else f"signal {-status}"
+
+
+def _held(runs: Sequence[Observed]) -> Cell:
+    known = [one for one in runs if one.held]
+    if not known:
+        return _NOTHING, QUIET
+    if any(one.held_unanswered for one in known):
+        return "left alone", BAD
+    if any(one.held_cut for one in known):
+        return "cut off", WARN
+    late = [one.held_late_s for one in known if one.held_late_s is not None]
+    prompt = max(late, default=0.0) < PROMPT_S / 10
+    return ("served at once", GOOD) if prompt else (f"served, {format_duration(max(late))} late", WARN)
+
+
+def _cpu(runs: Sequence[Observed]) -> Cell:
+    cores = [one.cpu_cores for one in runs if one.cpu_cores is not None]
+    if not cores:
+        return _NOTHING, QUIET
+    text = _range([100 * one for one in cores], lambda value: f"{value:.0f}") + " %"
+    return (f"{text}  BURNS", BAD) if max(cores) >= BURNS_CORES else (text, "")
+
+
+def _failures(runs: Sequence[Observed]) -> Cell:
+    rates = [one.emfile_per_s for one in runs if one.emfile_per_s is not None]
+    if not rates:
+        return "not visible", QUIET
+    return _range(rates, lambda rate: format_count(rate) if rate >= 10 else f"{rate:.1f}") + "/s", ""
+
+
+def _log(runs: Sequence[Observed]) -> Cell:
+    rates = [one.log_bytes_per_s for one in runs if one.log_bytes_per_s is not None]
+    if not rates:
+        return _NOTHING, QUIET
+    text = _range(rates, format_bytes) + "/s"
+    return (f"{text}  FLOOD", BAD) if max(rates) >= FLOODS_BYTES_PER_S else (text, "")
+
+
+def _new(runs: Sequence[Observed]) -> Cell:
+    seen = {
+        "answers": (sum(one.new_ok for one in runs), GOOD),
+        "connect, silence": (sum(one.new_silent for one in runs), BAD),
+        "no connection": (sum(one.new_unreachable for one in runs), BAD),
+        "are turned away": (sum(one.new_turned_away for one in runs), WARN),
+    }
+    most = max(seen, key=lambda name: seen[name][0])
+    return (most, seen[most][1]) if seen[most][0] else (_NOTHING, QUIET)
+
+
+def _recovery(runs: Sequence[Observed]) -> Cell:
+    back = [one.recovery_s for one in runs if one.recovery_s is not None]
+    if len(back) < len(runs):
+        return ("never" if not back else f"never in {len(runs) - len(back)} of {len(runs)}"), ALARM
+    return _range(back, format_duration), (GOOD if max(back) <= PROMPT_S else WARN)
+
+
+def _left(runs: Sequence[Observed]) -> Cell:
+    left_over = [one.leftover_fds for one in runs if one.leftover_fds is not None]
+    if not left_over:
+        return _NOTHING, QUIET
+    text = _range(left_over, format_count)
+    return f"{text} fds", (WARN if max(left_over) > 0 else "")
+
+
+def _class(runs: Sequence[Observed]) -> Cell:
+    classes = {classify(one)[0] for one in runs}
+    return " / ".join(sorted(classes)), (QUIET if classes == {Class.NOT_EXHAUSTED} else "")
+
+
+def _range(values: Iterable[float], shown: Callable[[float], str]) -> str:
+    """Return one value, or the smallest and the largest."""
+    ordered = sorted(values)
+    low, high = shown(ordered[0]), shown(ordered[-1])
+    return low if low == high else f"{low} - {high}"
+
+
+#: In the order in which one asks.
+_QUESTIONS: tuple[tuple[str, Callable[[Sequence[Observed]], Cell]], ...] = (
+    ("stays alive", _alive),
+    ("clients already in", _held),
+    ("CPU while exhausted", _cpu),
+    ("accept() fails", _failures),
+    ("log while exhausted", _log),
+    ("new clients see", _new),
+    ("first answer after relief", _recovery),
+    ("left over at the end", _left),
+    ("class", _class),
+)

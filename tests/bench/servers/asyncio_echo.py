@@ -1,0 +1,21 @@
+"""An echo server as the documentation of asyncio has it."""
+
+import asyncio
+import sys
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Send back what comes."""
+    while data := await reader.read(4096):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+async def main() -> None:
+    """Serve for ever."""
+    async with await asyncio.start_server(echo, "127.0.0.1", int(sys.argv[1])) as server:
+        await server.serve_forever()
+
+
+asyncio.run(main())

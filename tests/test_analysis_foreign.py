@@ -1,0 +1,114 @@
+"""Fates of a server that writes no records: each by its proof, and no proof, no fate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from recordings import attempt, recording, sample, seen, unanswered, unserved
+
+from loadsim.analysis.judge import summarise
+from loadsim.analysis.ledger import settle
+from loadsim.record.events import Outcome, SocketFlag
+
+if TYPE_CHECKING:
+    from recordings import Row
+
+END = SocketFlag.AT_END
+CLIENT = SocketFlag.AT_END | SocketFlag.AT_CLIENT
+JUDGED_S = 5.05
+ESTABLISHED, SYN_RECV, FIN_WAIT1, TIME_WAIT, CLOSE_WAIT, LAST_ACK = 1, 3, 4, 6, 8, 9
+
+
+def fate_of(of: Row, *sockets: Row, **changes: Any) -> str:  # noqa: ANN401 -- any fact
+    """Return the fate of one attempt, given the sockets that were seen."""
+    made = recording([of], sockets=sockets, server_command=["./server"], end_queue=10, **changes)
+    return next(fate for fate, count in settle(made).fates().items() if count)
+
+
+@pytest.mark.parametrize(
+    ("socket", "fate"),
+    [
+        ({"at": 0.1, "inode": 7}, "accepted"),  # owned while the load lasted
+        ({"at": JUDGED_S, "inode": 7, "state": CLOSE_WAIT, "flags": END}, "accepted"),
+        ({"at": JUDGED_S, "state": LAST_ACK, "flags": END}, "accepted"),  # its process has closed it
+        ({"at": JUDGED_S, "state": TIME_WAIT, "flags": END}, "accepted"),
+        ({"at": JUDGED_S, "state": ESTABLISHED, "flags": END}, "queued"),
+        ({"at": JUDGED_S, "state": CLOSE_WAIT, "flags": END}, "queued"),
+        ({"at": JUDGED_S, "state": SYN_RECV, "flags": END}, "phantom"),
+        ({"at": JUDGED_S, "state": FIN_WAIT1, "flags": CLIENT}, "phantom"),  # nobody answers its FIN
+        ({"at": JUDGED_S, "state": TIME_WAIT, "flags": CLIENT}, "unknown"),
+    ],
+)
+def test_a_socket_proves_a_fate(socket: dict[str, Any], fate: str) -> None:
+    """Who owns it, and in which state it was, tells where its client ended."""
+    one = unserved(1)
+    assert fate_of(one, seen(one, **socket)) == fate
+
+
+def test_a_client_that_has_a_socket_at_the_server_is_no_phantom() -> None:
+    """The server's end is looked at first."""
+    one = unserved(1)
+    ends = (seen(one, JUDGED_S, state=FIN_WAIT1, flags=CLIENT), seen(one, JUDGED_S, inode=7, flags=END))
+    assert fate_of(one, *ends) == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("of", "fate"),
+    [
+        (attempt(1), "accepted"),
+        (attempt(1, outcome=Outcome.ERROR), "accepted"),
+        (attempt(1, replied=None, outcome=Outcome.EOF), "accepted"),  # the kernel sends no FIN for whom it queues
+        (attempt(1, replied=None, outcome=Outcome.RESET), "unknown"),
+        (attempt(1, replied=None, outcome=Outcome.CONNECTED), "unknown"),
+        (unserved(1), "unknown"),
+        (unanswered(1), "dropped"),
+        (attempt(1, connected=None, replied=None, outcome=Outcome.REFUSED), "refused"),
+        (attempt(1, connected=None, replied=None, outcome=Outcome.LOCAL), "local"),
+    ],
+)
+def test_what_a_client_saw_proves_a_fate(of: Row, fate: str) -> None:
+    """An answer, or the end of the stream, comes from a server that has accepted; a reset may come from anywhere."""
+    assert fate_of(of) == fate
+
+
+def test_a_port_that_came_back_belongs_to_its_last_attempt() -> None:
+    """Two attempts of one port: a socket is that of the one which had started last."""
+    early, late = unserved(1, 0.0, port=7), unserved(2, 3.0, port=7)
+    made = recording(
+        [early, late],
+        sockets=[seen(early, 0.5, inode=7), seen(late, JUDGED_S, flags=END)],
+        server_command=["./server"],
+        end_queue=1,
+    )
+    assert settle(made).cells() == {"accepted": {"reply_timeout": 1}, "queued": {"reply_timeout": 1}}
+
+
+def test_more_waiting_than_the_queue_holds_unbalances_the_books() -> None:
+    """The table and the queue were read of a server that stood still."""
+    one = unserved(1)
+    made = recording([one], sockets=[seen(one, JUDGED_S, flags=END)], server_command=["./server"], end_queue=0)
+    assert settle(made).imbalance != []
+
+
+def test_what_cannot_be_known_is_absent() -> None:
+    """Neither accept latencies nor joins, and no EMFILE where nobody may count it."""
+    made = summarise(recording([attempt(1)], server_command=["./server"], server_emfile_seen=False))
+    unknown = {"accept.p50_s", "accept.samples", "join.foreign", "emfile.count", "emfile.accept", "emfile.handler"}
+    assert unknown & set(made.metrics) == set()
+    assert made.growth == []
+
+
+def test_a_server_at_its_limit_is_out_of_descriptors_also_where_emfile_cannot_be_seen() -> None:
+    """All that it may have are open: what failed because of that is not claimed."""
+    full = [sample(at, open_fds=64, fd_limit=64) for at in (1.0, 1.5)]
+    made = summarise(recording([attempt(1)], samples=full, server_command=["./server"], server_emfile_seen=False))
+    first = made.findings[0]
+    assert (first.id, made.verdict) == ("fd-limit", "REPRODUCED")
+    assert "could not be seen" in first.evidence
+
+
+def test_the_log_is_counted_until_the_judgement() -> None:
+    """Bytes per second, from the start of the load."""
+    made = summarise(recording([attempt(1)], server_command=["./server"], server_log_bytes=5_100_000))
+    assert made.metrics["server.log_rate"] == pytest.approx(1e6)

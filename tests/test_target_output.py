@@ -1,0 +1,46 @@
+"""What a command writes: all of it counted, its beginning and its end kept."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import trio
+
+from loadsim.target.output import KEPT, Output
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def pumped(path: Path, pieces: list[bytes]) -> Output:
+    """Write pieces into an output and read them all."""
+    output = Output(path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(output.pump)
+        for piece in pieces:
+            await trio.to_thread.run_sync(os.write, output.end, piece)
+        os.close(output.end)
+    await output.aclose()
+    return output
+
+
+def test_little_is_kept_whole(tmp_path: Path) -> None:
+    """Byte by byte, with its last lines at hand."""
+    output = trio.run(pumped, tmp_path / "out", [b"one\n", b"two\n"])
+    assert (tmp_path / "out").read_bytes() == b"one\ntwo\n"
+    assert output.written == 8
+    assert output.last_words() == "\n  one\n  two"
+
+
+def test_much_keeps_its_beginning_and_its_end(tmp_path: Path) -> None:
+    """Up to twice the share nothing is missing; beyond, the file says how much."""
+    whole = bytes(range(256)) * (2 * KEPT // 256)
+    trio.run(pumped, tmp_path / "whole", [whole[at : at + 50_000] for at in range(0, len(whole), 50_000)])
+    assert (tmp_path / "whole").read_bytes() == whole
+
+    output = trio.run(pumped, tmp_path / "cut", [*[b"x" * 50_000] * 50, b"the end"])
+    kept = (tmp_path / "cut").read_bytes()
+    assert output.written == 2_500_007
+    assert kept.endswith(b"the end")
+    assert b"[loadsim: 500,007 bytes are left out here]" in kept

@@ -1,0 +1,79 @@
+"""The verdict on the six policies of the simulated server, each a command that nobody knows: from outside alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from perf_rights import needs_perf
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.real
+
+#: Policy -> class.
+POLICIES = {
+    "sleep": "sleeps",
+    "backoff": "backs off",
+    "spin": "spins",
+    "shed": "sheds",
+    "until_close": "waits for a close",
+    "exit": "dies",
+}
+#: Short, and the first way alone: which class it is shows in three seconds here.
+BRIEFLY = ("--way", "start", "--seconds", "3", "--watch", "3", "--ui", "none", "--json")
+
+
+def verdict(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Pass a verdict."""
+    command = [sys.executable, "-m", "loadsim", "verdict", "--out", str(folder), *BRIEFLY, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+
+
+def simulated(policy: str) -> list[str]:
+    """Return the command line of a simulated server that echoes."""
+    settings = (f"server.on_emfile={policy}", "client.exchange=echo", "server.backlog=4096")
+    chosen = [word for setting in settings for word in ("--set", setting)]
+    return [sys.executable, "-m", "loadsim", "serve", *chosen, "--port", "{port}"]
+
+
+@needs_perf
+def test_each_policy_gets_its_own_class(tmp_path: Path) -> None:
+    """Two at a time, since one of them takes a whole core."""
+
+    def judged(policy: str) -> dict[str, Any]:
+        ran = verdict(tmp_path / policy, "--echo", "--", *simulated(policy))
+        assert ran.returncode == 0, ran.stderr
+        card: dict[str, Any] = json.loads(ran.stdout)
+        return card
+
+    with ThreadPoolExecutor(2) as pool:
+        cards = dict(zip(POLICIES, pool.map(judged, POLICIES), strict=True))
+
+    assert {policy: card["verdict"]["class"] for policy, card in cards.items()} == POLICIES
+    assert cards["exit"]["verdict"]["grade"] == "F"
+    assert cards["spin"]["runs"][0]["emfile_per_s"] > 10_000
+    assert cards["sleep"]["runs"][0]["emfile_per_s"] == pytest.approx(10, abs=2)
+
+
+def test_a_command_that_does_not_come_up_refuses(tmp_path: Path) -> None:
+    """That is a verdict, with its last words, and not an error."""
+    ran = verdict(tmp_path, "--", sys.executable, "-c", "raise SystemExit('too few descriptors')", "{port}")
+    card = json.loads(ran.stdout)
+
+    assert ran.returncode == 0, ran.stderr
+    assert (card["verdict"]["class"], card["verdict"]["grade"]) == ("refuses to start", "F")
+    assert "too few descriptors" in card["runs"][0]["refusal"]
+
+
+def test_a_command_without_a_port_is_asked_for_one(tmp_path: Path) -> None:
+    """Nothing is started."""
+    ran = verdict(tmp_path, "--", "true")
+
+    assert ran.returncode == 2
+    assert "put {port} where its port goes" in ran.stderr
