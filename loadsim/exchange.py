@@ -42,6 +42,11 @@ def request(exchange: Exchange, number: int, path: str = "/", *, keep: bool = Fa
     return _REQUEST % (path.encode(), connection) if exchange is Exchange.HTTP else b""
 
 
+def partial(request: bytes, portion: str) -> bytes:
+    """Return what a client says of its request: "whole", "half" (its first half, then no more), or "none" of it."""
+    return {"whole": request, "half": request[: len(request) // 2], "none": b""}[portion]
+
+
 def request_end(exchange: Exchange, received: bytes) -> int:
     """Return how many of the received bytes the first request takes, 0 while it is incomplete."""
     if exchange is Exchange.ECHO:

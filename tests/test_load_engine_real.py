@@ -37,7 +37,7 @@ from loadsim.record.events import ATTEMPT, AttemptFlag, Outcome
 from loadsim.record.journal import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from loadsim.load.engine import Engine
@@ -96,6 +96,51 @@ def test_hold_keeps_a_connection(tmp_path: Path) -> None:
     with serving(greet) as port:
         ran = run_engine(spec_in(tmp_path, port, clients=5, attempts=5, hold_s=0.05))
     assert (ran.records["ended"] - ran.records["replied"] >= 50 * MILLISECOND).all()
+
+
+@pytest.mark.parametrize(
+    ("exchange", "portion", "said"),
+    [
+        (Exchange.ECHO, "half", bytes(4)),
+        (Exchange.ECHO, "none", b""),
+        (Exchange.HTTP, "half", b"GET / HTTP/1.1\r\nHost: loadsim\r\nUser-"),
+        (Exchange.HTTP, "none", b""),
+    ],
+)
+def test_clients_that_only_hold_their_connection(tmp_path: Path, exchange: Exchange, portion: str, said: bytes) -> None:
+    """They say no more than that, ignore what they hear, and leave as planned after their hold."""
+    heard: list[bytes] = []
+
+    def serve(sock: socket.socket) -> None:
+        sock.sendall(b"hurry up")
+        everything = b""
+        while more := sock.recv(100):
+            everything += more
+        heard.append(everything)
+
+    with serving(serve) as port:
+        settings = {"exchange": exchange, "request": portion, "hold_s": 0.05, "clients": 3, "attempts": 6}
+        ran = run_engine(spec_in(tmp_path, port, **settings))
+    assert heard == [said] * 6
+    assert ran.outcomes() == [Outcome.CONNECTED] * 6
+    assert ran.flags() == {AttemptFlag(0)}
+    assert (ran.records["ended"] - ran.records["connected"] >= 50 * MILLISECOND).all()
+    assert (ran.records["replied"] == 0).all()
+
+
+@pytest.mark.parametrize("ends", [reset, lambda _: None])
+def test_a_client_that_only_holds_its_connection_is_cut(tmp_path: Path, ends: Callable[[socket.socket], None]) -> None:
+    """A server that ends such a connection, by FIN or by RST, before its client would have left: flag CUT."""
+
+    def serve(sock: socket.socket) -> None:
+        sock.recv(1000)
+        ends(sock)
+
+    with serving(serve) as port:
+        settings = {"exchange": Exchange.HTTP, "request": "half", "hold_s": 30.0, "attempts": 3}
+        ran = run_engine(spec_in(tmp_path, port, **settings))
+    assert ran.outcomes() == [Outcome.CONNECTED] * 3
+    assert ran.flags() == {AttemptFlag.CUT}
 
 
 @pytest.mark.parametrize("exchange", [Exchange.NONE, Exchange.HELLO])

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from loadsim.metrics import FATES, METRICS, OUTCOMES
-from loadsim.scenario.model import Client, Network, Server
+from loadsim.scenario.client import Client
+from loadsim.scenario.model import Network, Server
 from loadsim.scenario.toml import load_text_matrix, shipped
 
 README = (Path(__file__).parent.parent / "README.md").read_text()

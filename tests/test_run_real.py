@@ -218,3 +218,31 @@ def test_an_abort_threshold_ends_the_load(tmp_path: Path) -> None:
     assert not ran.summary.complete
     assert 0 < len(ran.recording.attempts) < 600
     assert_accounted_for(ran)
+
+
+HOLDING = """
+[server]
+nofile = 32
+[client]
+rate = "200/s"
+attempts = 60
+exchange = "http"
+request = "{portion}"
+hold = "1s"
+[canary]
+timeout = "200ms"
+linger = "500ms"
+"""
+
+
+@pytest.mark.parametrize("portion", ["half", "none"])
+def test_clients_that_only_hold_their_connection_use_up_the_table(portion: str, tmp_path: Path) -> None:
+    """Nobody is served, the table is full until they leave, the canary with its whole request is served before it."""
+    ran = run_scenario(write_scenario(tmp_path, HOLDING.format(portion=portion)), tmp_path)
+    metrics = ran.summary.metrics
+    assert ran.summary.outcomes["connected"] == 60
+    assert (metrics["fds.max"], metrics["fds.leaked"]) == (32, 0)
+    assert metrics["emfile.count"] > 0
+    assert 0 < metrics["canary.availability"] < 1
+    assert "reply.max_s" not in metrics
+    assert_accounted_for(ran)

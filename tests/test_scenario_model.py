@@ -87,6 +87,17 @@ def test_the_top_level_has_ranges_too(key: str, value: object) -> None:
     [
         ({"client": {}}, "client", "nothing says how clients arrive"),
         ({"client": {"rate": "1/s", "clients": 5}}, "client.clients", "rate and clients exclude each other"),
+        (
+            {"client": {**OPEN, "request": "half", "hold": "1s"}},
+            "client.request",
+            'exchange = "hello" has no',
+        ),
+        (
+            {"client": {**OPEN, "request": "none", "exchange": "none", "hold": "1s"}},
+            "client.request",
+            'exchange = "none"',
+        ),
+        ({"client": {**OPEN, "request": "half", "exchange": "http"}}, "client.request", "a client that sends half of"),
         ({"client": {"rate": "1/s", "stages": [{"for": "1s", "rate": "1/s"}]}}, "client.stages", "rate and stages"),
         ({"client": {"clients": 1, "stages": [{"for": "1s", "rate": "1/s"}]}}, "client.clients", "stages and clients"),
         ({"client": {"rate": "1/s", "duration": "1s", "attempts": 5}}, "client.attempts", "duration and attempts"),

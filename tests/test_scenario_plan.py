@@ -236,3 +236,13 @@ def test_a_prediction_travels_as_json() -> None:
 def test_source_addresses_skip_network_and_broadcast_endings() -> None:
     """127.0.x.1 to .254, then the next x."""
     assert [source_address(index) for index in (0, 253, 254)] == ["127.0.0.1", "127.0.0.254", "127.0.1.1"]
+
+
+def test_whoever_asks_for_nothing_is_planned_as_one_descriptor_for_its_hold() -> None:
+    """The server cannot close it earlier; the drivers are told, and the canary asks all the same."""
+    client = {"rate": "100/s", "exchange": "http", "request": "none", "hold": "1s"}
+    made = plan(client=client, server={"extra_fds": 3, "close_after": "0s"}, canary={})
+
+    assert made.server_fds.needed == 8 + 101
+    assert made.load_spec(0, port=1, attempts_path="").request == "none"
+    assert made.canary_spec(port=1, path="").request == "whole"

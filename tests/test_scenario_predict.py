@@ -248,3 +248,15 @@ def test_a_closed_loop_that_overflows_a_moving_queue_is_not_predicted() -> None:
 
     assert predicted({"leak": 1.0}, client).fates == {}
     assert predicted({"accept_delay": "1s"}, {**client, "clients": 5}).fates == {}
+
+
+@pytest.mark.parametrize("portion", ["half", "none"])
+def test_clients_that_never_ask_stay_in_the_table(portion: str) -> None:
+    """They are never served: whatever a handler would open or close does not happen, and they take one each."""
+    server = {"extra_fds": 3, "leak": 0.5, "leak_of": "extra"}
+    silent = {"rate": "100/s", "duration": "500ms", "exchange": "http", "request": portion, "hold": "2s"}
+
+    assert predicted(server, silent) == Prediction(
+        fates={"accepted": 50}, ends_at_s=2.49, never=["emfile", "queue_full"]
+    )
+    assert predicted(server, {**silent, "duration": "1s"}).emfile_at_s == 0.56

@@ -15,7 +15,7 @@ import struct
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
-from loadsim.exchange import HELLO, Exchange, Reply, judge, request
+from loadsim.exchange import HELLO, Exchange, Reply, judge, partial, request
 from loadsim.load.attempt import TAIL, TAIL_AT, Attempt, Stage
 from loadsim.record.events import ATTEMPT, CLIENT_ERRNO, AttemptFlag, Outcome
 from loadsim.units import NANOSECONDS
@@ -57,8 +57,8 @@ class Connections:
         self._epoll = epoll
         self._resets = spec.close == "rst"
         self._holds = spec.hold_s > 0
-        self._expects_reply = spec.exchange is not Exchange.NONE
-        self._says = None if spec.exchange is Exchange.ECHO else request(spec.exchange, 0, spec.path)  # echo: a number
+        self._expects_reply = spec.exchange is not Exchange.NONE and spec.request == "whole"
+        self._says = _usual_request(spec)
         self._as_planned = Outcome.OK if self._expects_reply else Outcome.CONNECTED
         self._usual_reply = HELLO if spec.exchange is Exchange.HELLO and not self._holds else None
         self._connecting = Stage(_ns(spec.connect_timeout_s))
@@ -341,6 +341,13 @@ class Connections:
         attempt.sock.close()
         self.tally[outcome] += 1
         self._demand.give_back(now, pause=outcome is Outcome.LOCAL or outcome is Outcome.REFUSED)
+
+
+def _usual_request(spec: LoadSpec) -> bytes | None:
+    """Return what every client says, None where each says its own number; half of one are zeros."""
+    if spec.exchange is Exchange.ECHO and spec.request == "whole":
+        return None
+    return partial(request(spec.exchange, 0, spec.path), spec.request)
 
 
 def _tcp_info(sock: _socket.socket) -> tuple[int, int]:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from loadsim.exchange import Exchange
 from loadsim.scenario.arrivals import upper_count
-from loadsim.scenario.model import MAX_ATTEMPTS
+from loadsim.scenario.client import MAX_ATTEMPTS
 from loadsim.scenario.predict import Prediction, Room, predict
 
 if TYPE_CHECKING:
@@ -125,8 +124,10 @@ class Budget:
         available = self.host.nofile_soft if server.nofile is None else server.nofile
         if server.command or (server.leak and client.clients is not None and client.attempts is None):
             return Need(None, available)
-        served_s = client.hold if server.close_after is None else min(server.close_after, client.hold)
-        at_once = min(self.in_flight, math.ceil(self.peak_rate * served_s) + 1) * (1 + server.extra_fds)
+        stays = server.close_after is None or not client.asks  # until its client leaves
+        served_s = client.hold if stays else min(server.close_after or 0.0, client.hold)
+        each = 1 + (server.extra_fds if client.asks else 0)
+        at_once = min(self.in_flight, math.ceil(self.peak_rate * served_s) + 1) * each
         leaked_each = server.extra_fds if server.leak_of == "extra" else 1 + server.extra_fds
         leaked = math.ceil(server.leak * self.attempts) * leaked_each
         return Need(self.baseline + at_once + leaked if server.leak < 1 else self.baseline + leaked, available)
@@ -152,7 +153,7 @@ class Budget:
         """Whether FINs of clients may leave their ports in TIME_WAIT; it stays with the side that closes first."""
         server, client = self.scenario.server, self.scenario.client
         served_longer = server.close_after is None or server.close_after > client.hold
-        return client.close == "fin" and (server.leak > 0 or served_longer or client.exchange is Exchange.NONE)
+        return client.close == "fin" and (server.leak > 0 or served_longer or not client.expects_reply)
 
     @cached_property
     def ports(self) -> Need:

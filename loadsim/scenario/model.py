@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    Field,
     PlainSerializer,
     PlainValidator,
     SerializerFunctionWrapHandler,
@@ -25,27 +24,12 @@ from pydantic_core import PydanticCustomError
 
 from loadsim.exchange import Exchange
 from loadsim.metrics import LIVE
-from loadsim.scenario.arrivals import expected_count
-from loadsim.scenario.quantities import (
-    DAY_S,
-    DURATION_PATTERN,
-    MAX_RATE,
-    Duration,
-    PositiveDuration,
-    Ramp,
-    Rate,
-    Timeout,
-    ramp,
-)
+from loadsim.scenario.client import Client
+from loadsim.scenario.quantities import DURATION_PATTERN, Duration, PositiveDuration, Timeout
 from loadsim.scenario.spec import CANARY_SOURCE, source_address
 from loadsim.scenario.tables import Contradiction, Table, flattened, key
 from loadsim.scenario.thresholds import Threshold, ThresholdError, parse
 from loadsim.scenario.timeline import Canary, Timeline
-
-#: Space for the records of a whole load is reserved before it starts: 3.2 GB for this many.
-MAX_ATTEMPTS = 50_000_000
-MAX_CONNECTIONS = 1_000_000  # of one load, at once
-_MAX_IN_FLIGHT = 20_000
 
 _CLOSE_AFTER = {"anyOf": [{"const": "client"}, {"type": "string", "pattern": DURATION_PATTERN}]}
 
@@ -69,13 +53,6 @@ def _loopback(value: str) -> str:
         pass
     says = 'the simulated server listens on loopback only: "127.0.0.1", or "::1"'
     raise PydanticCustomError("address", "{says}", {"says": says})
-
-
-def _path(value: str) -> str:
-    if re.fullmatch(r"/[!-~]{0,2000}", value) is None:
-        says = 'a path begins with "/" and has neither spaces nor letters beyond ASCII: write those as %20 and the like'
-        raise PydanticCustomError("path", "{says}", {"says": says})
-    return value
 
 
 def _sysctl_name(value: str) -> str:
@@ -179,126 +156,6 @@ class Server(Table):
             yield Contradiction(
                 ("leak_of",), 'nothing would leak: leak_of = "extra" needs extra_fds of at least 1', (("extra_fds",),)
             )
-
-
-class Stage(Table):
-    """One stage of an open loop: how long, and its rate."""
-
-    for_: PositiveDuration = Field(alias="for", description="How long.")
-    rate: Annotated[Ramp, ramp(at_most=MAX_RATE)] = Field(description='"50/s", or evenly from "50/s..500/s".')
-
-
-def _not_empty(stages: tuple[Stage, ...] | None) -> tuple[Stage, ...] | None:
-    if stages is not None and not 1 <= len(stages) <= 1000:
-        says = 'stages are 1 to 1,000 tables, such as {for = "5s", rate = "50/s"}'
-        raise PydanticCustomError("out_of_range", "{says}", {"says": says})
-    return stages
-
-
-class Client(Table):
-    """`[client]`: who connects, how often, and what each connection does."""
-
-    exclusive = (
-        ("rate", "clients", "an open loop has a rate, a closed loop has clients"),
-        ("rate", "stages", "stages carry their own rates"),
-        ("stages", "clients", "an open loop has stages, a closed loop has clients"),
-        ("duration", "attempts", "the load ends after a time or after a number of attempts"),
-        ("stages", "duration", "the stages say how long"),
-        ("stages", "attempts", "the stages say how many"),
-    )
-
-    rate: Rate | None = key(None, description="Open loop: clients arrive at this rate, whatever the server does.")
-    stages: Annotated[tuple[Stage, ...] | None, AfterValidator(_not_empty)] = key(
-        None, strict=False, description="Open loop with a rate that changes."
-    )
-    clients: int | None = key(
-        None, ge=1, le=MAX_CONNECTIONS, description="Closed loop: each starts again when its last connection ended."
-    )
-    arrivals: Literal["constant", "poisson"] = key("constant", description="How an open loop spaces its arrivals.")
-    max_in_flight: int = key(
-        _MAX_IN_FLIGHT,
-        ge=1,
-        le=MAX_CONNECTIONS,
-        description="A stop, not a throttle: beyond it an arrival is not started.",
-    )
-    duration: PositiveDuration | None = key(None, description="How long clients arrive; 3s where nothing says so.")
-    attempts: int | None = key(None, ge=1, le=MAX_ATTEMPTS, description="Instead of duration: stop after so many.")
-    hold: Duration = key("0s", description="Keep each connection this long.")
-    exchange: Exchange = key(Exchange.HELLO, strict=False, description="What a connection says.")
-    path: Annotated[str, AfterValidator(_path)] = key("/", description="What an HTTP request asks for.")
-    close: Literal["fin", "rst"] = key("fin", description="How a client closes.")
-    connect_timeout: Timeout = key("2s", description="Give up connecting after this.")
-    reply_timeout: Timeout = key("2s", description="Give up waiting for the reply after this.")
-    processes: int = key(1, ge=1, le=64, description="How many driver processes share the load.")
-    sources: int = key(1, ge=1, le=65_000, description="How many 127.0.x.y source addresses.")
-
-    @classmethod
-    def completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the keys with the length of a load that says nothing about it, and room for all clients."""
-        says_length = any(given.get(key) is not None for key in ("duration", "attempts", "stages"))
-        completed = dict(given) if says_length else {**given, "duration": "3s"}
-        clients = given.get("clients")
-        if isinstance(clients, int) and _MAX_IN_FLIGHT < clients <= MAX_CONNECTIONS:
-            completed.setdefault("max_in_flight", clients)
-        return completed
-
-    @classmethod
-    def clashes(cls, given: Mapping[str, Any]) -> Iterator[Contradiction]:
-        """Yield keys that exclude each other, or the lack of all that say how clients arrive."""
-        yield from super().clashes(given)
-        if all(given.get(key) is None for key in ("rate", "stages", "clients")):
-            yield Contradiction(
-                (), 'nothing says how clients arrive: choose rate = "200/s" (open loop) or clients = 100 (closed loop)'
-            )
-
-    def contradictions(self) -> Iterator[Contradiction]:
-        """Yield what no load could do."""
-        if self.clients is not None:
-            yield from self._closed_loop_contradictions(self.clients)
-        elif (planned := self.planned()) > MAX_ATTEMPTS:
-            at = "stages" if self.stages else "duration"
-            says = f"this plans {planned:,} attempts, {MAX_ATTEMPTS:,} are possible: lower the rate or the time"
-            yield Contradiction((at,), says, (("rate",),))
-        elif planned == 0:
-            yield Contradiction(("stages",), "this plans no attempt at all: raise a rate or a time")
-
-    def _closed_loop_contradictions(self, clients: int) -> Iterator[Contradiction]:
-        if self.arrivals == "poisson":
-            yield Contradiction(
-                ("arrivals",), "a closed loop has no arrivals: take arrivals away, or clients", (("clients",),)
-            )
-        if self.processes > clients:
-            says = (
-                f"{clients} clients cannot be shared by {self.processes} processes: lower processes, or raise clients"
-            )
-            yield Contradiction(("processes",), says, (("clients",),))
-        if self.max_in_flight < clients:
-            yield Contradiction(
-                ("max_in_flight",),
-                f"{clients} clients may be in flight at once: take max_in_flight away, or raise it",
-                (("clients",),),
-            )
-
-    def schedule(self) -> list[list[float]]:
-        """Return the stages of the open loop as [for_s, rate_from, rate_to]; empty in a closed loop."""
-        if self.stages is not None:
-            return [[stage.for_, stage.rate.start, stage.rate.end] for stage in self.stages]
-        if self.rate is None:
-            return []
-        return [[self.load_s, self.rate, self.rate]]
-
-    @property
-    def load_s(self) -> float:
-        """How long new attempts start; a closed loop that counts attempts has only the longest time there is."""
-        if self.stages is not None:
-            return sum(stage.for_ for stage in self.stages)
-        if self.duration is not None:
-            return self.duration
-        return self.attempts / self.rate if self.attempts is not None and self.rate is not None else DAY_S
-
-    def planned(self) -> int:
-        """Return how many attempts an open loop plans: exact, but for Poisson arrivals over a time their mean."""
-        return expected_count(self.schedule(), attempts=self.attempts, duration_s=self.load_s)
 
 
 class Network(Table):

@@ -107,6 +107,7 @@ class Plan:
             hold_s=client.hold,
             exchange=client.exchange,
             path=client.path,
+            request=client.request,
             close=client.close,
             connect_timeout_s=client.connect_timeout,
             reply_timeout_s=client.reply_timeout,

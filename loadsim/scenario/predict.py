@@ -18,7 +18,8 @@ from loadsim.scenario.arrivals import offsets
 from loadsim.units import NANOSECONDS, format_count
 
 if TYPE_CHECKING:
-    from loadsim.scenario.model import Client, Scenario, Server
+    from loadsim.scenario.client import Client
+    from loadsim.scenario.model import Scenario, Server
 
 #: A server on one ordinary core keeps up with this, and no client has to wait (33 us of CPU an attempt on Linux 6.18).
 EASY_RATE = 5000.0
@@ -184,8 +185,7 @@ class _Walk:
     def _wait_for_ever(self, now: float) -> None:
         self.stuck += 1
         self.fates["queued"] += 1
-        silent = self.client.exchange is Exchange.NONE
-        self._end(now + (self.client.hold if silent else self.client.reply_timeout))
+        self._end(now + (self.client.reply_timeout if self.client.expects_reply else self.client.hold))
 
     def _accept_time(self, now: float) -> float:
         """Return when a connection that is complete now will be accepted."""
@@ -212,12 +212,12 @@ class _Walk:
 
     def _serve(self, now: float, at: float) -> None:
         """Open what the request needs, and arrange when all of it is closed."""
-        extras = self.server.extra_fds
+        wanted = extras = self.server.extra_fds if self.client.asks else 0
         if self.in_use + self.kept + 1 + extras > self.room.free_fds:
             extras = 0
             self._note_emfile(at)
         leaves = self._client_leaves(now, at)
-        leaked = self._leaks()
+        leaked = self._leaks() and (self.client.asks or self.server.leak_of == "connection")
         if leaked and self.server.leak_of == "connection":
             self.kept += 1 + extras
             self._end(leaves)
@@ -227,9 +227,9 @@ class _Walk:
             self.kept += extras
         else:
             held += extras
-        close_after = self.server.close_after
+        close_after = self.server.close_after if self.client.asks else None
         closed = max(at, leaves) if close_after is None else min(at + close_after, max(at, leaves))
-        if extras < self.server.extra_fds and self.client.exchange is not Exchange.HTTP:
+        if extras < wanted and self.client.exchange is not Exchange.HTTP:
             closed = at  # a failed handler can only hang up
         if closed > at:
             self.in_use += held
@@ -238,7 +238,7 @@ class _Walk:
 
     def _client_leaves(self, now: float, at: float) -> float:
         """Return when the client of a connection that is served at `at` ends by itself."""
-        if self.client.exchange is Exchange.NONE:
+        if not self.client.expects_reply:
             return now + self.client.hold
         waited = at - now
         return at + self.client.hold if waited <= self.client.reply_timeout else now + self.client.reply_timeout
@@ -273,7 +273,7 @@ def _closed_loop(server: Server, client: Client, clients: int, room: Room) -> Pr
     """Return what is certain of a closed loop although its pace is the server's."""
     idle = server.accept_delay == 0 and server.pause == 0
     most_fds = 2 * clients * (1 + server.extra_fds)  # the next one may be accepted before the last is closed
-    waits = client.exchange is not Exchange.NONE
+    waits = client.expects_reply
     if server.leak == 0 and idle and waits and most_fds <= room.free_fds and clients <= room.queue:
         fates = {} if client.attempts is None else {"accepted": float(client.attempts)}
         pace = [] if fates else ["how many attempts a closed loop makes depends on its own speed"]

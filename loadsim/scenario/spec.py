@@ -90,6 +90,7 @@ class LoadSpec(Spec):
     hold_s: float
     exchange: Exchange
     path: str = "/"  # of the HTTP request
+    request: str = "whole"  # "whole" | "half" | "none": how much of it is sent; where not all, no reply is expected
     close: str  # "fin" | "rst"
     connect_timeout_s: float
     reply_timeout_s: float
