@@ -79,6 +79,16 @@ def test_without_the_counter_only_cpu_and_canaries_tell() -> None:
     assert [classify(one)[0] for one in blind] == [Class.UNCLEAR, Class.SPINS, Class.SHEDS]
 
 
+def test_a_server_that_speaks_another_language_is_no_wedge() -> None:
+    """Whoever was never answered cannot tell whether it is exhausted."""
+    seen = replace(GTHREAD, talks=False)
+
+    assert classify(seen) == (
+        Class.UNCLEAR,
+        "no canary was answered, not even before: say how one talks to it",
+    )
+
+
 def test_the_first_way_names_the_class_and_the_worst_the_grade() -> None:
     """Who waits for a close is helped by clients that leave, and by no limit that is raised."""
     lowered = replace(MEMCACHED, way="lowered live", recovery_s=8.0)
