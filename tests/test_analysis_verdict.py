@@ -59,7 +59,8 @@ GTHREAD = replace(TRIO, recovery_s=None)
         (APACHE, Class.RESPAWNS, "E"),
         (GTHREAD, Class.WEDGES, "F"),
         (Observed(way="limit at start", refusal="ended with status 1"), Class.REFUSES_TO_START, "F"),
-        (replace(TRIO, emfile=0, fds_max=20, new_silent=0, new_ok=95), Class.NOT_EXHAUSTED, "-"),
+        (replace(TRIO, emfile=0, fds_max=40, new_silent=0, new_ok=95), Class.NOT_EXHAUSTED, "-"),
+        (replace(TRIO, emfile=0, fds_max=9), Class.NOT_EXHAUSTED, "-"),
         (replace(TRIO, held_unanswered=3), Class.SLEEPS, "E"),
     ],
 )

@@ -27,6 +27,8 @@ BUSY_FROM_THE_START: Final = 0.7
 GROWS: Final = 3.0
 #: A log that grows faster than this fills a disk: 1 GB in less than three hours.
 FLOODS_BYTES_PER_S: Final = 100_000.0
+#: Who never has more than this share of what it may have is busy with few clients, or one, and keeps the others waiting.
+TAKES_FEW: Final = 0.4
 #: A server that is back within this has no outage worth the name.
 PROMPT_S: Final = 1.0
 #: New clients are turned away rather than kept waiting from this share on.
@@ -149,6 +151,25 @@ def _of_a_pause(seen: Observed, rate: float) -> tuple[Class, str]:
     return Class.SLEEPS, f"{failed}, {format_duration(last)} apart"
 
 
+def _was_not_exhausted(seen: Observed) -> bool:
+    """Whether all went on as before, or it never took so many clients that its descriptors could run out."""
+    if seen.emfile or seen.full:
+        return False
+    goes_on = bool(seen.new) and seen.new_ok / seen.new >= MOSTLY
+    return goes_on or (
+        seen.emfile == 0 and seen.fds_max is not None and seen.fds_max < TAKES_FEW * (seen.fd_limit or 0)
+    )
+
+
+def _of(seen: Observed) -> str:
+    fds, limit = seen.fds_max, seen.fd_limit
+    return "an unknown number of" if fds is None or limit is None else f"{format_count(fds)} of {format_count(limit)}"
+
+
+def _status(status: int) -> str:
+    return f"exit status {status}" if status >= 0 else f"killed by signal {-status}"
+
+
 #: Class, what it takes, and the sentence; the first that fits. Who is in none of them has an accept loop that goes on.
 _CLASSES: Final[tuple[tuple[Class, Callable[[Observed], bool], Callable[[Observed], str]], ...]] = (
     (Class.REFUSES_TO_START, lambda one: one.refusal is not None, lambda one: one.refusal or ""),
@@ -169,8 +190,8 @@ _CLASSES: Final[tuple[tuple[Class, Callable[[Observed], bool], Callable[[Observe
     ),
     (
         Class.NOT_EXHAUSTED,
-        lambda one: _was_not_exhausted(one),
-        lambda one: f"{one.new_ok} of {one.new} new clients were answered all the while",
+        _was_not_exhausted,
+        lambda one: f"it had {_of(one)} descriptors, and {one.new_ok} of {one.new} new clients were answered",
     ),
     (
         Class.WEDGES,
@@ -232,16 +253,3 @@ _GRADES: Final[tuple[tuple[str, str, Callable[[Observed], bool]], ...]] = (
     ("E", "loses workers, and with them who was in", lambda one: one.restarts > 0),
     ("E", "leaves those alone who are in", lambda one: one.held > one.held_cut and one.held_unanswered > 0),
 )
-
-
-def _was_not_exhausted(seen: Observed) -> bool:
-    return not seen.emfile and not seen.full and bool(seen.new) and seen.new_ok / seen.new >= MOSTLY
-
-
-def _of(seen: Observed) -> str:
-    fds, limit = seen.fds_max, seen.fd_limit
-    return "an unknown number of" if fds is None or limit is None else f"{format_count(fds)} of {format_count(limit)}"
-
-
-def _status(status: int) -> str:
-    return f"exit status {status}" if status >= 0 else f"killed by signal {-status}"

@@ -99,7 +99,7 @@ class Command:
             process=self._followed,
             table=self._followed,
             listener=self._followed.listener,
-            counters=stack.enter_context(TcpCounters(self._facts.pid)),
+            counters=stack.enter_context(TcpCounters(self._tree.root_pid)),  # whoever held the listener may be gone
         )
 
     async def watch(self) -> None:
