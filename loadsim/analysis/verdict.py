@@ -27,7 +27,7 @@ BUSY_FROM_THE_START: Final = 0.7
 GROWS: Final = 3.0
 #: A log that grows faster than this fills a disk: 1 GB in less than three hours.
 FLOODS_BYTES_PER_S: Final = 100_000.0
-#: Who never has more than this share of what it may have is busy with few clients, or one, and keeps the others waiting.
+#: Who never has more than this share of what it may have is busy with few clients, and keeps the others waiting.
 TAKES_FEW: Final = 0.4
 #: A server that is back within this has no outage worth the name.
 PROMPT_S: Final = 1.0

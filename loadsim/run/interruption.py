@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from loadsim.errors import LoadsimError
+from loadsim.kernel.tree import background
 from loadsim.record.folder import discard
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Interruption:
         """
         whole, last = False, signal.SIGINT
         with trio.open_signal_receiver(*SIGNALS) as signals:
-            async with trio.open_nursery() as nursery:
+            async with background() as nursery:
 
                 async def heed() -> None:
                     nonlocal last
@@ -85,7 +86,6 @@ class Interruption:
                 nursery.start_soon(heed)
                 yield
                 whole = True
-                nursery.cancel_scope.cancel()
         if not whole:
             raise self._quitting(last)
 
