@@ -169,6 +169,14 @@ def answer_http(sock: socket.socket) -> None:
     sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n")
 
 
+def answer_ping(sock: socket.socket) -> None:
+    """Answer as redis does, in two pieces, until the client leaves."""
+    while received := sock.recv(100):
+        sock.sendall(b"+P" if received == b"PING\r\n" else b"-ERR")
+        time.sleep(0.001)
+        sock.sendall(b"ONG\r\n")
+
+
 def reset(sock: socket.socket) -> None:
     """Reset the connection."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)

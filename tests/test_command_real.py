@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -181,6 +182,42 @@ def test_no_command_raises_its_hard_limit(tmp_path: Path) -> None:
     ran = foreign(tmp_path, "raises", attempts=5)
     assert (ran.folder / "target.stdout").read_text() == "refused\n"
     assert ran.recording.facts.server.nofile_hard == 64
+
+
+TALKING = """
+[server]
+command = {command}
+[client]
+rate = "100/s"
+attempts = 20
+exchange = "raw"
+send = "{send}"
+expect = "{expect}"
+[canary]
+held = 2
+linger = "300ms"
+[network]
+namespace = "private"
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "send", "expect"),
+    [
+        ("redis-server --port {port} --protected-mode no --dir {folder}", r"PING\r\n", "+PONG"),
+        ("memcached -u nobody -p {port} -U 0", r"stats\r\n", "STAT pid"),
+    ],
+)
+def test_servers_with_a_protocol_of_their_own(command: str, send: str, expect: str, tmp_path: Path) -> None:
+    """A raw exchange tells whether they serve, also where an answer is longer than what is expected of it."""
+    words = command.replace("{folder}", str(tmp_path)).split()
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"{words[0]} is not installed")
+    text = TALKING.format(command=json.dumps(words), send=send, expect=expect)
+    ran = run_scenario(write_scenario(tmp_path, text), tmp_path)
+    metrics = ran.summary.metrics
+    assert (ran.summary.outcomes["ok"], ran.summary.ledger["accepted"]) == (20, 20)
+    assert (metrics["canary.availability"], metrics["held.count"], metrics["held.cut"]) == (1.0, 2, 0)
 
 
 def test_a_killed_conductor_leaves_nothing(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from loads import (
     MILLISECOND,
     SECOND,
     answer_http,
+    answer_ping,
     echo,
     greet,
     listening,
@@ -44,7 +45,13 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.real
 
-SERVES = {Exchange.NONE: wait_end, Exchange.HELLO: greet, Exchange.ECHO: echo, Exchange.HTTP: answer_http}
+SERVES = {
+    Exchange.NONE: wait_end,
+    Exchange.HELLO: greet,
+    Exchange.ECHO: echo,
+    Exchange.HTTP: answer_http,
+    Exchange.RAW: answer_ping,
+}
 
 
 def test_open_loop_starts_every_arrival_once(tmp_path: Path) -> None:
@@ -85,7 +92,8 @@ def test_closed_loop_ends_with_its_time(tmp_path: Path) -> None:
 def test_exchanges(tmp_path: Path, exchange: Exchange, hold_s: float) -> None:
     """Every exchange with a server that keeps it ends well, with or without hold."""
     with serving(SERVES[exchange]) as port:
-        ran = run_engine(spec_in(tmp_path, port, exchange=exchange, clients=3, hold_s=hold_s))
+        said = {"send": "PING\r\n", "expect": "+PONG"} if exchange is Exchange.RAW else {}
+        ran = run_engine(spec_in(tmp_path, port, exchange=exchange, clients=3, hold_s=hold_s, **said))
     assert [Outcome.CONNECTED if exchange is Exchange.NONE else Outcome.OK] * 10 == ran.outcomes()
     assert ((ran.records["replied"] > 0) == (exchange is not Exchange.NONE)).all()
     assert (ran.records["errno"] == 0).all()
@@ -105,6 +113,8 @@ def test_hold_keeps_a_connection(tmp_path: Path) -> None:
         (Exchange.ECHO, "none", b""),
         (Exchange.HTTP, "half", b"GET / HTTP/1.1\r\nHost: loadsim\r\nUser-"),
         (Exchange.HTTP, "none", b""),
+        (Exchange.RAW, "half", b"PIN"),
+        (Exchange.RAW, "none", b""),
     ],
 )
 def test_clients_that_only_hold_their_connection(tmp_path: Path, exchange: Exchange, portion: str, said: bytes) -> None:
@@ -119,7 +129,14 @@ def test_clients_that_only_hold_their_connection(tmp_path: Path, exchange: Excha
         heard.append(everything)
 
     with serving(serve) as port:
-        settings = {"exchange": exchange, "request": portion, "hold_s": 0.05, "clients": 3, "attempts": 6}
+        settings = {
+            "exchange": exchange,
+            "send": "PING\r\n",
+            "request": portion,
+            "hold_s": 0.05,
+            "clients": 3,
+            "attempts": 6,
+        }
         ran = run_engine(spec_in(tmp_path, port, **settings))
     assert heard == [said] * 6
     assert ran.outcomes() == [Outcome.CONNECTED] * 6

@@ -246,3 +246,29 @@ def test_clients_that_only_hold_their_connection_use_up_the_table(portion: str, 
     assert 0 < metrics["canary.availability"] < 1
     assert "reply.max_s" not in metrics
     assert_accounted_for(ran)
+
+
+RAW = """
+[server]
+close_after = "client"
+[client]
+rate = "200/s"
+attempts = 40
+exchange = "raw"
+send = "PING\\r\\n"
+expect = "{expect}"
+[canary]
+held = 2
+linger = "300ms"
+"""
+
+
+@pytest.mark.parametrize("expect", ["+PONG", ""])
+def test_a_raw_exchange_is_served_and_held(expect: str, tmp_path: Path) -> None:
+    """Clients, the canary and those who are in get the answer that they expect, again and again."""
+    ran = run_scenario(write_scenario(tmp_path, RAW.format(expect=expect)), tmp_path)
+    metrics = ran.summary.metrics
+    assert ran.summary.outcomes["ok"] == 40
+    assert (metrics["canary.availability"], metrics["held.count"], metrics["held.cut"]) == (1.0, 2, 0)
+    assert metrics["held.unanswered"] == 0
+    assert_accounted_for(ran)

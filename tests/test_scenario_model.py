@@ -97,6 +97,9 @@ def test_the_top_level_has_ranges_too(key: str, value: object) -> None:
             "client.request",
             'exchange = "none"',
         ),
+        ({"client": {**OPEN, "exchange": "raw"}}, "client.exchange", 'exchange = "raw" says nothing by itself'),
+        ({"client": {**OPEN, "send": "PING"}}, "client.send", 'send belongs to exchange = "raw"'),
+        ({"client": {**OPEN, "exchange": "http", "expect": "H"}}, "client.expect", "expect belongs to exchange"),
         ({"client": {**OPEN, "request": "half", "exchange": "http"}}, "client.request", "a client that sends half of"),
         ({"client": {"rate": "1/s", "stages": [{"for": "1s", "rate": "1/s"}]}}, "client.stages", "rate and stages"),
         ({"client": {"clients": 1, "stages": [{"for": "1s", "rate": "1/s"}]}}, "client.clients", "stages and clients"),
@@ -186,7 +189,12 @@ SERVERS = st.fixed_dictionaries(
 )
 CLIENTS = st.one_of(
     st.fixed_dictionaries({"rate": RATES, "attempts": st.integers(1, 10**6)}, optional={"hold": TIMES}),
-    st.fixed_dictionaries({"clients": st.integers(1, 10**6)}, optional={"exchange": st.sampled_from(list(Exchange))}),
+    st.fixed_dictionaries(
+        {"clients": st.integers(1, 10**6)}, optional={"exchange": st.sampled_from(list(Exchange)[:4])}
+    ),
+    st.fixed_dictionaries(
+        {"rate": RATES, "exchange": st.just("raw"), "send": TEXT.filter(bool)}, optional={"expect": TEXT}
+    ),
     st.fixed_dictionaries(
         {
             "stages": st.lists(

@@ -189,7 +189,7 @@ it.toml:7:8: client.rate: a rate needs a number and a unit (/ms, /s, /min, /h), 
   7 | rate = 200
     |        ^^^ did you mean "200/s"?
 
-it.toml:8:12: client.exchange must be one of "none", "hello", "echo", "http", found "tls"
+it.toml:8:12: client.exchange must be one of "none", "hello", "echo", "http", "raw", found "tls"
   8 | exchange = "tls"
     |            ^^^^^
 

@@ -36,6 +36,8 @@ _Done = tuple["_socket.socket", int, int, int, int]
 #: Connections of one stage that are given up before anything else is done: thousands may reach their time-out at once.
 _BATCH = 64
 _RECEIVE_BYTES = 4096
+#: Exchanges in which what one client hears is what the next one will hear, as a rule.
+_ALIKE = frozenset({Exchange.HTTP, Exchange.RAW})
 _ESTABLISHED, _SYN_SENT, _CLOSE_WAIT = 1, 2, 8  # tcpi_state
 _CONNECTED = frozenset({_ESTABLISHED, _CLOSE_WAIT})  # a server on another core may already have closed
 _NO_ERROR_YET = frozenset({0, errno.EINPROGRESS, errno.EAGAIN})  # of connect(), and of send() before it has ended
@@ -58,6 +60,7 @@ class Connections:
         self._resets = spec.close == "rst"
         self._holds = spec.hold_s > 0
         self._expects_reply = spec.exchange is not Exchange.NONE and spec.request == "whole"
+        self._expect = spec.expect
         self._says = _usual_request(spec)
         self._as_planned = Outcome.OK if self._expects_reply else Outcome.CONNECTED
         self._usual_reply = HELLO if spec.exchange is Exchange.HELLO and not self._holds else None
@@ -285,7 +288,7 @@ class Connections:
             return
         attempt.replied = attempt.replied or now
         attempt.received += received
-        reply = judge(self._exchange, attempt.received, attempt.number)
+        reply = judge(self._exchange, attempt.received, attempt.number, self._expect)
         if reply is Reply.INCOMPLETE:
             return
         del self._replying.attempts[fd]
@@ -296,7 +299,7 @@ class Connections:
             attempt.since = now
             self._holding.enter(fd, attempt)
         else:
-            if self._exchange is Exchange.HTTP:
+            if self._exchange in _ALIKE:
                 self._usual_reply = attempt.received
             self._end(attempt, Outcome.OK)
 
@@ -347,7 +350,7 @@ def _usual_request(spec: LoadSpec) -> bytes | None:
     """Return what every client says, None where each says its own number; half of one are zeros."""
     if spec.exchange is Exchange.ECHO and spec.request == "whole":
         return None
-    return partial(request(spec.exchange, 0, spec.path), spec.request)
+    return partial(request(spec.exchange, 0, spec.path, send=spec.send), spec.request)
 
 
 def _tcp_info(sock: _socket.socket) -> tuple[int, int]:

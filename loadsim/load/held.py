@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic_ns
 from typing import TYPE_CHECKING
@@ -119,7 +120,8 @@ class Held:
                 connected = monotonic_ns()
             port = sock.getsockname()[1]
             with self._until_stopped():
-                await sock.send(request(self._spec.exchange, number, self._spec.path, keep=True))
+                _skip_rest(sock)
+                await sock.send(request(self._spec.exchange, number, self._spec.path, send=self._spec.send, keep=True))
                 outcome, replied = await self._hear(sock, number)
                 ended = monotonic_ns()
         except OSError as failure:
@@ -158,9 +160,16 @@ class Held:
             if not more:
                 return Outcome.EOF, 0
             received += more
-            reply = judge(self._spec.exchange, received, number)
+            reply = judge(self._spec.exchange, received, number, self._spec.expect)
             if reply is not Reply.INCOMPLETE:
                 return (Outcome.OK if reply is Reply.OK else Outcome.ERROR), replied
+
+
+def _skip_rest(sock: trio.socket.SocketType) -> None:
+    """Drop what has arrived of an answer that was good from its beginning on; raises OSError where it was reset."""
+    with suppress(BlockingIOError):
+        while os.read(sock.fileno(), _RECEIVE_BYTES):
+            pass
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ MAX_ATTEMPTS = 50_000_000
 MAX_CONNECTIONS = 1_000_000  # of one load, at once
 _MAX_IN_FLIGHT = 20_000
 #: Exchanges in which the client says something.
-_WITH_REQUEST = (Exchange.ECHO, Exchange.HTTP)
+_WITH_REQUEST = (Exchange.ECHO, Exchange.HTTP, Exchange.RAW)
+_MOST_SAID = 4000  # characters of a request and of an expected answer: they have to fit into one packet of loopback
 _PORTIONS = {"half": "half of its request", "none": "nothing"}
 
 
@@ -49,7 +50,8 @@ class Stage(Table):
 
 
 def _choice(exchanges: tuple[Exchange, ...]) -> str:
-    return " or ".join(f'"{exchange}"' for exchange in exchanges)
+    *others, last = (f'"{exchange}"' for exchange in exchanges)
+    return f"{', '.join(others)} or {last}"
 
 
 def _not_empty(stages: tuple[Stage, ...] | None) -> tuple[Stage, ...] | None:
@@ -90,6 +92,15 @@ class Client(Table):
     hold: Duration = key("0s", description="Keep each connection this long.")
     exchange: Exchange = key(Exchange.HELLO, strict=False, description="What a connection says.")
     path: Annotated[str, AfterValidator(_path)] = key("/", description="What an HTTP request asks for.")
+    send: str | None = key(
+        None,
+        min_length=1,
+        max_length=_MOST_SAID,
+        description='What a client of exchange raw says, such as "PING\\r\\n".',
+    )
+    expect: str = key(
+        "", max_length=_MOST_SAID, description='How its answer begins, such as "+PONG"; "": any byte is an answer.'
+    )
     request: Literal["whole", "half", "none"] = key(
         "whole", description="How much of its request a client sends; after less than all it only holds its connection."
     )
@@ -120,6 +131,7 @@ class Client(Table):
 
     def contradictions(self) -> Iterator[Contradiction]:
         """Yield what no load could do."""
+        yield from self._raw_contradictions()
         yield from self._request_contradictions()
         if self.clients is not None:
             yield from self._closed_loop_contradictions(self.clients)
@@ -129,6 +141,16 @@ class Client(Table):
             yield Contradiction((at,), says, (("rate",),))
         elif planned == 0:
             yield Contradiction(("stages",), "this plans no attempt at all: raise a rate or a time")
+
+    def _raw_contradictions(self) -> Iterator[Contradiction]:
+        is_raw = self.exchange is Exchange.RAW
+        if is_raw and self.send is None:
+            says = r'exchange = "raw" says nothing by itself: add what a client says, such as send = "PING\r\n"'
+            yield Contradiction(("exchange",), says)
+        for name in () if is_raw else ("send", "expect"):
+            if getattr(self, name):
+                says = f'{name} belongs to exchange = "raw", and "{self.exchange}" has its own words: take {name} away'
+                yield Contradiction((name,), says, (("exchange",),))
 
     def _request_contradictions(self) -> Iterator[Contradiction]:
         if self.asks:

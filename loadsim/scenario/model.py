@@ -250,12 +250,14 @@ class Scenario(Table):
             says = "the canary has a source address of its own (127.0.1.1): network.address on 127.0.0.0/8 is needed"
             yield Contradiction(("network", "address"), says, (("canary",),))
         if self.client.exchange is Exchange.NONE:
-            says = 'a canary needs an answer: exchange = "hello", "echo" or "http", or no [canary]'
+            says = 'a canary needs an answer: exchange = "hello", "echo", "http" or "raw", or no [canary]'
             yield Contradiction(("client", "exchange"), says, (("canary",),))
         if not canary.held:
             return
         if self.client.exchange is Exchange.HELLO:
-            says = 'hello answers once: connections that are held and asked again need exchange = "echo" or "http"'
+            says = (
+                'hello answers once: connections that are held and asked again need exchange = "echo", "http" or "raw"'
+            )
             yield Contradiction(("canary", "held"), says, (("client", "exchange"),))
         if self.server.close_after is not None and not self.server.command:
             says = 'the server closes what should be held: close_after = "client"'

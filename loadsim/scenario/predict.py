@@ -60,6 +60,8 @@ def predict(scenario: Scenario, room: Room) -> Prediction:
     client = scenario.client
     if scenario.server.command:
         return Prediction(unpredicted=["how this command serves, nobody knows beforehand"])
+    if client.exchange is Exchange.RAW and not client.asks:
+        return Prediction(unpredicted=["where a raw request ends, and so what half of it is, its server knows alone"])
     if client.clients is not None:
         return _closed_loop(scenario.server, client, client.clients, room)
     if max(max(start, end) for _, start, end in client.schedule()) > EASY_RATE:

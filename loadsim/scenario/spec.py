@@ -49,6 +49,7 @@ class ServerSpec(Spec):
     idle_threads: int
     prewarm_fds: int
     exchange: Exchange
+    expect: str = ""  # of exchange raw: what it answers; "": something
     seed: int
     accepts_path: str
     accepts_capacity: int
@@ -90,6 +91,8 @@ class LoadSpec(Spec):
     hold_s: float
     exchange: Exchange
     path: str = "/"  # of the HTTP request
+    send: str = ""  # of exchange raw: what a client says,
+    expect: str = ""  # and how an answer to it begins; "": any byte is one
     request: str = "whole"  # "whole" | "half" | "none": how much of it is sent; where not all, no reply is expected
     close: str  # "fin" | "rst"
     connect_timeout_s: float

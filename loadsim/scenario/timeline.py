@@ -67,6 +67,9 @@ class Canary(Table):
     every: PositiveDuration = key("250ms", description="How often it connects, exchanges one request and leaves.")
     timeout: Timeout = key("1s", description="Its patience, for the connection and again for the reply.")
     held: int = key(
-        0, ge=0, le=100, description="Connections that it opens at the start, keeps, and asks on as often: echo, http."
+        0,
+        ge=0,
+        le=100,
+        description="Connections that it opens at the start, keeps, and asks on as often; not under hello.",
     )
     linger: Duration = key("3s", description="It goes on for so long after the last client and the last step.")

@@ -42,6 +42,7 @@ _MUST_BE = {
     "model_type": "a table",
     "greater_than_equal": "at least {ge:,}",
     "less_than_equal": "at most {le:,}",
+    "string_too_short": "at least {min_length:,} long",
     "string_too_long": "at most {max_length:,} characters long",
 }
 #: How names of sysctls begin that somebody may set without naming their table.

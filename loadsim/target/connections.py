@@ -34,6 +34,7 @@ class Service:
     """How connections are served: the exchange, what a request opens besides, and when the server closes."""
 
     exchange: Exchange
+    expected: str  # the answer of exchange raw; "": something
     close_after_ns: int | None  # None: when the client closes
     extra_fds: int
     extra_leak: Leak | None  # which requests never close their extra descriptors
@@ -182,7 +183,7 @@ class Connections:
 
     def _compose(self, request: bytes, *, failed: bool) -> bytes:
         close = not self._keeps_serving or wants_close(request)
-        return response(self._exchange, request, close=close, failed=failed)
+        return response(self._exchange, request, close=close, failed=failed, expected=self._service.expected)
 
     def _after_answer(self, connection: Connection) -> bool:
         """Arrange how a connection ends that has been served for the first time; False when it is done with."""

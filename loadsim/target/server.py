@@ -215,6 +215,7 @@ def _listen(spec: ServerSpec) -> socket.SocketType:
 def _service_of(spec: ServerSpec) -> Service:
     return Service(
         exchange=spec.exchange,
+        expected=spec.expect,
         close_after_ns=None if spec.close_after_s is None else round(spec.close_after_s * NANOSECONDS),
         extra_fds=spec.extra_fds,
         extra_leak=_leak_of(spec, "extra"),
