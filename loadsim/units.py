@@ -44,6 +44,8 @@ def format_duration(seconds: float) -> str:
     """Return seconds with the unit that keeps one to three digits: "31 us", "4.1 ms", "12 s", "5 min 28 s"."""
     if seconds < 0:
         return "-" + format_duration(-seconds)
+    if seconds >= 48 * 3600:
+        return f"{int(seconds // 86_400)} d {int(seconds % 86_400 // 3600)} h"
     if seconds >= 3600:
         return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
     if round(seconds) >= 100:
@@ -58,6 +60,14 @@ def format_duration(seconds: float) -> str:
 def format_count(number: float) -> str:
     """Return a count with thousands separated: "4,310"."""
     return f"{number:,.0f}"
+
+
+def format_bytes(number: float) -> str:
+    """Return bytes with the unit that keeps one to three digits: "17 bytes", "4.1 kB", "2.1 GB"."""
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= scale * 0.9995:
+            return f"{_three_digits(number / scale)} {unit}"
+    return some(number, "byte")
 
 
 def some(number: float, noun: str) -> str:

@@ -1,0 +1,50 @@
+"""What closing a descriptor would do, in a few words. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loadsim.inspect.model import BOUND, CONNECTED, LISTENING, SYN_SENT
+from loadsim.units import format_bytes, some
+
+if TYPE_CHECKING:
+    from loadsim.inspect.model import Row
+
+#: Role -> what the last close() does; where nothing is said the descriptor is given back, and nobody notices.
+_DOES = {
+    "CLOSE-WAIT": "gives the descriptor back: the other side has left already",
+    SYN_SENT: "gives up connecting",
+    "SYN-RECV": "ends the handshake",
+}
+
+
+def closing(row: Row, queued: int, rivals: int) -> str:
+    """Return what closing a row would do; "" where nobody else would notice.
+
+    `queued` connections wait for it, `rivals` are the other listeners on its port.
+    """
+    holders = len(row.others) + len(row.fds) - 1
+    if holders and row.role:
+        return f"nothing yet: {some(holders, 'more holder')} found"
+    if row.role == LISTENING:
+        return _closing_listener(row, queued, rivals)
+    if row.role == CONNECTED:
+        unread = f", by RST: {format_bytes(row.recv_q)} unread" if row.kind == "TCP" and row.recv_q else ""
+        return f"ends the connection{unread}"
+    if row.role == BOUND and row.local_port:
+        return f"frees port {row.local_port}"
+    if row.held_bytes:
+        return f"frees {format_bytes(row.held_bytes)}"
+    return _DOES.get(row.role, "")
+
+
+def _closing_listener(row: Row, queued: int, rivals: int) -> str:
+    waiting = queued or (row.recv_q or 0)
+    resets = f" and resets the {waiting} that wait" if waiting > 1 else " and resets the one that waits"
+    if row.kind != "TCP":
+        return "nobody can connect any more" + (resets if waiting else "")
+    if rivals:
+        frees = f"port {row.local_port} stays with {some(rivals, 'other listener')}"
+    else:
+        frees = f"frees port {row.local_port}"
+    return frees + (resets if waiting else "")
