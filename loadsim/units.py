@@ -63,11 +63,11 @@ def format_count(number: float) -> str:
 
 
 def format_bytes(number: float) -> str:
-    """Return bytes with the unit that keeps one to three digits: "17 bytes", "4.1 kB", "2.1 GB"."""
-    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if number >= scale * 0.9995:
-            return f"{_three_digits(number / scale)} {unit}"
-    return some(number, "byte")
+    """Return bytes with their unit: "17 bytes", "4 kB", "2.1 GB"."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if number >= scale:
+            return f"{number / scale:.1f} {unit}"
+    return f"{number / 1e3:.0f} kB" if number >= 1e3 else some(number, "byte")
 
 
 def some(number: float, noun: str) -> str:

@@ -1,6 +1,7 @@
 """The command line: parse, call, show, exit code. Decides nothing.
 
     running   run, check, serve
+    inspecting inspect
     reading   report, compare, list, explain, schema
     shared    options that several commands have, errors as sentences, what standard output can show
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import click
 
 from loadsim import __version__
-from loadsim.cli import reading, running
+from loadsim.cli import inspecting, reading, running
 
 
 class Group(click.Group):
@@ -42,6 +43,7 @@ for _command in (
     reading.report,
     reading.compare,
     running.serve,
+    inspecting.inspect,
     reading.list_,
     reading.explain,
     reading.schema,

@@ -16,6 +16,9 @@ _DOES = {
     SYN_SENT: "gives up connecting",
     "SYN-RECV": "ends the handshake",
 }
+_ENDS = "ends the connection"
+#: What goes without saying on each of many rows.
+PLAIN = {_ENDS, *_DOES.values()}
 
 
 def closing(row: Row, queued: int, rivals: int) -> str:
@@ -25,12 +28,12 @@ def closing(row: Row, queued: int, rivals: int) -> str:
     """
     holders = len(row.others) + len(row.fds) - 1
     if holders and row.role:
-        return f"nothing yet: {some(holders, 'more holder')} found"
+        return f"ends nothing yet: {some(holders, 'more holder')} found"
     if row.role == LISTENING:
         return _closing_listener(row, queued, rivals)
     if row.role == CONNECTED:
         unread = f", by RST: {format_bytes(row.recv_q)} unread" if row.kind == "TCP" and row.recv_q else ""
-        return f"ends the connection{unread}"
+        return f"{_ENDS}{unread}"
     if row.role == BOUND and row.local_port:
         return f"frees port {row.local_port}"
     if row.held_bytes:

@@ -5,6 +5,7 @@ Owns the words for roles and other ends; `inspect --json` prints these fields un
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -98,9 +99,17 @@ class Snapshot:
     waiting: tuple[Row, ...]  # complete connections in its accept queues: no descriptor yet
     knocking: tuple[Row, ...]  # clients that try to get in, or believe that they are
     host: HostFacts
+    apart: bool = False  # whether its network namespace is another one than ours
     missing: tuple[str, ...] = ()  # what could not be seen: sentences that end with the remedy
 
     @property
     def full(self) -> bool:
-        """Whether no further descriptor can be opened."""
+        """Whether no further descriptor can be opened: the limit is one on their numbers."""
         return self.open_fds >= self.soft
+
+    @property
+    def ports(self) -> set[int]:
+        """The ports at which it takes connections: its listeners', and those that several of its connections share."""
+        ours = [row.local_port for row in self.rows if row.kind == "TCP" and row.local_port]
+        shared = {port for port, times in Counter(ours).items() if times > 1}
+        return shared | {row.local_port for row in self.rows if row.role == LISTENING}

@@ -59,6 +59,7 @@ def take(pid: int) -> Snapshot:
         waiting=tuple(join.waiting(rows)),
         knocking=tuple(join.knocking(rows)),
         host=_host(identity.uid, descriptors, found),
+        apart=namespace_of(pid) not in (namespace_of("self"), ""),
         missing=tuple(missing),
     )
 
@@ -101,6 +102,8 @@ def _protocols(pid: int, descriptors: list[Descriptor], index: Index) -> dict[in
 
 
 def _unreadable(pid: int, number: int) -> str:
+    if os.geteuid() == 0:
+        return f"Who else holds its sockets, in part: even root may not read all processes here ({number} refused)."
     return (
         f"Who else holds its sockets, in part: the descriptors of {number} processes of other users cannot be read. "
         f"sudo loadsim inspect {pid} reads them."

@@ -1,0 +1,136 @@
+"""One process on a terminal: summary or rows, what is wrong, what helps, reading it, by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loadsim.inspect.groups import Group, groups_of
+from loadsim.inspect.lessons import by_hand, lessons
+from loadsim.inspect.model import QUEUED
+from loadsim.inspect.suspects import Suspect, growth, is_left_behind, remedies, suspects
+from loadsim.report.ansi import Line, both_ends, line, paint, prose
+from loadsim.report.inspection.rows import Columns, row_of, rows_of
+from loadsim.report.look import ALARM, BAD, GOOD, NAME, QUIET, STRONG, WARN, Look, gauge
+from loadsim.report.text import clip, flow, left, printable, right
+from loadsim.units import format_count, format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from loadsim.inspect.model import Row, Snapshot
+
+#: Fewer descriptors than this are shown one by one.
+FEW = 40
+_COUNT = 9
+_CHANGE = 8
+_MOST_WAITING = 20
+_LABEL = 7
+
+
+def render(
+    now: Snapshot, before: Snapshot | None, look: Look, *, rows: Sequence[Row], all_rows: bool, port: int | None = None
+) -> str:
+    """Return the whole look; `rows` are those to list, where they are few or `all_rows` is asked for."""
+    groups = groups_of(now, before)
+    wrong = suspects(now, groups)
+    pace = growth(before, now)
+    listed = all_rows or now.open_fds < FEW
+    lines = _head(now, look)
+    if before is not None or not listed:
+        lines += [*_gauge(now, look), line(), *_groups(groups, before, now, look)]
+    if listed:
+        columns = Columns([*rows, *now.waiting, *now.knocking], look, now.ports)
+        lines += [line(), *rows_of(rows, columns), *_without_fd(now, columns)]
+    lines += _wrong(wrong, look)
+    for label, text in remedies(now, pace, wrong):
+        lines += prose(text, look, first=label, margin=" " * _LABEL, style=STRONG)
+    if pace is not None and (left_s := pace.left_s(now.soft - now.open_fds)) is not None and not now.full:
+        lines += prose(f"about {format_duration(left_s)} to the limit, at {pace.per_s:.1f} more a second", look)
+    lines += _closing_words(now, look, port)
+    return paint(lines, look)
+
+
+def _head(now: Snapshot, look: Look) -> list[Line]:
+    process = now.process
+    command = " ".join(process.argv) or process.unit
+    name = printable(f"{process.name}[{process.pid}]", unicode=look.unicode)
+    up = f"up {format_duration(process.up_s)}"
+    unit = f"{process.unit}, " if process.unit else ""
+    about = clip(printable(f"  {unit}{up}  {command}", unicode=look.unicode), max(look.edge - len(name) - 44, 12))
+    limit = f"{format_count(now.open_fds)} of {format_count(now.soft)} fds, hard limit {format_count(now.hard)}"
+    full = ("  FULL", ALARM) if now.full else ("", "")
+    return both_ends(line((name, STRONG), (about, QUIET)), line(limit, full), look)
+
+
+def _gauge(now: Snapshot, look: Look) -> list[Line]:
+    share = now.open_fds / now.soft if now.soft else 1.0
+    drawn = gauge(min(share, 1.0), max(look.edge - 20, 10), look.glyphs)
+    return [line("  fds  ", (drawn, BAD if now.full else NAME), f"  {min(share, 9.99):.0%}")]
+
+
+def _groups(groups: Sequence[Group], before: Snapshot | None, now: Snapshot, look: Look) -> list[Line]:
+    room = look.edge - _COUNT - _CHANGE - 10
+    span = f"in {now.at_s - before.at_s:.0f} s" if before is not None else ""
+    lines = [line((f"  {left('held by', room - 2)}{right('fds', _COUNT)}{right(span, _CHANGE)}", QUIET))]
+    for group in groups:
+        style = BAD if is_left_behind(group) else ""
+        mark = (("  ◀ leak" if look.unicode else "  < leak"), ALARM) if style and (group.change or 0) > 0 else ("", "")
+        text = clip(printable(_named(group), unicode=look.unicode), room - 3)
+        change = "" if group.change is None else f"{group.change:+,}" if group.change else "±0"
+        shown = printable(change, unicode=look.unicode)
+        lines.append(
+            line(
+                "  ",
+                (left(text, room - 2), style),
+                right(format_count(group.fds), _COUNT),
+                (right(shown, _CHANGE), ""),
+                mark,
+            )
+        )
+    return lines
+
+
+def _named(group: Group) -> str:
+    kind = f"{group.kind:<5}" if group.kind in {"TCP", "UDP", "unix", "file"} else group.kind
+    state = f"{group.state:<12}" if group.state and group.kind == "TCP" else group.state
+    parts = [part for part in (kind, state, group.where) if part]
+    return " ".join(parts) + (f"  {group.detail}" if group.detail else "")
+
+
+def _without_fd(now: Snapshot, columns: Columns) -> list[Line]:
+    name = now.process.name
+    waiting = [row for row in now.waiting if row.role == QUEUED]
+    titles = (
+        (waiting, f"connected, but {name} has no fd for them: they wait in the accept queue"),
+        (now.knocking, "not let in: these clients have no socket here"),
+    )
+    lines: list[Line] = []
+    for rows, title in titles:
+        if rows:
+            lines += [line(), *prose(title, columns.look, margin="  ", first="  ")]
+            lines += [one for row in rows[:_MOST_WAITING] for one in row_of(row, columns)]
+            if len(rows) > _MOST_WAITING:
+                lines.append(line((f"  and {format_count(len(rows) - _MOST_WAITING)} more", QUIET)))
+    return lines
+
+
+def _wrong(found: Sequence[Suspect], look: Look) -> list[Line]:
+    if not found:
+        return []
+    lines = [line(), line(("WHAT IS WRONG", STRONG))]
+    for number, one in enumerate(found, 1):
+        lines += prose(one.sentence, look, first=f"{number} ", margin="  ", style=ALARM if one.leaks else WARN)
+    return lines
+
+
+def _closing_words(now: Snapshot, look: Look, port: int | None) -> list[Line]:
+    lines = [line(), line(("READING IT", STRONG))]
+    for text in lessons(now):
+        lines += prose(text, look, margin="  ", first="  ")
+    if now.missing:
+        lines += [line(), line(("NOT SEEN", WARN))]
+        for text in now.missing:
+            lines += prose(text, look, margin="  ", first="  ")
+    commands = flow(by_hand(now, port), look.edge - 9, gap=3)
+    lines.append(line())
+    return lines + [line(("by hand  " if i == 0 else " " * 9, GOOD), text) for i, text in enumerate(commands)]
