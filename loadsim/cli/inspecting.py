@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -45,6 +46,8 @@ def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float 
     callback=_seconds,
     help="Look twice, so long apart, and show what changed; 0s: once.  [default: 2s for a summary]",
 )
+@click.option("--watch", "watches", is_flag=True, help="Show what happens as it happens; :PORT waits for a listener.")
+@click.option("--for", "for_s", metavar="DURATION", callback=_seconds, help="Watch no longer than this.")
 @shared.JSON
 def inspect(  # noqa: PLR0913 -- one for each option
     *,
@@ -56,6 +59,8 @@ def inspect(  # noqa: PLR0913 -- one for each option
     port: int | None,
     sort: str,
     over: float | None,
+    watches: bool,
+    for_s: float | None,
     as_json: bool,
 ) -> None:
     """Show what a live process holds: descriptors and sockets joined, both ends, who shares them, what leaks.
@@ -76,6 +81,9 @@ def inspect(  # noqa: PLR0913 -- one for each option
         choice = Choice(kind=kind, state=state, port=port, sort=sort)
         if target is None:
             _overview(as_json=as_json)
+            return
+        if watches:
+            _watch(target, exact=exact, for_s=for_s)
             return
         from loadsim.inspect.targets import find
 
@@ -107,6 +115,28 @@ def _overview(*, as_json: bool) -> None:
     from loadsim.report.inspection.overview import render
 
     click.echo(render(overview, _stdout()), nl=False)
+
+
+def _watch(target: str, *, exact: bool, for_s: float | None) -> None:
+    """Show what happens until Ctrl-C, the end of the process, or the end of the time; then what leaked."""
+    from loadsim.inspect.targets import find, parse_port
+    from loadsim.inspect.watch import wait_listener, watch
+    from loadsim.report.inspection.watching import Watching
+
+    port = parse_port(target)
+    watching = Watching(_stdout())
+    ended = False
+    begun = time.monotonic()
+    with suppress(KeyboardInterrupt):
+        if port is not None:
+            click.echo(f"loadsim: waiting for a listener on :{port}", err=True)
+            pid = wait_listener(port)
+        else:
+            pid = find(target, exact=exact).pids[0]
+        for seen in watch(pid, for_s=for_s):
+            click.echo(watching.tell(seen), nl=False)
+        ended = for_s is None or time.monotonic() - begun < for_s
+    click.echo(watching.end(ended=ended), nl=False)
 
 
 def _look(pid: int, over: float | None, *, summary: bool) -> tuple[Snapshot, Snapshot | None]:

@@ -10,9 +10,12 @@
     choice    which rows to list, in which order
     groups    many rows as a few groups, with their change
     suspects  what is wrong, and what helps
+    events    what happened between two looks, and the pace
+    watch     looks again and again
     lessons   what there is to learn from it, and how to see it by hand
     document  all of it for machines
 
-`targets`, `snapshot` and `overview` read the world, through `kernel`; all else is pure. Must not know scenarios or
-results, nor how it is shown. Imports the standard library alone, so that it starts at once on a host in trouble.
+`targets`, `snapshot`, `overview` and `watch` read the world, through `kernel`; all else is pure. Must not know
+scenarios or results, nor how it is shown. Imports the standard library alone, so that it starts at once on a host in
+trouble.
 """

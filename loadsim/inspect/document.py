@@ -30,7 +30,7 @@ def document(now: Snapshot, before: Snapshot | None, choice: Choice) -> dict[str
         "soft": now.soft,
         "hard": now.hard,
         "growth_per_s": pace.per_s if pace is not None else None,
-        "time_left_s": pace.left_s(max(now.soft - now.open_fds, 0)) if pace is not None else None,
+        "time_left_s": pace.left_s(now.room) if pace is not None else None,
         "groups": [asdict(group) for group in groups],
         "suspects": [asdict(one) for one in found],
         "remedies": [{"when": when, "text": text} for when, text in remedies(now, pace, found)],

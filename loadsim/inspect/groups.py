@@ -17,6 +17,7 @@ _MOST_GROUPS = 12
 _MOST_FOLDERS = 2
 OTHER = "other"
 _REST = "everything else"
+_IN_COLUMNS = {"TCP", "UDP", "unix", FILE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,3 +131,11 @@ def queue_of(row: Row) -> str:
     """Return the accept queue of a listener in words: "accept queue 2 of 2"."""
     limit = format_count(row.capacity) if row.capacity is not None else "an unknown limit"
     return f"accept queue {format_count(row.recv_q or 0)} of {limit}"
+
+
+def name_of(group: Group) -> str:
+    """Return a group in words, with kind and state in columns: "TCP   CLOSE_WAIT   to 10.0.3.7:5432"."""
+    kind = f"{group.kind:<5}" if group.kind in _IN_COLUMNS else group.kind
+    state = f"{group.state:<12}" if group.state and group.kind == "TCP" else group.state
+    parts = [part for part in (kind, state, group.where) if part]
+    return " ".join(parts) + (f"  {group.detail}" if group.detail else "")

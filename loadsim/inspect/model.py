@@ -103,9 +103,19 @@ class Snapshot:
     missing: tuple[str, ...] = ()  # what could not be seen: sentences that end with the remedy
 
     @property
+    def beyond(self) -> int:
+        """Descriptors whose number is not below the limit: older than the limit, or inherited."""
+        return sum(fd >= self.soft for row in self.rows for fd in row.fds)
+
+    @property
+    def room(self) -> int:
+        """How many descriptors can still be opened: the limit is one on their numbers, not on their count."""
+        return max(self.soft - (self.open_fds - self.beyond), 0)
+
+    @property
     def full(self) -> bool:
-        """Whether no further descriptor can be opened: the limit is one on their numbers."""
-        return self.open_fds >= self.soft
+        """Whether no further descriptor can be opened."""
+        return self.room == 0
 
     @property
     def ports(self) -> set[int]:

@@ -53,10 +53,10 @@ def suspects(now: Snapshot, groups: Sequence[Group]) -> list[Suspect]:
 
 
 def _limit(now: Snapshot) -> Iterator[Suspect]:
-    if now.open_fds > now.soft:
+    if now.beyond:
         yield Suspect(
-            sentence=f"{format_count(now.open_fds)} descriptors are open and the limit is {format_count(now.soft)}: it "
-            "was lowered while they were open. They stay; only new ones fail."
+            sentence=f"{some(now.beyond, 'descriptor')} at or beyond number {format_count(now.soft)}, the limit: opened "
+            "before it was lowered, or inherited. They stay; only new ones fail."
         )
 
 
@@ -121,12 +121,12 @@ def _deleted(now: Snapshot, groups: Sequence[Group]) -> Iterator[Suspect]:
 
 def remedies(now: Snapshot, pace: Growth | None, found: Sequence[Suspect]) -> list[tuple[str, str]]:
     """Return what helps, as ("NOW", text), ("LATER", text), ("NOT", text); nothing while there is room."""
-    tight = now.open_fds >= TIGHT * now.soft
+    tight = now.soft - now.room >= TIGHT * now.soft
     if not tight and not any(one.leaks for one in found):
         return []
     asked = more_than(now.soft)
     hard = max(now.hard, asked)
-    buys = pace.left_s(asked - now.open_fds) if pace is not None else None
+    buys = pace.left_s(asked - now.soft + now.room) if pace is not None else None
     time = f"   about {format_duration(buys)} at {pace.per_s:.1f}/s" if pace is not None and buys is not None else ""
     now_text = f"sudo prlimit --pid {now.process.pid} --nofile={asked}:{hard}{time}"
     if any(one.leaks for one in found):

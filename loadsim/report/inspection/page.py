@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loadsim.inspect.groups import Group, groups_of
+from loadsim.inspect.groups import Group, groups_of, name_of
 from loadsim.inspect.lessons import by_hand, lessons
 from loadsim.inspect.model import QUEUED
 from loadsim.inspect.suspects import Suspect, growth, is_left_behind, remedies, suspects
@@ -44,7 +44,7 @@ def render(
     lines += _wrong(wrong, look)
     for label, text in remedies(now, pace, wrong):
         lines += prose(text, look, first=label, margin=" " * _LABEL, style=STRONG)
-    if pace is not None and (left_s := pace.left_s(now.soft - now.open_fds)) is not None and not now.full:
+    if pace is not None and (left_s := pace.left_s(now.room)) is not None and not now.full:
         lines += prose(f"about {format_duration(left_s)} to the limit, at {pace.per_s:.1f} more a second", look)
     lines += _closing_words(now, look, port)
     return paint(lines, look)
@@ -75,7 +75,7 @@ def _groups(groups: Sequence[Group], before: Snapshot | None, now: Snapshot, loo
     for group in groups:
         style = BAD if is_left_behind(group) else ""
         mark = (("  ◀ leak" if look.unicode else "  < leak"), ALARM) if style and (group.change or 0) > 0 else ("", "")
-        text = clip(printable(_named(group), unicode=look.unicode), room - 3)
+        text = clip(printable(name_of(group), unicode=look.unicode), room - 3)
         change = "" if group.change is None else f"{group.change:+,}" if group.change else "±0"
         shown = printable(change, unicode=look.unicode)
         lines.append(
@@ -88,13 +88,6 @@ def _groups(groups: Sequence[Group], before: Snapshot | None, now: Snapshot, loo
             )
         )
     return lines
-
-
-def _named(group: Group) -> str:
-    kind = f"{group.kind:<5}" if group.kind in {"TCP", "UDP", "unix", "file"} else group.kind
-    state = f"{group.state:<12}" if group.state and group.kind == "TCP" else group.state
-    parts = [part for part in (kind, state, group.where) if part]
-    return " ".join(parts) + (f"  {group.detail}" if group.detail else "")
 
 
 def _without_fd(now: Snapshot, columns: Columns) -> list[Line]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from loadsim.kernel.processes import Holder
     from loadsim.report.look import Look
 
-_ROLE = 11
+_ROLE = 13
 #: Least columns that a row's text is given, however narrow the terminal is.
 _LEAST = 20
 #: Holders that are named; the rest is counted.
@@ -66,7 +66,7 @@ def row_of(row: Row, columns: Columns) -> list[Line]:
     look = columns.look
     start = columns.start(str(row.fds[0]) if row.fds else "-", _inode(row))
     indent = columns.indent + (_ROLE if row.role else 0)
-    what = printable(_what(row, look, columns.ports), unicode=look.unicode)
+    what = printable(in_words(row, look, columns.ports), unicode=look.unicode)
     head, *more = wrap(what, max(look.edge - indent, _LEAST))
     full = ("  FULL", ALARM) if row.full else ("", "")
     role = (left(row.role, _ROLE), _STYLES.get(row.role, "")) if row.role else ("", "")
@@ -85,7 +85,8 @@ def _inode(row: Row) -> str:
     return "" if row.inode is None else str(row.inode)
 
 
-def _what(row: Row, look: Look, ports: set[int]) -> str:
+def in_words(row: Row, look: Look, ports: set[int]) -> str:
+    """Return what a row is and who is at its other end, without its role."""
     if row.role == LISTENING:
         return f"{_listens_at(row)}   {queue_of(row)}"
     if not row.role:
@@ -123,26 +124,36 @@ def _file(row: Row) -> str:
 
 
 def _details(row: Row) -> list[str]:
+    """Return what else there is to know, a phrase each."""
+    holders = [f"also {_numbers(row.fds[1:])}" if row.role and len(row.fds) > 1 else ""]
+    holders.append(f"also held by {named(row.others)}" if row.others else "")
+    closing = f"close({row.fds[0]}) {row.closing}" if row.closing and row.closing not in PLAIN else ""
+    return [one for one in (*holders, *_queues(row), *_times(row), closing) if one]
+
+
+def _queues(row: Row) -> list[str]:
+    if row.role == LISTENING:
+        return [some(row.drops, "drop")] if row.drops else []
+    if row.kind not in {"TCP", "UDP", "unix"}:
+        return []
+    unread = row.recv_q or 0
+    ends = unread > 0 and row.state == "CLOSE_WAIT"  # the FIN counts one, until recv() has returned b""
+    data = unread - ends
+    return [
+        f"{format_bytes(data)} unread (Recv-Q)" if data else "",
+        "its end not yet read (Recv-Q)" if ends else "",
+        f"{format_bytes(row.send_q)} not acknowledged (Send-Q)" if row.send_q and row.role != SYN_SENT else "",
+    ]
+
+
+def _times(row: Row) -> list[str]:
     found = []
-    if row.role and len(row.fds) > 1:
-        found.append(f"also {_numbers(row.fds[1:])}")
-    if row.others:
-        found.append(f"also held by {named(row.others)}")
-    if row.role != LISTENING and row.kind in {"TCP", "UDP", "unix"}:
-        if row.recv_q:
-            found.append(f"{format_bytes(row.recv_q)} unread (Recv-Q)")
-        if row.send_q:
-            found.append(f"{format_bytes(row.send_q)} not acknowledged (Send-Q)")
     if row.role == SYN_SENT and row.retransmits:
         found.append(f"{some(row.retransmits, 'SYN')} sent again")
     if row.role == QUEUED and row.idle_s is not None:
         found.append(f"waits for {format_duration(row.idle_s)}")
     elif row.fds and row.idle_s is not None and row.idle_s >= _IDLE_S:
         found.append(f"idle for {format_duration(row.idle_s)}")
-    if row.role == LISTENING and row.drops:
-        found.append(some(row.drops, "drop"))
-    if row.closing and row.closing not in PLAIN:
-        found.append(f"close({row.fds[0]}) {row.closing}")
     return found
 
 
