@@ -6,12 +6,13 @@ import os
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from loadsim.cli import shared
-from loadsim.errors import EnvironmentRefusedError
+from loadsim.errors import EnvironmentRefusedError, ScenarioError
 from loadsim.units import parse_duration
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float 
 )
 @click.option("--watch", "watches", is_flag=True, help="Show what happens as it happens; :PORT waits for a listener.")
 @click.option("--for", "for_s", metavar="DURATION", callback=_seconds, help="Watch no longer than this.")
+@click.option(
+    "--save",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write a scenario from what the process shows: the incident on a laptop.",
+)
 @shared.JSON
 def inspect(  # noqa: PLR0913 -- one for each option
     *,
@@ -61,6 +67,7 @@ def inspect(  # noqa: PLR0913 -- one for each option
     over: float | None,
     watches: bool,
     for_s: float | None,
+    save: Path | None,
     as_json: bool,
 ) -> None:
     """Show what a live process holds: descriptors and sockets joined, both ends, who shares them, what leaks.
@@ -89,6 +96,9 @@ def inspect(  # noqa: PLR0913 -- one for each option
 
         found = find(target, exact=exact)
         _say_others(found, target)
+        if save is not None:
+            _save(found.pids[0], save, _OVER_S if over is None else over)
+            return
         now, before = _look(found.pids[0], over, summary=not (all_rows or choice.chooses or as_json))
         if as_json:
             from loadsim.inspect.document import document
@@ -137,6 +147,28 @@ def _watch(target: str, *, exact: bool, for_s: float | None) -> None:
             click.echo(watching.tell(seen), nl=False)
         ended = for_s is None or time.monotonic() - begun < for_s
     click.echo(watching.end(ended=ended), nl=False)
+
+
+def _save(pid: int, path: Path, over_s: float) -> None:
+    """Write the scenario and say what it will do; an existing file is never overwritten."""
+    from loadsim.inspect.incident import SYSCTLS, incident, to_toml
+    from loadsim.kernel.limits import read_sysctl
+    from loadsim.scenario.budget import BASELINE_FDS
+    from loadsim.scenario.toml import load
+
+    if over_s <= 0:
+        raise ScenarioError("a growth needs two looks: give --over a time above 0s, such as --over 5s")
+    now, before = _look(pid, over_s, summary=True)
+    sysctls = {name: value for name in SYSCTLS if (value := read_sysctl(name)) is not None}
+    found = incident(before or now, now, BASELINE_FDS)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(to_toml(found, now, sysctls, BASELINE_FDS))
+    except OSError as error:
+        raise ScenarioError(f"{path} is not written: {error.strerror}; name another file") from error
+    load(str(path))
+    click.echo(f"saved {path}: {found.nofile} descriptors, {found.rate:.4g} clients/s, {found.leak:.0%} of them leak")
+    click.echo(f"next  loadsim check {path}     loadsim run {path}")
 
 
 def _look(pid: int, over: float | None, *, summary: bool) -> tuple[Snapshot, Snapshot | None]:

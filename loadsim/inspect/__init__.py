@@ -13,6 +13,7 @@
     events    what happened between two looks, and the pace
     watch     looks again and again
     lessons   what there is to learn from it, and how to see it by hand
+    incident  a scenario from two looks
     document  all of it for machines
 
 `targets`, `snapshot`, `overview` and `watch` read the world, through `kernel`; all else is pure. Must not know

@@ -31,6 +31,7 @@ class Group:
     change: int | None  # since the look before, None where there was none
     detail: str = ""  # "41 peers", "2.1 GB held"
     oldest_idle_s: float | None = None
+    newest_idle_s: float | None = None
 
 
 _Key = tuple[str, str, str]  # kind, state, where
@@ -101,15 +102,14 @@ def _group(key: _Key, rows: list[Row], change: int | None) -> Group:
         change=change,
         detail=_detail(key, rows),
         oldest_idle_s=max(idle, default=None),
+        newest_idle_s=min(idle, default=None),
     )
 
 
 def _detail(key: _Key, rows: list[Row]) -> str:
     kind, state, where = key
     if kind == "TCP" and where.startswith("on "):
-        return some(len({row.remote.rpartition(":")[0] for row in rows}), "peer address").replace(
-            "addresss", "addresses"
-        )
+        return some(len({row.remote.rpartition(":")[0] for row in rows}), "peer")
     if kind == "listening":
         drops = sum(row.drops or 0 for row in rows)
         full = " FULL" if any(row.full for row in rows) else ""

@@ -99,6 +99,7 @@ class Snapshot:
     waiting: tuple[Row, ...]  # complete connections in its accept queues: no descriptor yet
     knocking: tuple[Row, ...]  # clients that try to get in, or believe that they are
     host: HostFacts
+    passive_opens: int | None = None  # connections let in since its network namespace began, all listeners together
     apart: bool = False  # whether its network namespace is another one than ours
     missing: tuple[str, ...] = ()  # what could not be seen: sentences that end with the remedy
 

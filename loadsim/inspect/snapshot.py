@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from loadsim.inspect.index import Index
 from loadsim.inspect.join import Join, links_wanted
 from loadsim.inspect.model import HostFacts, Snapshot
+from loadsim.kernel.counters import passive_opens
 from loadsim.kernel.descriptors import SOCKET, read_descriptors, socket_protocol
 from loadsim.kernel.limits import read_sysctl
 from loadsim.kernel.processes import Holder, Search, identify, search
@@ -59,6 +60,7 @@ def take(pid: int) -> Snapshot:
         waiting=tuple(join.waiting(rows)),
         knocking=tuple(join.knocking(rows)),
         host=_host(identity.uid, descriptors, found),
+        passive_opens=passive_opens(pid),
         apart=namespace_of(pid) not in (namespace_of("self"), ""),
         missing=tuple(missing),
     )

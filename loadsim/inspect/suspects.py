@@ -55,8 +55,8 @@ def suspects(now: Snapshot, groups: Sequence[Group]) -> list[Suspect]:
 def _limit(now: Snapshot) -> Iterator[Suspect]:
     if now.beyond:
         yield Suspect(
-            sentence=f"{some(now.beyond, 'descriptor')} at or beyond number {format_count(now.soft)}, the limit: opened "
-            "before it was lowered, or inherited. They stay; only new ones fail."
+            sentence=f"{some(now.beyond, 'descriptor')} at or beyond number {format_count(now.soft)}, the limit: "
+            "opened before it was lowered, or inherited. They stay; only new ones fail."
         )
 
 

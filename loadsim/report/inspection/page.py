@@ -11,7 +11,7 @@ from loadsim.inspect.suspects import Suspect, growth, is_left_behind, remedies, 
 from loadsim.report.ansi import Line, both_ends, line, paint, prose
 from loadsim.report.inspection.rows import Columns, row_of, rows_of
 from loadsim.report.look import ALARM, BAD, GOOD, NAME, QUIET, STRONG, WARN, Look, gauge
-from loadsim.report.text import clip, flow, left, printable, right
+from loadsim.report.text import clip, flow, left, printable, right, wrap
 from loadsim.units import format_count, format_duration
 
 if TYPE_CHECKING:
@@ -75,18 +75,11 @@ def _groups(groups: Sequence[Group], before: Snapshot | None, now: Snapshot, loo
     for group in groups:
         style = BAD if is_left_behind(group) else ""
         mark = (("  ◀ leak" if look.unicode else "  < leak"), ALARM) if style and (group.change or 0) > 0 else ("", "")
-        text = clip(printable(name_of(group), unicode=look.unicode), room - 3)
+        head, *more = wrap(printable(name_of(group), unicode=look.unicode), room - 3)
         change = "" if group.change is None else f"{group.change:+,}" if group.change else "±0"
-        shown = printable(change, unicode=look.unicode)
-        lines.append(
-            line(
-                "  ",
-                (left(text, room - 2), style),
-                right(format_count(group.fds), _COUNT),
-                (right(shown, _CHANGE), ""),
-                mark,
-            )
-        )
+        numbers = right(format_count(group.fds), _COUNT) + right(printable(change, unicode=look.unicode), _CHANGE)
+        lines.append(line("  ", (left(head, room - 2), style), numbers, mark))
+        lines += [line("      ", (text, style)) for text in more]
     return lines
 
 
