@@ -17,7 +17,15 @@ _MOST = 5
 
 def lessons(now: Snapshot) -> list[str]:
     """Return at most five sentences about what is on the screen."""
-    return [*_doors(now), *_pairs(now), *_waiting(now), *_queues(now), *_closing(now), *_sharing(now)][:_MOST] or [
+    return [
+        *_doors(now),
+        *_phantoms(now),
+        *_pairs(now),
+        *_waiting(now),
+        *_queues(now),
+        *_closing(now),
+        *_sharing(now),
+    ][:_MOST] or [
         "Every open file, pipe and socket is one number; the limit is on the numbers, whatever stands behind them."
     ]
 
@@ -51,11 +59,12 @@ def _waiting(now: Snapshot) -> Iterator[str]:
     queued = sum(row.role == QUEUED for row in now.waiting)
     if queued:
         yield (
-            f"{some(queued, 'client')} in the accept queue: the kernel has finished their handshake: ESTABLISHED "
-            "before accept(), with inode 0, since no file has them yet."
+            f"{some(queued, 'client')} in the accept queue: ESTABLISHED before accept(), with inode 0, "
+            "since no file has them yet."
         )
-    if any(row.role == SYN_SENT for row in now.knocking):
-        yield "SYN-SENT: the queue is full, so the kernel drops the SYN; the client waits and sends it again."
+
+
+def _phantoms(now: Snapshot) -> Iterator[str]:
     if any(row.role == PHANTOM for row in now.knocking):
         yield "PHANTOM: the client got its SYN-ACK, its last ACK met a full queue; only the client has a socket."
 
@@ -63,7 +72,8 @@ def _waiting(now: Snapshot) -> Iterator[str]:
 def _queues(now: Snapshot) -> Iterator[str]:
     for row in _listeners(now):
         if row.send_q is not None and row.recv_q:
-            drops = f" It dropped {some(row.drops, 'packet')} since it was made." if row.drops else ""
+            again = ", SYNs that their clients send again" if any(one.role == SYN_SENT for one in now.knocking) else ""
+            drops = f" It has dropped {some(row.drops, 'packet')} so far{again}." if row.drops else ""
             yield f"listen(fd, {row.send_q}) holds {format_count(row.send_q + 1)} (backlog + 1).{drops}"
             return
     left = [row for row in now.rows if row.state == "CLOSE_WAIT"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from loadsim.inspect.index import Index
 from loadsim.inspect.join import Join, links_wanted
-from loadsim.inspect.model import HostFacts, Snapshot
+from loadsim.inspect.model import UNHELD, HostFacts, Snapshot
 from loadsim.kernel.counters import passive_opens
 from loadsim.kernel.descriptors import SOCKET, read_descriptors, socket_protocol
 from loadsim.kernel.limits import read_sysctl
@@ -46,10 +46,10 @@ def take(pid: int) -> Snapshot:
         for one in descriptors:
             if one.kind == SOCKET:
                 own.setdefault(one.link, []).append(Holder(pid, identity.name, one.number))
-    if found.unreadable:
-        missing.append(_unreadable(pid, found.unreadable))
     join = Join(index, found.holders, own, protocols)
     rows = join.rows(descriptors)
+    if found.unreadable and any(row.other is not None and row.other.where == UNHELD for row in rows):
+        missing.append(_unreadable(pid, found.unreadable))
     return Snapshot(
         process=identity,
         at_s=at_s,
@@ -105,9 +105,9 @@ def _protocols(pid: int, descriptors: list[Descriptor], index: Index) -> dict[in
 
 def _unreadable(pid: int, number: int) -> str:
     if os.geteuid() == 0:
-        return f"Who else holds its sockets, in part: even root may not read all processes here ({number} refused)."
+        return f"Some holders of its sockets' other ends: even root may not read all processes here ({number} refused)."
     return (
-        f"Who else holds its sockets, in part: the descriptors of {number} processes of other users cannot be read. "
+        f"Some holders of its sockets' other ends: {number} processes of other users cannot be read. "
         f"sudo loadsim inspect {pid} reads them."
     )
 

@@ -97,10 +97,10 @@ def _unseen(now: Snapshot) -> Iterator[Suspect]:
     for row in now.rows:
         if row.role == LISTENING and row.recv_q:
             at = f":{row.local_port}" if row.local_port else row.local
-            queue = f"{some(row.recv_q, 'client')} in the accept queue of {at} have no descriptor yet"
-            why = "and cannot get one: accept() fails at the limit" if now.full else "until accept() is called"
-            more = " The queue is full: new clients are dropped unseen." if row.full else ""
-            yield Suspect(sentence=f"New clients wait: {queue} {why}.{more}")
+            who = f"{some(row.recv_q, 'client')} in the accept queue of {at}: connected, and without a descriptor"
+            why = "that cannot be had at the limit" if now.full else "until accept() is called"
+            more = f" The queue is full ({row.recv_q} of {row.capacity}): new ones are dropped." if row.full else ""
+            yield Suspect(sentence=f"{who} {why}.{more}")
     knocking = sum(row.role == SYN_SENT for row in now.knocking)
     if knocking:
         yield Suspect(sentence=f"{some(knocking, 'client')} on this machine get no answer: their SYNs are dropped.")

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from loadsim.inspect.groups import Group, groups_of, name_of
 from loadsim.inspect.lessons import by_hand, lessons
-from loadsim.inspect.model import QUEUED
 from loadsim.inspect.suspects import Suspect, growth, is_left_behind, remedies, suspects
 from loadsim.report.ansi import Line, both_ends, line, paint, prose
+from loadsim.report.cells import cell_len
 from loadsim.report.inspection.rows import Columns, row_of, rows_of
 from loadsim.report.look import ALARM, BAD, GOOD, NAME, QUIET, STRONG, WARN, Look, gauge
 from loadsim.report.text import clip, flow, left, printable, right, wrap
@@ -54,11 +54,12 @@ def _head(now: Snapshot, look: Look) -> list[Line]:
     process = now.process
     command = " ".join(process.argv) or process.unit
     name = printable(f"{process.name}[{process.pid}]", unicode=look.unicode)
-    up = f"up {format_duration(process.up_s)}"
     unit = f"{process.unit}, " if process.unit else ""
-    about = clip(printable(f"  {unit}{up}  {command}", unicode=look.unicode), max(look.edge - len(name) - 44, 12))
     limit = f"{format_count(now.open_fds)} of {format_count(now.soft)} fds, hard limit {format_count(now.hard)}"
     full = ("  FULL", ALARM) if now.full else ("", "")
+    room = look.edge - cell_len(name) - cell_len(limit + full[0]) - 4
+    text = printable(f"{unit}up {format_duration(process.up_s)}   {command}", unicode=look.unicode)
+    about = "  " + clip(text, room) if room > 0 else ""
     return both_ends(line((name, STRONG), (about, QUIET)), line(limit, full), look)
 
 
@@ -85,10 +86,11 @@ def _groups(groups: Sequence[Group], before: Snapshot | None, now: Snapshot, loo
 
 def _without_fd(now: Snapshot, columns: Columns) -> list[Line]:
     name = now.process.name
-    waiting = [row for row in now.waiting if row.role == QUEUED]
+    waiting = sorted(now.waiting, key=lambda row: -(row.idle_s or 0.0))
+    knocking = sorted(now.knocking, key=lambda row: (row.role, -row.retransmits))
     titles = (
         (waiting, f"connected, but {name} has no fd for them: they wait in the accept queue"),
-        (now.knocking, "not let in: these clients have no socket here"),
+        (knocking, "not let in: these clients have no socket here"),
     )
     lines: list[Line] = []
     for rows, title in titles:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from loadsim.kernel.processes import Holder
     from loadsim.report.look import Look
 
-_ROLE = 13
+_GAP = 2
 #: Least columns that a row's text is given, however narrow the terminal is.
 _LEAST = 20
 #: Holders that are named; the rest is counted.
@@ -42,6 +42,7 @@ class Columns:
         rows = list(rows)
         self.number = max((len(str(row.fds[0])) for row in rows if row.fds), default=1) + 1
         self.inode = max((len(_inode(row)) for row in rows), default=1)
+        self.role = max((len(row.role) for row in rows), default=0) + 1
         self.look = look
         self.ports = ports
 
@@ -65,17 +66,19 @@ def row_of(row: Row, columns: Columns) -> list[Line]:
     """Return one row: a line, more where it is long, and quiet ones below it for what else there is to know."""
     look = columns.look
     start = columns.start(str(row.fds[0]) if row.fds else "-", _inode(row))
-    indent = columns.indent + (_ROLE if row.role else 0)
+    indent = columns.indent + (columns.role if row.role else 0)
     what = printable(in_words(row, look, columns.ports), unicode=look.unicode)
     head, *more = wrap(what, max(look.edge - indent, _LEAST))
     full = ("  FULL", ALARM) if row.full else ("", "")
-    role = (left(row.role, _ROLE), _STYLES.get(row.role, "")) if row.role else ("", "")
+    role = (left(row.role, columns.role), _STYLES.get(row.role, "")) if row.role else ("", "")
+    room = max(look.edge - indent, _LEAST)
     details = printable(look.glyphs.dot.join(_details(row)), unicode=look.unicode)
-    quiet = [text for text in wrap(details, max(look.edge - indent, _LEAST)) if text]
+    if details and not more and len(head) + _GAP + len(details) <= room and not row.full:
+        return [line(start, role, head, (" " * _GAP + details, QUIET))]
     return [
         line(start, role, head, full),
         *(line(" " * indent, text) for text in more),
-        *(line(" " * indent, (text, QUIET)) for text in quiet),
+        *(line(" " * indent, (text, QUIET)) for text in wrap(details, room) if text),
     ]
 
 
@@ -151,7 +154,7 @@ def _times(row: Row) -> list[str]:
     if row.role == SYN_SENT and row.retransmits:
         found.append(f"{some(row.retransmits, 'SYN')} sent again")
     if row.role == QUEUED and row.idle_s is not None:
-        found.append(f"waits for {format_duration(row.idle_s)}")
+        found.append(f"for {format_duration(row.idle_s)}")
     elif row.fds and row.idle_s is not None and row.idle_s >= _IDLE_S:
         found.append(f"idle for {format_duration(row.idle_s)}")
     return found
