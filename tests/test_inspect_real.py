@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from inspected import ZOO, Running, Seen, lsof, running, ss, wait_until
 
+from loadsim.inspect.closing import closing
 from loadsim.inspect.snapshot import take
 from loadsim.inspect.targets import find, holders_at
 
@@ -83,15 +84,15 @@ def test_what_ss_and_lsof_do_not_show(zoo: Running) -> None:
     assert held.other is not None
     assert [(one.pid, one.fd) for one in held.other.holders] == [(zoo.pid, zoo.said["held_client"])]
     assert [(one.pid, one.fd) for one in held.others] == [(zoo.said["child"], 200)]
-    assert held.closing == "ends nothing yet: 1 more holder found"
+    assert closing(held) == "ends nothing yet: 1 more holder found"
     assert held.recv_q == len("unread")
     duped = row_of(seen, zoo, "duped")
     assert set(duped.fds) == {zoo.said["duped"], zoo.said["twin"]}
     listener = row_of(seen, zoo, "v4")
     assert (listener.recv_q, listener.capacity) == (2, 8)
-    assert listener.closing == f"frees port {listener.local_port} and resets the 2 that wait"
+    assert closing(listener) == f"frees port {listener.local_port} and resets the 2 that wait"
     bound = row_of(seen, zoo, "bound")
-    assert (bound.role, bound.closing) == ("BOUND", f"frees port {bound.local_port}")
+    assert (bound.role, closing(bound)) == ("BOUND", f"frees port {bound.local_port}")
     assert row_of(seen, zoo, "unused").role == "UNCONNECTED"
 
 
@@ -121,7 +122,7 @@ def test_all_descriptors_are_accounted_for(zoo: Running) -> None:
     assert seen.open_fds == len(numbers)
     file = row_of(seen, zoo, "file")
     assert file.held_bytes >= 100_000
-    assert file.closing.startswith("frees ")
+    assert closing(file).startswith("frees ")
     assert row_of(seen, zoo, "epoll").kind == "epoll"
     assert [(one.pid, one.fd) for one in row_of(seen, zoo, "pipe").others] == [(zoo.said["child"], 201)]
 

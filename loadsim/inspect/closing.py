@@ -21,33 +21,28 @@ _ENDS = "ends the connection"
 PLAIN = {_ENDS, *_DOES.values()}
 
 
-def closing(row: Row, queued: int, rivals: int) -> str:
-    """Return what closing a row would do; "" where nobody else would notice.
-
-    `queued` connections wait for it, `rivals` are the other listeners on its port.
-    """
+def closing(row: Row) -> str:
+    """Return what closing a row would do; "" where nobody else would notice, or nothing has it open."""
     holders = len(row.others) + len(row.fds) - 1
-    if holders and row.role:
+    if holders > 0 and row.role:
         return f"ends nothing yet: {some(holders, 'more holder')} found"
     if row.role == LISTENING:
-        return _closing_listener(row, queued, rivals)
-    if row.role == CONNECTED:
+        return _closing_listener(row)
+    if row.role == CONNECTED and row.fds:
         unread = f", by RST: {format_bytes(row.recv_q)} unread" if row.kind == "TCP" and row.recv_q else ""
         return f"{_ENDS}{unread}"
     if row.role == BOUND and row.local_port:
         return f"frees port {row.local_port}"
-    if row.held_bytes:
-        return f"frees {format_bytes(row.held_bytes)}"
-    return _DOES.get(row.role, "")
+    return f"frees {format_bytes(row.held_bytes)}" if row.held_bytes else _DOES.get(row.role, "")
 
 
-def _closing_listener(row: Row, queued: int, rivals: int) -> str:
-    waiting = queued or (row.recv_q or 0)
+def _closing_listener(row: Row) -> str:
+    waiting = row.queued or row.recv_q or 0
     resets = f" and resets the {waiting} that wait" if waiting > 1 else " and resets the one that waits"
     if row.kind != "TCP":
-        return "nobody can connect any more" + (resets if waiting else "")
-    if rivals:
-        frees = f"port {row.local_port} stays with {some(rivals, 'other listener')}"
+        return "ends the door: nobody can connect any more" + (resets if waiting else "")
+    if row.rivals:
+        frees = f"leaves port {row.local_port} to {some(row.rivals, 'other listener')}"
     else:
         frees = f"frees port {row.local_port}"
     return frees + (resets if waiting else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from loadsim.inspect.closing import closing
 from loadsim.inspect.groups import groups_of
 from loadsim.inspect.suspects import growth, remedies, suspects
 
@@ -53,6 +54,7 @@ def _rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
         {
             **asdict(row),
             "fds": list(row.fds),
+            "closing": closing(row),
             "others": [one._asdict() for one in row.others],
             "other": None
             if row.other is None

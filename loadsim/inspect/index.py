@@ -27,6 +27,7 @@ class Index:
         self.by_inode: dict[int, InetSocket] = {}
         self.unix: dict[int, UnixSocket] = {one.inode: one for one in table.unix}
         self._by_ends: dict[tuple[str, bytes], InetSocket] = {}
+        self._other_ends: dict[tuple[str, bytes], OtherEnd] = {}
         self._listeners: dict[int, list[InetSocket]] = defaultdict(list)
         self._waiting: dict[int, list[InetSocket]] = defaultdict(list)
         self._clients: dict[int, list[InetSocket]] = defaultdict(list)
@@ -66,6 +67,12 @@ class Index:
 
     def other_end(self, one: InetSocket) -> OtherEnd:
         """Return the other end of a connection; its holders are not known here."""
+        key = (one.protocol, one.ends)
+        if key not in self._other_ends:
+            self._other_ends[key] = self._find_other_end(one)
+        return self._other_ends[key]
+
+    def _find_other_end(self, one: InetSocket) -> OtherEnd:
         twin = self._by_ends.get((one.protocol, one.mirrored))
         if twin is None:
             return OtherEnd(where=NO_SOCKET if is_local(one) else REMOTE)

@@ -6,7 +6,6 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from loadsim.inspect.closing import closing
 from loadsim.inspect.model import (
     BOUND,
     CONNECTED,
@@ -96,7 +95,7 @@ class Join:
     def waiting(self, rows: Iterable[Row]) -> list[Row]:
         """Return the connections in the accept queues of the listeners among the rows."""
         seen = {one.ends: one for listener in self._listeners(rows) for one in self._index.waiting(listener)}
-        return [replace(self._inet((), one), role=QUEUED, closing="") for one in seen.values()]
+        return [replace(self._inet((), one), role=QUEUED) for one in seen.values()]
 
     def knocking(self, rows: Iterable[Row]) -> list[Row]:
         """Return the clients on this machine that try to get in at these listeners, seen from the listener."""
@@ -117,7 +116,6 @@ class Join:
             local_port=shown.remote_port,
             remote_port=shown.local_port,
             other=end,
-            closing="",
         )
 
     def _listeners(self, rows: Iterable[Row]) -> list[InetSocket]:
@@ -128,31 +126,23 @@ class Join:
         first = group[0]
         fds = tuple(one.number for one in group)
         others = tuple(self._holders.get(first.link, ()))
-        if first.kind == SOCKET:
-            row = replace(self._socket(fds, first), others=others)
-        else:
-            row = Row(
-                fds=fds, inode=first.inode, kind=first.kind, path=first.link, held_bytes=first.held_bytes, others=others
-            )
-        listeners = self._listeners([row])
-        queued = sum(len(self._index.waiting(listener)) for listener in listeners)
-        rivals = len(self._index.listeners(row.local_port)) - 1 if listeners else 0
-        return replace(row, closing=closing(row, queued, rivals))
-
-    def _socket(self, fds: tuple[int, ...], one: Descriptor) -> Row:
-        if one.inode is not None and (found := self._index.by_inode.get(one.inode)) is not None:
-            return self._inet(fds, found)
-        if one.inode is not None and (unix := self._index.unix.get(one.inode)) is not None:
-            return self._unix(fds, unix)
-        protocol = self._protocols.get(one.number, "") or "socket"
+        if first.kind != SOCKET:
+            held = first.held_bytes
+            return Row(fds=fds, inode=first.inode, kind=first.kind, path=first.link, held_bytes=held, others=others)
+        inode = first.inode or 0
+        if (found := self._index.by_inode.get(inode)) is not None:
+            return self._inet(fds, found, others)
+        if (unix := self._index.unix.get(inode)) is not None:
+            return self._unix(fds, unix, others)
+        protocol = self._protocols.get(first.number, "") or "socket"
         kind = "unix" if protocol.startswith("UNIX") else protocol.removesuffix("v6")
         family = "IPv6" if protocol.endswith("v6") else ""
-        return Row(fds=fds, inode=one.inode, kind=kind, role=UNCONNECTED, family=family, path=one.link)
+        return Row(fds=fds, inode=inode, kind=kind, role=UNCONNECTED, family=family, path=first.link, others=others)
 
-    def _inet(self, fds: tuple[int, ...], one: InetSocket) -> Row:
+    def _inet(self, fds: tuple[int, ...], one: InetSocket, others: tuple[Holder, ...] = ()) -> Row:
         state = one.state_name
         paired = state not in {"LISTEN", "CLOSE"}
-        ago = [ago for ago in (one.sent_ago_s, one.received_ago_s) if ago is not None]
+        listens = state == "LISTEN"
         return Row(
             fds=fds,
             inode=one.inode,
@@ -166,13 +156,16 @@ class Join:
             remote_port=one.remote_port,
             recv_q=one.rqueue,
             send_q=one.wqueue,
-            drops=one.drops,
+            drops=one.drops if not paired else None,
             retransmits=one.retransmits,
-            idle_s=min(ago) if ago and paired else None,
+            idle_s=one.idle_s if paired else None,
             other=self._with_holders(self._index.other_end(one)) if paired else None,
+            others=others,
+            queued=len(self._index.waiting(one)) if listens else 0,
+            rivals=len(self._index.listeners(one.local_port)) - 1 if listens else 0,
         )
 
-    def _unix(self, fds: tuple[int, ...], one: UnixSocket) -> Row:
+    def _unix(self, fds: tuple[int, ...], one: UnixSocket, others: tuple[Holder, ...]) -> Row:
         end = self._index.unix_end(one)
         role = _UNIX_ROLES.get(one.state, BOUND if one.name else UNCONNECTED)
         if role == UNCONNECTED and end is not None:
@@ -189,6 +182,7 @@ class Join:
             send_q=one.wqueue,
             path=one.kind,
             other=self._with_holders(end) if end is not None else None,
+            others=others,
         )
 
     def _with_holders(self, end: OtherEnd) -> OtherEnd:
@@ -197,7 +191,7 @@ class Join:
             return end
         link = link_of(end.inode)
         found = (*self._own.get(link, ()), *self._holders.get(link, ()))
-        return replace(end, where=HELD if found else UNHELD, holders=found)
+        return OtherEnd(where=HELD if found else UNHELD, inode=end.inode, state=end.state, holders=found)
 
 
 def _written(address: str, port: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from loadsim.inspect.closing import closing
 from loadsim.inspect.model import CONNECTED, LISTENING, PHANTOM, QUEUED, SYN_SENT
 from loadsim.units import format_count, some
 
@@ -85,8 +86,8 @@ def _closing(now: Snapshot) -> Iterator[str]:
     guests = _guests(now)
     for row in _listeners(now):
         lives = f"; fd {guests[0].fds[0]} lives on" if guests else ""
-        ends = f"close({guests[0].fds[0]}) {guests[0].closing or 'gives it back'}. " if guests else ""
-        yield f"{ends}close({row.fds[0]}) {row.closing}{lives}."
+        ends = f"close({guests[0].fds[0]}) {closing(guests[0]) or 'gives it back'}. " if guests else ""
+        yield f"{ends}close({row.fds[0]}) {closing(row)}{lives}."
         return
 
 

@@ -63,7 +63,8 @@ class Row:
     held_bytes: int = 0  # of a deleted file
     other: OtherEnd | None = None
     others: tuple[Holder, ...] = ()  # the same open file in other processes (holders found)
-    closing: str = ""  # what closing it would do
+    queued: int = 0  # of a listener: connections that wait for it, the same as recv_q but for SO_REUSEPORT
+    rivals: int = 0  # of a listener: others on its port
 
     @property
     def capacity(self) -> int | None:

@@ -6,6 +6,7 @@ process that changes meanwhile gives a picture that is a few milliseconds wide.
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from contextlib import suppress
@@ -31,22 +32,31 @@ _INOTIFY = "inotify"
 
 def take(pid: int) -> Snapshot:
     """Return one process as it is now; raises ProcessGoneError when it ends before all is read."""
-    with Process(pid) as process:
-        identity = identify(pid)
-        missing: list[str] = []
-        at_s = time.monotonic()
-        open_fds = process.open_fds()
-        descriptors = _descriptors(process, identity.uid, missing)
-        table = _table(pid, missing)
-        index = Index(table)
-        protocols = _protocols(pid, descriptors, index)
-        found = search(links_wanted(descriptors, index), leave_out=pid)
-        limits = process.limits()
-        own: dict[str, list[Holder]] = {}
-        for one in descriptors:
-            if one.kind == SOCKET:
-                own.setdefault(one.link, []).append(Holder(pid, identity.name, one.number))
-    join = Join(index, found.holders, own, protocols)
+    collects = gc.isenabled()
+    gc.disable()  # none of the rows is in a cycle, and walking 40,000 of them again and again costs a sixth of the time
+    try:
+        with Process(pid) as process:
+            return _taken(process)
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _taken(process: Process) -> Snapshot:
+    pid = process.pid
+    identity = identify(pid)
+    missing: list[str] = []
+    at_s = time.monotonic()
+    open_fds = process.open_fds()
+    descriptors = _descriptors(process, identity.uid, missing)
+    index = Index(_table(pid, missing))
+    found = search(links_wanted(descriptors, index), leave_out=pid)
+    limits = process.limits()
+    own: dict[str, list[Holder]] = {}
+    for one in descriptors:
+        if one.kind == SOCKET:
+            own.setdefault(one.link, []).append(Holder(pid, identity.name, one.number))
+    join = Join(index, found.holders, own, _protocols(pid, descriptors, index))
     rows = join.rows(descriptors)
     if found.unreadable and any(row.other is not None and row.other.where == UNHELD for row in rows):
         missing.append(_unreadable(pid, found.unreadable))

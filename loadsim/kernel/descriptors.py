@@ -16,12 +16,12 @@ from loadsim.kernel.procfs import ProcessGoneError
 if TYPE_CHECKING:
     from loadsim.kernel.procfs import Process
 
-SOCKET, PIPE, FILE, TERMINAL, DEVICE = "socket", "pipe", "file", "terminal", "device"
+SOCKET, PIPE, EPOLL, FILE, TERMINAL, DEVICE = "socket", "pipe", "epoll", "file", "terminal", "device"
 #: How the link of /proc/PID/fd/N begins -> the kind of descriptor; the first that fits.
 _LINKS = (
     ("socket:", SOCKET),
     ("pipe:", PIPE),
-    ("anon_inode:[eventpoll]", "epoll"),
+    ("anon_inode:[eventpoll]", EPOLL),
     ("anon_inode:[eventfd", "eventfd"),
     ("anon_inode:[timerfd]", "timerfd"),
     ("anon_inode:[signalfd]", "signalfd"),

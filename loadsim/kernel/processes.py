@@ -107,8 +107,8 @@ def search(links: Collection[str], *, leave_out: int) -> Search:
         except PermissionError:
             unreadable += 1
             continue
+        name = name_of(pid) if found else ""
         for link, numbers in found.items():
-            name = name_of(pid)
             holders.setdefault(link, []).extend(Holder(pid, name, number) for number in sorted(numbers))
         if instances:
             with suppress(OSError):

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from loadsim.kernel.sockdiag import SockDiag
 
 _INET_DIAG_INFO = 2
-_INET_DIAG_SHUTDOWN = 8
 _INET_DIAG_SKV6ONLY = 11
 #: State bit of TCP sockets that are bound and neither listen nor connect (Linux >= 6.8; ignored before).
 _BOUND_INACTIVE = 1 << 13
@@ -40,7 +39,8 @@ _FIXED_AT = (
 )
 _FIXED = struct.Struct("=BBBB36sI8xIIIII")
 _U32 = struct.Struct("=I")
-_LAST_SENT_AT, _LAST_RECEIVED_AT = 44, 52  # of struct tcp_info, milliseconds ago
+_LAST_SENT_AT = 44  # of struct tcp_info
+_AGO = struct.Struct("=III")  # milliseconds since data was sent, an ACK was sent, data came in
 _MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, an IPv4 address in an IPv6 socket
 
 _UNIX_REQUEST = struct.Struct("=BBHIIIII")  # family, protocol, padding, states, inode, what to show, cookie
@@ -107,39 +107,32 @@ class InetSocket(NamedTuple):
         return "dual-stack" if self.v6only is False and self.ends[4:20] == bytes(16) else "IPv6"
 
     @property
-    def drops(self) -> int | None:
-        """Packets that it dropped since it was made; None where the kernel does not say."""
-        found = self._attribute(INET_DIAG_SKMEMINFO)
-        return None if found is None else int(_U32.unpack_from(self.attributes, found + DROPS_AT)[0])
-
-    @property
     def v6only(self) -> bool | None:
         """Whether an IPv6 listener takes IPv6 alone; None where that does not apply."""
-        found = self._attribute(_INET_DIAG_SKV6ONLY)
-        return None if found is None else bool(self.attributes[found])
+        at = self._place(_INET_DIAG_SKV6ONLY)
+        return None if at is None else bool(self.attributes[at])
 
     @property
-    def shutdown(self) -> int:
-        """Bits: 1 receives no more, 2 sends no more."""
-        found = self._attribute(_INET_DIAG_SHUTDOWN)
-        return 0 if found is None else self.attributes[found]
+    def drops(self) -> int | None:
+        """Packets that it dropped since it was made; None where the kernel does not say."""
+        at = self._place(INET_DIAG_SKMEMINFO)
+        return None if at is None else int(_U32.unpack_from(self.attributes, at + DROPS_AT)[0])
 
     @property
-    def sent_ago_s(self) -> float | None:
-        """Seconds since it last sent data, since it was made where it never did."""
-        return self._ago(_LAST_SENT_AT)
+    def idle_s(self) -> float | None:
+        """Seconds since data last went either way, since it was made where none did; None where nobody says."""
+        at = self._place(_INET_DIAG_INFO)
+        if at is None:
+            return None
+        sent, _, received = _AGO.unpack_from(self.attributes, at + _LAST_SENT_AT)
+        return min(int(sent), int(received)) / 1000
 
-    @property
-    def received_ago_s(self) -> float | None:
-        """Seconds since data last came in, since it was made where none did."""
-        return self._ago(_LAST_RECEIVED_AT)
-
-    def _ago(self, at: int) -> float | None:
-        found = self._attribute(_INET_DIAG_INFO)
-        return None if found is None else int(_U32.unpack_from(self.attributes, found + at)[0]) / 1000
-
-    def _attribute(self, wanted: int) -> int | None:
-        return next((at for kind, at in attributes(self.attributes, 0, len(self.attributes)) if kind == wanted), None)
+    def _place(self, wanted: int) -> int | None:
+        """Return where the value of an attribute begins, None where the kernel did not send it."""
+        for kind, at in attributes(self.attributes, 0, len(self.attributes)):
+            if kind == wanted:
+                return at
+        return None
 
     def _address(self, packed: bytes) -> str:
         if self.family == socket.AF_INET or self.mapped:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loadsim.inspect.closing import PLAIN
+from loadsim.inspect.closing import PLAIN, closing
 from loadsim.inspect.groups import queue_of
 from loadsim.inspect.model import CLOSED, HANDSHAKE, IN_QUEUE, LISTENING, NO_SOCKET, QUEUED, REMOTE, SYN_SENT
 from loadsim.report.ansi import Line, line
@@ -130,8 +130,9 @@ def _details(row: Row) -> list[str]:
     """Return what else there is to know, a phrase each."""
     holders = [f"also {_numbers(row.fds[1:])}" if row.role and len(row.fds) > 1 else ""]
     holders.append(f"also held by {named(row.others)}" if row.others else "")
-    closing = f"close({row.fds[0]}) {row.closing}" if row.closing and row.closing not in PLAIN else ""
-    return [one for one in (*holders, *_queues(row), *_times(row), closing) if one]
+    does = closing(row)
+    closes = f"close({row.fds[0]}) {does}" if does and does not in PLAIN else ""
+    return [one for one in (*holders, *_queues(row), *_times(row), closes) if one]
 
 
 def _queues(row: Row) -> list[str]:
