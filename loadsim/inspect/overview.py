@@ -65,7 +65,7 @@ def _listener(one: InetSocket, holders: tuple[Holder, ...]) -> Listener:
         port=one.local_port,
         family=one.family_name,
         queue=one.rqueue,
-        backlog=one.wqueue,
+        backlog=one.wqueue or 0,
         drops=one.drops,
         inode=one.inode,
         holders=holders,

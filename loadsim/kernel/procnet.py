@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loadsim.kernel.sockdiag import LISTEN
 from loadsim.kernel.sockets import UNIX_TYPES, InetSocket, SocketTable, UnixSocket
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def parse_inet_lines(text: str, protocol: str, family: int) -> Iterator[InetSock
             ends=source_port + sink_port + source + sink,
             mapped=mapped,
             rqueue=rqueue,
-            wqueue=wqueue,
+            wqueue=wqueue if int(state, 16) != LISTEN else None,
             uid=int(uid),
             inode=int(inode),
         )

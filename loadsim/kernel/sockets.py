@@ -61,7 +61,7 @@ class InetSocket(NamedTuple):
     ends: bytes  # ports and addresses in network order: 2, 2, 16, 16 bytes; IPv4 in the first four
     mapped: bool  # speaks IPv4 through an IPv6 socket
     rqueue: int
-    wqueue: int
+    wqueue: int | None  # None: a listener's, from where its backlog is not told
     uid: int
     inode: int  # 0: no file has it
     attributes: bytes = b""

@@ -58,6 +58,7 @@ def _visit(pid: int, answer: socket.socket) -> None:  # pragma: no cover
             user = os.open(folder / "user", os.O_RDONLY | os.O_CLOEXEC)
             libc.enter_namespace(user, libc.CLONE_NEWUSER)
             libc.enter_namespace(net, libc.CLONE_NEWNET)
-        socket.send_fds(answer, [_DONE], [open_socket().fileno()])
+        diag = open_socket()
+        socket.send_fds(answer, [_DONE], [diag.fileno()])
     finally:
         os._exit(0)
