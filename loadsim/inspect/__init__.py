@@ -15,6 +15,7 @@
     lessons   what there is to learn from it, and how to see it by hand
     incident  a scenario from two looks
     document  all of it for machines
+    schema    the JSON Schema of that
 
 `targets`, `snapshot`, `overview` and `watch` read the world, through `kernel`; all else is pure. Must not know
 scenarios or results, nor how it is shown. Imports the standard library alone, so that it starts at once on a host in

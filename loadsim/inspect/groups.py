@@ -134,8 +134,7 @@ def queue_of(row: Row) -> str:
 
 
 def name_of(group: Group) -> str:
-    """Return a group in words, with kind and state in columns: "TCP   CLOSE_WAIT   to 10.0.3.7:5432"."""
-    kind = f"{group.kind:<5}" if group.kind in _IN_COLUMNS else group.kind
-    state = f"{group.state:<12}" if group.state and group.kind == "TCP" else group.state
-    parts = [part for part in (kind, state, group.where) if part]
-    return " ".join(parts) + (f"  {group.detail}" if group.detail else "")
+    """Return a group in words, without its detail, kind and state in columns: "TCP  CLOSE_WAIT   to 10.0.3.7:5432"."""
+    kind = f"{group.kind:<4}" if group.kind in _IN_COLUMNS else group.kind
+    state = f"{group.state:<11}" if group.state and group.kind == "TCP" else group.state
+    return " ".join(part for part in (kind, state, group.where) if part)

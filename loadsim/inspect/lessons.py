@@ -19,6 +19,7 @@ _MOST = 5
 def lessons(now: Snapshot) -> list[str]:
     """Return at most five sentences about what is on the screen."""
     return [
+        *_left(now),
         *_doors(now),
         *_phantoms(now),
         *_pairs(now),
@@ -77,9 +78,12 @@ def _queues(now: Snapshot) -> Iterator[str]:
             drops = f" It has dropped {some(row.drops, 'packet')} so far{again}." if row.drops else ""
             yield f"listen(fd, {row.send_q}) holds {format_count(row.send_q + 1)} (backlog + 1).{drops}"
             return
+
+
+def _left(now: Snapshot) -> Iterator[str]:
     left = [row for row in now.rows if row.state == "CLOSE_WAIT"]
     if left:
-        yield f"CLOSE_WAIT: the other side has said goodbye, fd {left[0].fds[0]} stays until this process closes it."
+        yield f"CLOSE_WAIT: the other side has left; fd {left[0].fds[0]} stays until this process closes it."
 
 
 def _closing(now: Snapshot) -> Iterator[str]:
@@ -104,7 +108,8 @@ def by_hand(now: Snapshot, port: int | None) -> list[str]:
     pid = now.process.pid
     enter = f"nsenter -t {pid} -n " if now.apart else ""
     listeners = _listeners(now)
-    if port is None and len(listeners) == 1:
+    ports = {row.local_port for row in now.rows if row.kind == "TCP"}
+    if port is None and len(listeners) == len(ports) == 1:
         port = listeners[0].local_port
     if port is not None:
         ends = f"'sport = :{port} or dport = :{port}'"

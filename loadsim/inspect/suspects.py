@@ -98,9 +98,9 @@ def _unseen(now: Snapshot) -> Iterator[Suspect]:
         if row.role == LISTENING and row.recv_q:
             at = f":{row.local_port}" if row.local_port else row.local
             who = f"{some(row.recv_q, 'client')} in the accept queue of {at}: connected, and without a descriptor"
-            why = "that cannot be had at the limit" if now.full else "until accept() is called"
+            why = ": at the limit none can be had" if now.full else " until accept() is called"
             more = f" The queue is full ({row.recv_q} of {row.capacity}): new ones are dropped." if row.full else ""
-            yield Suspect(sentence=f"{who} {why}.{more}")
+            yield Suspect(sentence=f"{who}{why}.{more}")
     knocking = sum(row.role == SYN_SENT for row in now.knocking)
     if knocking:
         yield Suspect(sentence=f"{some(knocking, 'client')} on this machine get no answer: their SYNs are dropped.")
@@ -116,7 +116,9 @@ def _deleted(now: Snapshot, groups: Sequence[Group]) -> Iterator[Suspect]:
     held = sum(row.held_bytes for row in now.rows)
     if held >= _LARGE:
         number = sum(group.fds for group in groups if group.state == "deleted")
-        yield Suspect(sentence=f"{some(number, 'deleted file')} still hold {format_bytes(held)} until they are closed.")
+        yield Suspect(
+            sentence=f"{format_bytes(held)} of disk are held by {some(number, 'deleted file')}, until closed."
+        )
 
 
 def remedies(now: Snapshot, pace: Growth | None, found: Sequence[Suspect]) -> list[tuple[str, str]]:
@@ -127,10 +129,10 @@ def remedies(now: Snapshot, pace: Growth | None, found: Sequence[Suspect]) -> li
     asked = more_than(now.soft)
     hard = max(now.hard, asked)
     buys = pace.left_s(asked - now.soft + now.room) if pace is not None else None
-    time = f"   about {format_duration(buys)} at {pace.per_s:.1f}/s" if pace is not None and buys is not None else ""
-    now_text = f"sudo prlimit --pid {now.process.pid} --nofile={asked}:{hard}{time}"
-    if any(one.leaks for one in found):
-        now_text += "   (buys time; the leak stays)"
+    notes = [f"about {format_duration(buys)} at {pace.per_s:.1f}/s"] if pace is not None and buys is not None else []
+    notes += ["buys time: the leak stays"] if any(one.leaks for one in found) else []
+    note = f" ({', '.join(notes)})" if notes else ""
+    now_text = f"sudo prlimit --pid {now.process.pid} --nofile={asked}:{hard}{note}"
     return [("NOW", now_text), ("LATER", _later(now, asked)), *_not(now)]
 
 
@@ -142,9 +144,7 @@ def more_than(limit: int) -> int:
 def _later(now: Snapshot, asked: int) -> str:
     unit = now.process.unit
     if unit.endswith(".service"):
-        return (
-            f"systemctl edit {unit}  ->  [Service] LimitNOFILE={asked}   (ulimit in a shell does not reach a service)"
-        )
+        return f"systemctl edit {unit} -> [Service] LimitNOFILE={asked} (ulimit in a shell does not reach a service)"
     return f"ulimit -n {asked} in what starts it, LimitNOFILE={asked} in its unit, or --ulimit nofile={asked} of docker"
 
 

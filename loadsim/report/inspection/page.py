@@ -35,8 +35,9 @@ def render(
     wrong = suspects(now, groups)
     pace = growth(before, now)
     listed = all_rows or now.open_fds < FEW
-    lines = _head(now, look)
-    if before is not None or not listed:
+    summary = before is not None or not listed
+    lines = _head(now, look, hard=not summary)
+    if summary:
         lines += [*_gauge(now, look), line(), *_groups(groups, before, now, look)]
     if listed:
         columns = Columns([*rows, *now.waiting, *now.knocking], look, now.ports)
@@ -50,12 +51,13 @@ def render(
     return paint(lines, look)
 
 
-def _head(now: Snapshot, look: Look) -> list[Line]:
+def _head(now: Snapshot, look: Look, *, hard: bool) -> list[Line]:
     process = now.process
     command = " ".join(process.argv) or process.unit
     name = printable(f"{process.name}[{process.pid}]", unicode=look.unicode)
     unit = f"{process.unit}, " if process.unit else ""
-    limit = f"{format_count(now.open_fds)} of {format_count(now.soft)} fds, hard limit {format_count(now.hard)}"
+    limit = f"{format_count(now.open_fds)} of {format_count(now.soft)} fds"
+    limit += f", hard limit {format_count(now.hard)}" if hard else ""
     full = ("  FULL", ALARM) if now.full else ("", "")
     room = look.edge - cell_len(name) - cell_len(limit + full[0]) - 4
     text = printable(f"{unit}up {format_duration(process.up_s)}   {command}", unicode=look.unicode)
@@ -65,8 +67,9 @@ def _head(now: Snapshot, look: Look) -> list[Line]:
 
 def _gauge(now: Snapshot, look: Look) -> list[Line]:
     share = now.open_fds / now.soft if now.soft else 1.0
-    drawn = gauge(min(share, 1.0), max(look.edge - 20, 10), look.glyphs)
-    return [line("  fds  ", (drawn, BAD if now.full else NAME), f"  {min(share, 9.99):.0%}")]
+    numbers = f"  {min(share, 9.99):.0%} of soft {format_count(now.soft)}, hard {format_count(now.hard)}"
+    drawn = gauge(min(share, 1.0), max(look.edge - 7 - len(numbers), 10), look.glyphs)
+    return [line("  fds  ", (drawn, BAD if now.full else NAME), numbers)]
 
 
 def _groups(groups: Sequence[Group], before: Snapshot | None, now: Snapshot, look: Look) -> list[Line]:
@@ -76,12 +79,21 @@ def _groups(groups: Sequence[Group], before: Snapshot | None, now: Snapshot, loo
     for group in groups:
         style = BAD if is_left_behind(group) else ""
         mark = (("  ◀ leak" if look.unicode else "  < leak"), ALARM) if style and (group.change or 0) > 0 else ("", "")
-        head, *more = wrap(printable(name_of(group), unicode=look.unicode), room - 3)
+        head, more = _in_room(group, room - 4, look)
         change = "" if group.change is None else f"{group.change:+,}" if group.change else "±0"
         numbers = right(format_count(group.fds), _COUNT) + right(printable(change, unicode=look.unicode), _CHANGE)
         lines.append(line("  ", (left(head, room - 2), style), numbers, mark))
         lines += [line("      ", (text, style)) for text in more]
     return lines
+
+
+def _in_room(group: Group, room: int, look: Look) -> tuple[str, list[str]]:
+    """Return a group's name, with its detail beside it where that fits, else in lines of their own."""
+    name, detail = (printable(text, unicode=look.unicode) for text in (name_of(group), group.detail))
+    whole = f"{name}  {detail}" if detail else name
+    if cell_len(whole) <= room:
+        return whole, []
+    return clip(name, room, ellipsis=look.glyphs.ellipsis), wrap(detail, room - 4) if detail else []
 
 
 def _without_fd(now: Snapshot, columns: Columns) -> list[Line]:

@@ -40,7 +40,8 @@ class Columns:
     def __init__(self, rows: Iterable[Row], look: Look, ports: set[int]) -> None:
         """Measure the rows; `ports` are those at which the process takes connections."""
         rows = list(rows)
-        self.number = max((len(str(row.fds[0])) for row in rows if row.fds), default=1) + 1
+        self.number = max((len(str(row.fds[0])) for row in rows if row.fds), default=1)
+        self.number = max(self.number, 2) + 1
         self.inode = max((len(_inode(row)) for row in rows), default=1)
         self.role = max((len(row.role) for row in rows), default=0) + 1
         self.look = look

@@ -68,7 +68,9 @@ class Watching:
         lines = [line(), line((f"{name}{how}: {change:+,} fds in {span}", STRONG), f", now {_of(last)}")]
         groups = groups_of(last, first)
         grown = [group for group in groups if (group.change or 0) > 0]
-        lines += [line("  ", (f"{group.change:+,}", BAD), f"  {name_of(group)}") for group in grown]
+        lines += [
+            line("  ", (f"{group.change:+,}", BAD), f"  {name_of(group)}  {group.detail}".rstrip()) for group in grown
+        ]
         leaks = [one.sentence for one in suspects(last, groups) if one.leaks]
         for sentence in leaks:
             lines += prose(sentence, self._look, first="LEAK ", margin="     ", style=ALARM)
