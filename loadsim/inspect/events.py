@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from loadsim.inspect.model import Row, Snapshot
 
 OPENED, CLOSED, CHANGED, QUEUE, LIMIT, RELIEF = "opened", "closed", "changed", "queue", "limit", "relief"
-#: How far back the pace looks.
-_WINDOW_S = 20.0
-#: Below this the pace is noise.
-_LEAST_PER_S = 0.05
+#: Looks that are kept: ten minutes of them.
+_MOST_POINTS = 3000
+#: So many descriptors more, over so long at least, make a pace.
+_ENOUGH, _LEAST_S = 10, 1.0
+#: Below this, one an hour, it does not grow.
+_LEAST_PER_S = 1 / 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,33 +81,42 @@ class Pace:
 
 
 class Trend:
-    """The looks of the last twenty seconds, and the straight line through them."""
+    """The looks so far, and the straight line through the latest of them."""
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._points: deque[tuple[float, int]] = deque()
+        self._points: deque[tuple[float, int]] = deque(maxlen=_MOST_POINTS)
 
     def add(self, at_s: float, open_fds: int) -> None:
-        """Take one more look into account; the time before the growth began says nothing about it."""
+        """Take one more look into account."""
         self._points.append((at_s, open_fds))
-        while self._points[-1][0] - self._points[0][0] > _WINDOW_S:
-            self._points.popleft()
-        while len(self._points) > 2 and self._points[0][1] == self._points[1][1] < open_fds:
-            self._points.popleft()
 
     def pace(self, room: int) -> Pace | None:
         """Return the slope of the line by least squares, None while there are too few looks for one."""
-        if len(self._points) < 3:
+        points = self._latest()
+        if len(points) < 3:
             return None
-        times = [at for at, _ in self._points]
-        fds = [number for _, number in self._points]
-        middle, mean = sum(times) / len(times), sum(fds) / len(fds)
-        spread = sum((at - middle) ** 2 for at in times)
+        middle = sum(at for at, _ in points) / len(points)
+        mean = sum(number for _, number in points) / len(points)
+        spread = sum((at - middle) ** 2 for at, _ in points)
         if spread == 0:
             return None
-        per_s = sum((at - middle) * (number - mean) for at, number in self._points) / spread
-        left = room / per_s if per_s > _LEAST_PER_S and room else None
-        return Pace(per_s=per_s, left_s=left)
+        per_s = sum((at - middle) * (number - mean) for at, number in points) / spread
+        return Pace(per_s=per_s, left_s=room / per_s if per_s > _LEAST_PER_S and room else None)
+
+    def _latest(self) -> list[tuple[float, int]]:
+        """Return as few looks as show a pace: ten descriptors more, over a second at least; all where there are none.
+
+        A pace changes: what was long ago says little. The time before the growth began says nothing about it.
+        """
+        points = list(self._points)
+        last_s, last = points[-1] if points else (0.0, 0)
+        for i in range(len(points) - 1, -1, -1):
+            at_s, number = points[i]
+            if last - number >= _ENOUGH and last_s - at_s >= _LEAST_S:
+                return points[i:]
+        flat = next((i for i, (_, number) in enumerate(points) if number != points[0][1]), 0)
+        return points[max(flat - 1, 0) :]
 
 
 def is_leak(event: Event) -> bool:

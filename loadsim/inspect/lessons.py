@@ -13,12 +13,17 @@ if TYPE_CHECKING:
 
     from loadsim.inspect.model import Row, Snapshot
 
-_MOST = 5
+_LEAST, _MOST = 2, 5
+#: True of every process, for those that show nothing else.
+_ALWAYS = (
+    "Each open file, pipe and socket is one number, the lowest that was free; the limit is on the numbers.",
+    "An inode is one open socket or file, whatever numbers it has and in however many processes.",
+)
 
 
 def lessons(now: Snapshot) -> list[str]:
-    """Return at most five sentences about what is on the screen."""
-    return [
+    """Return two to five sentences about what is on the screen."""
+    taught = [
         *_left(now),
         *_doors(now),
         *_phantoms(now),
@@ -26,10 +31,10 @@ def lessons(now: Snapshot) -> list[str]:
         *_waiting(now),
         *_queues(now),
         *_closing(now),
+        *_callers(now),
         *_sharing(now),
-    ][:_MOST] or [
-        "Every open file, pipe and socket is one number; the limit is on the numbers, whatever stands behind them."
     ]
+    return [*taught, *_ALWAYS][: max(min(len(taught), _MOST), _LEAST)]
 
 
 def _listeners(now: Snapshot) -> list[Row]:
@@ -93,6 +98,14 @@ def _closing(now: Snapshot) -> Iterator[str]:
         ends = f"close({guests[0].fds[0]}) {closing(guests[0]) or 'gives it back'}. " if guests else ""
         yield f"{ends}close({row.fds[0]}) {closing(row)}{lives}."
         return
+
+
+def _callers(now: Snapshot) -> Iterator[str]:
+    ports = now.ports
+    for row in now.rows:
+        if row.kind == "TCP" and row.remote and row.local_port not in ports:
+            yield f"fd {row.fds[0]} made the call: the kernel chose port {row.local_port} for it. It has no door."
+            return
 
 
 def _sharing(now: Snapshot) -> Iterator[str]:
