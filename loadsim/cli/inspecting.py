@@ -85,6 +85,7 @@ def inspect(  # noqa: PLR0913 -- one for each option
     with shared.explained():
         from loadsim.inspect.choice import Choice
 
+        _refuse(target, watches=watches, save=save, as_json=as_json)
         choice = Choice(kind=kind, state=state, port=port, sort=sort)
         if target is None:
             _overview(as_json=as_json)
@@ -111,6 +112,14 @@ def inspect(  # noqa: PLR0913 -- one for each option
         rows = choice.of(now.rows)
         text = render(now, before, _stdout(), rows=rows, all_rows=all_rows or choice.chooses, port=shown)
         click.echo(text, nl=False)
+
+
+def _refuse(target: str | None, *, watches: bool, save: Path | None, as_json: bool) -> None:
+    """Raise ScenarioError for options that do not go together."""
+    if target is None and (watches or save is not None):
+        raise ScenarioError("--watch and --save need a target: a pid, a name or :PORT")
+    if watches and as_json:
+        raise ScenarioError("--watch prints lines, --json one document: choose one")
 
 
 def _overview(*, as_json: bool) -> None:
@@ -198,7 +207,7 @@ def _say_others(found: Found, target: str) -> None:
     if others:
         more = ", ".join(map(str, others[:10])) + (" ..." if len(others) > 10 else "")
         click.echo(
-            f"loadsim: {target} is {len(found.pids)} processes; nearest to its limit first, then {more}", err=True
+            f"loadsim: {target} is {len(found.pids)} processes: nearest to its limit first; also {more}", err=True
         )
 
 
