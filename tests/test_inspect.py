@@ -110,6 +110,15 @@ def test_a_few_that_are_about_to_be_closed_are_no_leak() -> None:
     assert remedies(now, None, []) == []
 
 
+def test_a_crowd_is_no_leak() -> None:
+    """A limit nearly used up by connections in use is named as that, with the remedies."""
+    now = look([tcp(fd) for fd in range(60)], soft=64)
+    found = suspects(now, groups_of(now, now))
+    assert [one.leaks for one in found] == [False]
+    assert "(4 left), mostly by TCP ESTABLISHED to 10.0.3.7:5432: 60" in found[0].sentence
+    assert [when for when, _ in remedies(now, None, found)] == ["NOW", "LATER", "NOT"]
+
+
 def test_remedies_name_pid_limit_time_and_unit() -> None:
     """NOW buys time and says how much, LATER is for the unit, NOT rules the machine out."""
     now, before = two_looks()

@@ -25,6 +25,7 @@ from loadsim.kernel.procfs import ProcessGoneError
 from loadsim.kernel.procnet import read_table_of
 from loadsim.kernel.sockdiag import SockDiag
 from loadsim.kernel.sockets import read_table
+from loadsim.kernel.visit import _fork
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -158,7 +159,7 @@ def test_the_process_of_another_user(tmp_path: Path) -> None:
     """Without the right to its descriptors their number is shown, what is missing, and the command that shows it."""
     with running(ZOO, cwd=str(tmp_path)) as ready:
         reading, writing = os.pipe()
-        child = os.fork()
+        child = _fork()
         if child == 0:
             os.setgroups([])
             os.setresgid(65534, 65534, 65534)

@@ -30,8 +30,8 @@ FINDING_TEXTS: dict[str, FindingText] = {
         'any limit, only later. Then accept(), open() and socket() fail with EMFILE, "Too many open files".',
         "The picture of open fds: a leak is a line that never comes down, also after the load. In production: "
         "`loadsim inspect NAME --watch` names what grows, and foretells the end; by hand `ls /proc/PID/fd | wc -l` "
-        "twice, a minute apart, and `ss -tanp state close-wait`: CLOSE_WAIT means that the other side has closed and this "
-        "program has not.",
+        "twice, a minute apart, and `ss -tanp state close-wait`. CLOSE_WAIT means that the other side has closed and "
+        "this program has not.",
         'Close the socket when recv() returns b"", and on every error path (a with block, finally, defer). A higher '
         "limit only buys the time that the finding states: enough to deploy the cure, never instead of it.",
     ),

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from loadsim.report.look import Look
 
 _KINDS = "TCP, UDP, unix, socket, file, pipe, terminal, device, epoll, eventfd, timerfd, signalfd, inotify, other"
+#: Time between the two looks of a summary.
+_OVER_S = 2.0
 _SORTS = ("fd", "inode", "kind", "state", "port", "peer", "idle", "queue")
 
 
@@ -196,9 +198,6 @@ def _look(pid: int, over: float | None, *, summary: bool) -> tuple[Snapshot, Sna
         return take(pid), before
     except ProcessGoneError as error:
         raise EnvironmentRefusedError(f"process {pid} ended while it was being looked at: nothing is left") from error
-
-
-_OVER_S = 2.0
 
 
 def _say_others(found: Found, target: str) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from loadsim.inspect.groups import Group
-    from loadsim.inspect.model import Row, Snapshot
+    from loadsim.inspect.model import Snapshot
 
 #: From this share of the limit on, room is the question.
 TIGHT = 0.8
@@ -49,7 +49,9 @@ def growth(before: Snapshot | None, now: Snapshot) -> Growth | None:
 
 def suspects(now: Snapshot, groups: Sequence[Group]) -> list[Suspect]:
     """Return what is wrong, worst first; empty where nothing is."""
-    return [*_limit(now), *_left_behind(now, groups), *_growing(groups), *_unseen(now), *_deleted(now, groups)]
+    leaks = list(_left_behind(now, groups))
+    crowd = [] if leaks else _crowd(now, groups)
+    return [*_limit(now), *leaks, *crowd, *_growing(groups), *_unseen(now), *_deleted(now, groups)]
 
 
 def _limit(now: Snapshot) -> Iterator[Suspect]:
@@ -77,6 +79,24 @@ def _left_behind(now: Snapshot, groups: Sequence[Group]) -> Iterator[Suspect]:
             )
 
 
+def _is_tight(now: Snapshot) -> bool:
+    return now.soft - now.room >= TIGHT * now.soft
+
+
+def _crowd(now: Snapshot, groups: Sequence[Group]) -> Iterator[Suspect]:
+    if _is_tight(now) and groups:
+        most = max(groups, key=lambda one: one.fds)
+        what = " ".join(_words(most))
+        yield Suspect(
+            sentence=f"The limit is nearly used up ({format_count(now.room)} left), mostly by {what}: "
+            f"{format_count(most.fds)}. Nothing shows that these are leaked; --watch tells whether they grow."
+        )
+
+
+def _words(group: Group) -> list[str]:
+    return [part for part in (group.kind, group.state, group.where) if part]
+
+
 def _advice(group: Group) -> str:
     if group.where.startswith("on "):
         return 'Look at the code that serves them: it must close when recv() returns b"".'
@@ -86,7 +106,7 @@ def _advice(group: Group) -> str:
 def _growing(groups: Sequence[Group]) -> Iterator[Suspect]:
     for group in groups:
         if (group.change or 0) > 0 and not is_left_behind(group) and group.kind != "listening":
-            what = " ".join(part for part in (group.kind, group.state, group.where) if part)
+            what = " ".join(_words(group))
             yield Suspect(
                 sentence=f"{what}: {format_count(group.fds)} descriptors, {group.change} more than a moment ago. "
                 "A leak if that goes on; --watch shows each one as it comes."
@@ -123,8 +143,7 @@ def _deleted(now: Snapshot, groups: Sequence[Group]) -> Iterator[Suspect]:
 
 def remedies(now: Snapshot, pace: Growth | None, found: Sequence[Suspect]) -> list[tuple[str, str]]:
     """Return what helps, as ("NOW", text), ("LATER", text), ("NOT", text); nothing while there is room."""
-    tight = now.soft - now.room >= TIGHT * now.soft
-    if not tight and not any(one.leaks for one in found):
+    if not _is_tight(now) and not any(one.leaks for one in found):
         return []
     asked = more_than(now.soft)
     hard = max(now.hard, asked)
@@ -159,8 +178,3 @@ def _not(now: Snapshot) -> Iterator[tuple[str, str]]:
         parts.append(f"inotify ({host.inotify} of {host.inotify_max} instances)")
     if parts:
         yield ("NOT", " nor ".join(parts))
-
-
-def listeners(now: Snapshot) -> list[Row]:
-    """Return the rows that listen."""
-    return [row for row in now.rows if row.role == LISTENING]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import warnings
 from pathlib import Path
 
 from loadsim.kernel import libc
@@ -36,7 +37,7 @@ def diag_of(pid: int) -> SockDiag:
         return SockDiag()
     ours, childs = socket.socketpair()
     with ours, childs:
-        child = os.fork()
+        child = _fork()
         if child == 0:  # pragma: no cover  # not traced behind a fork
             _visit(pid, childs)
         childs.close()
@@ -45,6 +46,13 @@ def diag_of(pid: int) -> SockDiag:
     if not fds:
         raise PermissionError(f"the network namespace of process {pid} may not be entered")
     return SockDiag(socket.socket(fileno=fds[0]))
+
+
+def _fork() -> int:
+    """Fork also where there are threads: the child takes no lock, and setns to a user namespace needs it alone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python >= 3.12 warns of locks that other threads hold
+        return os.fork()
 
 
 def _visit(pid: int, answer: socket.socket) -> None:  # pragma: no cover
