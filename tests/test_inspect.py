@@ -15,6 +15,8 @@ from loadsim.inspect.closing import closing
 from loadsim.inspect.document import document
 from loadsim.inspect.events import Trend, events
 from loadsim.inspect.groups import groups_of
+from loadsim.inspect.incident import incident as incident_of
+from loadsim.inspect.incident import to_toml
 from loadsim.inspect.lessons import by_hand, lessons
 from loadsim.inspect.model import OtherEnd, Row, Snapshot
 from loadsim.inspect.schema import overview_schema, process_schema
@@ -23,6 +25,7 @@ from loadsim.kernel.processes import Holder, parse_unit
 from loadsim.kernel.sockets import unix_name
 from loadsim.report.inspection.page import render
 from loadsim.report.look import Look
+from loadsim.scenario.toml import load_text
 
 
 def page(now: Snapshot, before: Snapshot | None = None, *, width: int = 80, unicode: bool = True) -> str:
@@ -295,3 +298,52 @@ def test_a_phantom_has_no_other_end() -> None:
     """A connection to this machine without a socket at its other end says so."""
     now = look([tcp(4, remote="127.0.0.1:9", remote_port=9, other=OtherEnd(where="none"))])
     assert "no socket at the other end" in page(now)
+
+
+def grown(leaked: int, *, other_listeners: int, opens: int) -> list[Snapshot]:
+    """Return two looks, two seconds apart, between which so many connections stayed and so many came in."""
+    left = [
+        tcp(10 + i, "CLOSE_WAIT", local_port=8080, remote=f"10.0.0.1:{i + 1}", idle_s=9.0 - i) for i in range(leaked)
+    ]
+    first = look([listener(3, 8080)], soft=64, other_listeners=other_listeners)
+    last = look([listener(3, 8080), *left], soft=64, other_listeners=other_listeners)
+    return [first, replace(last, at_s=2.0, passive_opens=opens)]
+
+
+@pytest.mark.parametrize(("other_listeners", "leak"), [(0, 0.25), (1, 1.0)])
+def test_the_share_that_leaks(other_listeners: int, leak: float) -> None:
+    """Handshakes of the namespace are those of a process that listens alone there; else what was found is all."""
+    found = incident_of(grown(10, other_listeners=other_listeners, opens=40), 11)
+    assert (found.leak, found.leak_of, found.growth_per_s) == (leak, "connection", 5.0)
+    assert found.backlog == 128
+
+
+def test_growth_from_the_age_of_what_was_left() -> None:
+    """A process at rest at its limit tells by idle times how fast it came there."""
+    now = grown(9, other_listeners=1, opens=0)[1]
+    found = incident_of([replace(now, at_s=0.0), now], 11)
+    assert found.growth_per_s == pytest.approx(1.0)
+    assert "nobody got in meanwhile" in to_toml(found, now, {}, 11)
+
+
+def test_what_leaks_besides_connections() -> None:
+    """Files, and connections that the process made itself, leak as extras of a request."""
+    before = look([listener(3, 80)])
+    files = [file(10 + i, f"/srv/{i}") for i in range(6)]
+    found = incident_of([before, replace(look([listener(3, 80), *files]), at_s=2.0, passive_opens=12)], 11)
+    assert (found.leak_of, found.leak) == ("extra", 0.5)
+    text = to_toml(found, before, {"net.core.somaxconn": "4096", "net.ipv4.tcp_rmem": "1 2 3"}, 11)
+    scenario = load_text(text)
+    assert (scenario.server.extra_fds, scenario.server.leak_of) == (1, "extra")
+    assert scenario.sysctl["net.ipv4.tcp_rmem"] == "1 2 3"
+
+
+def test_names_do_not_break_the_file() -> None:
+    """Whatever a process is called, the scenario can be read."""
+    looks = grown(10, other_listeners=0, opens=10)
+    for name in ('"]\n[x', "\x1b[31m", "", "\u202eabc"):
+        now = replace(looks[1], process=identity(name=name, unit=f"{name}.service"))
+        text = to_toml(incident_of(looks, 11), now, {}, 11)
+        assert load_text(text).server.leak == 1.0
+        assert text.isascii()
+        assert {char for char in text if not char.isprintable()} == {"\n"}

@@ -163,18 +163,21 @@ def _watch(target: str, *, exact: bool, for_s: float | None) -> None:
 def _save(pid: int, path: Path, over_s: float) -> None:
     """Write the scenario and say what it will do; an existing file is never overwritten."""
     from loadsim.inspect.incident import SYSCTLS, incident, to_toml
+    from loadsim.inspect.watch import watch
     from loadsim.kernel.limits import read_sysctl
     from loadsim.scenario.budget import BASELINE_FDS
     from loadsim.scenario.toml import load
 
     if over_s <= 0:
         raise ScenarioError("a growth needs two looks: give --over a time above 0s, such as --over 5s")
-    now, before = _look(pid, over_s, summary=True)
+    looks = [seen.now for seen in watch(pid, for_s=over_s)]
+    if len(looks) < 2:
+        raise EnvironmentRefusedError(f"process {pid} ended while it was being looked at: nothing is left")
     sysctls = {name: value for name in SYSCTLS if (value := read_sysctl(name)) is not None}
-    found = incident(before or now, now, BASELINE_FDS)
+    found = incident(looks, BASELINE_FDS)
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(to_toml(found, now, sysctls, BASELINE_FDS))
+            file.write(to_toml(found, looks[-1], sysctls, BASELINE_FDS))
     except OSError as error:
         raise ScenarioError(f"{path} is not written: {error.strerror}; name another file") from error
     load(str(path))

@@ -1,6 +1,6 @@
 """A scenario from what a live process shows: the incident on a laptop, time compressed. Pure.
 
-Two looks give the growth and, with the handshakes of the namespace between them, the share of connections that stay.
+Two looks give the growth and, with the connections that came in between them, the share of those that stay.
 A process that has come to rest at its limit grows no more: then the age of what it left open tells how fast it did.
 """
 
@@ -59,8 +59,9 @@ class Incident:
         return self.arrivals_per_s * self.speed
 
 
-def incident(before: Snapshot, now: Snapshot, baseline: int) -> Incident:
-    """Return the incident between two looks; `baseline` are the descriptors of the simulated server itself."""
+def incident(looks: Sequence[Snapshot], baseline: int) -> Incident:
+    """Return the incident between the first and last look; `baseline` are the simulated server's own descriptors."""
+    before, now = looks[0], looks[-1]
     groups = groups_of(now, before)
     span_s = max(now.at_s - before.at_s, 1e-9)
     leaking = [one for one in groups if (one.change or 0) > 0 and one.kind != "listening"]
@@ -70,7 +71,7 @@ def incident(before: Snapshot, now: Snapshot, baseline: int) -> Incident:
         leaking = left
         growth_per_s = sum(_past_growth(one) for one in left)
         growth_from = "from the age of what it left open: it grows no more"
-    seen = _arrivals(before, now, span_s)
+    seen = _arrivals(looks) / span_s
     arrivals = max(seen, growth_per_s) or _QUIET_RATE
     at_door = sum(one.fds for one in leaking if one.where.startswith("on "))
     established = sum(one.fds for one in groups if one.state == "ESTABLISHED" and one.where.startswith("on "))
@@ -81,7 +82,7 @@ def incident(before: Snapshot, now: Snapshot, baseline: int) -> Incident:
         growth_per_s=growth_per_s,
         growth_from=growth_from,
         arrivals_per_s=arrivals,
-        arrivals_from=_arrivals_from(seen, growth_per_s),
+        arrivals_from=_arrivals_from(seen, growth_per_s, alone=_is_alone(now)),
         leak=round(leak, 4),
         leak_of="connection" if at_door * 2 >= sum(one.fds for one in leaking) else "extra",
         hold_s=0.0 if growing else established / arrivals / speed * min(nofile / now.soft, 1.0),
@@ -97,20 +98,26 @@ def _past_growth(group: Group) -> float:
     return (group.fds - 1) / span_s if span_s > 0 else float(group.fds)
 
 
-def _arrivals(before: Snapshot, now: Snapshot, span_s: float) -> float:
-    """Return the handshakes per second of the namespace; new connections of the process where that is unknown."""
-    if now.passive_opens is not None and before.passive_opens is not None:
-        return max(now.passive_opens - before.passive_opens, 0) / span_s
-    known = {row.inode for row in before.rows}
-    return sum(row.inode not in known and row.local_port in now.ports for row in now.rows) / span_s
+def _is_alone(now: Snapshot) -> bool:
+    """Return whether all connections that its namespace lets in are its own."""
+    return now.other_listeners == 0
 
 
-def _arrivals_from(seen: float, growth_per_s: float) -> str:
+def _arrivals(looks: Sequence[Snapshot]) -> int:
+    """Return the connections that came in: exact where nobody else listens, else those that a look found."""
+    before, now = looks[0], looks[-1]
+    if _is_alone(now) and now.passive_opens is not None and before.passive_opens is not None:
+        return max(now.passive_opens - before.passive_opens, 0)
+    seen = [{row.inode for row in one.rows if row.kind == "TCP" and row.local_port in now.ports} for one in looks]
+    return len(set[int | None]().union(*seen) - seen[0])
+
+
+def _arrivals_from(seen: float, growth_per_s: float, *, alone: bool) -> str:
     if seen <= 0:
         return "as fast as it grew: nobody got in meanwhile" if growth_per_s else "assumed: nobody came meanwhile"
     if growth_per_s > seen:
-        return "as fast as it grows: more than the handshakes of its namespace"
-    return "handshakes of its network namespace, all listeners together"
+        return "as fast as it grows: more than came in"
+    return "all that came in (PassiveOpens)" if alone else "at least: those that looks at it found"
 
 
 def _backlog(now: Snapshot) -> int:

@@ -101,6 +101,7 @@ class Snapshot:
     knocking: tuple[Row, ...]  # clients that try to get in, or believe that they are
     host: HostFacts
     passive_opens: int | None = None  # connections let in since its network namespace began, all listeners together
+    other_listeners: int = 0  # TCP listeners of its network namespace that it does not have
     apart: bool = False  # whether its network namespace is another one than ours
     missing: tuple[str, ...] = ()  # what could not be seen: sentences that end with the remedy
 

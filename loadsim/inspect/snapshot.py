@@ -60,6 +60,7 @@ def _taken(process: Process) -> Snapshot:
     rows = join.rows(descriptors)
     if found.unreadable and any(row.other is not None and row.other.where == UNHELD for row in rows):
         missing.append(_unreadable(pid, found.unreadable))
+    own_inodes = {row.inode for row in rows}
     return Snapshot(
         process=identity,
         at_s=at_s,
@@ -71,6 +72,7 @@ def _taken(process: Process) -> Snapshot:
         knocking=tuple(join.knocking(rows)),
         host=_host(identity.uid, descriptors, found),
         passive_opens=passive_opens(pid),
+        other_listeners=sum(one.inode not in own_inodes for one in index.listeners()),
         apart=namespace_of(pid) not in (namespace_of("self"), ""),
         missing=tuple(missing),
     )

@@ -31,11 +31,16 @@ class Seen:
 
 
 def watch(pid: int, *, for_s: float | None = None) -> Iterator[Seen]:
-    """Yield a look five times a second, less often where that costs much; ends when the process does, or in time."""
+    """Yield a look five times a second, less often where that costs much; ends when the process does, or in time.
+
+    There are two looks at least, however short the time is, unless the process ends before.
+    """
     trend = Trend()
     before: Snapshot | None = None
     begun = time.monotonic()
-    while for_s is None or time.monotonic() - begun <= for_s:
+    looks = 0
+    while for_s is None or looks < 2 or time.monotonic() - begun <= for_s:
+        looks += 1
         asked = time.monotonic()
         try:
             now = take(pid)
