@@ -31,7 +31,7 @@ from loadsim.scenario.toml import load_text
 def page(now: Snapshot, before: Snapshot | None = None, *, width: int = 80, unicode: bool = True) -> str:
     """Return what a terminal of this width shows."""
     shown = Look(width=width, color=False, unicode=unicode)
-    return render(now, before, shown, rows=now.rows, all_rows=False)
+    return render(now, before, shown, choice=Choice())
 
 
 def two_looks() -> tuple[Snapshot, Snapshot]:
@@ -66,7 +66,7 @@ def test_ascii_says_the_same() -> None:
 def test_colour_adds_nothing_but_colour() -> None:
     """Without its escapes the coloured text is the plain one."""
     now, before = two_looks()
-    coloured = render(now, before, Look(width=80, color=True, unicode=True), rows=now.rows, all_rows=False)
+    coloured = render(now, before, Look(width=80, color=True, unicode=True), choice=Choice())
     plain = page(now, before)
     for code in ("0", "1", "2", "31", "32", "33", "36", "1;31"):
         coloured = coloured.replace(f"\x1b[{code}m", "")
@@ -182,7 +182,7 @@ def test_by_hand_names_the_three_commands() -> None:
         "ss -tanpe 'sport = :9999 or dport = :9999'",
         "lsof -nPi :9999",
     ]
-    assert by_hand(replace(netcats(), apart=True), None)[1].startswith("nsenter -t 3211711 -n ss ")
+    assert by_hand(replace(netcats(), enter="nsenter -t 3211711 -n"), None)[1].startswith("nsenter -t 3211711 -n ss ")
     assert by_hand(incident(), None)[1] == "ss -tanpe | grep pid=4242,"
 
 

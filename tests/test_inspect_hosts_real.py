@@ -82,7 +82,7 @@ def test_another_network_namespace(arguments: tuple[str, ...]) -> None:
         if "refused" in ready.said:
             pytest.skip(f"no namespaces here: {ready.said['refused']}")
         seen = take(ready.pid)
-        assert seen.apart
+        assert seen.enter == f"nsenter -t {ready.pid} -n"
         assert seen.missing == ()
         listener = next(row for row in seen.rows if row.role == "LISTENING")
         assert (listener.local, listener.recv_q, listener.capacity) == ("127.0.0.1:9999", 1, 4)

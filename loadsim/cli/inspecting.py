@@ -111,8 +111,7 @@ def inspect(  # noqa: PLR0913 -- one for each option
         from loadsim.report.inspection.page import render
 
         shown = found.port or port
-        rows = choice.of(now.rows)
-        text = render(now, before, _stdout(), rows=rows, all_rows=all_rows or choice.chooses, port=shown)
+        text = render(now, before, _stdout(), choice=choice, all_rows=all_rows, port=shown)
         click.echo(text, nl=False)
 
 

@@ -39,7 +39,7 @@ def document(now: Snapshot, before: Snapshot | None, choice: Choice) -> dict[str
         "waiting": _rows(choice.of(now.waiting)),
         "knocking": _rows(choice.of(now.knocking)),
         "host": asdict(now.host),
-        "other_namespace": now.apart,
+        "other_namespace": bool(now.enter),
         "missing": list(now.missing),
     }
 

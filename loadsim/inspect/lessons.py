@@ -119,7 +119,7 @@ def _sharing(now: Snapshot) -> Iterator[str]:
 def by_hand(now: Snapshot, port: int | None) -> list[str]:
     """Return the commands that show the same."""
     pid = now.process.pid
-    enter = f"nsenter -t {pid} -n " if now.apart else ""
+    enter = f"{now.enter} " if now.enter else ""
     listeners = _listeners(now)
     ports = {row.local_port for row in now.rows if row.kind == "TCP"}
     if port is None and len(listeners) == len(ports) == 1:

@@ -102,7 +102,7 @@ class Snapshot:
     host: HostFacts
     passive_opens: int | None = None  # connections let in since its network namespace began, all listeners together
     other_listeners: int = 0  # TCP listeners of its network namespace that it does not have
-    apart: bool = False  # whether its network namespace is another one than ours
+    enter: str = ""  # the command that enters its network namespace; "" where it is ours
     missing: tuple[str, ...] = ()  # what could not be seen: sentences that end with the remedy
 
     @property

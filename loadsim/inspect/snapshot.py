@@ -73,7 +73,7 @@ def _taken(process: Process) -> Snapshot:
         host=_host(identity.uid, descriptors, found),
         passive_opens=passive_opens(pid),
         other_listeners=sum(one.inode not in own_inodes for one in index.listeners()),
-        apart=namespace_of(pid) not in (namespace_of("self"), ""),
+        enter=_enter(pid),
         missing=tuple(missing),
     )
 
@@ -84,8 +84,8 @@ def _descriptors(process: Process, uid: int, missing: list[str]) -> list[Descrip
     except PermissionError:
         missing.append(
             f"What each descriptor is: process {process.pid} belongs to user {uid}, and Linux shows its descriptors to "
-            f"that user and root alone. Their number, the limits and its sockets' states can be had without: "
-            f"sudo loadsim inspect {process.pid}"
+            f"that user and root alone; to others their number and the limits. "
+            f"sudo loadsim inspect {process.pid} shows all."
         )
         return []
 
@@ -104,6 +104,15 @@ def _table(pid: int, missing: list[str]) -> SocketTable:
         table = read_table_of(pid)
     missing += table.missing
     return table
+
+
+def _enter(pid: int) -> str:
+    """Return the command that enters the network namespace of a process, "" where it is ours."""
+    if namespace_of(pid) in (namespace_of("self"), ""):
+        return ""
+    # without the option nsenter becomes uid 0, which is not mapped where the user namespace is the user's own
+    ours = os.geteuid() == 0 or namespace_of(pid, "user") == namespace_of("self", "user")
+    return f"nsenter -t {pid} {'' if ours else '-U --preserve-credentials '}-n"
 
 
 def _protocols(pid: int, descriptors: list[Descriptor], index: Index) -> dict[int, str]:

@@ -17,6 +17,7 @@ from loadsim.units import format_count, format_duration
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from loadsim.inspect.choice import Choice
     from loadsim.inspect.model import Row, Snapshot
 
 #: Fewer descriptors than this are shown one by one.
@@ -28,20 +29,27 @@ _LABEL = 7
 
 
 def render(
-    now: Snapshot, before: Snapshot | None, look: Look, *, rows: Sequence[Row], all_rows: bool, port: int | None = None
+    now: Snapshot,
+    before: Snapshot | None,
+    look: Look,
+    *,
+    choice: Choice,
+    all_rows: bool = False,
+    port: int | None = None,
 ) -> str:
-    """Return the whole look; `rows` are those to list, where they are few or `all_rows` is asked for."""
+    """Return the whole look; the chosen rows are listed where all are few, some are chosen, or `all_rows` is asked."""
     groups = groups_of(now, before)
     wrong = suspects(now, groups)
     pace = growth(before, now)
-    listed = all_rows or now.open_fds < FEW
+    listed = all_rows or choice.chooses or now.open_fds < FEW
     summary = before is not None or not listed
     lines = _head(now, look, hard=not summary)
     if summary:
-        lines += [*_gauge(now, look), line(), *_groups(groups, before, now, look)]
+        lines += [*_gauge(now, look), line(), *(_groups(groups, before, now, look) if groups else [])]
     if listed:
-        columns = Columns([*rows, *now.waiting, *now.knocking], look, now.ports)
-        lines += [line(), *rows_of(rows, columns), *_without_fd(now, columns)]
+        rows, waiting, knocking = (choice.of(some) for some in (now.rows, now.waiting, now.knocking))
+        columns = Columns([*rows, *waiting, *knocking], look, now.ports)
+        lines += [line(), *rows_of(rows, columns), *_without_fd(now.process.name, waiting, knocking, columns)]
     lines += _wrong(wrong, look)
     for label, text in remedies(now, pace, wrong):
         lines += prose(text, look, first=label, margin=" " * _LABEL, style=STRONG)
@@ -96,10 +104,9 @@ def _in_room(group: Group, room: int, look: Look) -> tuple[str, list[str]]:
     return clip(name, room, ellipsis=look.glyphs.ellipsis), wrap(detail, room - 4) if detail else []
 
 
-def _without_fd(now: Snapshot, columns: Columns) -> list[Line]:
-    name = now.process.name
-    waiting = sorted(now.waiting, key=lambda row: -(row.idle_s or 0.0))
-    knocking = sorted(now.knocking, key=lambda row: (row.role, -row.retransmits))
+def _without_fd(name: str, waiting: Sequence[Row], knocking: Sequence[Row], columns: Columns) -> list[Line]:
+    waiting = sorted(waiting, key=lambda row: -(row.idle_s or 0.0))
+    knocking = sorted(knocking, key=lambda row: (row.role, -row.retransmits))
     titles = (
         (waiting, f"connected, but {name} has no fd for them: they wait in the accept queue"),
         (knocking, "not let in: these clients have no socket here"),
@@ -131,6 +138,7 @@ def _closing_words(now: Snapshot, look: Look, port: int | None) -> list[Line]:
         lines += [line(), line(("NOT SEEN", WARN))]
         for text in now.missing:
             lines += prose(text, look, margin="  ", first="  ")
-    commands = flow(by_hand(now, port), look.edge - 9, gap=3)
+    room = look.edge - 9
+    commands = flow([part for command in by_hand(now, port) for part in wrap(command, room)], room)
     lines.append(line())
     return lines + [line(("by hand  " if i == 0 else " " * 9, GOOD), text) for i, text in enumerate(commands)]
