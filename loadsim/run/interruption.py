@@ -7,16 +7,16 @@ flight end, and one more quits at once.
 from __future__ import annotations
 
 import signal
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import trio
 
-from loadsim.errors import LoadsimError
+from loadsim.errors import LoadsimError, innermost
 from loadsim.record.folder import discard
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
     from loadsim.load.process import Driver
@@ -69,7 +69,7 @@ class Interruption:
         is.
         """
         whole, last = False, signal.SIGINT
-        with trio.open_signal_receiver(*SIGNALS) as signals:
+        with trio.open_signal_receiver(*SIGNALS) as signals, _unwrapped():
             async with trio.open_nursery() as nursery:
 
                 async def heed() -> None:
@@ -95,3 +95,14 @@ class Interruption:
         if self.folder is not None:
             discard(self.folder)
         return NotBegunError(number)
+
+
+@contextmanager
+def _unwrapped() -> Iterator[None]:
+    """Let what loadsim can explain come out of the block as it was raised, in no group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if isinstance(error := innermost(group), LoadsimError):
+            raise error from None
+        raise

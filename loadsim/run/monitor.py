@@ -97,7 +97,7 @@ class Monitor:
             "attempts.count": self.attempts("started"),
             "fate.local": self.attempts("local"),
             "fate.not_started": self.attempts("not_started"),
-            "fds.max": self._most_fds,
+            **({"fds.max": self._most_fds} if self._most_fds else {}),
             "generator.local_failures": self.attempts("local"),
             "listen.overflows": self.overflows(),
             "outcome.ok": self.attempts("ok"),
