@@ -59,7 +59,8 @@ GTHREAD = replace(TRIO, recovery_s=None)
         (APACHE, Class.RESPAWNS, "E"),
         (GTHREAD, Class.WEDGES, "F"),
         (Observed(way="limit at start", refusal="ended with status 1"), Class.REFUSES_TO_START, "F"),
-        (replace(TRIO, emfile=0, fds_max=20, new_silent=0, new_ok=95), Class.NOT_EXHAUSTED, "-"),
+        (replace(TRIO, emfile=0, fds_max=40, new_silent=0, new_ok=95), Class.NOT_EXHAUSTED, "-"),
+        (replace(TRIO, emfile=0, fds_max=9), Class.NOT_EXHAUSTED, "-"),
         (replace(TRIO, held_unanswered=3), Class.SLEEPS, "E"),
     ],
 )
@@ -77,6 +78,16 @@ def test_without_the_counter_only_cpu_and_canaries_tell() -> None:
     blind = [replace(one, emfile=None, emfile_per_s=None, busy_share=None) for one in (TRIO, BUN, NODE)]
 
     assert [classify(one)[0] for one in blind] == [Class.UNCLEAR, Class.SPINS, Class.SHEDS]
+
+
+def test_a_server_that_speaks_another_language_is_no_wedge() -> None:
+    """Whoever was never answered cannot tell whether it is exhausted."""
+    seen = replace(GTHREAD, talks=False)
+
+    assert classify(seen) == (
+        Class.UNCLEAR,
+        "no canary was answered, not even before: say how one talks to it",
+    )
 
 
 def test_the_first_way_names_the_class_and_the_worst_the_grade() -> None:

@@ -54,6 +54,7 @@ def observe(view: View, metrics: dict[str, float], *, way: str, exhausted_s: flo
         fd_limit=view.fd_limit,
         cpu_cores=float(np.ptp(cpu[inside]) / np.ptp(times[inside])) if inside.sum() > 1 else None,
         log_bytes_per_s=logged,
+        talks=any(has_outcome(one, Outcome.OK).any() for one in (view.recording.canary, view.recording.held)),
         recovery_s=metrics.get("recovery.time"),
         leftover_fds=_leftover(view, metrics),
         **_failures(view, start, stop),

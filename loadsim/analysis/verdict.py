@@ -27,6 +27,8 @@ BUSY_FROM_THE_START: Final = 0.7
 GROWS: Final = 3.0
 #: A log that grows faster than this fills a disk: 1 GB in less than three hours.
 FLOODS_BYTES_PER_S: Final = 100_000.0
+#: Who never has more than this share of what it may have is busy with few clients, and keeps the others waiting.
+TAKES_FEW: Final = 0.4
 #: A server that is back within this has no outage worth the name.
 PROMPT_S: Final = 1.0
 #: New clients are turned away rather than kept waiting from this share on.
@@ -87,6 +89,7 @@ class Observed:
     first_pause_s: float | None = None  # the shortest of the first pauses between two failures
     last_pause_s: float | None = None  # the usual one at the end
     log_bytes_per_s: float | None = None  # while exhausted
+    talks: bool = True  # a canary, or a connection that was in before, was answered at any time
     new_ok: int = 0  # canaries that set out while it was exhausted, by what they saw
     new_silent: int = 0  # connected, no answer
     new_unreachable: int = 0  # no answer to the SYN
@@ -119,29 +122,16 @@ class Verdict:
     rule: str  # what the grade stands for, in words
 
 
-def classify(seen: Observed) -> tuple[Class, str]:  # noqa: PLR0911 -- a table, row by row
+def classify(seen: Observed) -> tuple[Class, str]:
     """Return the class of one run, and the sentence with the numbers that decided; the first row that fits."""
-    if seen.refusal is not None:
-        return Class.REFUSES_TO_START, seen.refusal
-    if seen.exit_status is not None:
-        return Class.DIES, f"it ended by itself: {_status(seen.exit_status)}"
-    if seen.restarts:
-        return Class.RESPAWNS, f"{seen.restarts} of its processes ended and were replaced"
-    if _was_not_exhausted(seen):
-        return Class.NOT_EXHAUSTED, f"{seen.new_ok} of {seen.new} new clients were answered all the while"
-    if seen.recovery_s is None:
-        return Class.WEDGES, "no new client was answered after there was room again"
+    for class_, holds, because in _CLASSES:
+        if holds(seen):
+            return class_, because(seen)
     rate, cores = seen.emfile_per_s, seen.cpu_cores or 0.0
-    if seen.emfile == 0 and not seen.full:
-        return Class.OWN_LIMIT, f"it stayed at {_of(seen)} descriptors, and accept() never failed"
-    if seen.new and seen.new_turned_away / seen.new >= MOSTLY:
-        return Class.SHEDS, f"{seen.new_turned_away} of {seen.new} new clients were turned away at once"
     if rate is None:
         says = f"{100 * cores:.0f} % CPU, and failures of accept() are not visible"
         return (Class.SPINS if cores >= BURNS_CORES else Class.UNCLEAR), says
-    if rate > RETRIES_PER_S:
-        return _of_a_loop(seen, rate, cores)
-    return _of_a_pause(seen, rate)
+    return _of_a_loop(seen, rate, cores) if rate > RETRIES_PER_S else _of_a_pause(seen, rate)
 
 
 def _of_a_loop(seen: Observed, rate: float, cores: float) -> tuple[Class, str]:
@@ -159,6 +149,66 @@ def _of_a_pause(seen: Observed, rate: float) -> tuple[Class, str]:
     if last >= GROWS * first:
         return Class.BACKS_OFF, f"{failed}: after {format_duration(first)} at first, {format_duration(last)} at last"
     return Class.SLEEPS, f"{failed}, {format_duration(last)} apart"
+
+
+def _was_not_exhausted(seen: Observed) -> bool:
+    """Whether all went on as before, or it never took so many clients that its descriptors could run out."""
+    if seen.emfile or seen.full:
+        return False
+    goes_on = bool(seen.new) and seen.new_ok / seen.new >= MOSTLY
+    return goes_on or (
+        seen.emfile == 0 and seen.fds_max is not None and seen.fds_max < TAKES_FEW * (seen.fd_limit or 0)
+    )
+
+
+def _of(seen: Observed) -> str:
+    fds, limit = seen.fds_max, seen.fd_limit
+    return "an unknown number of" if fds is None or limit is None else f"{format_count(fds)} of {format_count(limit)}"
+
+
+def _status(status: int) -> str:
+    return f"exit status {status}" if status >= 0 else f"killed by signal {-status}"
+
+
+#: Class, what it takes, and the sentence; the first that fits. Who is in none of them has an accept loop that goes on.
+_CLASSES: Final[tuple[tuple[Class, Callable[[Observed], bool], Callable[[Observed], str]], ...]] = (
+    (Class.REFUSES_TO_START, lambda one: one.refusal is not None, lambda one: one.refusal or ""),
+    (
+        Class.DIES,
+        lambda one: one.exit_status is not None,
+        lambda one: f"it ended by itself: {_status(one.exit_status or 0)}",
+    ),
+    (
+        Class.RESPAWNS,
+        lambda one: one.restarts > 0,
+        lambda one: f"{one.restarts} of its processes ended and were replaced",
+    ),
+    (
+        Class.UNCLEAR,
+        lambda one: not one.talks,
+        lambda _: "no canary was answered, not even before: say how one talks to it",
+    ),
+    (
+        Class.NOT_EXHAUSTED,
+        _was_not_exhausted,
+        lambda one: f"it had {_of(one)} descriptors, and {one.new_ok} of {one.new} new clients were answered",
+    ),
+    (
+        Class.WEDGES,
+        lambda one: one.recovery_s is None,
+        lambda _: "no new client was answered after there was room again",
+    ),
+    (
+        Class.OWN_LIMIT,
+        lambda one: one.emfile == 0 and not one.full,
+        lambda one: f"it stayed at {_of(one)} descriptors, and accept() never failed",
+    ),
+    (
+        Class.SHEDS,
+        lambda one: one.new > 0 and one.new_turned_away / one.new >= MOSTLY,
+        lambda one: f"{one.new_turned_away} of {one.new} new clients were turned away at once",
+    ),
+)
 
 
 def judge(seen: Sequence[Observed]) -> Verdict:
@@ -203,16 +253,3 @@ _GRADES: Final[tuple[tuple[str, str, Callable[[Observed], bool]], ...]] = (
     ("E", "loses workers, and with them who was in", lambda one: one.restarts > 0),
     ("E", "leaves those alone who are in", lambda one: one.held > one.held_cut and one.held_unanswered > 0),
 )
-
-
-def _was_not_exhausted(seen: Observed) -> bool:
-    return not seen.emfile and not seen.full and bool(seen.new) and seen.new_ok / seen.new >= MOSTLY
-
-
-def _of(seen: Observed) -> str:
-    fds, limit = seen.fds_max, seen.fd_limit
-    return "an unknown number of" if fds is None or limit is None else f"{format_count(fds)} of {format_count(limit)}"
-
-
-def _status(status: int) -> str:
-    return f"exit status {status}" if status >= 0 else f"killed by signal {-status}"

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--nofile", type=click.IntRange(8, 100_000), default=64, show_default=True, help="The limit to reach.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Where it listens, without {port}; 0: any free.")
-@click.option("--path", default="/", show_default=True, help="What the canary asks for; its answer must be below 400.")
+@click.option(
+    "--path", default="/", show_default=True, help="What the canary asks for; a status below 400 is an answer."
+)
 @click.option("--url", "leak_path", metavar="PATH", help="A path whose handler opens something: a third way.")
 @click.option("--echo", is_flag=True, help="The server sends back what it is sent, instead of speaking HTTP.")
 @click.option("--send", help='What a client says to a server that speaks neither, such as "PING\\r\\n".')

@@ -44,6 +44,11 @@ class Tree:
         self._channel = channel
         self._empty = trio.Event()
 
+    @property
+    def root_pid(self) -> int:
+        """The process that watches over the tree, in its namespaces, as long as there is one."""
+        return self._child.pid
+
     def pids(self) -> list[int]:
         """Return the processes that run now, the eldest first."""
         return [] if self.emptied_ns else descendants(self._child.pid)

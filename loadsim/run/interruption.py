@@ -7,16 +7,17 @@ flight end, and one more quits at once.
 from __future__ import annotations
 
 import signal
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
 
-from loadsim.errors import LoadsimError, innermost
+from loadsim.errors import LoadsimError
+from loadsim.kernel.tree import background
 from loadsim.record.folder import discard
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from loadsim.load.process import Driver
@@ -69,8 +70,8 @@ class Interruption:
         is.
         """
         whole, last = False, signal.SIGINT
-        with trio.open_signal_receiver(*SIGNALS) as signals, _unwrapped():
-            async with trio.open_nursery() as nursery:
+        with trio.open_signal_receiver(*SIGNALS) as signals:
+            async with background() as nursery:
 
                 async def heed() -> None:
                     nonlocal last
@@ -85,7 +86,6 @@ class Interruption:
                 nursery.start_soon(heed)
                 yield
                 whole = True
-                nursery.cancel_scope.cancel()
         if not whole:
             raise self._quitting(last)
 
@@ -95,14 +95,3 @@ class Interruption:
         if self.folder is not None:
             discard(self.folder)
         return NotBegunError(number)
-
-
-@contextmanager
-def _unwrapped() -> Iterator[None]:
-    """Let what loadsim can explain come out of the block as it was raised, in no group."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        if isinstance(error := innermost(group), LoadsimError):
-            raise error from None
-        raise

@@ -114,7 +114,7 @@ class Trial:
 
     def _idle(self, hold_s: float) -> dict[str, Any]:
         """Return clients that connect and say nothing: who is let in takes a descriptor, and keeps it."""
-        waiting = {"hold": _s(hold_s), "connect_timeout": "60s"}
+        waiting = {"request": "none", "hold": _s(hold_s), "connect_timeout": "60s"}
         return {**self._talk(), "rate": f"{_RATE:g}/s", "attempts": self.clients, **waiting}
 
     def _talk(self) -> dict[str, Any]:

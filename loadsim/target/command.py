@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from loadsim.errors import EnvironmentRefusedError
 from loadsim.kernel.counters import TcpCounters
 from loadsim.kernel.followed import Followed
 from loadsim.kernel.limits import Limits, own_nofile
 from loadsim.kernel.perf import EmfileCounter, NotVisibleError
+from loadsim.kernel.procfs import ProcessGoneError
 from loadsim.kernel.tree import GRACE_S, background, tree
 from loadsim.record.sampler import Sources
 from loadsim.target.output import Output
@@ -92,12 +94,23 @@ class Command:
         return list(self._tree.pids())
 
     def sources(self, stack: ExitStack, diag: SockDiag) -> Sources:  # noqa: ARG002 -- it sees its sockets already
-        """Return what the sampler reads, open as long as the stack."""
+        """Return what the sampler reads, open as long as the stack.
+
+        Raises EnvironmentRefusedError where the command has ended meanwhile: it listened, and did not stay.
+        """
+        try:
+            counters = TcpCounters(self._tree.root_pid)  # whoever held the listener may be gone
+        except ProcessGoneError as error:
+            said = (self._outputs[1].last_words() or self._outputs[0].last_words()) or "nothing"
+            raise EnvironmentRefusedError(
+                f"{(self._facts.command or ['the command'])[0]} ended right after it had begun to listen; run it by "
+                f"hand to see what it needs. Its last words: {said}"
+            ) from error
         return Sources(
             process=self._followed,
             table=self._followed,
             listener=self._followed.listener,
-            counters=stack.enter_context(TcpCounters(self._facts.pid)),
+            counters=stack.enter_context(counters),
         )
 
     async def watch(self) -> None:

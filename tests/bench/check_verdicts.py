@@ -3,8 +3,8 @@
     python tests/bench/check_verdicts.py [NAME...] [--bin FOLDER] [--repeat N]
 
 The servers stand in `servers.toml`. Python ones come from a virtual environment: --bin names its bin folder, without it
-one is made and filled. nginx, redis, memcached and node are Debian's. What is not installed is left out, and said. About
-a minute each. No test: what is compared changes with versions, and counting EMFILE needs root.
+one is made and filled. nginx, redis, memcached and node are Debian's. What is not installed is left out, and said.
+About a minute each. No test: what is compared changes with versions, and counting EMFILE needs root.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ def main() -> None:
     known = tomllib.loads((HERE / "servers.toml").read_text())
     chosen = {name: known[name] for name in asked.names or known}
     bin_ = asked.bin or install({server["package"] for server in chosen.values() if "package" in server})
-    print(
-        "| server | class | grade | CPU | EMFILE | log | first answer | as before |\n|---|---|---|---|---|---|---|---|"
-    )
+    say("| server | class | grade | CPU | EMFILE | log | first answer | as before |", "|---" * 8 + "|")
     different = [name for name, server in chosen.items() if not check(name, server, bin_, asked.repeat)]
     sys.exit(f"not as before: {', '.join(different)}" if different else 0)
 
