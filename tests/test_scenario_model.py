@@ -146,7 +146,7 @@ def test_contradictions_are_refused(tables: dict[str, Any], place: str, says: st
 @pytest.mark.parametrize(
     "bad",
     ["", "80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "localhost:80", "::1:80", "[127.0.0.1]:80",
-     "0.0.0.0:80", "[::]:80", "224.0.0.1:80", ":80"],
+     "0.0.0.0:80", "[::]:80", "224.0.0.1:80", ":80", "[fe80::1%eth0]:80"],
 )  # fmt: skip
 def test_a_running_server_is_at_an_address_that_one_can_connect_to(bad: str) -> None:
     """By number, so that no name decides later where a load goes."""

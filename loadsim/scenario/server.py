@@ -39,7 +39,12 @@ class Endpoint(NamedTuple):
         """Return what "127.0.0.1:80" or "[::1]:80" means; raises ValueError where it means nothing."""
         host, _, port = text.rpartition(":")
         address = ipaddress.ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
-        if (address.version == 6) != host.startswith("[") or address.is_unspecified or address.is_multicast:
+        if (
+            (address.version == 6) != host.startswith("[")
+            or address.is_unspecified
+            or address.is_multicast
+            or "%" in host
+        ):
             raise ValueError(f"{host} is no address that a client can connect to")
         if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65_535):
             raise ValueError(f"{port} is no port")

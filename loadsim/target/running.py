@@ -60,7 +60,7 @@ class _Seen:
     """What is looked at; None: it cannot be."""
 
     followed: Followed | None
-    reads_table: bool  # whether one may look into its descriptors
+    reads_table: bool  # whether one may look into its descriptors, and knows its sockets
     pidfd: int | None
     listener: Callable[[], ListenerState | None]
     counters_of: int | None  # a process in its network namespace
@@ -172,8 +172,8 @@ def _see(
     process = stack.enter_context(Process(spec.pid))
     pids = partial(_pids, process)
     followed = stack.enter_context(Followed(pids, diag, address=where.address, port=where.port))
-    reads_table = _may_read(followed)
-    notices += [whose(followed, "it and all its children")] if reads_table else [_NO_TABLE]
+    may_read = _may_read(followed)
+    notices += [whose(followed, "this process and all its children"), *([] if may_read else [_NO_TABLE])]
     counter = None
     try:
         counter = stack.enter_context(EmfileCounter.of_running(pids))
@@ -183,7 +183,9 @@ def _see(
     pidfd = os.pidfd_open(spec.pid)
     stack.callback(os.close, pidfd)
     listener = followed.listener if where.seen else listener
-    seen = _Seen(followed=followed, reads_table=reads_table, pidfd=pidfd, listener=listener, counters_of=counters_of)
+    seen = _Seen(
+        followed=followed, reads_table=may_read and where.seen, pidfd=pidfd, listener=listener, counters_of=counters_of
+    )
     return dataclasses.replace(facts, started=False, sockets_seen=where.seen), seen, notices, counter
 
 

@@ -64,8 +64,10 @@ def facts_of(
 def whose(followed: Followed, what: str) -> str:
     """Return the sentence that says whose descriptors are read, and whose CPU; `what` is the tree: "the command"."""
     holders = len(followed.holders())
-    which = "the process that holds" if holders == 1 else f"the fullest of the {holders} processes that hold"
-    return f"Descriptors and limit are those of {which} the listener; CPU and memory are those of {what}."
+    which = {0: "its fullest process", 1: "the process that holds the listener"}.get(
+        holders, f"the fullest of the {holders} processes that hold the listener"
+    )
+    return f"Descriptors and limit are those of {which}; CPU and memory are those of {what}."
 
 
 def not_counted(why: NotVisibleError) -> str:

@@ -121,18 +121,22 @@ def unknown_fates(case: Case) -> Found | None:
     return information(
         "fates-unknown",
         f"Of {some(count, 'client')} nothing proves whether the server ever took them.",
-        _nothing_proves(case.view.recording.facts.server),
-        'client.exchange = "http" proves it by an answer, a longer client.hold by the table.',
+        *_nothing_proves(case.view.recording.facts.server),
     )
 
 
-def _nothing_proves(server: ServerFacts) -> str:
+def _nothing_proves(server: ServerFacts) -> tuple[str, str]:
+    """Return why that is so, and what would prove it."""
     if not server.sockets_seen:
-        return "They got no answer, and its ends of the connections are in no table that can be read from here."
-    return (
+        return (
+            "They got no answer, and its ends of the connections are in no table that can be read from here.",
+            "run loadsim where the server is: there the table shows who owns a connection.",
+        )
+    why = (
         "They got no answer, and no look at the TCP table found a process that owned their connection. A server of "
         "one's own writes no records; ten looks a second miss who came and went between two of them."
     )
+    return why, 'client.exchange = "http" proves it by an answer, a longer client.hold by the table.'
 
 
 def foreign_clients(case: Case) -> Found | None:
