@@ -44,6 +44,8 @@ def format_duration(seconds: float) -> str:
     """Return seconds with the unit that keeps one to three digits: "31 us", "4.1 ms", "12 s", "5 min 28 s"."""
     if seconds < 0:
         return "-" + format_duration(-seconds)
+    if seconds >= 48 * 3600:
+        return f"{int(seconds // 86_400)} d {int(seconds % 86_400 // 3600)} h"
     if seconds >= 3600:
         return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
     if round(seconds) >= 100:
@@ -61,11 +63,11 @@ def format_count(number: float) -> str:
 
 
 def format_bytes(number: float) -> str:
-    """Return bytes with the unit that keeps one to three digits: "162 B", "7.7 kB", "3.9 MB"."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if number >= scale * 0.9995:
-            return f"{_three_digits(number / scale)} {unit}"
-    return f"{number:.0f} B"
+    """Return bytes with their unit: "17 bytes", "4 kB", "2.1 GB"."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if number >= scale:
+            return f"{number / scale:.1f} {unit}"
+    return f"{number / 1e3:.0f} kB" if number >= 1e3 else some(number, "byte")
 
 
 def some(number: float, noun: str) -> str:

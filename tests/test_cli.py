@@ -173,7 +173,7 @@ def test_a_job_gets_the_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     publish(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["scenario", "summary", "comparison"])
+@pytest.mark.parametrize("name", ["scenario", "summary", "comparison", "inspect", "overview"])
 def test_every_schema_is_printed(name: str) -> None:
     """One JSON document each."""
     assert json.loads(call("schema", name).stdout)["title"].startswith("loadsim ")

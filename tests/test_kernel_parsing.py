@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from loadsim.kernel.counters import KERNEL_NAMES, Counters, parse_netstat
-from loadsim.kernel.fdtable import LETTERS, inode_of, letter_of_link
+from loadsim.kernel.descriptors import inode_in
+from loadsim.kernel.fdtable import LETTERS, letter_of_link
 from loadsim.kernel.limits import Limits
 from loadsim.kernel.procfs import parse_nofile, parse_number, parse_state
 from loadsim.kernel.sockdiag import TCP_STATES, ListenerState, ends_dump, parse_listener, parse_sockets
@@ -182,4 +183,5 @@ def test_letters(link: str, expected: str) -> None:
 
 def test_inode() -> None:
     """A socket's link names its inode."""
-    assert inode_of("socket:[11160012]") == 11160012
+    assert inode_in("socket:[11160012]") == inode_in("pipe:[11160012]") == 11160012
+    assert inode_in("anon_inode:[eventpoll]") is None

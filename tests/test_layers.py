@@ -14,14 +14,14 @@ LAYERS = (
     {"cli"},
     {"run"},
     {"report", "target", "load"},
-    {"analysis"},
+    {"analysis", "inspect"},
     {"record"},
     {"scenario", "kernel"},
     {"exchange", "metrics", "units", "errors", "control"},
 )
 #: Decided in pure functions: no socket, clock, process, trio or global random.
-PURE = ("exchange", "metrics", "units", "scenario", "analysis", "target.policy")
-NOT_PURE = {"scenario.toml"}
+PURE = ("exchange", "metrics", "units", "scenario", "analysis", "inspect", "target.policy")
+NOT_PURE = {"scenario.toml", "inspect.overview", "inspect.snapshot", "inspect.targets", "inspect.watch"}
 IMPURE_MODULES = {"socket", "time", "trio", "subprocess", "select", "selectors", "signal", "threading", "os", "secrets"}
 
 MODULES = sorted(

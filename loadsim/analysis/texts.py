@@ -29,8 +29,9 @@ FINDING_TEXTS: dict[str, FindingText] = {
         "opened besides its connection. Every process has a limit of open descriptors (RLIMIT_NOFILE); a leak reaches "
         'any limit, only later. Then accept(), open() and socket() fail with EMFILE, "Too many open files".',
         "The picture of open fds: a leak is a line that never comes down, also after the load. In production: "
-        "`ls /proc/PID/fd | wc -l` twice, a minute apart, and `ss -tanp state close-wait`: CLOSE_WAIT means that the "
-        "other side has closed and this program has not.",
+        "`loadsim inspect NAME --watch` names what grows, and foretells the end; by hand `ls /proc/PID/fd | wc -l` "
+        "twice, a minute apart, and `ss -tanp state close-wait`. CLOSE_WAIT means that the other side has closed and "
+        "this program has not.",
         'Close the socket when recv() returns b"", and on every error path (a with block, finally, defer). A higher '
         "limit only buys the time that the finding states: enough to deploy the cure, never instead of it.",
     ),

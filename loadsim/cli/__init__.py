@@ -1,9 +1,10 @@
 """The command line: parse, call, show, exit code. Decides nothing.
 
-    running   run, check, serve
-    verdict   verdict
-    reading   report, compare, list, explain, schema
-    shared    options that several commands have, errors as sentences, what standard output can show
+    running    run, check, serve
+    verdict    verdict
+    inspecting inspect
+    reading    report, compare, list, explain, schema
+    shared     options that several commands have, errors as sentences, what standard output can show
 
 Heavy imports stand inside the commands, so that `loadsim --help` answers at once.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import click
 
 from loadsim import __version__
-from loadsim.cli import reading, running
+from loadsim.cli import inspecting, reading, running
 from loadsim.cli.verdict import verdict
 
 
@@ -45,6 +46,7 @@ for _command in (
     reading.report,
     reading.compare,
     running.serve,
+    inspecting.inspect,
     reading.list_,
     reading.explain,
     reading.schema,

@@ -155,11 +155,28 @@ def _unknown_id(asked: str) -> str:
     return f'nothing is called "{asked}"' + (f'; did you mean "{near[0]}"?' if near else "; loadsim explain lists all")
 
 
-@click.command(short_help="Print a JSON Schema: of a scenario, of summary.json, of comparison.json.")
-@click.argument("of", type=click.Choice(["scenario", "summary", "comparison"]), default="scenario")
+_SCHEMAS = ("scenario", "summary", "comparison", "inspect", "overview")
+
+
+@click.command(short_help="Print a JSON Schema: of a scenario, or of what loadsim writes as JSON.")
+@click.argument(
+    "of", type=click.Choice(["scenario", "summary", "comparison", "inspect", "overview"]), default="scenario"
+)
 def schema(*, of: str) -> None:
-    """Print the JSON Schema of a scenario, for editors, or of summary.json or comparison.json, for programs."""
+    """Print the JSON Schema of a scenario, for editors, or of what loadsim writes, for programs.
+
+    summary and comparison are files of a result; inspect and overview what `inspect --json` prints with and without
+    a target.
+    """
     from loadsim.analysis.schema import comparison_schema, summary_schema
+    from loadsim.inspect.schema import overview_schema, process_schema
     from loadsim.scenario.schema import schema as scenario_schema
 
-    shared.print_json({"scenario": scenario_schema, "summary": summary_schema, "comparison": comparison_schema}[of]())
+    schemas = {
+        "scenario": scenario_schema,
+        "summary": summary_schema,
+        "comparison": comparison_schema,
+        "inspect": process_schema,
+        "overview": overview_schema,
+    }
+    shared.print_json(schemas[of]())

@@ -1,9 +1,14 @@
-"""What does Linux say? Read-only, but for what starts something: `netns`, `launch`, `partner`, `tree`.
+"""What does Linux say? Read-only, but for what starts something: `netns`, `launch`, `partner`, `tree`, `visit`.
 
     procfs     one process: open descriptors, limits, CPU time, memory
     followed   several processes read as one: who holds a listener, and what all of them take
     fdtable    its descriptors joined with the kernel's TCP table: what each one is
     sockdiag   sock_diag by hand: a listener's accept queue, the TCP table
+    sockets    every TCP, UDP and unix socket of a namespace, without numpy
+    procnet    the same from /proc/PID/net, where sock_diag may not go
+    descriptors what the open descriptors of one process are
+    processes  all processes: who they are, and who holds a given socket
+    visit      a sock_diag socket of another process's network namespace
     counters   the TCP counters of a network namespace
     limits     RLIMIT_NOFILE, sysctls and the host, as plain values
     netns      a private network namespace, kept by a holder process

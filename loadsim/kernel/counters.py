@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from loadsim.kernel.procfs import ProcessGoneError
@@ -71,3 +72,13 @@ def parse_netstat(text: bytes) -> Counters:
     lines = (line.split() for line in text.splitlines() if line.startswith(_GROUP))
     numbers = dict(zip(next(lines), next(lines), strict=True))
     return Counters(**{field: int(numbers.get(name, 0)) for field, name in KERNEL_NAMES.items()})
+
+
+def passive_opens(pid: int) -> int | None:
+    """Return the connections that the namespace of a process has let in since it began; None where nobody says."""
+    try:
+        text = Path(f"/proc/{pid}/net/snmp").read_bytes()
+    except OSError:
+        return None
+    names, numbers = (line.split() for line in text.splitlines() if line.startswith(b"Tcp:"))
+    return int(dict(zip(names, numbers, strict=True))[b"PassiveOpens"])

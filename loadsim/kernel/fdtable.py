@@ -5,11 +5,21 @@ Owns the letters of the map and what tells them apart. Must not know which of th
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from loadsim.kernel.descriptors import (
+    DEVICE,
+    EPOLL,
+    FILE,
+    PIPE,
+    SOCKET,
+    TERMINAL,
+    inode_in,
+    kind_of_link,
+    socket_protocol,
+)
 from loadsim.kernel.sockdiag import FAMILIES, TCP_STATES
 
 if TYPE_CHECKING:
@@ -31,12 +41,11 @@ LETTERS = {
     "T": "TCP in another state, or reset",
     ".": "free",
 }
-#: How the link of /proc/PID/fd/N begins -> its letter; sockets are told apart by their state.
-_LINKS = (("/", "f"), ("pipe:", "p"), ("anon_inode:[eventpoll]", "e"))
-_OTHER_LINK = "t"
+#: Kind of descriptor -> its letter; sockets are told apart by their state.
+_KINDS = {FILE: "f", TERMINAL: "f", DEVICE: "f", PIPE: "p", EPOLL: "e"}
+_OTHER_KIND = "t"
 _STATES = {"LISTEN": "L", "ESTABLISHED": "E", "CLOSE_WAIT": "W"}
 _OTHER_STATE = "T"
-_SOCKET = "socket:["
 #: Sockets in these states belong to no descriptor, and there may be 60,000 of them.
 _WITHOUT_FD = {"SYN_RECV", "NEW_SYN_RECV", "TIME_WAIT"}
 _WITH_FDS = [name for name in TCP_STATES.values() if name not in _WITHOUT_FD]
@@ -93,7 +102,7 @@ class FdTable:
         states = dict(zip(sockets["inode"].tolist(), sockets["state"].tolist(), strict=True))
         known = {number: self._inodes[number] for number in numbers if self._inodes.get(number) in states}
         links = {number: self._process.fd_link(number) for number in numbers if number not in known}
-        read = {number: inode_of(link) for number, link in links.items() if link.startswith(_SOCKET)}
+        read = {number: inode_in(link) or 0 for number, link in links.items() if kind_of_link(link) == SOCKET}
         self._inodes = known | read
         self._protocols = {
             inode: self._protocol(number, inode) for number, inode in read.items() if inode not in states
@@ -111,18 +120,9 @@ class FdTable:
         """Return "TCP", "UNIX", "UDPv6" ..., "" where the descriptor is gone."""
         if inode in self._protocols:
             return self._protocols[inode]
-        try:
-            name = os.getxattr(f"/proc/{self._process.pid}/fd/{number}", "system.sockprotoname")
-        except OSError:
-            return ""
-        return name.rstrip(b"\0").decode()
+        return socket_protocol(self._process.pid, number)
 
 
 def letter_of_link(link: str) -> str:
     """Return the letter of what /proc/PID/fd/N points to, where that is no socket."""
-    return next((letter for start, letter in _LINKS if link.startswith(start)), _OTHER_LINK)
-
-
-def inode_of(link: str) -> int:
-    """Return the inode in "socket:[4711]"."""
-    return int(link[len(_SOCKET) : -1])
+    return _KINDS.get(kind_of_link(link), _OTHER_KIND)

@@ -51,8 +51,8 @@ _NLM_F_DUMP = 0x300
 _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
 _DONE_BYTES = 20
-_INET_DIAG_SKMEMINFO = 7
-_MEMORY = 1 << (_INET_DIAG_SKMEMINFO - 1)  # the extension bit that asks for it
+INET_DIAG_SKMEMINFO = 7
+_MEMORY = 1 << (INET_DIAG_SKMEMINFO - 1)  # the extension bit that asks for it
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port id
 _LENGTH_AND_TYPE = struct.Struct("=IH")
@@ -66,9 +66,9 @@ _LOCAL_PORT_AT = 20
 _PORT = struct.Struct("!H")
 _QUEUES_AT = 72  # of a reply: rqueue, wqueue, uid, inode
 _QUEUES = struct.Struct("=IIII")
-_ATTRIBUTES_AT = 88
+ATTRIBUTES_AT = 88
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
-_DROPS_AT = _ATTRIBUTE.size + 8 * 4  # the ninth of SKMEMINFO's numbers
+DROPS_AT = 8 * 4  # the ninth of SKMEMINFO's numbers
 _DROPS = struct.Struct("=I")
 _ERRNO = struct.Struct("=i")
 _BUFFER_BYTES = 65_536  # netlink fills at most 32 KiB a message batch
@@ -130,7 +130,7 @@ class SockDiag:
         with self._lock:
             told = b"".join(batch for family in FAMILIES for batch in self._walk(family, 1 << LISTEN, _MEMORY))
         found = []
-        for at, kind in _messages(told):
+        for at, kind in messages(told):
             if kind == _SOCK_DIAG_BY_FAMILY and _PORT.unpack_from(told, at + _LOCAL_PORT_AT)[0] == port:
                 message = told[at : at + _LENGTH_AND_TYPE.unpack_from(told, at)[0]]
                 state = parse_listener(message, len(message))
@@ -159,10 +159,17 @@ class SockDiag:
             return sockets
         return cast("Sockets", sockets[(sockets["local_port"] == port) | (sockets["remote_port"] == port)])
 
+    def answers(self, request: bytes) -> list[bytes]:
+        """Return the batches of messages with which the kernel answers a request for a whole table."""
+        with self._lock:
+            return list(self._batches(request))
+
     def _walk(self, family: int, states: int, extensions: int = 0) -> Iterator[bytes]:
-        """Yield the batches of messages in which the kernel tells one family's table."""
-        request = _REQUEST.pack(family, socket.IPPROTO_TCP, extensions, 0, states)
-        self._ask(_NLM_F_REQUEST | _NLM_F_DUMP, request + bytes(_ID.size))
+        """Yield the batches of messages in which the kernel tells one family's TCP table."""
+        return self._batches(inet_request(family, socket.IPPROTO_TCP, states=states, extensions=extensions))
+
+    def _batches(self, request: bytes) -> Iterator[bytes]:
+        self._ask(_NLM_F_REQUEST | _NLM_F_DUMP, request)
         batch = b""
         while not ends_dump(batch):
             batch = bytes(self._buffer[: self._socket.recv_into(self._buffer)])
@@ -198,6 +205,11 @@ def family_of(address: str) -> int:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
+def inet_request(family: int, protocol: int, *, states: int, extensions: int = 0) -> bytes:
+    """Return the request for the table of a protocol; bits for the states and for the attributes that are wanted."""
+    return _REQUEST.pack(family, protocol, extensions, 0, states) + bytes(_ID.size)
+
+
 def open_socket() -> socket.socket:
     """Return a sock_diag socket of the caller's network namespace."""
     diag = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
@@ -221,12 +233,9 @@ def parse_listener(message: bytes | bytearray, size: int) -> ListenerState | Non
 
 def _drops(message: bytes | bytearray, size: int) -> int:
     """Return the drop counter among the attributes of a reply."""
-    at = _ATTRIBUTES_AT
-    while at + _ATTRIBUTE.size <= size:
-        length, kind = _ATTRIBUTE.unpack_from(message, at)
-        if kind == _INET_DIAG_SKMEMINFO:
-            return int(_DROPS.unpack_from(message, at + _DROPS_AT)[0])
-        at += _aligned(length)
+    for kind, at in attributes(message, ATTRIBUTES_AT, size):
+        if kind == INET_DIAG_SKMEMINFO:
+            return int(_DROPS.unpack_from(message, at + DROPS_AT)[0])
     raise ValueError("the reply carries no SKMEMINFO; this kernel is older than 4.7, or its answer was misread")
 
 
@@ -246,25 +255,34 @@ def parse_sockets(batches: Iterable[bytes]) -> Sockets:
     import numpy as np  # noqa: PLC0415  # processes under measurement import this package without numpy's threads
 
     told = b"".join(batches)
-    starts = [at for at, kind in _messages(told) if kind == _SOCK_DIAG_BY_FAMILY]
+    starts = [start for start, _ in messages(told)]
     names, formats, offsets = zip(*_FIELDS, strict=True)
-    dtype = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": _ATTRIBUTES_AT})
+    dtype = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": ATTRIBUTES_AT})
     if not starts:
         return cast("Sockets", np.zeros(0, dtype))
     # Messages differ in length, by their attributes: gather the fixed part of each.
-    rows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(told, np.uint8), _ATTRIBUTES_AT)[starts]
+    rows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(told, np.uint8), ATTRIBUTES_AT)[starts]
     return cast("Sockets", rows.view(dtype)[:, 0])
 
 
-def _messages(told: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the start and type of each message; raises OSError at one that is an error."""
+def messages(told: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where each message about a socket begins and ends; raises OSError at one that is an error."""
     at = 0
     while at < len(told):
         length, kind = _LENGTH_AND_TYPE.unpack_from(told, at)
         if kind == _NLMSG_ERROR:
             _raise_error(told[at:])
-        yield at, kind
+        if kind == _SOCK_DIAG_BY_FAMILY:
+            yield at, at + length
         at += _aligned(length)
+
+
+def attributes(told: bytes | bytearray, at: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the type of each attribute between two places of a message, and where its value begins."""
+    while at + _ATTRIBUTE.size <= end:
+        length, kind = _ATTRIBUTE.unpack_from(told, at)
+        yield kind, at + _ATTRIBUTE.size
+        at += max(_aligned(length), _ATTRIBUTE.size)
 
 
 def _raise_error(message: bytes | bytearray, *, absent: int | None = None) -> None:

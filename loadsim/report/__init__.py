@@ -14,6 +14,7 @@
     rounds     a sweep as it goes: a line for each run
     views      who watches, by name
     page       a run, or a comparison, as one HTML file
+    inspection a live process, or all of them
     markdown   the same in short, for job summaries and pull requests
     junit      thresholds as test cases
     files      the derived files of a result folder: the samples as CSV, latencies in HdrHistogram's formats
@@ -26,6 +27,8 @@
     prose      sentences on a terminal, wrapped or behind a mark
     look       what a terminal can show: width, colours, characters
     text       foreign text made harmless; wrapping, clipping
+    cells      how many columns text takes
+    ansi       styled lines without rich, for what has to start at once
 
 Must not compute: every number comes from `analysis.summary`, `scenario.plan` or `progress`; only columns and
 characters are counted here.

@@ -8,7 +8,7 @@ from loadsim.report.ledger import FATE_WORDS
 from loadsim.report.look import ALARM, BAD, GOOD, QUIET, STRONG, WARN, Look, bar, both_ends, line, paint
 from loadsim.report.prose import marked, wrapped
 from loadsim.report.text import clip, left, printable, right
-from loadsim.units import format_count, format_duration, some
+from loadsim.units import format_bytes, format_count, format_duration, some
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -62,7 +62,7 @@ def _needs(plan: Plan) -> list[Text]:
         _need("source ports", plan.ports, "NOT ENOUGH", ALARM),
         line(left("  accept queue", _LABEL), right("", _NUMBER), right(format_count(plan.queue_limit), _NUMBER)),
         line(left("  processes", _LABEL), right(format_count(plan.processes), _NUMBER)),
-        line(left("  space for records", _LABEL), right(_size(plan.reserved_bytes), _NUMBER)),
+        line(left("  space for records", _LABEL), right(format_bytes(plan.reserved_bytes), _NUMBER)),
     ]
 
 
@@ -118,10 +118,3 @@ def _warnings(plan: Plan, look: Look) -> list[Text]:
 def plain_time(seconds: float) -> str:
     """Return a time of a plan, which is round more often than not: "2 s", not "2.0 s"."""
     return format_duration(seconds).replace(".0 ", " ")
-
-
-def _size(octets: int) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
-        if octets >= scale:
-            return f"{octets / scale:.1f} {unit}"
-    return f"{octets / 1e3:.0f} kB"

@@ -12,11 +12,11 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
-from rich.text import Text
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from rich.console import Console
+    from rich.text import Text
 
 #: Lines longer than this are hard to read, however wide the terminal is.
 WIDEST = 120
@@ -113,6 +113,8 @@ class Look:
 
 def line(*parts: str | tuple[str, str] | Text) -> Text:
     """Return one line of parts, each plain, as (text, style), or a line itself."""
+    from rich.text import Text  # noqa: PLC0415  # `inspect` takes a Look and does without rich, to start at once
+
     return Text.assemble(*parts, end="", no_wrap=True)
 
 
@@ -161,6 +163,8 @@ def _painted(text: Text, look: Look) -> str:
 @functools.cache
 def _console() -> Console:
     """Return a console that writes colours whatever the environment says: `Look` has asked it already."""
+    from rich.console import Console  # noqa: PLC0415  # as in `line`
+
     return Console(
         file=io.StringIO(),
         force_terminal=True,

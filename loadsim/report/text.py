@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len, chop_cells, set_cell_size
+from loadsim.report.cells import cell_len, chop_cells, set_cell_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

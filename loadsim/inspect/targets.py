@@ -1,0 +1,123 @@
+"""Which processes are meant: a pid, a name, a systemd unit, or who listens at a port. Reads /proc, through `kernel`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from loadsim.errors import EnvironmentRefusedError, ScenarioError
+from loadsim.inspect.index import Index
+from loadsim.inspect.join import link_of
+from loadsim.kernel.processes import identify, pids, search
+from loadsim.kernel.procfs import Process, ProcessGoneError
+from loadsim.kernel.sockdiag import SockDiag
+from loadsim.kernel.sockets import read_table
+
+if TYPE_CHECKING:
+    from loadsim.kernel.limits import Limits
+    from loadsim.kernel.processes import Identity
+
+_MOST_PORT = 65_535
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A process, and how near it is to its limit."""
+
+    process: Identity
+    open_fds: int
+    limits: Limits
+
+    @property
+    def share(self) -> float:
+        """Its open descriptors as a share of its soft limit."""
+        return self.open_fds / self.limits.soft if self.limits.soft else 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a target stands for."""
+
+    pids: list[int]  # nearest to its limit first
+    port: int | None = None
+
+
+def parse_port(target: str) -> int | None:
+    """Return the port of ":9999", None of anything else; raises ScenarioError where it is none."""
+    if not target.startswith(":"):
+        return None
+    digits = target[1:]
+    if not digits.isdecimal() or not 1 <= int(digits) <= _MOST_PORT:
+        raise ScenarioError(f'"{target}" is no port: write a colon and 1 to {_MOST_PORT}, such as :9999')
+    return int(digits)
+
+
+def find(target: str, *, exact: bool = False) -> Found:
+    """Return the processes that a target names; raises EnvironmentRefusedError where there is none."""
+    port = parse_port(target)
+    if port is not None:
+        return Found(pids=_at_port(port), port=port)
+    if target.isdecimal():
+        return Found(pids=[_existing(int(target))])
+    named = [one for one in candidates() if _is_called(one.process, target, exact=exact)]
+    if not named:
+        widen = "without --exact parts of names count" if exact else "loadsim inspect lists all"
+        raise EnvironmentRefusedError(f'no process is called "{target}" (command, argv[0] or systemd unit): {widen}')
+    return Found(pids=[one.process.pid for one in named])
+
+
+def candidates() -> list[Candidate]:
+    """Return all processes but this one that have descriptors, nearest to their limit first."""
+    found = []
+    for pid in pids():
+        if pid == os.getpid():
+            continue
+        try:
+            with Process(pid) as process:
+                one = Candidate(process=identify(pid), open_fds=process.open_fds(), limits=process.limits())
+        except (ProcessGoneError, PermissionError):
+            continue
+        if one.open_fds:
+            found.append(one)
+    return sorted(found, key=lambda one: (-one.share, one.process.pid))
+
+
+def _is_called(process: Identity, name: str, *, exact: bool) -> bool:
+    """Return whether a process goes by a name; what is not exact may be a part of it, as with pgrep."""
+    return name in process.called if exact else any(name in one for one in process.called)
+
+
+def _existing(pid: int) -> int:
+    try:
+        identify(pid)
+    except ProcessGoneError as error:
+        raise EnvironmentRefusedError(f"there is no process {pid}: loadsim inspect lists all") from error
+    return pid
+
+
+def holders_at(port: int) -> list[int]:
+    """Return the pids of those who listen at a port, or have a UDP socket there; nearest to their limit first."""
+    with SockDiag() as diag:
+        table = read_table(diag)
+    inodes = [one.inode for one in Index(table).listeners(port)]
+    inodes += [one.inode for one in table.inet if one.protocol == "UDP" and one.local_port == port]
+    if not inodes:
+        return []
+    holders = search({link_of(inode) for inode in inodes}, leave_out=os.getpid()).holders
+    pids = {holder.pid for found in holders.values() for holder in found}
+    if not pids:
+        raise EnvironmentRefusedError(
+            f"somebody listens on :{port}, and may not be seen by this user: sudo loadsim inspect :{port}"
+        )
+    return [one.process.pid for one in candidates() if one.process.pid in pids]
+
+
+def _at_port(port: int) -> list[int]:
+    found = holders_at(port)
+    if not found:
+        raise EnvironmentRefusedError(
+            f"nobody listens on :{port} in this network namespace: loadsim inspect lists all listeners, "
+            f"loadsim inspect :{port} --watch waits for one"
+        )
+    return found
