@@ -143,9 +143,9 @@ async def running(spec: RunningSpec, *, namespace: Namespace) -> AsyncIterator[R
     Raises EnvironmentRefusedError where it does not run, or nobody can say where it listens.
     """
     diag = namespace.diag
-    where = locate(spec, diag)
     async with AsyncExitStack() as stack:
         try:
+            where = locate(spec, diag)
             facts, seen, notices, counter = _see(stack, spec, where, diag)
         except ProcessGoneError:
             raise EnvironmentRefusedError(f"process {spec.pid} has just ended; start the server again") from None

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from loadsim.errors import EnvironmentRefusedError
 from loadsim.kernel.procfs import Process, ProcessGoneError, descendants
-from loadsim.kernel.sockdiag import family_of
+from loadsim.kernel.sockdiag import FAMILIES, LISTEN, family_of, inet_request
+from loadsim.kernel.sockets import parse_inet
+from loadsim.kernel.visit import namespace_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,7 +38,7 @@ def locate(spec: RunningSpec, diag: SockDiag) -> Whereabouts:
     """Return where a running server is; raises EnvironmentRefusedError where that is not clear, or nobody listens."""
     if spec.pid is not None:
         _check_process(spec.pid)
-    here = spec.pid is None or _shares_network(spec.pid)
+    here = spec.pid is None or namespace_of(spec.pid) in {namespace_of("self"), ""}  # "": nobody may look
     if spec.address is None:
         found = _listens(spec.pid or 0, diag, here=here)
     else:
@@ -52,11 +54,11 @@ def locate(spec: RunningSpec, diag: SockDiag) -> Whereabouts:
 
 def listening(pids: Iterable[int], diag: SockDiag) -> list[tuple[str, int]]:
     """Return address and port of all listeners that these processes hold, as far as one may look into them."""
-    sockets = diag.dump(states=["LISTEN"])
-    columns = (sockets["inode"].tolist(), sockets["family"].tolist(), sockets["local"], sockets["local_port"].tolist())
+    requests = (inet_request(family, socket.IPPROTO_TCP, states=1 << LISTEN) for family in FAMILIES)
     listeners = {
-        f"socket:[{inode}]": (_text(family, words.tobytes()), port)
-        for inode, family, words, port in zip(*columns, strict=True)
+        f"socket:[{one.inode}]": (one.local, one.local_port)
+        for request in requests
+        for one in parse_inet(diag.answers(request), "TCP")
     }
     return [listeners[link] for pid in pids for link in _links(pid) if link in listeners]
 
@@ -143,24 +145,12 @@ def _is_of_this_host(address: str) -> bool:
     return True
 
 
-def _shares_network(pid: int) -> bool:
-    """Return whether a process is in the network namespace of this one, as far as one may look."""
-    try:
-        return os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116
-    except (PermissionError, FileNotFoundError):
-        return True
-
-
 def _links(pid: int) -> Sequence[str]:
     try:
         with Process(pid) as process:
             return [process.fd_link(number) for number in process.fd_numbers()]
     except (ProcessGoneError, PermissionError):
         return []
-
-
-def _text(family: int, packed: bytes) -> str:
-    return socket.inet_ntop(family, packed[: 4 if family == socket.AF_INET else 16])
 
 
 def _join(address: str, port: int) -> str:
