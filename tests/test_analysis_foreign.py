@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from recordings import attempt, recording, sample, seen, unanswered, unserved
+from recordings import attempt, ns, recording, sample, seen, unanswered, unserved
 
 from loadsim.analysis.judge import summarise
 from loadsim.analysis.ledger import settle
@@ -97,6 +97,35 @@ def test_what_cannot_be_known_is_absent() -> None:
     unknown = {"accept.p50_s", "accept.samples", "join.foreign", "emfile.count", "emfile.accept", "emfile.handler"}
     assert unknown & set(made.metrics) == set()
     assert made.growth == []
+
+
+def test_nothing_is_said_of_what_nobody_can_look_into() -> None:
+    """Of a server on another host neither descriptors nor queue; a SYN without an answer proves nothing there."""
+    nowhere: Row = {"server_process_seen": False, "server_sockets_seen": False, "server_emfile_seen": False}
+    rows = [attempt(1), unserved(2), unanswered(3), attempt(4, connected=None, replied=None, outcome=Outcome.REFUSED)]
+    blind = {"open_fds": -1, "fd_limit": -1, "queue": -1, "queue_limit": -1, "cpu_ns": -1, "rss": -1, "drops": -1}
+    samples = [sample(at, **blind) for at in (-0.1, 1.0)]
+    facts: Row = {"server_command": [], "server_started": False, "server_queue_limit": None, "namespace": "shared"}
+    made = summarise(recording(rows, samples=samples, end_queue=None, **facts, **nowhere))
+    prefixes = ("fds.", "server.", "emfile.", "queue.", "listen.", "accept.")
+    assert [name for name in made.metrics if name.startswith(prefixes)] == []
+    assert {fate: count for fate, count in made.ledger.items() if count} == {"accepted": 1, "refused": 1, "unknown": 2}
+
+
+def test_two_looks_at_a_server_that_goes_on_need_not_agree() -> None:
+    """It may accept between them: that is no mistake in the books."""
+    one = unserved(1)
+    going_on: Row = {"server_command": [], "server_started": False}
+    assert settle(recording([one], sockets=[seen(one, JUDGED_S, flags=END)], end_queue=0, **going_on)).imbalance == []
+
+
+def test_a_server_that_nobody_here_started_ends_for_reasons_of_its_own() -> None:
+    """When it ended is known; how is not made up."""
+    facts: Row = {"server_command": ["nginx"], "server_started": False, "server_exited_ns": ns(1.0), "end": None}
+    made = summarise(recording([attempt(1), unserved(2, 0.9)], **facts))
+    ended = next(finding for finding in made.findings if finding.id == "target-ended")
+    assert ended.title == "The server ended after 1.0 s."
+    assert "its own log" in (ended.remedy or "")
 
 
 def test_a_server_at_its_limit_is_out_of_descriptors_also_where_emfile_cannot_be_seen() -> None:

@@ -37,6 +37,41 @@ def test_a_scenario_that_is_wrong_starts_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+RUNNING = 'schema = 1\nname = "it"\n[client]\nrate = "10/s"\nattempts = 1\n'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--address", "10.1.2.3:80"], "add --allow-remote"),
+        (["--address", "10.1.2.3:80", "--repeat", "2"], "add --allow-remote"),
+        (["--address", "10.1.2.3:80", "--yes-public"], "add --allow-remote"),
+        (["--address", "8.8.8.8:53", "--allow-remote"], "add --yes-public"),
+        (["--address", "[::ffff:8.8.8.8]:53", "--allow-remote"], "add --yes-public"),
+        (["--address", "no host:80"], "has no IPv4 address"),
+        (["--pid", "1", "--", "server"], "take one away"),
+        (["--pid", "1", "--set", "server.nofile=64"], "are read, never set"),
+    ],
+)
+def test_a_load_goes_nowhere_unless_the_command_line_permits_it(
+    arguments: list[str], says: str, tmp_path: Path
+) -> None:
+    """Exit status 2, the word that is missing, and no folder: nothing was started."""
+    (tmp_path / "it.toml").write_text(RUNNING)
+    out = ["--out", str(tmp_path / "out")]
+    result = call("run", str(tmp_path / "it.toml"), *out, *arguments)
+    assert (result.exit_code, says in result.stderr) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_check_says_nothing_of_limits_that_nobody_has_read(tmp_path: Path) -> None:
+    """Of a server that runs already only what the generator needs is known."""
+    (tmp_path / "it.toml").write_text(RUNNING)
+    shown = call("check", str(tmp_path / "it.toml"), "--set", "server.pid=1").stdout
+    assert "descriptors, driver" in shown
+    assert "descriptors, server" not in shown
+
+
 def test_an_unknown_scenario_names_the_shipped_ones() -> None:
     """A typing error is answered by what there is."""
     result = call("check", "too-many-files")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,3 +69,47 @@ def test_a_counter_that_does_not_count_is_not_believed(monkeypatch: pytest.Monke
     monkeypatch.setattr(perf, "_value", lambda _: 0)
     with pytest.raises(NotVisibleError, match="was counted 0 times"):
         EmfileCounter(os.getpid())
+
+
+#: Two threads that fail a thousand times each, as soon as they are told to.
+THREADS = """
+import resource, socket, sys, threading
+listener = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(listener.getsockname())
+told = threading.Event()
+def fail():
+    told.wait()
+    for _ in range(1000):
+        try:
+            listener.accept()
+        except OSError:
+            pass
+threads = [threading.Thread(target=fail) for _ in range(2)]
+for thread in threads:
+    thread.start()
+print("ready", flush=True)
+sys.stdin.readline()
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+told.set()
+for thread in threads:
+    thread.join()
+print("done", flush=True)
+sys.stdin.readline()
+"""
+
+
+@needs_perf
+def test_threads_that_run_already_are_counted() -> None:
+    """Each of them, to the last call."""
+    with subprocess.Popen(
+        [sys.executable, "-c", THREADS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        with EmfileCounter.of_running(lambda: [process.pid]) as counter:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "done\n"
+            assert counter.read() == 2000
+        process.stdin.close()

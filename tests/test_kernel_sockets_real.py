@@ -289,6 +289,17 @@ def test_a_number_that_is_given_out_again(diag: SockDiag, listener: socket.socke
     assert seen == ["f", "E", "W", "L", "."]
 
 
+def test_all_listeners_of_a_port_are_found(diag: SockDiag) -> None:
+    """Those of one SO_REUSEPORT group and those of the other family, each with its own backlog and inode."""
+    with ExitStack() as stack:
+        first = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=3, reuse_port=True))
+        port = first.getsockname()[1]
+        second = stack.enter_context(socket.create_server(("127.0.0.1", port), backlog=4, reuse_port=True))
+        third = stack.enter_context(socket.create_server(("::1", port), family=socket.AF_INET6, backlog=5))
+        found = {one.inode: one.limit for one in diag.listeners(port)}
+        assert found == {os.fstat(one.fileno()).st_ino: n for n, one in enumerate((first, second, third), 3)}
+
+
 def test_kinds_follow_what_happens(diag: SockDiag, listener: socket.socket) -> None:
     """Counted again and again, the kinds follow a number from file to connection, to CLOSE_WAIT, to the next one."""
 

@@ -8,7 +8,8 @@ import pytest
 
 from loadsim.metrics import FATES, METRICS, OUTCOMES
 from loadsim.scenario.client import Client
-from loadsim.scenario.model import Network, Server
+from loadsim.scenario.model import Network
+from loadsim.scenario.server import Server
 from loadsim.scenario.toml import load_text_matrix, shipped
 
 README = (Path(__file__).parent.parent / "README.md").read_text()

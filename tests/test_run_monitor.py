@@ -42,8 +42,11 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def test_every_live_metric_is_a_metric_and_is_known(world: World) -> None:
-    """What `abort` may name is exactly what the monitor knows."""
+    """What `abort` may name is exactly what the monitor knows of a server that can be seen."""
+    unseen = set(world.monitor.metrics())
+    world.samples.latest = Latest(open_fds=12, queue=0)
     assert set(world.monitor.metrics()) == LIVE <= set(METRICS)
+    assert LIVE - unseen == {"fds.max", "queue.max"}
 
 
 def test_drivers_are_added_up(world: World) -> None:

@@ -21,6 +21,7 @@ from loadsim.scenario.writing import to_toml
 from loadsim.units import parse_duration, parse_rate
 
 OPEN = {"rate": "200/s"}
+HERE = "127.0.0.1:80"
 
 
 def scenario(**tables: Any) -> Scenario:  # noqa: ANN401 -- the tables of a file, whatever they hold
@@ -120,6 +121,18 @@ def test_the_top_level_has_ranges_too(key: str, value: object) -> None:
         ({"server": {"command": ["x", "{port}"]}, "sysctl": {"net.core.somaxconn": 5}}, "network.namespace", "sysctls"),
         ({"sysctl": {"net.core.somaxconn": 5}, "network": {"namespace": "host"}}, "network.namespace", "sysctls are"),
         ({"client": {**OPEN, "sources": 2}, "network": {"address": "::1"}}, "client.sources", "several source"),
+        ({"server": {"pid": 7, "nofile": 64}}, "server.nofile", "the limits of a running server are read, never set"),
+        ({"server": {"address": HERE, "backlog": 8}}, "server.backlog", "backlog is a setting of the simulated"),
+        ({"server": {"pid": 7, "start_timeout": "1s"}}, "server.start_timeout", "start_timeout is a command's"),
+        ({"server": {"pid": 7, "command": ["x", "{port}"]}}, "server.pid", "command and pid exclude each other"),
+        ({"server": {"address": HERE, "command": ["x", "{port}"]}}, "server.address", "command and address exclude"),
+        ({"server": {"pid": 7}, "network": {"namespace": "private"}}, "network.namespace", "a running server stays"),
+        ({"server": {"pid": 7}, "network": {"port": 80}}, "network.port", "a running server listens where it does"),
+        ({"server": {"pid": 7}, "network": {"address": "::1"}}, "network.address", "a running server listens where"),
+        ({"server": {"pid": 7}, "timeline": {"steps": [{"at": "1s", "nofile": 8}]}}, "timeline.steps", "the limits of"),
+        ({"server": {"pid": 7}, "timeline": {"steps": [{"at": "1s", "backlog": 8}]}}, "timeline.steps", "only the sim"),
+        ({"server": {"address": "[::1]:80"}, "canary": {}}, "network.address", "the canary has a source address"),
+        ({"server": {"address": "10.0.0.1:80"}, "client": {**OPEN, "sources": 2}}, "client.sources", "several source"),
     ],
 )
 def test_contradictions_are_refused(tables: dict[str, Any], place: str, says: str) -> None:
@@ -128,6 +141,25 @@ def test_contradictions_are_refused(tables: dict[str, Any], place: str, says: st
 
     assert at == place
     assert message.startswith(says)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["", "80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "localhost:80", "::1:80", "[127.0.0.1]:80",
+     "0.0.0.0:80", "[::]:80", "224.0.0.1:80", ":80", "[fe80::1%eth0]:80"],
+)  # fmt: skip
+def test_a_running_server_is_at_an_address_that_one_can_connect_to(bad: str) -> None:
+    """By number, so that no name decides later where a load goes."""
+    assert [place for place, _ in complaints(server={"address": bad})] == ["server.address"]
+
+
+def test_a_running_server_has_no_settings_but_where_it_is() -> None:
+    """It is in the host's namespace, and what is written down reads back as the same."""
+    made = scenario(server={"pid": 7, "address": "[::1]:80"}, timeline={"steps": [{"at": "1s", "release": 1.0}]})
+
+    assert made.settings()["server"] == {"pid": 7, "address": "[::1]:80"}
+    assert (made.network.namespace, made.destination, made.server.is_simulated) == ("host", "::1", False)
+    assert Scenario.model_validate(tomllib.loads(to_toml(made))) == made
 
 
 def test_contradictions_are_reported_beside_the_errors_of_single_keys() -> None:

@@ -18,8 +18,10 @@ Numbers = dict[str, float]
 
 
 def descriptor_metrics(view: View) -> Numbers:
-    """Return fds.*, emfile.* and what the server's CPU did at the limit."""
+    """Return fds.*, emfile.* and what the server's CPU did at the limit; nothing of a server nobody can look into."""
     facts, samples = view.recording.facts, view.recording.samples
+    if not facts.server.process_seen:
+        return {}
     times, open_fds = known(samples, "open_fds")
     before = open_fds[times < view.clock.start]
     peaks = [column(view.recording.accepts, "open_fds")[view.waits.taken], open_fds]

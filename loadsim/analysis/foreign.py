@@ -38,6 +38,13 @@ def fates(recording: Recording) -> Ints:
     return fate
 
 
+def never_connected(recording: Recording, fate: Ints) -> Ints:
+    """Return the fates of those that no SYN-ACK reached; where one may have been lost on its way: `unknown`."""
+    if recording.facts.server.sockets_seen:
+        return fate
+    return np.where(fate == Fate.DROPPED, Fate.UNKNOWN, fate)
+
+
 def queued_at_end(recording: Recording) -> int:
     """Return how many connections, foreign ones too, the table shows in the accept queue when the run was judged."""
     sockets = recording.sockets

@@ -96,7 +96,7 @@ def _fates(recording: Recording, joined: Join) -> Ints:
     never_began = (column(attempts, "started") == 0) & has_outcome(attempts, Outcome.UNFINISHED)
     fate[never_began] = Fate.NOT_STARTED
     if not recording.facts.server.is_simulated:
-        return np.where(connected, foreign.fates(recording), fate)
+        return np.where(connected, foreign.fates(recording), foreign.never_connected(recording, fate))
     _judge_unaccepted(recording, fate, connected & (joined.accept_of < 0))
     _judge_accepted(recording, fate, joined)
     return fate
@@ -166,6 +166,8 @@ def _unequal_queue(recording: Recording) -> str:
     """Compare the queue that the kernel showed at the end with the connections that were then taken from it."""
     end, server = recording.facts.end, recording.facts.server
     if end is None or end.queue is None or server.exited_ns:
+        return ""
+    if not server.started:  # it went on meanwhile: what two looks show need not be the same
         return ""
     if not server.is_simulated:
         return _unequal_table(foreign.queued_at_end(recording), end.queue)

@@ -82,7 +82,8 @@ def _client_times(view: View) -> Numbers:
 def _accept_times(view: View) -> Numbers:
     """Return accept.*; of a server that writes no records only how many waited in the end."""
     if not view.recording.facts.server.is_simulated:
-        return {"accept.waiting": int(view.ledger.having(Fate.QUEUED).sum())}
+        waiting = int(view.ledger.having(Fate.QUEUED).sum())
+        return {"accept.waiting": waiting} if view.recording.facts.server.sockets_seen else {}
     ours = own_accepts(view)
     numbers: Numbers = {
         "accept.samples": int(ours.sum()),
@@ -117,6 +118,8 @@ def _queue(view: View) -> Numbers:
     holds = view.queue_holds
     _, seen = known(view.recording.samples, "queue")
     sampled, exact = int(seen.max(initial=0)), view.queue.peak
+    if not (view.recording.facts.server.sockets_seen or len(seen)):
+        return {}
     if holds is None:
         return {"queue.max": max(sampled, exact)}
     # Both stamps are taken a few microseconds after the fact: together they can show one more than there was.

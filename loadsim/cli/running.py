@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from loadsim.cli import shared
-from loadsim.errors import EnvironmentRefusedError
+from loadsim.errors import EnvironmentRefusedError, ScenarioError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from loadsim.record.sweep import SweepFolder
     from loadsim.run.conductor import Options
     from loadsim.scenario.plan import Plan
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
     help="How to show progress: live on a terminal, plain lines otherwise.",
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.option("--pid", type=click.IntRange(1), help="A server that runs already, by its process; it is left as it is.")
+@click.option("--address", metavar="HOST:PORT", help="Where a server that runs already is reached.")
+@click.option("--allow-remote", is_flag=True, help="The server may be on another host than this one.")
+@click.option("--yes-public", is_flag=True, help="And that may be on the public internet.")
 @click.option("--allow-degraded", is_flag=True, help="Run although a setting cannot be had; INCONCLUSIVE then.")
 @shared.MIN_EFFECT
 @shared.JSON
@@ -41,6 +47,10 @@ def run(  # noqa: PLR0913 -- one for each option
     *,
     scenario: str,
     command: tuple[str, ...],
+    pid: int | None,
+    address: str | None,
+    allow_remote: bool,
+    yes_public: bool,
     overrides: tuple[str, ...],
     repeat: int | None,
     resume: bool,
@@ -52,7 +62,8 @@ def run(  # noqa: PLR0913 -- one for each option
 ) -> None:
     """Run SCENARIO (a file, or the name of a shipped one) and say what happened.
 
-    COMMAND is any server, started instead of the one of the scenario; {port} stands for its port.
+    COMMAND is any server, started instead of the one of the scenario; {port} stands for its port. With --pid or
+    --address it is one that runs already: nothing of it is started, limited, stopped or ended.
 
     Several values of a setting, a [sweep] in the file or --repeat make it a sweep: all runs in shuffled order, then one
     comparison of them. A sweep that was interrupted goes on with --resume.
@@ -66,6 +77,7 @@ def run(  # noqa: PLR0913 -- one for each option
       loadsim run backlog-sweep --resume
       loadsim run my.toml --json | jq .metrics
       loadsim run real-http-server -- ./my-server --port {port}
+      loadsim run my.toml --pid $(pgrep -o nginx)
     \b
     Exit status:
       0        as expected
@@ -79,9 +91,14 @@ def run(  # noqa: PLR0913 -- one for each option
         from loadsim.run.conductor import Options
         from loadsim.scenario.toml import load_matrix
 
-        if command:
-            overrides = (*overrides, f"server.command={json.dumps(command, ensure_ascii=False)}")
-        options = Options(out=out, argv=sys.argv[1:], allow_degraded=allow_degraded)
+        overrides = (*overrides, *_server_of(command, pid, address))
+        options = Options(
+            out=out,
+            argv=sys.argv[1:],
+            allow_degraded=allow_degraded,
+            allow_remote=allow_remote,
+            yes_public=yes_public,
+        )
         ui = shared.ui_of(ui)
         if repeat is not None:
             overrides = (*overrides, f"sweep.repeat={repeat}")
@@ -92,6 +109,33 @@ def run(  # noqa: PLR0913 -- one for each option
         else:
             code = _sweep(matrix, options, ui=ui, min_effect=min_effect, as_json=as_json)
     sys.exit(code)
+
+
+def _server_of(command: tuple[str, ...], pid: int | None, address: str | None) -> Iterator[str]:
+    """Yield what the command line says of the server, as settings of the scenario."""
+    if command and (pid is not None or address is not None):
+        raise ScenarioError("a command is started, and --pid and --address mean a server that runs: take one away")
+    if command:
+        yield f"server.command={json.dumps(command, ensure_ascii=False)}"
+    if pid is not None:
+        yield f"server.pid={pid}"
+    if address is not None:
+        yield f"server.address={json.dumps(_numeric(address))}"
+
+
+def _numeric(address: str) -> str:
+    """Return HOST:PORT with the number of a host that has a name; whatever is no name stays as it is."""
+    import socket
+
+    host, _, port = address.rpartition(":")
+    if not host or host.startswith("["):
+        return address
+    try:
+        found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
+    except OSError as error:
+        says = f"--address {address}: {host} has no IPv4 address ({error}); write [...]:PORT for IPv6"
+        raise ScenarioError(says) from None
+    return f"{found[0][4][0]}:{port}"
 
 
 def _run_once(matrix: Matrix, options: Options, *, ui: str, as_json: bool) -> int:

@@ -123,7 +123,7 @@ class Followed:
             self._look()
             fullest = self._choose()
         if fullest is None:
-            raise ProcessGoneError("no process of the command is left")
+            raise ProcessGoneError("no process of the server is left")
         return fullest
 
     def _choose(self) -> _Member | None:

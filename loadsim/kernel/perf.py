@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Self
 from loadsim.kernel.libc import check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 #: Its calls; a kernel without the older one does without.
 _CALLS = ("accept4", "accept")
@@ -39,6 +39,7 @@ _SYSTEM_CALLS = {"x86_64": 298, "aarch64": 241}
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _FSCONFIG_CMD_CREATE = 6
 _THIS_THREAD = 0
+_TRIES = 5
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -49,15 +50,40 @@ class NotVisibleError(Exception):
 class EmfileCounter:
     """Counts from its making on; close it, or use it as a context manager."""
 
-    def __init__(self, pid: int) -> None:
-        """Count in this process, which must not have other threads yet, and in all that it will start.
+    def __init__(self, *tasks: int) -> None:
+        """Count in these threads (a process without others is one), and in all that they will start.
 
         Raises NotVisibleError where that is not permitted, or where a trial shows that it does not work.
         """
+        self._counters: list[int] = []
         with _explained():
             numbers = _event_numbers()
             _try_out(numbers)
-            self._counters = _open_all(numbers, pid, errno.EMFILE)
+            try:
+                for task in tasks:
+                    self._counters += _open_all(numbers, task, errno.EMFILE)
+            except OSError:
+                self.close()
+                raise
+
+    @classmethod
+    def of_running(cls, pids: Callable[[], Sequence[int]]) -> Self:
+        """Count in all threads of processes that run already; raises NotVisibleError, too, where these never settle.
+
+        A thread that is started between a look and the count would be missed, so they are looked at again.
+        """
+        for _ in range(_TRIES):
+            before = _threads(pids())
+            try:
+                counter = cls(*before)
+            except NotVisibleError as why:
+                if isinstance(why.__cause__, ProcessLookupError):  # one has just ended
+                    continue
+                raise
+            if _threads(pids()) == before:
+                return counter
+            counter.close()
+        raise NotVisibleError("its threads come and go too fast to be counted; try again when it has less to do")
 
     def read(self) -> int:
         """Return how often it happened so far; 2 us."""
@@ -74,6 +100,14 @@ class EmfileCounter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _threads(pids: Sequence[int]) -> list[int]:
+    found: list[int] = []
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += sorted(int(path.name) for path in Path(f"/proc/{pid}/task").iterdir())
+    return found
 
 
 @contextlib.contextmanager

@@ -130,9 +130,9 @@ class SockDiag:
         with self._lock:
             told = b"".join(batch for family in FAMILIES for batch in self._walk(family, 1 << LISTEN, _MEMORY))
         found = []
-        for at, end in messages(told):
-            if _PORT.unpack_from(told, at + _LOCAL_PORT_AT)[0] == port:
-                state = parse_listener(told[at:end], end - at)
+        for start, end in messages(told):
+            if _PORT.unpack_from(told, start + _LOCAL_PORT_AT)[0] == port:
+                state = parse_listener(told[start:end], end - start)
                 found += [state] if state else []
         return found
 

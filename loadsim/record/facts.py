@@ -26,10 +26,20 @@ class ServerFacts:
     threads: int
     exit_status: int | None = None  # None: it ran to the end of the run; -N: killed by signal N
     exited_ns: int = 0  # when it ended by itself
-    command: list[str] | None = None  # as it was started; None: the simulated server, which writes records
+    command: list[str] | None = (
+        None  # as it was started, [] = not known; None: the simulated server, which writes records
+    )
+    started: bool = True  # False: it ran before, and goes on: nothing of it was stopped to look at it
+    process_seen: bool = True  # False: only its address is known, and pid, limits, descriptors and threads are 0
+    sockets_seen: bool = True  # whether its queue and its ends of the connections are in a table that can be read
     emfile_seen: bool = True  # whether it is known how often accept() failed
     restarts: int = 0  # processes that held the listener and ended while others went on
     log_bytes: int | None = None  # what it wrote to both of its outputs from the start of the load to the judgement
+
+    @property
+    def died(self) -> bool:
+        """Whether it ended by itself during the run; how is not known of one that was not started here."""
+        return self.exit_status is not None or self.exited_ns > 0
 
     @property
     def is_simulated(self) -> bool:

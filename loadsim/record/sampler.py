@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -33,6 +34,16 @@ KINDS_UP_TO = 1_000
 KINDS_SHARE = 0.01
 
 _NOT_READ = -1
+#: The fields of a sample that are counters of the namespace, in the order of the record.
+_COUNTERS = (
+    "listen_overflows",
+    "listen_drops",
+    "cookies",
+    "request_drops",
+    "embryonic_resets",
+    "syn_retransmits",
+)
+_COUNTED = attrgetter(*_COUNTERS)
 
 
 class Read(Protocol):
@@ -66,12 +77,12 @@ class Classified(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """What a sample is read from; the sampler owns none of it."""
+    """What a sample is read from; the sampler owns none of it. None: that cannot be seen."""
 
-    process: Read
-    table: Classified
+    process: Read | None
+    table: Classified | None
     listener: Callable[[], ListenerState | None]
-    counters: TcpCounters
+    counters: TcpCounters | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,26 +145,21 @@ class Sampler:
         process = self._sources.process
         listener = self._sources.listener()
         queue = (listener.queue, listener.limit, listener.drops) if listener else (_NOT_READ,) * 3
+        if process is None:
+            return (_NOT_READ, _NOT_READ, *queue, _NOT_READ, _NOT_READ)
         return (process.open_fds(), process.limits().soft, *queue, process.cpu_ns(), process.rss())
 
     def _slow(self, open_fds: int) -> tuple[int, ...]:
-        counters = self._sources.counters.read()
-        return (
-            counters.listen_overflows,
-            counters.listen_drops,
-            counters.cookies,
-            counters.request_drops,
-            counters.embryonic_resets,
-            counters.syn_retransmits,
-            self._sources.process.fd_size(),
-            *self._kinds(open_fds),
-        )
+        counters, process = self._sources.counters, self._sources.process
+        counted = (_NOT_READ,) * len(_COUNTERS) if counters is None else _COUNTED(counters.read())
+        return (*counted, _NOT_READ if process is None else process.fd_size(), *self._kinds(open_fds))
 
     def _kinds(self, open_fds: int) -> tuple[int, int, int]:
         begun = time.monotonic_ns()
-        if open_fds > KINDS_UP_TO or begun < self._kinds_due:
+        table = self._sources.table
+        if table is None or open_fds > KINDS_UP_TO or begun < self._kinds_due:
             return (_NOT_READ,) * 3
-        kinds = self._sources.table.kinds()
+        kinds = table.kinds()
         ended = time.monotonic_ns()
         self._kinds_due = ended + round((ended - begun) / KINDS_SHARE)
         return kinds.established, kinds.close_wait, kinds.other

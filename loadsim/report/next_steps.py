@@ -29,8 +29,11 @@ def next_steps(summary: Summary) -> list[str]:
     """Return the commands: read about the first finding, then run it again without the cause that has a cure."""
     ids = [finding.id for finding in summary.findings]
     cures = [CURES[name] for name in ids if name in CURES]
-    if summary.settings.get("server", {}).get("command"):  # it has none of the simulated server's settings
+    server = summary.settings.get("server", {})
+    if server.get("command"):  # it has none of the simulated server's settings
         cures = [cure for cure in cures if not cure.startswith("server.") or cure.startswith("server.nofile=")]
+    elif server.get("pid") or server.get("address"):  # nor may anything of a running one be set, or around it
+        cures = []
     steps = [f"loadsim explain {name}" for name in ids[:1]]
     return steps + [f"loadsim run {summary.scenario} --set {cure}" for cure in cures[:1]]
 

@@ -2,6 +2,7 @@
 
     conductor   the order of a run, above all of its end
     interruption    what a signal means at each moment of a run
+    destination may the load go there? loopback, or what the command line permits
     stage       what is on stage: namespace, server, drivers, readings; opened and closed here
     timeline    the steps that change something while a run goes on
     verdict     a command run out of descriptors in every way, and judged

@@ -22,6 +22,7 @@ from loadsim.kernel.sockdiag import TCP_STATES
 from loadsim.record.bundle import Bundle
 from loadsim.record.facts import DriverFacts, EndState
 from loadsim.report.files import write_files
+from loadsim.run.destination import permit
 from loadsim.run.interruption import Interruption, QuitError
 from loadsim.run.stage import first_facts, not_in_force, notices_of, observe_host, on_stage, open_namespace
 from loadsim.run.timeline import follow
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from loadsim.load.process import Driver
     from loadsim.record.arrays import Records
     from loadsim.record.facts import Facts, StepFacts
+    from loadsim.record.sampler import Sources
     from loadsim.report.progress import View
     from loadsim.run.stage import Stage
     from loadsim.scenario.model import Scenario
@@ -58,6 +60,8 @@ class Options:
     out: Path
     argv: Sequence[str] = ()
     allow_degraded: bool = False
+    allow_remote: bool = False  # the load may leave this host
+    yes_public: bool = False  # and go to an address of the public internet
     folder: Path | None = None  # the result folder, made already, of a run that is one of many; None: a new one
 
 
@@ -73,10 +77,11 @@ class Finished:
 async def run(scenario: Scenario, options: Options, view: View) -> Finished:
     """Run a scenario to its end, save it, and return where and what it means.
 
-    Raises EnvironmentRefusedError where this host or the target cannot run it, NotBegunError where a signal came
-    before the first client. Under load the first one lets the attempts in flight end; a second one raises QuitError
-    with the journals left as they are.
+    Raises ScenarioError where the load would go where nobody permitted it, EnvironmentRefusedError where this host or
+    the target cannot run it, NotBegunError where a signal came before the first client. Under load the first one lets
+    the attempts in flight end; a second one raises QuitError with the journals left as they are.
     """
+    permit(scenario, remote=options.allow_remote, public=options.yes_public)
     early = Interruption()
     async with early.heeding():
         bundle, facts = await _record(scenario, options, view, early)
@@ -216,12 +221,16 @@ async def _watch(stage: Stage, view: View, early: Interruption, start_ns: int) -
 
 
 async def _wait_settled(stage: Stage) -> int | None:
-    """Wait until the number of the server's descriptors no longer changes, and return it; None: it is gone."""
+    """Wait until the number of the server's descriptors no longer changes, and return it; None: it is not seen."""
     since = begun = trio.current_time()
     last = None
+    process = stage.sources.process
+    if process is None:
+        await trio.sleep(SETTLED_S)
+        return None
     try:
         while trio.current_time() - begun < SETTLE_AT_MOST_S:
-            now = stage.sources.process.open_fds()
+            now = process.open_fds()
             if now != last:
                 last, since = now, trio.current_time()
             elif trio.current_time() - since >= SETTLED_S:
@@ -239,10 +248,7 @@ def _look(stage: Stage, fds_end: int | None) -> EndState:
     at_server = sockets[sockets["local_port"] == port]
     at_client = sockets[sockets["remote_port"] == port]
     listener = sources.listener()
-    try:
-        open_fds, fd_size, fd_map = sources.process.open_fds(), sources.process.fd_size(), sources.table.map()
-    except ProcessGoneError:
-        open_fds, fd_size, fd_map = None, None, ""
+    open_fds, fd_size, fd_map = _descriptors(sources)
     return EndState(
         queue=listener.queue if listener else None,
         server_states=_by_state(at_server),
@@ -252,6 +258,17 @@ def _look(stage: Stage, fds_end: int | None) -> EndState:
         fd_map=fd_map,
         fd_size=fd_size,
     )
+
+
+def _descriptors(sources: Sources) -> tuple[int | None, int | None, str]:
+    """Return how many are open, the slots of their table, and one letter for each, as far as that can be seen."""
+    if sources.process is None:
+        return None, None, ""
+    try:
+        fd_map = "" if sources.table is None else sources.table.map()
+        return sources.process.open_fds(), sources.process.fd_size(), fd_map
+    except ProcessGoneError:
+        return None, None, ""
 
 
 def _by_state(sockets: Records) -> dict[str, int]:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from loadsim.record.sampler import Latest
 
 
+_NOT_SEEN = -1
+
+
 class Sampled(Protocol):
     """Somebody who takes samples."""
 
@@ -42,8 +45,8 @@ class Monitor:
         self._shared = shared
         self._emfile_seen = emfile_seen
         self._last = (0.0, 0)  # time and attempts of the last `progress`
-        self._most_fds = 0
-        self._most_queued = 0
+        self._most_fds = _NOT_SEEN
+        self._most_queued = _NOT_SEEN
         self._first_overflows: int | None = None
 
     def attempts(self, name: str) -> int:
@@ -91,17 +94,17 @@ class Monitor:
         self._most_fds = max(self._most_fds, latest.open_fds)
         self._most_queued = max(self._most_queued, latest.queue)
         accept, handler = self.accepts("emfile_accept"), self.accepts("emfile_handler")
+        seen = {"fds.max": self._most_fds, "queue.max": self._most_queued}
         emfile = {"emfile.accept": accept, "emfile.count": accept + handler, "emfile.handler": handler}
         return {
             **(emfile if self._emfile_seen else {}),
             "attempts.count": self.attempts("started"),
             "fate.local": self.attempts("local"),
             "fate.not_started": self.attempts("not_started"),
-            "fds.max": self._most_fds,
             "generator.local_failures": self.attempts("local"),
             "listen.overflows": self.overflows(),
             "outcome.ok": self.attempts("ok"),
-            "queue.max": self._most_queued,
+            **{name: most for name, most in seen.items() if most > _NOT_SEEN},
         }
 
 

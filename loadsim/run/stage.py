@@ -22,6 +22,7 @@ from loadsim.run.monitor import Monitor
 from loadsim.scenario.plan import Host, make_plan
 from loadsim.target.command import command
 from loadsim.target.process import simulated_server
+from loadsim.target.running import running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from loadsim.kernel.netns import Namespace
     from loadsim.load.process import Driver
     from loadsim.record.bundle import Bundle
+    from loadsim.record.facts import ServerFacts
     from loadsim.record.sampler import Sources
     from loadsim.scenario.model import Scenario
     from loadsim.scenario.plan import Plan
@@ -104,14 +106,14 @@ async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIte
     """Start server, drivers and the sampler's readings; all of them have ended when the block is left."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(_target(plan, bundle, namespace))
-        drivers, paths = [], []
+        facts, drivers, paths = server.facts, [], []
         for share in range(plan.scenario.client.processes):
             path = bundle.journal_path(f"attempts-{share}")
-            spec = plan.load_spec(share, port=server.facts.port, attempts_path=str(path))
+            spec = plan.load_spec(share, address=facts.address, port=facts.port, attempts_path=str(path))
             stderr = bundle.path / f"driver-{share}.stderr"
             drivers.append(await stack.enter_async_context(driver(spec, namespace=namespace, stderr_path=stderr)))
             paths.append(path)
-        watchers = [one async for one in _watchers(stack, plan, bundle, namespace, port=server.facts.port)]
+        watchers = [one async for one in _watchers(stack, plan, bundle, namespace, facts=server.facts)]
         sources = server.sources(stack.enter_context(ExitStack()), namespace.diag)
         samples = Journal.create(bundle.journal_path("samples"), SAMPLE, _samples_capacity(plan))
         sampler = Sampler(stack.enter_context(samples), sources)
@@ -137,13 +139,14 @@ async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIte
 
 
 async def _watchers(
-    stack: AsyncExitStack, plan: Plan, bundle: Bundle, namespace: Namespace, *, port: int
+    stack: AsyncExitStack, plan: Plan, bundle: Bundle, namespace: Namespace, *, facts: ServerFacts
 ) -> AsyncIterator[Driver]:
     """Start the canary, and beside it whoever holds connections for it."""
     canary = plan.scenario.canary
     for name, held in (("canary", 0), ("held", canary.held)) if canary else ():
         if name == "canary" or held:
-            spec = plan.canary_spec(port=port, path=str(bundle.journal_path(name)), held=held)
+            path = str(bundle.journal_path(name))
+            spec = plan.canary_spec(address=facts.address, port=facts.port, path=path, held=held)
             stderr = bundle.path / f"{name}.stderr"
             watcher = driver(spec, namespace=namespace, stderr_path=stderr, holds=held > 0)
             yield await stack.enter_async_context(watcher)
@@ -154,9 +157,13 @@ def _samples_capacity(plan: Plan) -> int:
 
 
 def _target(plan: Plan, bundle: Bundle, namespace: Namespace) -> AbstractAsyncContextManager[Target]:
-    """Return what is under test: the scenario's command, or the simulated server."""
+    """Return what is under test: a server that runs, the scenario's command, or the simulated server."""
     accepts, failures, sockets = (str(bundle.journal_path(name)) for name in ("accepts", "failures", "sockets"))
     output = {f"{name}_path": bundle.path / f"target.{name}" for name in ("stdout", "stderr")}
+    if plan.scenario.server.is_running:
+        return running(
+            plan.running_spec(accepts_path=accepts, failures_path=failures, sockets_path=sockets), namespace=namespace
+        )
     if plan.scenario.server.command:
         spec = plan.command_spec(accepts_path=accepts, failures_path=failures, sockets_path=sockets)
         return command(spec, namespace=namespace, **output)
@@ -199,10 +206,10 @@ def notices_of(stage: Stage) -> list[str]:
 def serve_spec(scenario: Scenario, port: int, folder: Path) -> ServerSpec:
     """Return what the simulated server of a scenario is told when it serves alone; its journals go to `folder`.
 
-    Raises ScenarioError where the scenario has a command instead.
+    Raises ScenarioError where the scenario has another server instead.
     """
-    if scenario.server.command:
-        raise ScenarioError("server.command is no simulated server: run the command itself, or loadsim run")
+    if not scenario.server.is_simulated:
+        raise ScenarioError("this scenario has no simulated server, but one of its own: loadsim run is for that")
     plan = make_plan(scenario, observe_host(scenario))
     return plan.server_spec(
         accepts_path=str(folder / "accepts.journal"), failures_path=str(folder / "failures.journal"), port=port

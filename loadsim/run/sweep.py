@@ -19,6 +19,7 @@ from loadsim.record.folder import find, results
 from loadsim.record.sweep import SweepFolder, SweepPlan
 from loadsim.report.files import write_comparison
 from loadsim.run.conductor import Options, run
+from loadsim.run.destination import permit
 from loadsim.run.gather import gather_sweep, is_sweep
 from loadsim.run.interruption import SIGNALS, NotBegunError, QuitError
 from loadsim.run.stage import observe_host
@@ -62,7 +63,9 @@ def plan_of(matrix: Matrix, min_effect: float = MIN_EFFECT) -> SweepPlan:
 
 
 def start(matrix: Matrix, options: Options, min_effect: float = MIN_EFFECT) -> SweepFolder:
-    """Make the folder of a new sweep."""
+    """Make the folder of a new sweep; raises ScenarioError where a run of it would go where nobody permitted it."""
+    for cell in matrix.cells:
+        permit(cell.scenario, remote=options.allow_remote, public=options.yes_public)
     plan = plan_of(matrix, min_effect)
     return SweepFolder.create(options.out, plan, scenario=to_toml(matrix.scenario, matrix), argv=options.argv)
 

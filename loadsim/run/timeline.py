@@ -57,7 +57,7 @@ def _value(stage: Stage, change: str) -> float | None:
     sources = stage.sources
     if change == "nofile":
         try:
-            return sources.process.limits().soft
+            return sources.process.limits().soft if sources.process else None
         except ProcessGoneError:
             return None
     listener = sources.listener() if change == "backlog" else None

@@ -1,6 +1,7 @@
 """What is to be run? Pure: values in, values out; no socket, clock, process or unseeded random.
 
     model       the typed scenario: every key, its default, its range, what contradicts what
+    server      [server]: what is under test, and where it listens
     client      [client]: who connects, how often, and what each connection does
     timeline    [timeline] and [canary]: what changes during the run, and who watches
     tables      what its tables have in common: strictness, all problems at once

@@ -108,9 +108,9 @@ class Budget:
 
     @cached_property
     def queue_limit(self) -> int:
-        """Connections that may wait to be accepted, of a command at most: one more than the effective backlog."""
+        """Connections that may wait to be accepted, one more than the effective backlog; of other servers at most."""
         server, most = self.scenario.server, self.host.somaxconn
-        return (most if server.command else min(server.backlog, most)) + 1
+        return (min(server.backlog, most) if server.is_simulated else most) + 1
 
     @cached_property
     def baseline(self) -> int:
@@ -122,7 +122,7 @@ class Budget:
         """Descriptors of the server, against its own RLIMIT_NOFILE."""
         server, client = self.scenario.server, self.scenario.client
         available = self.host.nofile_soft if server.nofile is None else server.nofile
-        if server.command or (server.leak and client.clients is not None and client.attempts is None):
+        if not server.is_simulated or (server.leak and client.clients is not None and client.attempts is None):
             return Need(None, available)
         stays = server.close_after is None or not client.asks  # until its client leaves
         served_s = client.hold if stays else min(server.close_after or 0.0, client.hold)
@@ -225,5 +225,5 @@ class Budget:
     def reserved_bytes(self) -> int:
         """Disk and page cache that are reserved for the records before the load starts."""
         attempts = self.attempts_capacity * self.scenario.client.processes + self.accepts_capacity
-        sockets = self.sockets_capacity if self.scenario.server.command else 0
+        sockets = 0 if self.scenario.server.is_simulated else self.sockets_capacity
         return attempts * _RECORD_BYTES + self.failures_capacity * _FAILURE_BYTES + sockets * _SOCKET_BYTES

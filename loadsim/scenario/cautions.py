@@ -63,7 +63,7 @@ def _nofile_above_hard_limit(budget: Budget) -> Caution | None:
 
 def _no_room_for_clients(budget: Budget) -> Caution | None:
     limit = budget.server_fds.available
-    if limit > budget.baseline or budget.scenario.server.command:
+    if limit > budget.baseline or not budget.scenario.server.is_simulated:
         return None
     return Caution(
         sentence=f"the server holds about {budget.baseline} descriptors itself, so with a limit of {limit} it can "

@@ -16,26 +16,17 @@ from pydantic import (
     BeforeValidator,
     PlainSerializer,
     PlainValidator,
-    SerializerFunctionWrapHandler,
-    WithJsonSchema,
-    model_serializer,
 )
 from pydantic_core import PydanticCustomError
 
 from loadsim.exchange import Exchange
 from loadsim.metrics import LIVE
 from loadsim.scenario.client import Client
-from loadsim.scenario.quantities import DURATION_PATTERN, Duration, PositiveDuration, Timeout
+from loadsim.scenario.server import Server
 from loadsim.scenario.spec import CANARY_SOURCE, source_address
 from loadsim.scenario.tables import Contradiction, Table, flattened, key
 from loadsim.scenario.thresholds import Threshold, ThresholdError, parse
 from loadsim.scenario.timeline import Canary, Timeline
-
-_CLOSE_AFTER = {"anyOf": [{"const": "client"}, {"type": "string", "pattern": DURATION_PATTERN}]}
-
-
-def _close_after(value: object) -> object:
-    return None if value == "client" else value
 
 
 def _identifier(value: str) -> str:
@@ -85,77 +76,6 @@ def _threshold(value: object) -> Threshold:
     except ThresholdError as error:
         hint = {"hint": f'"{error.hint}"'} if error.hint else {}
         raise PydanticCustomError("threshold", "{says}", {"says": str(error), **hint}) from None
-
-
-def _command(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    if value is not None and not (value and value[0] and all("\0" not in part for part in value)):
-        says = 'a command is its program and each argument, such as ["python3", "-m", "http.server", "{port}"]'
-        raise PydanticCustomError("command", "{says}", {"says": says})
-    return value
-
-
-#: What `[server]` says of a command; everything else belongs to the simulated server.
-_OF_A_COMMAND = ("command", "nofile", "start_timeout")
-
-
-class Server(Table):
-    """`[server]`: the simulated server, or any command instead of it."""
-
-    command: Annotated[tuple[str, ...] | None, AfterValidator(_command)] = key(
-        None, strict=False, description="Any server instead of the simulated one; {port} stands for its port."
-    )
-    start_timeout: Timeout = key("10s", description="A command that does not listen after this is given up.")
-    backlog: int = key(128, ge=0, le=2**31 - 1, description="The argument of listen(2).")
-    nofile: int | None = key(
-        None, ge=1, le=2**30, description="RLIMIT_NOFILE of the server alone; absent: the one it inherits."
-    )
-    leak: float = key(0.0, ge=0, le=1, description="Share of accepted connections that are never closed.")
-    leak_of: Literal["connection", "extra"] = key(
-        "connection", description="What leaks: the connection, or what a request opens besides its socket."
-    )
-    extra_fds: int = key(0, ge=0, le=1000, description="How many further descriptors a request opens.")
-    close_after: Annotated[Duration | None, BeforeValidator(_close_after), WithJsonSchema(_CLOSE_AFTER)] = key(
-        "0s", description='Served this long, then closed; "client": when the client closes.'
-    )
-    accept_delay: Duration = key("0s", description="Every accept takes this long.")
-    pause: Duration = key("0s", description="Nothing is accepted for this long ...")
-    pause_every: PositiveDuration = key("500ms", description="... this often.")
-    on_emfile: Literal["sleep", "backoff", "spin", "shed", "until_close", "exit"] = key(
-        "sleep", description='What accept does on "Too many open files".'
-    )
-    emfile_delay: PositiveDuration = key("100ms", description="Of sleep; the first one of backoff.")
-    idle_threads: int = key(0, ge=0, le=64, description="Threads that share the server's fd table.")
-    prewarm_fds: int = key(0, ge=0, le=2**20, description="Grow the fd table to this before the load.")
-
-    @classmethod
-    def clashes(cls, given: Mapping[str, Any]) -> Iterator[Contradiction]:
-        """Yield what does not belong to the kind of server that is asked for."""
-        yield from super().clashes(given)
-        if given.get("command") is None and "start_timeout" in given:
-            yield Contradiction(("start_timeout",), "start_timeout is a command's: take it away, or set command")
-        elif given.get("command") is not None:
-            for name in sorted(cls.model_fields.keys() & given.keys() - set(_OF_A_COMMAND)):
-                says = f"{name} is a setting of the simulated server, and a command has its own: take {name} away"
-                yield Contradiction((name,), says, (("command",),))
-
-    @model_serializer(mode="wrap")
-    def _what_applies(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Return the settings of the kind of server that this is, and no others."""
-        values: dict[str, Any] = handler(self)
-        if self.command is None:
-            return {name: value for name, value in values.items() if name not in ("command", "start_timeout")}
-        return {name: value for name, value in values.items() if name in _OF_A_COMMAND}
-
-    def contradictions(self) -> Iterator[Contradiction]:
-        """Yield what this server could never do."""
-        if self.pause >= self.pause_every:
-            yield Contradiction(
-                ("pause",), "the server would never accept: make pause shorter than pause_every", (("pause_every",),)
-            )
-        if self.leak > 0 and self.leak_of == "extra" and self.extra_fds == 0:
-            yield Contradiction(
-                ("leak_of",), 'nothing would leak: leak_of = "extra" needs extra_fds of at least 1', (("extra_fds",),)
-            )
 
 
 class Network(Table):
@@ -215,10 +135,11 @@ class Scenario(Table):
 
     @classmethod
     def completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return what was given; a command runs in the host's namespace where nothing asks for one of its own."""
+        """Return what was given; no server but the simulated one has a namespace of its own unless it is asked for."""
         server, network = given.get("server"), given.get("network", {})
-        is_command = isinstance(server, Mapping) and server.get("command") is not None
-        if not (is_command and isinstance(network, Mapping)):
+        kinds = ("command", "pid", "address")
+        is_another = isinstance(server, Mapping) and any(server.get(kind) is not None for kind in kinds)
+        if not (is_another and isinstance(network, Mapping)):
             return given
         return {**given, "network": {"namespace": "host", **network}}
 
@@ -228,17 +149,37 @@ class Scenario(Table):
         if command and self.network.port == 0 and not any("{port}" in part for part in command):
             says = "nothing says where this command listens: put {port} where its port goes, or set network.port"
             yield Contradiction(("server", "command"), says)
-        if command and self.timeline.of("backlog"):
+        if not self.server.is_simulated and self.timeline.of("backlog"):
             says = "only the simulated server can be told another backlog: take that step away"
             yield Contradiction(("timeline", "steps"), says, (("server", "command"),))
-        if self.client.sources > 1 and not self.network.address.startswith("127."):
-            says = "several source addresses (127.0.x.y) need network.address on 127.0.0.0/8"
-            yield Contradiction(("client", "sources"), says, (("network", "address"),))
+        if self.server.is_running:
+            yield from self._running_contradictions()
+        if self.client.sources > 1 and not self.destination.startswith("127."):
+            says = "several source addresses (127.0.x.y) need a server on 127.0.0.0/8"
+            yield Contradiction(("client", "sources"), says, (("network", "address"), ("server", "address")))
         if self.sysctl and self.network.namespace == "host":
             says = 'sysctls are only set in a namespace of its own: take them away, or namespace = "host"'
             yield Contradiction(("network", "namespace"), says, (("sysctl",),))
         if self.canary is not None:
             yield from self._canary_contradictions(self.canary)
+
+    @property
+    def destination(self) -> str:
+        """Where the clients go, as far as that is known beforehand."""
+        return self.server.endpoint.host if self.server.endpoint else self.network.address
+
+    def _running_contradictions(self) -> Iterator[Contradiction]:
+        """Yield what would change a server that runs already, or says where it is."""
+        if self.timeline.of("nofile"):
+            says = "the limits of a running server are read, never set: take that step away"
+            yield Contradiction(("timeline", "steps"), says, (("server", "pid"), ("server", "address")))
+        if self.network.namespace == "private":
+            says = 'a running server stays where it is: namespace = "host"'
+            yield Contradiction(("network", "namespace"), says)
+        for name in ("port", "address"):
+            if getattr(self.network, name) != Network.model_fields[name].default:
+                says = f"a running server listens where it does: take {name} away, and set server.address if need be"
+                yield Contradiction(("network", name), says)
 
     def _canary_contradictions(self, canary: Canary) -> Iterator[Contradiction]:
         if self.client.sources > CANARY_SOURCE:
@@ -246,9 +187,9 @@ class Scenario(Table):
                 f"the canary comes from {source_address(CANARY_SOURCE)}: {CANARY_SOURCE} sources are possible with it"
             )
             yield Contradiction(("client", "sources"), says, (("canary",),))
-        if not self.network.address.startswith("127."):
-            says = "the canary has a source address of its own (127.0.1.1): network.address on 127.0.0.0/8 is needed"
-            yield Contradiction(("network", "address"), says, (("canary",),))
+        if ipaddress.ip_address(self.destination).is_loopback and not self.destination.startswith("127."):
+            says = "the canary has a source address of its own (127.0.1.1): a server on 127.0.0.0/8 is needed"
+            yield Contradiction(("network", "address"), says, (("canary",), ("server", "address")))
         if self.client.exchange is Exchange.NONE:
             says = 'a canary needs an answer: exchange = "hello", "echo", "http" or "raw", or no [canary]'
             yield Contradiction(("client", "exchange"), says, (("canary",),))
@@ -259,7 +200,7 @@ class Scenario(Table):
                 'hello answers once: connections that are held and asked again need exchange = "echo", "http" or "raw"'
             )
             yield Contradiction(("canary", "held"), says, (("client", "exchange"),))
-        if self.server.close_after is not None and not self.server.command:
+        if self.server.close_after is not None and self.server.is_simulated:
             says = 'the server closes what should be held: close_after = "client"'
             yield Contradiction(("canary", "held"), says, (("server", "close_after"),))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from loadsim.scenario.budget import BASELINE_FDS, Budget, Host, Need
 from loadsim.scenario.cautions import Caution, cautions
 from loadsim.scenario.predict import Prediction
-from loadsim.scenario.spec import CANARY_SOURCE, HELD_SOURCE, CommandSpec, LoadSpec, ServerSpec
+from loadsim.scenario.spec import CANARY_SOURCE, HELD_SOURCE, CommandSpec, LoadSpec, RunningSpec, ServerSpec
 from loadsim.scenario.timeline import Canary
 
 if TYPE_CHECKING:
@@ -63,6 +63,21 @@ class Plan:
             sockets_capacity=self.sockets_capacity,
         )
 
+    def running_spec(self, *, accepts_path: str, failures_path: str, sockets_path: str) -> RunningSpec:
+        """Return which server that runs already is meant, and where is written what is seen of it."""
+        scenario, where = self.scenario, self.scenario.server.endpoint
+        return RunningSpec(
+            pid=scenario.server.pid,
+            address=where.host if where else None,
+            port=where.port if where else 0,
+            on_ipv4_loopback=scenario.client.sources > 1 or scenario.canary is not None,
+            accepts_path=accepts_path,
+            failures_path=failures_path,
+            failures_capacity=self.failures_capacity,
+            sockets_path=sockets_path,
+            sockets_capacity=self.sockets_capacity,
+        )
+
     def server_spec(self, *, accepts_path: str, failures_path: str, port: int | None = None) -> ServerSpec:
         """Return what the simulated server is told; `port` overrides the scenario's."""
         server, network = self.scenario.server, self.scenario.network
@@ -97,7 +112,7 @@ class Plan:
         return LoadSpec(
             share=share,
             processes=client.processes,
-            address=address or self.scenario.network.address,
+            address=address or self.scenario.destination,
             port=port,
             stages=client.schedule(),
             arrivals=client.arrivals,
@@ -124,7 +139,7 @@ class Plan:
     def canary_spec(self, *, port: int, path: str, held: int = 0, address: str | None = None) -> LoadSpec:
         """Return what the canary is told, or whoever asks on so many connections that it holds."""
         canary, client = self.scenario.canary or Canary(), self.scenario.client
-        server, rate = address or self.scenario.network.address, 1 / canary.every
+        server, rate = address or self.scenario.destination, 1 / canary.every
         return LoadSpec(
             share=0,
             processes=1,
@@ -145,11 +160,16 @@ class Plan:
             connect_timeout_s=canary.timeout,
             reply_timeout_s=canary.timeout,
             sources=1,
-            first_source=HELD_SOURCE if held else CANARY_SOURCE,
+            first_source=_own_source(server, HELD_SOURCE if held else CANARY_SOURCE),
             seed=self.scenario.seed,
             attempts_path=path,
             attempts_capacity=self.canaries_capacity * max(held, 1),
         )
+
+
+def _own_source(server: str, index: int) -> int:
+    """Return the index of a watcher's source address; that of everybody where the server is not on 127.0.0.0/8."""
+    return index if server.startswith("127.") else 0
 
 
 def part(whole: int, share: int, processes: int) -> int:

@@ -19,7 +19,8 @@ from loadsim.units import NANOSECONDS, format_count
 
 if TYPE_CHECKING:
     from loadsim.scenario.client import Client
-    from loadsim.scenario.model import Scenario, Server
+    from loadsim.scenario.model import Scenario
+    from loadsim.scenario.server import Server
 
 #: A server on one ordinary core keeps up with this, and no client has to wait (33 us of CPU an attempt on Linux 6.18).
 EASY_RATE = 5000.0
@@ -58,8 +59,9 @@ class Room:
 def predict(scenario: Scenario, room: Room) -> Prediction:
     """Return the prediction for a run whose generator is not the bottleneck."""
     client = scenario.client
-    if scenario.server.command:
-        return Prediction(unpredicted=["how this command serves, nobody knows beforehand"])
+    if not scenario.server.is_simulated:
+        what = "command" if scenario.server.command else "server"
+        return Prediction(unpredicted=[f"how this {what} serves, nobody knows beforehand"])
     if client.exchange is Exchange.RAW and not client.asks:
         return Prediction(unpredicted=["where a raw request ends, and so what half of it is, its server knows alone"])
     if client.clients is not None:

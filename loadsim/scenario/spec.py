@@ -58,8 +58,29 @@ class ServerSpec(Spec):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CommandSpec:
-    """A command as the server. It is told nothing: this is for who starts it."""
+class WatchedSpec:
+    """A server that writes no records and is told nothing: where what is seen of it is written down."""
+
+    accepts_path: str
+    failures_path: str
+    failures_capacity: int
+    sockets_path: str
+    sockets_capacity: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningSpec(WatchedSpec):
+    """A server that runs already."""
+
+    pid: int | None  # one of its processes; None: nobody says which
+    address: str | None  # where it is reached; None: where the process listens
+    port: int  # 0: the same
+    on_ipv4_loopback: bool  # the clients need source addresses of their own, 127.0.x.y
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandSpec(WatchedSpec):
+    """A command as the server: this is for who starts it."""
 
     command: list[str]  # "{port}" stands for the port
     address: str
@@ -67,11 +88,6 @@ class CommandSpec:
     nofile: int | None  # RLIMIT_NOFILE, soft and hard; None: as inherited
     nofile_later: int  # the highest one that it gets while it runs: its hard limit then; 0: none
     start_timeout_s: float
-    accepts_path: str
-    failures_path: str
-    failures_capacity: int
-    sockets_path: str
-    sockets_capacity: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

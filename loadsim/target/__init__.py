@@ -1,9 +1,12 @@
-"""What is under test? A simulated TCP server, with a listen queue and descriptors to run out of, or any command.
+"""What is under test? A simulated TCP server, with a listen queue and descriptors to run out of, or any other.
 
-    contract     what the conductor asks of either
+    contract     what the conductor asks of each of them
     command      any command: started, waited for, followed, ended
+    running      a server that runs already: looked at, and nothing else
+    whereabouts  where that is, and whether its sockets can be seen
     readiness    when a command is ready, and in words why it is not
-    sightings    what the kernel shows of it, written down
+    watched      what these two have in common: others write down what is seen of them
+    sightings    what the kernel shows of them, written down
     output       what it prints: counted, its beginning and its end kept
 
     policy       what accept() does when descriptors run out, and which connections leak (pure)

@@ -10,7 +10,6 @@ import dataclasses
 import os
 import signal
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -22,23 +21,22 @@ from loadsim.kernel.limits import Limits, own_nofile
 from loadsim.kernel.perf import EmfileCounter, NotVisibleError
 from loadsim.kernel.procfs import ProcessGoneError
 from loadsim.kernel.tree import GRACE_S, background, tree
-from loadsim.record.events import ACCEPT, FAILURE, SOCKET
-from loadsim.record.facts import ServerFacts
-from loadsim.record.journal import Journal
 from loadsim.record.sampler import Sources
-from loadsim.target.books import Books
 from loadsim.target.output import Output
 from loadsim.target.readiness import choose_port, wait_ready
-from loadsim.target.sightings import Sightings
+from loadsim.target.watched import facts_of, not_counted, open_sightings, whose
 from loadsim.units import format_count, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from loadsim.kernel.netns import Namespace
     from loadsim.kernel.sockdiag import SockDiag
     from loadsim.kernel.tree import Tree
+    from loadsim.record.facts import ServerFacts
     from loadsim.scenario.spec import CommandSpec
+    from loadsim.target.sightings import Sightings
 
 #: Where the port goes in a command.
 PORT: Final = "{port}"
@@ -204,8 +202,9 @@ async def command(
             return outputs[1].last_words() or outputs[0].last_words()
 
         await wait_ready(running, followed, namespace.diag, spec=spec, port=port, last_words=last_words)
-        facts = _facts_of(followed, spec, argv, port=port, emfile_seen=gate.counter is not None)
-        sightings = _sightings(stack, spec, followed, namespace.diag, port=port, counter=gate.counter)
+        seen = gate.counter is not None
+        facts = facts_of(followed, argv, address=spec.address, port=port, emfile_seen=seen)
+        sightings = open_sightings(stack, spec, followed, namespace.diag, port=port, counter=gate.counter)
         notices = [*_notices(facts, nofile or own_nofile(), followed), *gate.notices]
         one = Command(facts, running, followed=followed, sightings=sightings, outputs=outputs, notices=notices)
         nursery.start_soon(one.watch)
@@ -227,48 +226,11 @@ class _Gate:
         try:
             self.counter = self._stack.enter_context(EmfileCounter(pid))
         except NotVisibleError as why:
-            self.notices.append(f"EMFILE is not visible, so that nothing is said of it: {why}.")
-
-
-def _sightings(
-    stack: AsyncExitStack,
-    spec: CommandSpec,
-    followed: Followed,
-    diag: SockDiag,
-    *,
-    port: int,
-    counter: EmfileCounter | None,
-) -> Sightings:
-    """Return who writes the journals of a server that writes none itself; they are open as long as the stack."""
-    accepts = Journal.create(Path(spec.accepts_path), ACCEPT, 1)
-    failures = Journal.create(Path(spec.failures_path), FAILURE, spec.failures_capacity)
-    books = stack.enter_context(Books(accepts, failures))
-    sockets = stack.enter_context(Journal.create(Path(spec.sockets_path), SOCKET, spec.sockets_capacity))
-    return Sightings(books, sockets, followed=followed, diag=diag, port=port, counter=counter)
-
-
-def _facts_of(followed: Followed, spec: CommandSpec, argv: list[str], *, port: int, emfile_seen: bool) -> ServerFacts:
-    limits, listener = followed.limits(), followed.listener()
-    return ServerFacts(
-        pid=followed.pid,
-        address=spec.address,
-        port=port,
-        backlog_asked=None,
-        queue_limit=listener.limit if listener else None,
-        nofile_soft=limits.soft,
-        nofile_hard=limits.hard,
-        baseline_fds=followed.open_fds(),
-        threads=followed.threads(),
-        command=argv,
-        emfile_seen=emfile_seen,
-    )
+            self.notices.append(not_counted(why))
 
 
 def _notices(facts: ServerFacts, given: Limits, followed: Followed) -> list[str]:
-    holders = len(followed.holders())
-    whose = "the process that holds" if holders == 1 else f"the fullest of the {holders} processes that hold"
-    seen = f"Descriptors and limit are those of {whose} the listener"
-    notices = [f"{seen}; CPU and memory are those of the command and all its children."]
+    notices = [whose(followed, "the command and all its children")]
     if facts.nofile_soft != given.soft:
         notices.append(
             f"The command changed its own RLIMIT_NOFILE from {format_count(given.soft)} to "

@@ -1,6 +1,6 @@
-"""What the conductor asks of whatever is under test: the simulated server, or any command.
+"""What the conductor asks of whatever is under test: the simulated server, any command, or one that runs already.
 
-Owns the words. Everything that differs between the two is behind them.
+Owns the words. Everything that differs between them is behind them.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from loadsim.errors import EnvironmentRefusedError
-from loadsim.kernel.procfs import Process, ProcessGoneError
 from loadsim.kernel.sockdiag import family_of
+from loadsim.target.whereabouts import listening
 from loadsim.units import format_duration
 
 if TYPE_CHECKING:
@@ -89,17 +89,4 @@ def _hanging(pids: Sequence[int], diag: SockDiag, spec: CommandSpec, port: int) 
 
 def _ports_of(pids: Sequence[int], diag: SockDiag) -> list[int]:
     """Return the ports on which these processes listen."""
-    sockets = diag.dump(states=["LISTEN"])
-    ports = {
-        f"socket:[{inode}]": port
-        for inode, port in zip(sockets["inode"].tolist(), sockets["local_port"].tolist(), strict=True)
-    }
-    return [ports[link] for pid in pids for link in _links(pid) if link in ports]
-
-
-def _links(pid: int) -> list[str]:
-    try:
-        with Process(pid) as process:
-            return [process.fd_link(number) for number in process.fd_numbers()]
-    except (ProcessGoneError, PermissionError):
-        return []
+    return [port for _, port in listening(pids, diag)]

@@ -44,7 +44,7 @@ class Sightings:
         books: Books,
         sockets: Journal,
         *,
-        followed: Followed,
+        followed: Followed | None,
         diag: SockDiag,
         port: int,
         counter: EmfileCounter | None,
@@ -74,13 +74,13 @@ class Sightings:
 
     def count(self) -> None:
         """Write down how often accept() failed since the last time: as `idle` where nobody waited at both times."""
-        if self._counter is None:
+        if self._counter is None or self._followed is None:
             return
         now, counted = time.monotonic_ns(), self._counter.read()
         listener = self._followed.listener()
         is_empty = listener is not None and listener.queue == 0
         if more := counted - self._counted:
-            self._note_fds()
+            self._note_fds(self._followed)
             idle = is_empty and self._was_empty
             self._books.fail(errno.EMFILE, Where.ACCEPT, idle=idle, first=self._read_ns or now, last=now, count=more)
         self._counted, self._read_ns, self._was_empty = counted, now, is_empty
@@ -110,9 +110,9 @@ class Sightings:
         for address, inode, port, state in zip(addresses, *columns, strict=True):
             self._sockets.append(now, inode, address, port, state, flags)
 
-    def _note_fds(self) -> None:
+    def _note_fds(self, followed: Followed) -> None:
         try:
-            self._books.open_fds = self._followed.open_fds()
+            self._books.open_fds = followed.open_fds()
         except ProcessGoneError:
             self._books.open_fds = 0
 

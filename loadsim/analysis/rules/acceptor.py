@@ -55,7 +55,7 @@ def _own_pauses(case: Case) -> Ints:
     pauses = case.view.pauses
     own = (pauses.lengths >= _PAUSE_NS) & ~pauses.starved
     own[stall_rows(case.view)] = False
-    if pauses.final and case.view.recording.facts.server.exit_status is not None:
+    if pauses.final and case.view.recording.facts.server.died:
         own[-1] = False
     return pauses.lengths[own]
 

@@ -12,6 +12,7 @@ from loadsim.units import format_count, format_duration, some
 if TYPE_CHECKING:
     from loadsim.analysis.rules.case import Case, Found
     from loadsim.analysis.summary import Compared
+    from loadsim.record.facts import ServerFacts
 
 _FAILED = (
     Outcome.ERROR,
@@ -65,20 +66,26 @@ def degraded(case: Case) -> Found | None:
 def target_ended(case: Case) -> Found | None:
     """Find a server that ended by itself."""
     server = case.view.recording.facts.server
-    if server.exit_status is None:
+    if not server.died:
         return None
     after = format_duration(case.view.clock.at(server.exited_ns)) if server.exited_ns else "an unknown time"
     orphaned, refused = case.fates(Fate.ORPHANED), case.fates(Fate.REFUSED)
     return fault(
         "target-ended",
-        f"The server ended after {after}: {ending(server.exit_status)}.",
+        f"The server ended after {after}{_how(server)}.",
         sentences(
             "It had just run out of descriptors." if case.exhausted else "",
             f"{some(orphaned, 'client')} {were(orphaned)} still in its accept queue." if orphaned else "",
             f"{some(refused, 'client')} after that found nobody listening." if refused else "",
         ),
-        "target.stderr of the result has its last words; for SIGKILL look at dmesg (out of memory?).",
+        f"{'target.stderr of the result' if server.started else 'its own log'} has its last words; for SIGKILL look at "
+        "dmesg (out of memory?).",
     )
+
+
+def _how(server: ServerFacts) -> str:
+    """Return how it ended; of one that was not started here only its parent knows."""
+    return "" if server.exit_status is None else f": {ending(server.exit_status)}"
 
 
 def prediction_gap(case: Case) -> Found | None:
@@ -113,11 +120,23 @@ def unknown_fates(case: Case) -> Found | None:
         return None
     return information(
         "fates-unknown",
-        f"{some(count, 'client')} {were(count)} connected, and nothing proves whether the server ever took them.",
-        "They got no answer, and no look at the TCP table found a process that owned their connection. A server of "
-        "one's own writes no records; ten looks a second miss who came and went between two of them.",
-        'client.exchange = "http" proves it by an answer, a longer client.hold by the table.',
+        f"Of {some(count, 'client')} nothing proves whether the server ever took them.",
+        *_nothing_proves(case.view.recording.facts.server),
     )
+
+
+def _nothing_proves(server: ServerFacts) -> tuple[str, str]:
+    """Return why that is so, and what would prove it."""
+    if not server.sockets_seen:
+        return (
+            "They got no answer, and its ends of the connections are in no table that can be read from here.",
+            "run loadsim where the server is: there the table shows who owns a connection.",
+        )
+    why = (
+        "They got no answer, and no look at the TCP table found a process that owned their connection. A server of "
+        "one's own writes no records; ten looks a second miss who came and went between two of them."
+    )
+    return why, 'client.exchange = "http" proves it by an answer, a longer client.hold by the table.'
 
 
 def foreign_clients(case: Case) -> Found | None:
@@ -177,7 +196,9 @@ def nothing(case: Case) -> Found:
         sentences(
             f"{format_count(good)} of {some(case.number('attempts.count'), 'client')} got what they came for.",
             f"The server used at most {format_count(case.number('fds.max'))} of {format_count(case.view.fd_limit)} "
-            "descriptors.",
+            "descriptors."
+            if "fds.max" in case.numbers
+            else "",
             f"Its accept queue held at most {format_count(queue)} of {format_count(holds)}." if holds else "",
         ),
     )

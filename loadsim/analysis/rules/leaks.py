@@ -122,7 +122,7 @@ def _of_connections(case: Case, room: Room) -> _Words:
     every = kept == accepted
     share = f"{kept / max(accepted, 1):.0%}".replace("%", " %")
     part = f"The server leaked {some(room.leaked, 'descriptor')}: {share} of its connections are never closed."
-    died = case.view.recording.facts.server.exit_status is not None
+    died = case.view.recording.facts.server.died
     still_open = (
         "were still open when it ended, and their clients had" if died else "are still open, and their clients have"
     )

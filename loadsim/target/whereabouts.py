@@ -1,0 +1,157 @@
+"""Where a server that runs already is reached, and whether its sockets can be seen from here.
+
+Nobody connects to find out: the kernel is asked who listens. Owns the words for what goes wrong with that.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from loadsim.errors import EnvironmentRefusedError
+from loadsim.kernel.procfs import Process, ProcessGoneError, descendants
+from loadsim.kernel.sockdiag import FAMILIES, LISTEN, family_of, inet_request
+from loadsim.kernel.sockets import parse_inet
+from loadsim.kernel.visit import namespace_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from loadsim.kernel.sockdiag import SockDiag
+    from loadsim.scenario.spec import RunningSpec
+
+_LOOPBACK = ("127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whereabouts:
+    """Where clients reach a server; `seen`: its listener and its connections are in the table of this namespace."""
+
+    address: str
+    port: int
+    seen: bool
+
+
+def locate(spec: RunningSpec, diag: SockDiag) -> Whereabouts:
+    """Return where a running server is; raises EnvironmentRefusedError where that is not clear, or nobody listens."""
+    if spec.pid is not None:
+        _check_process(spec.pid)
+    here = spec.pid is None or namespace_of(spec.pid) in {namespace_of("self"), ""}  # "": nobody may look
+    if spec.address is None:
+        found = _listens(spec.pid or 0, diag, here=here)
+    else:
+        found = Whereabouts(address=spec.address, port=spec.port, seen=here and _is_of_this_host(spec.address))
+        _check_listener(found, spec.pid, diag)
+    if spec.on_ipv4_loopback and found.address == "::1":
+        raise EnvironmentRefusedError(
+            f"the server listens on [::1]:{found.port} alone, and a canary or several sources come from 127.0.x.y: "
+            "take [canary] and client.sources away, or have it listen on 127.0.0.1"
+        )
+    return found
+
+
+def listening(pids: Iterable[int], diag: SockDiag) -> list[tuple[str, int]]:
+    """Return address and port of all listeners that these processes hold, as far as one may look into them."""
+    requests = (inet_request(family, socket.IPPROTO_TCP, states=1 << LISTEN) for family in FAMILIES)
+    listeners = {
+        f"socket:[{one.inode}]": (one.local, one.local_port)
+        for request in requests
+        for one in parse_inet(diag.answers(request), "TCP")
+    }
+    return [listeners[link] for pid in pids for link in _links(pid) if link in listeners]
+
+
+def family_tree(pid: int) -> list[int]:
+    """Return a process and all that descends from it."""
+    return [pid, *descendants(pid)]
+
+
+def _check_process(pid: int) -> None:
+    try:
+        with Process(pid) as process:
+            alive = process.alive()
+    except ProcessGoneError:
+        alive = False
+    if not alive:
+        raise EnvironmentRefusedError(f"no process {pid} runs here; look for it with ps, or pgrep -l NAME")
+    if os.getpid() in family_tree(pid):
+        raise EnvironmentRefusedError(
+            f"process {pid} is the one that started loadsim, and its children would be counted as the server's: name "
+            "the server itself (pgrep -l NAME)"
+        )
+
+
+def _listens(pid: int, diag: SockDiag, *, here: bool) -> Whereabouts:
+    """Return where a process and its children listen, on exactly one port."""
+    if not here:
+        raise EnvironmentRefusedError(
+            f"process {pid} is in another network namespace: add --address HOST:PORT, where it is reached from here, "
+            f"or run loadsim inside (nsenter -t {pid} -n)"
+        )
+    own = listening(family_tree(pid), diag)
+    ports = sorted({port for _, port in own})
+    if not own:
+        raise EnvironmentRefusedError(f"process {pid} and its children listen on no TCP port{_unless(pid)}")
+    if len(ports) > 1:
+        where = ", ".join(sorted({_join(*one) for one in own}))
+        raise EnvironmentRefusedError(
+            f"process {pid} and its children listen on several ports, {where}: add --address HOST:PORT of one"
+        )
+    addresses = [address for address, _ in own]
+    reached = [*(address for address in addresses if address.startswith("127.")), *_LOOPBACK]
+    for address in reached:
+        if diag.listener(address, ports[0]):
+            return Whereabouts(address=address, port=ports[0], seen=True)
+    where = _join(addresses[0], ports[0])
+    raise EnvironmentRefusedError(f"process {pid} listens on {where}, not on loopback: add --address {where}")
+
+
+def _unless(pid: int) -> str:
+    """Return the end of a sentence that says what may be the reason."""
+    try:
+        with Process(pid) as process:
+            process.fd_numbers()
+    except PermissionError:
+        return (
+            ", as far as one may look: it belongs to another user; run loadsim as that user or as root, or add "
+            "--address HOST:PORT"
+        )
+    except ProcessGoneError:
+        return ": it has ended"
+    return "; name the process that does (ss -ltnp)"
+
+
+def _check_listener(found: Whereabouts, pid: int | None, diag: SockDiag) -> None:
+    if not found.seen:
+        return
+    where = _join(found.address, found.port)
+    if diag.listener(found.address, found.port) is None:
+        raise EnvironmentRefusedError(f"nobody listens on {where} in this network namespace (ss -ltn shows who does)")
+    own = [] if pid is None else listening(family_tree(pid), diag)
+    if own and found.port not in {port for _, port in own}:
+        others = ", ".join(sorted({_join(*one) for one in own}))
+        raise EnvironmentRefusedError(f"process {pid} does not listen on {where}, but on {others}: name one of these")
+
+
+def _is_of_this_host(address: str) -> bool:
+    """Return whether an address is one of this network namespace: only then can a socket be bound to it."""
+    with socket.socket(family_of(address)) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+def _links(pid: int) -> Sequence[str]:
+    try:
+        with Process(pid) as process:
+            return [process.fd_link(number) for number in process.fd_numbers()]
+    except (ProcessGoneError, PermissionError):
+        return []
+
+
+def _join(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
