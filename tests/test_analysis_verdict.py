@@ -53,6 +53,7 @@ GTHREAD = replace(TRIO, recovery_s=None)
         (UVICORN, Class.RUNAWAY, "D"),
         (ASYNCIO, Class.RUNAWAY, "C"),
         (NODE, Class.SHEDS, "A"),
+        (replace(TRIO, new_silent=0, new_failed=90), Class.FAILS, "A"),
         (MEMCACHED, Class.WAITS_FOR_A_CLOSE, "A"),
         (REDIS, Class.OWN_LIMIT, "A"),
         (DENO, Class.DIES, "F"),

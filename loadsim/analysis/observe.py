@@ -27,7 +27,8 @@ _NEW = {
     "new_ok": (Outcome.OK,),
     "new_silent": (Outcome.REPLY_TIMEOUT,),
     "new_unreachable": (Outcome.CONNECT_TIMEOUT,),
-    "new_turned_away": (Outcome.REFUSED, Outcome.RESET, Outcome.EOF, Outcome.ERROR),
+    "new_turned_away": (Outcome.REFUSED, Outcome.RESET, Outcome.EOF),
+    "new_failed": (Outcome.ERROR,),
 }
 
 
@@ -59,7 +60,7 @@ def observe(view: View, metrics: dict[str, float], *, way: str, exhausted_s: flo
         leftover_fds=_leftover(view, metrics),
         **_failures(view, start, stop),
         **_canaries(view.recording.canary, start, stop),
-        **_held(view.recording.held, stop),
+        **_held(view.recording.held, start, stop),
     )
 
 
@@ -111,9 +112,9 @@ def _settled(canaries: Records) -> Ints:
     return np.where(has_outcome(canaries, Outcome.OK), column(canaries, "replied"), column(canaries, "ended"))
 
 
-def _held(held: Records, stop: int) -> dict[str, Any]:
-    """Return how those were served who were in, until the relief."""
-    before = held[column(held, "intended") <= stop]
+def _held(held: Records, start: int, stop: int) -> dict[str, Any]:
+    """Return how those were served in this time who were in: a server that keeps no connection has none."""
+    before = held[(column(held, "intended") <= stop) & ((column(held, "ended") >= start) | (held["ended"] == 0))]
     if not len(before):
         return {}
     answered = has_outcome(before, Outcome.OK, Outcome.ERROR)

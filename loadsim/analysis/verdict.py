@@ -1,7 +1,7 @@
 """What a server is, by what was seen of it when its descriptors ran out: a class, a grade, and why.
 
 A pure function over recorded numbers: the same numbers give the same verdict, whoever recorded them. Owns the classes,
-their limits and their words. Measured servers behind them: `loadsim explain verdict` and the README.
+their limits and their words. The README has the servers that were measured.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Class(enum.StrEnum):
     BACKS_OFF = "backs off"
     SHEDS = "sheds"
     WAITS_FOR_A_CLOSE = "waits for a close"
+    FAILS = "fails requests"
     OWN_LIMIT = "own limit below"
     NOT_EXHAUSTED = "not exhausted"
     UNCLEAR = "unclear"
@@ -65,6 +66,7 @@ MEANINGS: Final = {
     Class.BACKS_OFF: "pauses that grow after each failure; like Go and gevent",
     Class.SHEDS: "new clients are accepted and closed at once; like node, uvloop and Twisted",
     Class.WAITS_FOR_A_CLOSE: "accept() is tried again when a connection closes; like memcached",
+    Class.FAILS: "new clients are let in and told of an error: what they need has no descriptor",
     Class.OWN_LIMIT: "it counts its connections and stays below the limit; like redis and lighttpd",
     Class.NOT_EXHAUSTED: "its descriptors did not run out",
     Class.UNCLEAR: "too little is visible to tell",
@@ -93,8 +95,9 @@ class Observed:
     new_ok: int = 0  # canaries that set out while it was exhausted, by what they saw
     new_silent: int = 0  # connected, no answer
     new_unreachable: int = 0  # no answer to the SYN
-    new_turned_away: int = 0  # refused, reset, closed, or told of an error
-    held: int = 0  # connections that were in before and asked on
+    new_turned_away: int = 0  # refused, reset, or closed without an answer
+    new_failed: int = 0  # told of an error
+    held: int = 0  # connections that were in when it was exhausted, and asked on
     held_cut: int = 0
     held_unanswered: int = 0
     held_late_s: float | None = None  # the longest wait for an answer on one of them while exhausted
@@ -104,7 +107,7 @@ class Observed:
     @property
     def new(self) -> int:
         """Canaries that set out while it was exhausted."""
-        return self.new_ok + self.new_silent + self.new_unreachable + self.new_turned_away
+        return self.new_ok + self.new_silent + self.new_unreachable + self.new_turned_away + self.new_failed
 
     @property
     def full(self) -> bool:
@@ -207,6 +210,11 @@ _CLASSES: Final[tuple[tuple[Class, Callable[[Observed], bool], Callable[[Observe
         Class.SHEDS,
         lambda one: one.new > 0 and one.new_turned_away / one.new >= MOSTLY,
         lambda one: f"{one.new_turned_away} of {one.new} new clients were turned away at once",
+    ),
+    (
+        Class.FAILS,
+        lambda one: one.new > 0 and one.new_failed / one.new >= MOSTLY,
+        lambda one: f"{one.new_failed} of {one.new} new clients were told of an error",
     ),
 )
 

@@ -32,11 +32,12 @@ def report(*, run_name: str, out: Path, open_: bool, as_json: bool) -> None:
     Exit status: 0 it could be shown, whatever it says; 2 it could not be read.
     """
     with shared.explained():
-        from loadsim.record.folder import find
+        from loadsim.record.folder import VERDICT_MARK, find
         from loadsim.run.gather import is_sweep
 
         folder = find(run_name, out)
-        (_report_sweep if is_sweep(folder) else _report_run)(folder, as_json=as_json)
+        is_verdict = (folder / VERDICT_MARK).exists()
+        (_report_verdict if is_verdict else _report_sweep if is_sweep(folder) else _report_run)(folder, as_json=as_json)
         if open_:
             shared.open_page(folder / "report.html")
 
@@ -53,6 +54,12 @@ def _report_run(folder: Path, *, as_json: bool) -> None:
     with shared.unwritable_is_a_notice(folder):
         write_files(bundle, view, summary)
     shared.show(summary, folder, as_json=as_json)
+
+
+def _report_verdict(folder: Path, *, as_json: bool) -> None:
+    from loadsim.run.verdict import read_verdict
+
+    shared.show_verdict(read_verdict(folder), as_json=as_json)
 
 
 def _report_sweep(folder: Path, *, as_json: bool) -> None:

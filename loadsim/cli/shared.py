@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from loadsim.analysis.comparison import Comparison
     from loadsim.analysis.summary import Summary
+    from loadsim.run.verdict import Judged
 
 EXIT_THRESHOLD = 99
 
@@ -147,6 +148,18 @@ def show_comparison(comparison: Comparison, folder: Path | None, *, as_json: boo
 
     steps = after_comparison(comparison, folder)
     click.echo(render(comparison, saved=str(folder) if folder else None, next_steps=steps, **look()), nl=False)
+
+
+def show_verdict(judged: Judged, *, as_json: bool) -> None:
+    """Print the card of a command, or its numbers."""
+    if as_json:
+        print_json(judged.to_json())
+        return
+    from loadsim.report.verdict import render
+
+    saved = str(judged.folder)
+    card = render(judged.verdict, judged.seen, judged.command, nofile=judged.nofile, saved=saved, **look())
+    click.echo(card, nl=False)
 
 
 def status(summary: Summary) -> int:

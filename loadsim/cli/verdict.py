@@ -14,8 +14,6 @@ from loadsim.errors import ScenarioError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from loadsim.run.verdict import Judged
-
 
 @click.command(short_help="Run any server out of descriptors, and say what it does then.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -98,19 +96,7 @@ def verdict(  # noqa: PLR0913 -- one for each option
         trial = Trial(command=command, probe=probe, nofile=nofile, port=port, exhausted_s=seconds, watched_s=watch)
         options, view = Options(out=out, argv=sys.argv[1:]), watcher(shared.ui_of(ui))
         judged = trio.run(partial(pass_verdict, trial, options, view, names=names, repeat=repeat))
-        _show(judged, as_json=as_json)
-
-
-def _show(judged: Judged, *, as_json: bool) -> None:
-    """Print the card, or its numbers."""
-    if as_json:
-        shared.print_json(judged.to_json())
-        return
-    from loadsim.report.verdict import render
-
-    saved = str(judged.folder)
-    card = render(judged.verdict, judged.seen, judged.command, nofile=judged.nofile, saved=saved, **shared.look())
-    click.echo(card, nl=False)
+        shared.show_verdict(judged, as_json=as_json)
 
 
 def _unescaped(text: str | None) -> str | None:

@@ -19,7 +19,7 @@ from loadsim.errors import EnvironmentRefusedError, RecordingError
 LATEST = "latest"
 #: Files that make a folder a result, a sweep of results, and the runs of a verdict.
 RESULT_MARK, SWEEP_MARK, VERDICT_MARK = "manifest.json", "sweep.json", "verdict.json"
-_MARKS = (RESULT_MARK, SWEEP_MARK)
+_MARKS = (RESULT_MARK, SWEEP_MARK, VERDICT_MARK)
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 

@@ -143,6 +143,7 @@ def _new(runs: Sequence[Observed]) -> Cell:
         "connect, silence": (sum(one.new_silent for one in runs), BAD),
         "no connection": (sum(one.new_unreachable for one in runs), BAD),
         "are turned away": (sum(one.new_turned_away for one in runs), WARN),
+        "are told of an error": (sum(one.new_failed for one in runs), WARN),
     }
     most = max(seen, key=lambda name: seen[name][0])
     return (most, seen[most][1]) if seen[most][0] else (_NOTHING, QUIET)

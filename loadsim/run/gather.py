@@ -18,7 +18,7 @@ from loadsim.analysis.sides import Side
 from loadsim.analysis.view import View
 from loadsim.errors import RecordingError
 from loadsim.record.bundle import Bundle
-from loadsim.record.folder import SWEEP_MARK
+from loadsim.record.folder import SWEEP_MARK, VERDICT_MARK
 from loadsim.record.sweep import SweepFolder
 
 if TYPE_CHECKING:
@@ -130,6 +130,8 @@ def is_sweep(path: Path) -> bool:
 
 def verdict_of(path: Path) -> str:
     """Return in a word or two how a result or a sweep ended; "" where it did not get that far."""
+    if (path / VERDICT_MARK).exists():
+        return "verdict"
     if not is_sweep(path):
         return Bundle(path).read_verdict()
     try:

@@ -14,7 +14,7 @@ from loadsim.analysis.measure import measure
 from loadsim.analysis.observe import observe
 from loadsim.analysis.verdict import Observed, Verdict, judge
 from loadsim.analysis.view import View
-from loadsim.errors import EnvironmentRefusedError, innermost
+from loadsim.errors import EnvironmentRefusedError, RecordingError, innermost
 from loadsim.record.bundle import Bundle
 from loadsim.record.folder import VERDICT_MARK, Folder, file_name, make_folder, new_folder
 from loadsim.report.reproduce import script
@@ -75,6 +75,18 @@ async def pass_verdict(
     folder.write_text("reproduce.sh", by_hand)
     folder.write_json(VERDICT_MARK, judged.to_json())
     return judged
+
+
+def read_verdict(folder: Path) -> Judged:
+    """Return a verdict that was saved, judged again from its numbers; raises RecordingError where it is damaged."""
+    values = Folder(folder).read_json(VERDICT_MARK)
+    try:
+        seen = [Observed(**one) for one in values["runs"]]
+        return Judged(
+            folder=folder, command=list(values["command"]), nofile=values["nofile"], verdict=judge(seen), seen=seen
+        )
+    except (KeyError, TypeError, IndexError) as error:
+        raise RecordingError(f"{folder / VERDICT_MARK}: is damaged ({error!r}); pass the verdict anew") from error
 
 
 async def _run_one(way: Way, options: Options, watcher: Watcher, exhausted_s: float) -> Observed:
