@@ -31,6 +31,7 @@ NAMES = {
     "limit-lowered-live",
     "reserve-fd-lost",
     "real-http-server",
+    "real-nginx",
 }
 
 each_scenario = pytest.mark.parametrize("each", shipped(), ids=lambda each: each.name)
