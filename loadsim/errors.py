@@ -25,6 +25,10 @@ class EnvironmentRefusedError(LoadsimError):
     exit_code = 3
 
 
+class DidNotStartError(EnvironmentRefusedError):
+    """The command under test was started, and did not come to listen, or to stay: about it, not about this host."""
+
+
 class RecordingError(LoadsimError):
     """A result folder cannot be read: it is missing, damaged or of a newer format."""
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from perf_rights import needs_perf
 
+from loadsim.kernel.limits import own_nofile
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -69,6 +71,20 @@ def test_a_command_that_does_not_come_up_refuses(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     assert (card["verdict"]["class"], card["verdict"]["grade"]) == ("refuses to start", "F")
     assert "too few descriptors" in card["runs"][0]["refusal"]
+
+
+def test_a_command_that_never_comes_up_is_not_judged(tmp_path: Path) -> None:
+    """Neither is one that is not there: that is not about its descriptors."""
+    both = ("--way", "start", "--way", "lowered", "--")
+    broken = verdict(tmp_path, *both, sys.executable, "-c", "raise SystemExit('no config')", "{port}")
+    missing = verdict(tmp_path, "--", "no-such-program", "{port}")
+    beyond = verdict(tmp_path, "--nofile", str(min(own_nofile().hard + 1, 100_000)), "--", "true", "{port}")
+
+    assert (broken.returncode, missing.returncode, beyond.returncode) == (3, 3, 3)
+    assert "does not come up with" in broken.stderr
+    assert "no config" in broken.stderr
+    assert "cannot execute no-such-program" in missing.stderr
+    assert "is above the hard limit" in beyond.stderr
 
 
 def test_a_command_without_a_port_is_asked_for_one(tmp_path: Path) -> None:

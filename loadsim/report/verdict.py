@@ -9,7 +9,8 @@ import shlex
 from typing import TYPE_CHECKING
 
 from loadsim.analysis.verdict import BURNS_CORES, FLOODS_BYTES_PER_S, MEANINGS, PROMPT_S, Class, classify
-from loadsim.report.findings import labelled
+from loadsim.report.cells import chop_cells
+from loadsim.report.findings import LABEL, labelled
 from loadsim.report.look import ALARM, BAD, GOOD, QUIET, STRONG, WARN, Look, both_ends, line, paint
 from loadsim.report.text import clip, left, printable, widest, wrap
 from loadsim.units import format_bytes, format_count, format_duration, some
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from loadsim.analysis.verdict import Observed, Verdict
 
 _NOTHING = "-"
+_HEAD = "out of descriptors"
+_MARGIN = 4  # two before a question, two after it
 _GRADES = {"A": GOOD, "B": GOOD, "C": WARN, "D": BAD, "E": ALARM, "F": ALARM}
 
 
@@ -40,7 +43,7 @@ def render(
     look = Look(width=width, color=color, unicode=unicode)
     ways = {one.way: [other for other in seen if other.way == one.way] for one in seen}
     times = f"{some(len(ways), 'way')} x {some(max(map(len, ways.values())), 'run')}, nofile {format_count(nofile)}"
-    name = printable(shlex.join(command), unicode=unicode)
+    name = printable(shlex.join(command).replace("'{port}'", "{port}"), unicode=unicode)
     room = max(look.edge - len(times) - 2, 20)
     head = both_ends(line((clip(name, room, ellipsis=look.glyphs.ellipsis), STRONG)), line((times, QUIET)), look)
     lines = [*head, line(), *_table(ways, look), line(), *_sentence(verdict, look)]
@@ -49,8 +52,9 @@ def render(
             lines += [line(("  " + text, QUIET)) for text in wrap(_clean(one.refusal, look), look.edge - 2)]
             break
     if saved:
-        lines += [line(), *labelled("saved in", [_clean(saved, look)])]
-        lines += labelled("by hand", [_clean(f"bash {shlex.quote(saved)}/reproduce.sh", look)])
+        lines += [line(), *labelled("saved in", chop_cells(_clean(saved, look), look.edge - LABEL))]
+        by_hand = f"bash {shlex.quote(saved)}/reproduce.sh"
+        lines += labelled("by hand", chop_cells(_clean(by_hand, look), look.edge - LABEL))
     return paint(lines, look)
 
 
@@ -62,16 +66,16 @@ def _sentence(verdict: Verdict, look: Look) -> list[Text]:
     first, *more = wrap(f"{verdict.grade}: {verdict.rule}", look.edge - 9)
     lines = [line(("VERDICT  ", STRONG), (first, _GRADES.get(verdict.grade, STRONG)))]
     lines += [line(" " * 9, (text, STRONG)) for text in more]
-    told = f"class: {verdict.class_.value}. {MEANINGS[verdict.class_]}. Here {verdict.because}."
+    told = f"class: {verdict.class_.value} ({MEANINGS[verdict.class_]}). Here {verdict.because}."
     return lines + [line(" " * 9, text) for text in wrap(_clean(told, look), look.edge - 9)]
 
 
 def _table(ways: dict[str, list[Observed]], look: Look) -> list[Text]:
     rows = [(question, [answer(runs) for runs in ways.values()]) for question, answer in _QUESTIONS]
-    label = widest(["when descriptors run out", *(question for question, _ in rows)]) + 4
+    label = widest([_HEAD, *(question for question, _ in rows)]) + _MARGIN
     each = max((look.edge - label) // len(ways), 8)
     heads = [clip(way, each - 1, ellipsis=look.glyphs.ellipsis) for way in ways]
-    lines = [line((left("  when descriptors run out", label), QUIET), (_set(heads, each), QUIET))]
+    lines = [line((left(f"  {_HEAD}", label), QUIET), (_set(heads, each), QUIET))]
     for question, cells in rows:
         row = line(left(f"  {question}", label))
         for text, style in cells:
@@ -111,7 +115,7 @@ def _held(runs: Sequence[Observed]) -> Cell:
         return "cut off", WARN
     late = [one.held_late_s for one in known if one.held_late_s is not None]
     prompt = max(late, default=0.0) < PROMPT_S / 10
-    return ("served at once", GOOD) if prompt else (f"served, {format_duration(max(late))} late", WARN)
+    return ("served at once", GOOD) if prompt else (f"{format_duration(max(late))} late", WARN)
 
 
 def _cpu(runs: Sequence[Observed]) -> Cell:
@@ -143,7 +147,7 @@ def _new(runs: Sequence[Observed]) -> Cell:
         "connect, silence": (sum(one.new_silent for one in runs), BAD),
         "no connection": (sum(one.new_unreachable for one in runs), BAD),
         "are turned away": (sum(one.new_turned_away for one in runs), WARN),
-        "are told of an error": (sum(one.new_failed for one in runs), WARN),
+        "told of an error": (sum(one.new_failed for one in runs), WARN),
     }
     most = max(seen, key=lambda name: seen[name][0])
     return (most, seen[most][1]) if seen[most][0] else (_NOTHING, QUIET)
@@ -173,18 +177,18 @@ def _range(values: Iterable[float], shown: Callable[[float], str]) -> str:
     """Return one value, or the smallest and the largest."""
     ordered = sorted(values)
     low, high = shown(ordered[0]), shown(ordered[-1])
-    return low if low == high else f"{low} - {high}"
+    return low if low == high else f"{low}-{high}" if low.isdecimal() else f"{low} - {high}"
 
 
 #: In the order in which one asks.
 _QUESTIONS: tuple[tuple[str, Callable[[Sequence[Observed]], Cell]], ...] = (
     ("stays alive", _alive),
     ("clients already in", _held),
-    ("CPU while exhausted", _cpu),
+    ("CPU meanwhile", _cpu),
     ("accept() fails", _failures),
-    ("log while exhausted", _log),
+    ("log meanwhile", _log),
     ("new clients see", _new),
-    ("first answer after relief", _recovery),
-    ("left over at the end", _left),
+    ("first answer after", _recovery),
+    ("left over at end", _left),
     ("class", _class),
 )

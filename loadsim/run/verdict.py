@@ -14,7 +14,8 @@ from loadsim.analysis.measure import measure
 from loadsim.analysis.observe import observe
 from loadsim.analysis.verdict import Observed, Verdict, judge
 from loadsim.analysis.view import View
-from loadsim.errors import EnvironmentRefusedError, RecordingError, innermost
+from loadsim.errors import DidNotStartError, EnvironmentRefusedError, RecordingError
+from loadsim.kernel.limits import own_nofile
 from loadsim.record.bundle import Bundle
 from loadsim.record.folder import VERDICT_MARK, Folder, file_name, make_folder, new_folder
 from loadsim.report.reproduce import script
@@ -56,8 +57,15 @@ async def pass_verdict(
 ) -> Judged:
     """Run a command out of descriptors in these ways, all where none is named, so many times each, and judge it.
 
-    Raises QuitError where a signal ends it.
+    Raises QuitError where a signal ends it, EnvironmentRefusedError where this host cannot, or where the command does
+    not even come up with room.
     """
+    hard = own_nofile().hard
+    if trial.nofile > hard:
+        raise EnvironmentRefusedError(
+            f"--nofile {trial.nofile} is above the hard limit of {hard}: raise that (ulimit -Hn)"
+        )
+    trial = replace(trial, roomy=min(trial.roomy, hard))
     command, planned = trial.command, trial.ways(names)
     folder = Folder(new_folder(options.out, f"verdict-{_program(command)}"))
     jobs = [(way, number) for number in range(repeat) for way in planned]
@@ -69,6 +77,10 @@ async def pass_verdict(
         one = await _run_one(way, replace(options, folder=make_folder(into)), watcher, trial.exhausted_s)
         watcher.end_run(way.name, "", one.refusal or "seen", left_s=sum(lengths[place + 1 :]))
         seen.append(one)
+    if len(planned) > 1 and all(one.refusal is not None for one in seen):
+        raise EnvironmentRefusedError(
+            f"no verdict: it does not come up with {trial.roomy} descriptors either. {seen[-1].refusal}"
+        )
     seen.sort(key=lambda one: [way.name for way in planned].index(one.way))
     judged = Judged(folder=folder.path, command=list(command), nofile=trial.nofile, verdict=judge(seen), seen=seen)
     by_hand = script(command, nofile=trial.nofile, clients=trial.clients, path=trial.probe.path)
@@ -93,11 +105,8 @@ async def _run_one(way: Way, options: Options, watcher: Watcher, exhausted_s: fl
     """Make one run and return what was seen; a command that does not come up is seen to refuse."""
     try:
         finished = await run(way.scenario, options, watcher.begin_run())
-    except (EnvironmentRefusedError, BaseExceptionGroup) as raised:
-        error = innermost(raised)
-        if not isinstance(error, EnvironmentRefusedError):
-            raise
-        return Observed(way=way.name, refusal=str(error))
+    except DidNotStartError as refused:
+        return Observed(way=way.name, refusal=str(refused))
     view = View.of(Bundle(finished.folder).read())
     return observe(view, measure(view), way=way.name, exhausted_s=exhausted_s)
 

@@ -26,8 +26,8 @@ WATCHED_S = 8.0
 _PER_DESCRIPTOR, _AT_LEAST, _RATE = 3, 200, 400.0
 #: Seconds until the table is full and its effects show.
 _SETTLED_S = 1.5
-#: What a limit is before it is lowered, and after it was put back.
-_ROOMY = 4096
+#: What a limit is before it is lowered, and after it was put back, where this host permits so much.
+ROOMY = 4096
 #: Connections that are in before, and are asked on.
 _HELD = 3
 #: Requests a second to a handler that may leak.
@@ -60,6 +60,7 @@ class Trial:
     command: Sequence[str]
     probe: Probe
     nofile: int
+    roomy: int = ROOMY  # a limit that is no limit
     port: int = 0  # 0: any free one, which stands for {port}
     exhausted_s: float = EXHAUSTED_S
     watched_s: float = WATCHED_S
@@ -97,8 +98,8 @@ class Trial:
     def lowered(self) -> Scenario:
         """Return idle clients that are in when the limit falls below what is open; when it is put back they stay."""
         relief = self.full_s + self.exhausted_s
-        steps = [{"at": _s(self.full_s), "nofile": self.nofile}, {"at": _s(relief), "nofile": _ROOMY}]
-        return self._scenario("lowered-live", _ROOMY, self._idle(relief + self.watched_s), steps)
+        steps = [{"at": _s(self.full_s), "nofile": self.nofile}, {"at": _s(relief), "nofile": self.roomy}]
+        return self._scenario("lowered-live", self.roomy, self._idle(relief + self.watched_s), steps)
 
     def leaking(self) -> Scenario:
         """Return requests to a handler that opens something, until the table is full or time is over."""
@@ -110,7 +111,7 @@ class Trial:
             "path": self.probe.leak_path,
             "reply_timeout": "2s",
         }
-        return self._scenario("leak-in-handler", self.nofile, client, [{"at": _s(relief), "nofile": _ROOMY}])
+        return self._scenario("leak-in-handler", self.nofile, client, [{"at": _s(relief), "nofile": self.roomy}])
 
     def _idle(self, hold_s: float) -> dict[str, Any]:
         """Return clients that connect and say nothing: who is let in takes a descriptor, and keeps it."""

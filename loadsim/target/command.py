@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from loadsim.errors import EnvironmentRefusedError
+from loadsim.errors import DidNotStartError
 from loadsim.kernel.counters import TcpCounters
 from loadsim.kernel.followed import Followed
 from loadsim.kernel.limits import Limits, own_nofile
@@ -96,13 +96,13 @@ class Command:
     def sources(self, stack: ExitStack, diag: SockDiag) -> Sources:  # noqa: ARG002 -- it sees its sockets already
         """Return what the sampler reads, open as long as the stack.
 
-        Raises EnvironmentRefusedError where the command has ended meanwhile: it listened, and did not stay.
+        Raises DidNotStartError where the command has ended meanwhile: it listened, and did not stay.
         """
         try:
             counters = TcpCounters(self._tree.root_pid)  # whoever held the listener may be gone
         except ProcessGoneError as error:
             said = (self._outputs[1].last_words() or self._outputs[0].last_words()) or "nothing"
-            raise EnvironmentRefusedError(
+            raise DidNotStartError(
                 f"{(self._facts.command or ['the command'])[0]} ended right after it had begun to listen; run it by "
                 f"hand to see what it needs. Its last words: {said}"
             ) from error

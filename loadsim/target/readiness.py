@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from loadsim.errors import EnvironmentRefusedError
+from loadsim.errors import DidNotStartError, EnvironmentRefusedError
 from loadsim.kernel.sockdiag import family_of
 from loadsim.target.whereabouts import listening
 from loadsim.units import format_duration
@@ -43,7 +43,7 @@ def choose_port(spec: CommandSpec, diag: SockDiag) -> int:
 async def wait_ready(
     tree: Tree, followed: Followed, diag: SockDiag, *, spec: CommandSpec, port: int, last_words: Callable[[], str]
 ) -> None:
-    """Wait until a process of the tree listens; raises EnvironmentRefusedError where that does not come to pass."""
+    """Wait until a process of the tree listens; raises DidNotStartError where that does not come to pass."""
     with trio.move_on_after(spec.start_timeout_s):
         while not tree.emptied_ns:
             if diag.listener(spec.address, port) and followed.holders():
@@ -57,9 +57,7 @@ async def wait_ready(
     else:
         how, remedy = _hanging(tree.pids(), diag, spec, port)
     said = last_words()
-    raise EnvironmentRefusedError(
-        f"{what}{how}; {remedy}. " + (f"Its last words:{said}" if said else "It said nothing.")
-    )
+    raise DidNotStartError(f"{what}{how}; {remedy}. " + (f"Its last words:{said}" if said else "It said nothing."))
 
 
 def _hanging(pids: Sequence[int], diag: SockDiag, spec: CommandSpec, port: int) -> tuple[str, str]:
