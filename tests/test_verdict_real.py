@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from perf_rights import needs_perf
 
@@ -85,6 +88,24 @@ def test_a_command_that_never_comes_up_is_not_judged(tmp_path: Path) -> None:
     assert "no config" in broken.stderr
     assert "cannot execute no-such-program" in missing.stderr
     assert "is above the hard limit" in beyond.stderr
+
+
+def test_an_interrupted_verdict_is_none(tmp_path: Path) -> None:
+    """Ctrl-C ends the run that goes on and the verdict with it; what was recorded stays, and nothing runs on."""
+    command = [sys.executable, "-m", "loadsim", "verdict", "--out", str(tmp_path), *BRIEFLY]
+    with subprocess.Popen(
+        [*command, "--echo", "--", *simulated("sleep")], stderr=subprocess.PIPE, text=True
+    ) as passing:
+        deadline = time.monotonic() + 20
+        while not list(tmp_path.glob("*/runs/*/manifest.json")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        children = psutil.Process(passing.pid).children(recursive=True)
+        passing.send_signal(signal.SIGINT)
+        _, said = passing.communicate(timeout=30)
+
+    assert passing.returncode == 130
+    assert "interrupted: there is no verdict" in said
+    assert psutil.wait_procs(children, timeout=5)[1] == []
 
 
 def test_a_command_without_a_port_is_asked_for_one(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from loadsim.record.bundle import Bundle
 from loadsim.record.folder import VERDICT_MARK, Folder, file_name, make_folder, new_folder
 from loadsim.report.reproduce import script
 from loadsim.run.conductor import run
+from loadsim.run.interruption import QuitError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -62,9 +63,8 @@ async def pass_verdict(
     """
     hard = own_nofile().hard
     if trial.nofile > hard:
-        raise EnvironmentRefusedError(
-            f"--nofile {trial.nofile} is above the hard limit of {hard}: raise that (ulimit -Hn)"
-        )
+        says = f"--nofile {trial.nofile} is above the hard limit of {hard}: raise that (ulimit -Hn), or ask for less"
+        raise EnvironmentRefusedError(says)
     trial = replace(trial, roomy=min(trial.roomy, hard))
     command, planned = trial.command, trial.ways(names)
     folder = Folder(new_folder(options.out, f"verdict-{_program(command)}"))
@@ -78,9 +78,8 @@ async def pass_verdict(
         watcher.end_run(way.name, "", one.refusal or "seen", left_s=sum(lengths[place + 1 :]))
         seen.append(one)
     if len(planned) > 1 and all(one.refusal is not None for one in seen):
-        raise EnvironmentRefusedError(
-            f"no verdict: it does not come up with {trial.roomy} descriptors either. {seen[-1].refusal}"
-        )
+        says = f"no verdict: it does not come up with {trial.roomy} descriptors either. {seen[-1].refusal}"
+        raise EnvironmentRefusedError(says)
     seen.sort(key=lambda one: [way.name for way in planned].index(one.way))
     judged = Judged(folder=folder.path, command=list(command), nofile=trial.nofile, verdict=judge(seen), seen=seen)
     by_hand = script(command, nofile=trial.nofile, clients=trial.clients, path=trial.probe.path)
@@ -107,6 +106,9 @@ async def _run_one(way: Way, options: Options, watcher: Watcher, exhausted_s: fl
         finished = await run(way.scenario, options, watcher.begin_run())
     except DidNotStartError as refused:
         return Observed(way=way.name, refusal=str(refused))
+    if finished.signal is not None:
+        says = f"interrupted: there is no verdict. What was recorded is in {finished.folder.parent.parent}"
+        raise QuitError(finished.signal, says)
     view = View.of(Bundle(finished.folder).read())
     return observe(view, measure(view), way=way.name, exhausted_s=exhausted_s)
 
