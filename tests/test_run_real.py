@@ -128,7 +128,7 @@ def baseline(tmp_path_factory: pytest.TempPathFactory) -> int:
 @pytest.mark.parametrize("backlog", [0, 1, 8, 64])
 def test_the_books_balance_at_every_fd_limit(backlog: int, baseline: int, tmp_path: Path) -> None:
     """From none to spare to enough: what has a descriptor is accepted, what fits the queue is queued."""
-    for spare in range(24):
+    for spare in range(24) if backlog == 8 else (0, 1, 2, 9, 16, 22, 23):
         close = "rst" if spare % 2 else "fin"
         text = CORNER.format(nofile=baseline + spare, backlog=backlog, close=close)
         ran = run_scenario(write_scenario(tmp_path, text), tmp_path)

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Awaitable, Callable
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,16 +34,19 @@ from loadsim.units import NANOSECONDS, format_count
 if TYPE_CHECKING:
     from loadsim.load.demand import Demand
 
+#: What a process of clients does once it is ready: its channel, its spec, its journal, how many connections at once.
+Play = Callable[[Channel, LoadSpec, Journal, int], Awaitable[None]]
 #: Descriptors left free beside the connections: the engine's own two, and what the interpreter opens for a moment.
 SPARE_FDS = 16
 
 
 def main() -> None:
     """Serve the control channel until it ends."""
-    trio.run(_serve)
+    trio.run(serve, _drive)
 
 
-async def _serve() -> None:
+async def serve(play: Play) -> None:
+    """Get ready as the first order says, then play that part, until the control channel ends."""
     async with Channel.of_child() as channel:
         order = await channel.receive()
         if order is None or order["do"] != "prepare":
@@ -56,7 +60,7 @@ async def _serve() -> None:
             return
         with journal:
             await say(channel, ready)
-            await _drive(channel, spec, journal, most)
+            await play(channel, spec, journal, most)
 
 
 def prepare(spec: LoadSpec) -> tuple[int, Message]:

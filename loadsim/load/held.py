@@ -8,56 +8,39 @@ trio task: here nothing is fast.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import time
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 import trio
 
-from loadsim.control import Channel
-from loadsim.errors import EnvironmentRefusedError
 from loadsim.exchange import Reply, judge, request
 from loadsim.kernel.sockdiag import family_of
-from loadsim.load.driver import prepare, say
-from loadsim.record.events import ATTEMPT, CLIENT_ERRNO, Outcome
-from loadsim.record.journal import Journal
+from loadsim.load.driver import say, serve
+from loadsim.record.events import CLIENT_ERRNO, Outcome
 from loadsim.scenario.spec import LoadSpec, source_address
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from loadsim.control import Message
+    from loadsim.control import Channel, Message
+    from loadsim.record.journal import Journal
 
 _RECEIVE_BYTES = 65_536
 
 
 def main() -> None:
     """Serve the control channel until it ends."""
-    trio.run(_serve)
+    trio.run(serve, _hold)
 
 
-async def _serve() -> None:
-    async with Channel.of_child() as channel:
-        order = await channel.receive()
-        if order is None or order["do"] != "prepare":
-            return
-        spec = LoadSpec.from_json(json.dumps(order["spec"]))
-        try:
-            _, ready = prepare(spec)
-            journal = Journal.create(Path(spec.attempts_path), ATTEMPT, spec.attempts_capacity)
-        except EnvironmentRefusedError as error:
-            await say(channel, {"event": "failed", "error": str(error)})
-            return
-        with journal:
-            await say(channel, ready)
-            order = await channel.receive()
-            if order is not None and order["do"] == "go":
-                await Held(spec, journal).run(channel, order["start_ns"])
+async def _hold(channel: Channel, spec: LoadSpec, journal: Journal, _: int) -> None:
+    order = await channel.receive()
+    if order is not None and order["do"] == "go":
+        await Held(spec, journal).run(channel, order["start_ns"])
 
 
 class Held:
