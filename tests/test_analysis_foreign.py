@@ -84,6 +84,16 @@ def test_a_port_that_came_back_belongs_to_its_last_attempt() -> None:
     assert settle(made).cells() == {"accepted": {"reply_timeout": 1}, "queued": {"reply_timeout": 1}}
 
 
+def test_who_still_waits_has_waited_since_it_was_connected() -> None:
+    """The client's own stamp is exact; the longest wait of those in the queue is known without the server."""
+    rows = [unserved(1, 1.0), unserved(2, 2.0), attempt(3, 0.5)]
+    sockets = [seen(one, JUDGED_S, state=ESTABLISHED, flags=END) for one in rows[:2]]
+    metrics = summarise(recording(rows, sockets=sockets, server_command=["./server"], end_queue=2)).metrics
+
+    assert metrics["accept.waiting"] == 2
+    assert metrics["accept.waiting_max_s"] == pytest.approx(5.1 - 1.0, abs=0.001)
+
+
 def test_more_waiting_than_the_queue_holds_unbalances_the_books() -> None:
     """The table and the queue were read of a server that stood still."""
     one = unserved(1)

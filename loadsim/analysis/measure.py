@@ -82,8 +82,9 @@ def _client_times(view: View) -> Numbers:
 def _accept_times(view: View) -> Numbers:
     """Return accept.*; of a server that writes no records only how many waited in the end."""
     if not view.recording.facts.server.is_simulated:
-        waiting = int(view.ledger.having(Fate.QUEUED).sum())
-        return {"accept.waiting": waiting} if view.recording.facts.server.sockets_seen else {}
+        waiting = view.ledger.having(Fate.QUEUED)
+        since = column(view.recording.attempts, "connected")[waiting]
+        return _waiting(view, since, int(waiting.sum())) if view.recording.facts.server.sockets_seen else {}
     ours = own_accepts(view)
     numbers: Numbers = {
         "accept.samples": int(ours.sum()),
@@ -107,9 +108,12 @@ def _still_waiting(view: View) -> Numbers:
     """Return who had waited without an end when the run was judged."""
     orphans = column(view.recording.attempts, "connected")[view.ledger.having(Fate.ORPHANED)]
     since = np.concatenate([view.waits.entered[view.waits.left], orphans[orphans > 0]])
-    count = int(view.waits.left.sum()) + len(orphans)
+    return _waiting(view, since, int(view.waits.left.sum()) + len(orphans))
+
+
+def _waiting(view: View, since: Ints, count: int) -> Numbers:
     numbers: Numbers = {"accept.waiting": count}
-    if len(since):
+    if len(since := since[since > 0]):
         numbers["accept.waiting_max"] = max(view.clock.judged - int(since.min()), 0) / NANOSECONDS
     return numbers
 
