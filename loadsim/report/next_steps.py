@@ -30,12 +30,14 @@ def next_steps(summary: Summary) -> list[str]:
     ids = [finding.id for finding in summary.findings]
     cures = [CURES[name] for name in ids if name in CURES]
     server = summary.settings.get("server", {})
-    if server.get("command"):  # it has none of the simulated server's settings
+    command = shlex.join(server.get("command") or ()).replace("'{port}'", "{port}")
+    if command:  # it has none of the simulated server's settings
         cures = [cure for cure in cures if not cure.startswith("server.") or cure.startswith("server.nofile=")]
     elif server.get("pid") or server.get("address"):  # nor may anything of a running one be set, or around it
         cures = []
     steps = [f"loadsim explain {name}" for name in ids[:1]]
-    return steps + [f"loadsim run {summary.scenario} --set {cure}" for cure in cures[:1]]
+    again = f" -- {command}" if command and "\n" not in command else ""  # it may have come from the command line
+    return steps + [f"loadsim run {summary.scenario} --set {cure}{again}" for cure in cures[:1]]
 
 
 def after_comparison(comparison: Comparison, folder: Path | None) -> list[str]:
