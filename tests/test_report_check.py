@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from loadsim.report import check, listing
 from loadsim.scenario.model import Scenario
 from loadsim.scenario.plan import Caution, Host, Need, Plan, Prediction, make_plan
+from loadsim.scenario.toml import load_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +61,14 @@ def storming() -> Plan:
     """Return a plan that this host cannot carry out as it is."""
     return dataclasses.replace(
         leaking(),
-        scenario=Scenario.model_validate({**LEAK, "name": "storm", "description": ""}),
+        scenario=Scenario.model_validate(
+            {
+                **LEAK,
+                "name": "storm",
+                "description": "",
+                "client": {"rate": "9/s", "processes": 2},
+            }
+        ),  # fmt: skip
         expected_attempts=400_000,
         expected_is_mean=True,
         processes=3,
@@ -155,3 +163,33 @@ def test_a_list_fits(width: int) -> None:
     text = listed([("\x1b[2J" + "n" * 300, "REPRODUCED"), ("n", "\x07")], width=width)
     assert max(cell_len(line) for line in text.splitlines()) <= width
     assert "\x1b" not in text
+
+
+def test_what_changes_is_told_before() -> None:
+    """Each step in the order of its time, and who watches; nothing of it where there is nothing."""
+    text = """
+schema = 1
+[client]
+rate = "10/s"
+exchange = "echo"
+[server]
+close_after = "client"
+[timeline]
+steps = [{at = "2s", release = 0.5}, {at = "1s", nofile = 2048}]
+[canary]
+every = "100ms"
+held = 2
+"""
+    plan = make_plan(load_text(text), Host())
+    shown = check.render(plan, width=80, color=False, unicode=True)
+    told = [" ".join(line.split()) for line in shown.splitlines()]
+
+    at = told.index("what changes meanwhile")
+    assert told[at + 1 : at + 4] == [
+        "after 1 s nofile = 2,048",
+        "after 2 s 50 % of the clients leave",
+        "canary asks every 100 ms, and on 2 held connections",
+    ]
+    assert "processes 4" in told
+    calm = make_plan(load_text('schema = 1\n[client]\nrate = "1/s"\n'), Host())
+    assert "changes meanwhile" not in check.render(calm, width=80, color=False, unicode=True)

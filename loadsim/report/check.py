@@ -27,10 +27,11 @@ _EVENTS = {"emfile": "first EMFILE", "queue_full": "accept queue full"}
 def render(plan: Plan, *, width: int, color: bool, unicode: bool) -> str:
     """Return the plan as text that ends in a newline and is nowhere wider than `width`."""
     look = Look(width=width, color=color, unicode=unicode)
-    sections = [_head(plan, look), _needs(plan), _prediction(plan, look), _warnings(plan, look)]
+    sections = [_head(plan, look), _needs(plan), _changes(plan), _prediction(plan, look), _warnings(plan, look)]
     lines: list[Text] = []
     for section in sections:
-        lines += [line(), *section] if lines else section
+        if section:
+            lines += [line(), *section] if lines else section
     return paint(lines, look)
 
 
@@ -52,8 +53,7 @@ def _head(plan: Plan, look: Look) -> list[Text]:
 
 def _needs(plan: Plan) -> list[Text]:
     """Return descriptors, ports, processes and space against what there is."""
-    drivers = plan.processes - 1
-    each = " each" if drivers > 1 else ""
+    each = " each" if plan.scenario.client.processes > 1 else ""
     head = "".join(right(text, _NUMBER) for text in ("at most", "available"))
     return [
         line(left("  what it needs", _LABEL), (head, QUIET)),
@@ -79,6 +79,23 @@ def _need(label: str, need: Need, lack: str, style: str) -> Text:
     if need.is_met:
         return row
     return row.append("   may be too few", WARN) if need.needed is None else row.append(f"   {lack}", style)
+
+
+def _changes(plan: Plan) -> list[Text]:
+    """Return what the timeline will change, and who watches; nothing where nobody does and nothing changes."""
+    scenario = plan.scenario
+    rows = [(f"after {plain_time(step.at)}", _change(*step.change)) for step in scenario.timeline.ordered]
+    if (canary := scenario.canary) is not None:
+        held = f", and on {some(canary.held, 'held connection')}" if canary.held else ""
+        rows.append(("canary", f"asks every {plain_time(canary.every)}{held}"))
+    lines = [line(left(f"  {when}", _LABEL), "   ", what) for when, what in rows]
+    return [line("  what changes meanwhile"), *lines] if lines else []
+
+
+def _change(name: str, value: float) -> str:
+    if name == "release":
+        return "all clients leave" if value == 1 else f"{value:.0%} of the clients leave".replace("%", " %")
+    return f"{name} = {format_count(value)}"
 
 
 def _prediction(plan: Plan, look: Look) -> list[Text]:

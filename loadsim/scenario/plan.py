@@ -30,7 +30,7 @@ class Plan:
     expected_attempts: int | None  # None: a closed loop that counts none
     attempts: int  # at most
     expected_is_mean: bool  # Poisson arrivals over a time: about so many
-    processes: int  # server and drivers, beside the conductor
+    processes: int  # server, drivers and canary, beside the conductor
     server_fds: Need  # of the server, against its RLIMIT_NOFILE
     driver_fds: Need  # of each driver, against the hard limit
     ports: Need  # of all source addresses
@@ -181,13 +181,14 @@ def make_plan(scenario: Scenario, host: Host, *, baseline_fds: int = BASELINE_FD
     """Return what a run needs on this host; `baseline_fds` are the server's own, before its first client."""
     budget = Budget(scenario, host, baseline_fds)
     client, prediction = scenario.client, budget.prediction
+    watchers = 1 + (scenario.canary.held > 0) if scenario.canary else 0
     return Plan(
         scenario=scenario,
         host=host,
         expected_attempts=client.attempts or (None if client.clients else client.planned()),
         attempts=budget.attempts,
         expected_is_mean=client.arrivals == "poisson" and client.attempts is None,
-        processes=1 + client.processes,
+        processes=1 + client.processes + watchers,
         server_fds=budget.server_fds,
         driver_fds=budget.driver_fds,
         ports=budget.ports,
