@@ -68,7 +68,7 @@ def storming() -> Plan:
                 "description": "",
                 "client": {"rate": "9/s", "processes": 2},
             }
-        ),  # fmt: skip
+        ),
         expected_attempts=400_000,
         expected_is_mean=True,
         processes=3,

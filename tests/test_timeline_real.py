@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 import pytest
 from real_runs import Ran, run_scenario, write_scenario
 
@@ -81,6 +86,22 @@ def test_those_who_are_in_are_served_all_the_while(relieved: Ran) -> None:
     assert (metrics["held.count"], metrics["held.cut"], metrics["held.unanswered"]) == (2, 0, 0)
     assert len(relieved.recording.held) > 50
     assert metrics["held.reply.max_s"] < 1
+
+
+def test_a_canary_that_dies_is_not_believed(tmp_path: Path) -> None:
+    """What it would have seen is missing: the run says so, and is inconclusive."""
+    path = write_scenario(tmp_path, CROWD)
+    command = [sys.executable, "-m", "loadsim", "run", path, "--out", str(tmp_path), "--ui", "none", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as conductor:
+        deadline = time.monotonic() + 20
+        while not list(tmp_path.glob("*/manifest.json")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        children = psutil.Process(conductor.pid).children(recursive=True)
+        next(child for child in children if "loadsim.load.held" in child.cmdline()).kill()
+        summary = json.loads(conductor.communicate(timeout=30)[0])
+
+    assert summary["verdict"] == "INCONCLUSIVE"
+    assert "the held clients ended with status -9" in summary["findings"][0]["evidence"]
 
 
 def test_a_limit_that_is_changed_live_is_in_force(tmp_path: Path) -> None:

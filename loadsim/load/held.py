@@ -43,6 +43,11 @@ async def _hold(channel: Channel, spec: LoadSpec, journal: Journal, _: int) -> N
         await Held(spec, journal).run(channel, order["start_ns"])
 
 
+def _until(moment_ns: int) -> float:
+    """Return the seconds until a moment of CLOCK_MONOTONIC, 0 where it is over."""
+    return max(0, moment_ns - monotonic_ns()) / NANOSECONDS
+
+
 class Held:
     """So many connections, and all that is asked on them."""
 
@@ -80,13 +85,13 @@ class Held:
 
     async def _ask_again_and_again(self, sock: trio.socket.SocketType, start_ns: int) -> None:
         """Connect, then exchange a request every so often; a connection that ends is not made again."""
-        await trio.sleep(max(0.0, (start_ns - monotonic_ns()) / NANOSECONDS))
+        await trio.sleep(_until(start_ns))
         due, connected, outcome = monotonic_ns(), 0, Outcome.OK
         while not self._stopping.is_set() and outcome in {Outcome.OK, Outcome.ERROR}:
             self._number += 1
             outcome, connected = await self._ask(sock, self._number, due, connected)
             due = max(due + round(self._every_s * NANOSECONDS), monotonic_ns())
-            with trio.move_on_after((due - monotonic_ns()) / NANOSECONDS):
+            with trio.move_on_after(_until(due)):
                 await self._stopping.wait()
 
     async def _ask(self, sock: trio.socket.SocketType, number: int, due: int, connected: int) -> tuple[Outcome, int]:

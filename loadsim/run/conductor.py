@@ -130,13 +130,14 @@ async def _perform(stage: Stage, facts: Facts, argv: Sequence[str], view: View, 
     facts = replace(facts, start_ns=start_ns, start_unix_s=time.time() + LEAD_NS / NANOSECONDS)
     stage.bundle.write_manifest(facts, argv)
     early.begin(stage.drivers)
+    steps: list[StepFacts] = []
+    lost: list[str] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(stage.sampler.run)
         nursery.start_soon(stage.server.wait_exited)  # notes the moment, should it die
         nursery.start_soon(_watch, stage, view, early, start_ns)
         await stage.server.go(start_ns)
-        steps: list[StepFacts] = []
-        drivers = await _wait_load(stage, start_ns, steps, early)
+        drivers = await _wait_load(stage, start_ns, steps=steps, lost=lost, early=early)
         load_end_ns = time.monotonic_ns()
         fds_end = await _wait_settled(stage)
         await stage.server.freeze()
@@ -160,12 +161,17 @@ async def _perform(stage: Stage, facts: Facts, argv: Sequence[str], view: View, 
         drivers=drivers,
         end=end,
         steps=steps,
-        degraded=[*facts.degraded, *(step.refused for step in steps if step.refused)],
+        degraded=[*facts.degraded, *(step.refused for step in steps if step.refused), *lost],
     )
 
 
-async def _wait_load(stage: Stage, start_ns: int, steps: list[StepFacts], early: Interruption) -> list[DriverFacts]:
-    """Start the load; return when every driver has finished or died, every step is made, and the canary is done."""
+async def _wait_load(
+    stage: Stage, start_ns: int, *, steps: list[StepFacts], lost: list[str], early: Interruption
+) -> list[DriverFacts]:
+    """Start the load; return when every driver has finished or died, every step is made, and the canary is done.
+
+    `steps` gets those that were made, `lost` a sentence for each watcher that died.
+    """
     facts: list[DriverFacts] = []
 
     async def wait_one(driver: Driver) -> None:
@@ -177,7 +183,7 @@ async def _wait_load(stage: Stage, start_ns: int, steps: list[StepFacts], early:
         for driver in stage.drivers:
             nursery.start_soon(wait_one, driver)
         nursery.start_soon(_follow, stage, start_ns, steps, early)
-    await _dismiss(stage, early)
+    lost += await _dismiss(stage, early)
     return sorted(facts, key=lambda one: one.share)
 
 
@@ -194,14 +200,18 @@ async def _follow(stage: Stage, start_ns: int, steps: list[StepFacts], early: In
         nursery.cancel_scope.cancel()
 
 
-async def _dismiss(stage: Stage, early: Interruption) -> None:
-    """Let the canary go on for a while, then wait for its last answers."""
+async def _dismiss(stage: Stage, early: Interruption) -> list[str]:
+    """Let the canary go on for a while, then wait for its last answers; return who did not live to give them."""
     canary = stage.plan.scenario.canary
     with trio.move_on_after(canary.linger if canary else 0):
         await early.stopped.wait()
-    for watcher in stage.watchers:
+    lost = []
+    for what, watcher in zip(("the canary", "the held clients"), stage.watchers, strict=False):
         await watcher.stop()
-        await watcher.wait_finished()
+        status = (await watcher.wait_finished()).exit_status
+        if status is not None:
+            lost.append(f"{what} ended with status {status} before the run did: the .stderr of the result says why")
+    return lost
 
 
 def _death_of_a_driver(drivers: Sequence[DriverFacts]) -> str | None:
