@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loadsim.analysis.columns import Bools, Ints, column, has_outcome, known
+from loadsim.analysis.columns import Bools, Ints, column, has_flag, has_outcome, known
 from loadsim.analysis.verdict import Observed
 from loadsim.analysis.watch import telling
-from loadsim.record.events import Outcome
+from loadsim.record.events import FailureFlag, Outcome
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _failures(view: View, start: int, stop: int) -> dict[str, Any]:
     failures = view.recording.failures
     ends, counts = column(failures, "last"), column(failures, "count")
     until = ends <= stop  # a reading that spans the relief may hold failures of the time after it
-    ends, counts = ends[until], counts[until]
+    ends, counts, idle = ends[until], counts[until], has_flag(failures, FailureFlag.IDLE)[until]
     inside = ends >= start
     numbers: dict[str, Any] = {
         "emfile": int(counts.sum()),
@@ -91,10 +91,10 @@ def _failures(view: View, start: int, stop: int) -> dict[str, Any]:
     if len(ends):
         part = (ends - ends[0]) * _PARTS // NANOSECONDS
         numbers["busy_share"] = len(np.unique(part[part < _PARTS])) / _PARTS
-        pauses = np.diff(ends)
+        pauses = np.diff(ends[~idle])  # with nobody to serve, no pause follows
         pauses = pauses[pauses > _PAUSE_NS]
         if len(pauses):
-            numbers["first_pause_s"] = int(pauses[:_FIRST].min()) / NANOSECONDS
+            numbers["first_pause_s"] = float(np.median(pauses[:_FIRST])) / NANOSECONDS
             numbers["last_pause_s"] = float(np.median(pauses[-_LAST:])) / NANOSECONDS
     return numbers
 

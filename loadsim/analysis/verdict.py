@@ -88,7 +88,7 @@ class Observed:
     emfile: int | None = None  # accept() calls that failed, from the first to the relief
     emfile_per_s: float | None = None  # while exhausted
     busy_share: float | None = None  # tenths of the first second after the first failure in which accept() failed
-    first_pause_s: float | None = None  # the shortest of the first pauses between two failures
+    first_pause_s: float | None = None  # the usual one of the first pauses between two failures
     last_pause_s: float | None = None  # the usual one at the end
     log_bytes_per_s: float | None = None  # while exhausted
     talks: bool = True  # a canary, or a connection that was in before, was answered at any time
