@@ -58,6 +58,12 @@ def seen_by_us(*pids: int) -> set[Seen]:
     return found
 
 
+def as_lsof_has_it(*pids: int) -> set[Seen]:
+    """Return what we see, without what lsof has no word for: accept queues, and the backlog of a listener."""
+    ours = {one for one in seen_by_us(*pids) if one.pid}
+    return {one._replace(send_q=None) if one.state == "LISTEN" else one for one in ours}
+
+
 @needs_ss
 def test_every_row_is_what_ss_shows(zoo: Running) -> None:
     """Inode, state, queues, pid and fd of every TCP socket are equal, of those in accept queues as well."""
@@ -72,9 +78,7 @@ def test_every_row_is_what_ss_shows(zoo: Running) -> None:
 def test_every_row_is_what_lsof_shows(zoo: Running) -> None:
     """Of sockets with a descriptor lsof shows the same; it shows none in an accept queue, and no backlog."""
     pids = (zoo.pid, zoo.said["child"])
-    ours = {one for one in seen_by_us(*pids) if one.pid}
-    known = {one._replace(send_q=None) if one.state == "LISTEN" else one for one in ours}
-    assert known == lsof(pids)
+    assert as_lsof_has_it(*pids) == lsof(pids)
 
 
 def test_what_ss_and_lsof_do_not_show(zoo: Running) -> None:
@@ -128,6 +132,7 @@ def test_all_descriptors_are_accounted_for(zoo: Running) -> None:
 
 
 @needs_ss
+@needs_lsof
 def test_http_server(tmp_path: Path) -> None:
     """The standard library's web server, with a client that says nothing, is shown as ss shows it."""
     with contextlib.ExitStack() as stack:
@@ -140,10 +145,39 @@ def test_http_server(tmp_path: Path) -> None:
         stack.enter_context(socket.create_connection(("127.0.0.1", port)))
         wait_until(lambda: any(row.role == "CONNECTED" for row in take(server.pid).rows))
         assert find(f":{port}").pids == [server.pid]
-        assert seen_by_us(server.pid) == {one for one in ss([port]) if one.pid != os.getpid()}
+        assert seen_by_us(server.pid) == {one for one in ss([port]) if one.pid in {0, server.pid}}
+        assert as_lsof_has_it(server.pid) == lsof([server.pid])
 
 
 @needs_ss
+@needs_lsof
+def test_the_simulated_server() -> None:
+    """Out of descriptors: who is held, who has left and was leaked, and who waits in its queue."""
+    settings = ("server.nofile=18", "server.leak=1", "server.backlog=4", "server.emfile_delay=1s")
+    chosen = [word for setting in settings for word in ("--set", setting)]
+    command = [sys.executable, "-u", "-m", "loadsim", "serve", *chosen]
+    with contextlib.ExitStack() as stack:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        serving = stack.enter_context(subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.DEVNULL))
+        stack.callback(serving.terminate)
+        wait_until(lambda: len(holders_at(port)) == 1, timeout_s=15)
+        [pid] = holders_at(port)
+        for number in range(11):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            if number < 3:
+                client.recv(1)  # served, and leaves: the server never closes
+                client.close()
+        wait_until(lambda: take(pid).full and len(take(pid).waiting) > 0)
+        shown = {one for one in ss([port]) if one.pid in {0, pid} and not one.state.startswith("FIN_WAIT")}
+        assert seen_by_us(pid) == shown
+        assert {one.state for one in shown} == {"LISTEN", "ESTABLISHED", "CLOSE_WAIT"}
+        assert {one.pid for one in shown} == {0, pid}  # some wait in the queue, without a descriptor
+        assert as_lsof_has_it(pid) == lsof([pid])
+
+
+@needs_ss
+@needs_lsof
 @needs_nc
 def test_netcats() -> None:
     """One netcat is accepted, the queue of another takes what it can; each row is what ss shows."""
@@ -163,7 +197,11 @@ def test_netcats() -> None:
         wait_until(lambda: holders_at(port) == [server.pid])
         client = start("127.0.0.1", str(port))
         wait_until(lambda: any(row.role == "CONNECTED" for row in take(server.pid).rows))
-        assert seen_by_us(server.pid, client.pid) == ss([port])
+        pids = (server.pid, client.pid)
+        assert seen_by_us(*pids) == {
+            one for one in ss([port]) if one.pid in {0, *pids}
+        }  # others may use that port, too
+        assert as_lsof_has_it(*pids) == lsof(pids)
         served = next(row for row in take(server.pid).rows if row.role == "CONNECTED")
         assert served.other is not None
         assert [(one.pid, one.name) for one in served.other.holders] == [(client.pid, "nc")]
