@@ -198,9 +198,7 @@ def test_netcats() -> None:
         client = start("127.0.0.1", str(port))
         wait_until(lambda: any(row.role == "CONNECTED" for row in take(server.pid).rows))
         pids = (server.pid, client.pid)
-        assert seen_by_us(*pids) == {
-            one for one in ss([port]) if one.pid in {0, *pids}
-        }  # others may use that port, too
+        assert seen_by_us(*pids) == {one for one in ss([port]) if one.pid in {0, *pids}}  # others may too
         assert as_lsof_has_it(*pids) == lsof(pids)
         served = next(row for row in take(server.pid).rows if row.role == "CONNECTED")
         assert served.other is not None
