@@ -68,7 +68,7 @@ def test_further_missed_expectations_are_counted() -> None:
 
 def test_a_summary_holds_the_run() -> None:
     """Counts, margins, curve, map and settings of one run."""
-    summary = summarise(scenes.exhausted(end_fd_map="fffesseLWW", notices=["Beware."], lost_records={"failure": 1200}))
+    summary = summarise(scenes.exhausted(end_fd_map="fffesseLWW", notices=["Beware."], lost_records={"failures": 1200}))
     assert (summary.scenario, summary.clients, summary.seed, summary.duration_s) == ("made-up", 300, 7, 5.0)
     assert {fate: count for fate, count in summary.ledger.items() if count} == {
         "accepted": 56,

@@ -131,7 +131,7 @@ def test_without_a_drop_the_end_of_the_listener_orphans_all_that_were_connected(
 def test_without_the_end_of_the_run_nobody_can_tell_queued_from_phantom() -> None:
     """A killed conductor drains no queue, and a full journal hides accepts: unknown."""
     assert fates_of(settle(recording([unserved(1)], end=None))) == ["UNKNOWN"]
-    assert fates_of(settle(recording([unserved(1)], lost_records={"accept": 1}))) == ["UNKNOWN"]
+    assert fates_of(settle(recording([unserved(1)], lost_records={"accepts": 1}))) == ["UNKNOWN"]
 
 
 def test_half_open_does_not_happen_on_loopback() -> None:
@@ -162,7 +162,7 @@ def test_phantoms_that_got_in_after_the_end_stay_phantoms() -> None:
 
 UNBALANCED: list[tuple[Row, str]] = [
     ({"end_queue": 3}, "The kernel showed 3 connections"),
-    ({"lost_records": {"attempt": 5}}, "5 attempt records found no space"),
+    ({"lost_records": {"attempts": 5}}, "5 attempt records found no space"),
 ]
 
 
@@ -198,4 +198,4 @@ def test_numbers_and_joins_are_checked() -> None:
 
 def test_records_that_only_a_curve_needs_do_not_unbalance_the_books() -> None:
     """Samples and failures that found no space are missing from no row of the ledger."""
-    assert settle(recording([attempt(1)], lost_records={"sample": 9, "accept": 0})).imbalance == []
+    assert settle(recording([attempt(1)], lost_records={"samples": 9, "accepts": 0})).imbalance == []

@@ -79,7 +79,7 @@ def test_a_percentile_is_one_of_the_samples(values: list[int], share: float) -> 
 def test_attempts_are_counted_and_timed() -> None:
     """The rate runs from the start of the load to the last start; what never started has no part in it."""
     rows = [attempt(1, 0.5), attempt(2, 1.0), unanswered(3, 2.0, syn_retransmits=2), attempt(4, 9.0, started=None)]
-    numbers = measured(rows, lost_records={"attempt": 6})
+    numbers = measured(rows, lost_records={"attempts": 6})
     assert (numbers["attempts.count"], numbers["attempts.rate"]) == (10, 1.5)
     assert (numbers["attempts.delayed"], numbers["syn.retransmits"]) == (1, 2)
 

@@ -96,8 +96,8 @@ def _notices(recording: Recording) -> list[str]:
     """Return what a reader should know besides: the run's own notices, and records that were only counted."""
     lost = recording.facts.lost_records
     notices = [
-        f'{count:,} {journal} records found no space: numbers from them are "at least".'
+        f'{count:,} {journal.removesuffix("s")} records found no space: numbers from them are "at least".'
         for journal, count in lost.items()
-        if count and journal in ("failure", "sample")
+        if count and journal in ("failures", "samples")
     ]
     return [*recording.facts.notices, *notices]

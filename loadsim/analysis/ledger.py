@@ -126,7 +126,7 @@ def _judge_unaccepted(recording: Recording, fate: Ints, unaccepted: Bools) -> No
         fate[unaccepted & has_outcome(attempts, Outcome.RESET)] = Fate.ABORTED
     if died:
         _orphan(recording, fate, unaccepted)
-    if facts.lost_records.get("accept") or (facts.end is None and not died):
+    if facts.lost_records.get("accepts") or (facts.end is None and not died):
         fate[unaccepted & (fate == Fate.PHANTOM)] = Fate.UNKNOWN
 
 
@@ -208,8 +208,8 @@ def _wrong_joins(joined: Join) -> str:
 def _lost(recording: Recording) -> list[str]:
     """Say which rows of the ledger are missing because the space reserved for them was used up."""
     return [
-        f"{format_count(lost)} {journal} records found no space and were only counted: shorten the run, or lower its "
-        "rate, so that the reservation holds."
+        f"{format_count(lost)} {journal.removesuffix('s')} records found no space and were only counted: "
+        "shorten the run, or lower its rate, so that the reservation holds."
         for journal, lost in recording.facts.lost_records.items()
-        if lost and journal in ("attempt", "accept")
+        if lost and journal in ("attempts", "accepts")
     ]

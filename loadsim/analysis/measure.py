@@ -56,7 +56,7 @@ def _attempts(view: View) -> Numbers:
     started = started[started > 0]
     retransmits = column(attempts, "syn_retransmits")
     served = np.isin(attempts["outcome"], [Outcome.OK, Outcome.CONNECTED])
-    count = len(attempts) + view.recording.facts.lost_records.get("attempt", 0)
+    count = len(attempts) + view.recording.facts.lost_records.get("attempts", 0)
     numbers: Numbers = {
         "attempts.count": count,
         "attempts.delayed": int((retransmits > 0).sum()),
