@@ -135,9 +135,7 @@ def launch(
                 pass_fds=[fd for fd in fds if fd >= 0],
             )
         except OSError as error:
-            raise EnvironmentRefusedError(
-                f"cannot start a process: {error}; raise the limits of processes and memory (ulimit -u, -v)"
-            ) from error
+            raise not_started(error) from error
         finally:
             os.close(answer)
             if control is not None:
@@ -182,6 +180,13 @@ def _raise_refusal(answer: str, command: str, nofile: Limits | None) -> None:
     if answer:
         step, _, number = answer.partition(" ")
         raise refusal(step, int(number), command, nofile)
+
+
+def not_started(error: OSError) -> EnvironmentRefusedError:
+    """Return why the kernel made no process at all."""
+    return EnvironmentRefusedError(
+        f"cannot start a process: {error}; raise the limits of processes and memory (ulimit -u, -v)"
+    )
 
 
 def refusal(step: str, number: int, command: str, nofile: Limits | None) -> EnvironmentRefusedError:

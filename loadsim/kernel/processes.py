@@ -71,12 +71,13 @@ def identify(pid: int) -> Identity:
         uid = (_PROC / str(pid)).stat().st_uid
     except OSError as error:
         raise ProcessGoneError(f"process {pid} is gone") from error
+    command = _text(pid, "cmdline")
     name = stat[stat.index(b"(") + 1 : stat.rindex(b")")].decode(errors="backslashreplace")
     started = int(stat[stat.rindex(b")") + 2 :].split()[_START_FIELD]) / _TICKS_PER_S
     return Identity(
         pid=pid,
         name=name,
-        argv=tuple(_text(pid, "cmdline").rstrip("\0").split("\0")) if _text(pid, "cmdline") else (),
+        argv=tuple(command.rstrip("\0").split("\0")) if command else (),
         uid=uid,
         unit=parse_unit(_text(pid, "cgroup")),
         up_s=max(_uptime_s() - started, 0.0),

@@ -14,7 +14,7 @@ import trio
 
 from loadsim.control import Channel
 from loadsim.errors import EnvironmentRefusedError, innermost
-from loadsim.kernel.launch import Child, refusal, start_bare
+from loadsim.kernel.launch import Child, not_started, refusal, start_bare
 from loadsim.kernel.limits import own_nofile
 from loadsim.kernel.procfs import descendants
 
@@ -36,7 +36,6 @@ class Tree:
     """A command that runs, or has run, with its descendants."""
 
     def __init__(self, child: Child, channel: Channel) -> None:
-        self.command_pid = 0
         self.exit_status: int | None = None  # of the command itself; -N: killed by signal N
         self.emptied_ns = 0  # when the last process of the tree ended; 0: some run
         self.killed = False  # it did not end when it was asked to
@@ -110,7 +109,6 @@ async def tree(
                 one = Tree(child, channel)
                 answer = await one._start()  # noqa: SLF001 -- this is its constructor
                 _raise_refusal(answer, argv[0], nofile)
-                one.command_pid = answer["pid"] if answer else 0
                 async with background() as nursery:
                     nursery.start_soon(one._listen)  # noqa: SLF001 -- the same
                     yield one
@@ -153,9 +151,7 @@ def _start_supervisor(
                 pass_fds=[fd for fd in fds if fd >= 0],
             )
         except OSError as error:
-            raise EnvironmentRefusedError(
-                f"cannot start a process: {error}; raise the limits of processes and memory (ulimit -u, -v)"
-            ) from error
+            raise not_started(error) from error
         finally:
             for file in files:
                 file.close()
