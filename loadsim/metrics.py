@@ -259,14 +259,16 @@ _SINGLE = [
         "recovery.time",
         "s",
         _LOW,
-        "From the last step that made room (clients leave, a higher limit) to the first good answer that a canary got "
-        "after it. Absent: it never came back.",
+        "From the step that made room (clients leave, a higher limit) while the server was down to the first good "
+        "answer that a canary got; of several steps that it took the last one counts, of several outages the longest. "
+        "Absent: it never came back, or was never down.",
     ),
     _of(
         "recovery.last_bad",
         "s",
         _LOW,
-        "From the same step to the last canary that set out after it and got no good answer; 0 where all did.",
+        "From the same step to the last canary that set out after it, before the next step, and got no good answer; 0 "
+        "where all did.",
     ),
     _of(
         "recovery.emfile",

@@ -33,7 +33,33 @@ def main() -> None:
         for _ in range(2):
             if os.fork() == 0:
                 break
+    if "respawns" in words:
+        respawn()
+    if "forks_each" in words:
+        serve_by_children(listener)
     serve(listener, spins=1000 if "spins" in words else None)
+
+
+def respawn() -> None:
+    """Have a worker that ends after a short while, then the next one; return in the worker alone."""
+    for _ in range(100):
+        worker = os.fork()
+        if worker == 0:
+            threading.Timer(0.1, os._exit, [1]).start()
+            return
+        os.waitpid(worker, 0)
+
+
+def serve_by_children(listener: socket.socket) -> None:
+    """Have a child for each client, which ends when that one leaves."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        client, _ = listener.accept()
+        if os.fork() == 0:
+            while client.recv(1024):
+                pass
+            os._exit(0)
+        client.close()
 
 
 def report_limit() -> None:
@@ -97,7 +123,7 @@ BEFORE: dict[str, Callable[[], object]] = {
     "raises": report_limit,
     "detaches": detach,
     "floods": lambda: threading.Thread(target=flood, daemon=True).start(),
-    "dies": lambda: threading.Timer(0.4, os._exit, [7]).start(),
+    "dies": lambda: threading.Timer(0.9, os._exit, [7]).start(),
 }
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from loadsim.analysis.verdict import Class, Observed, classify, judge
+from loadsim.analysis.grade import judge
+from loadsim.analysis.verdict import Class, Observed, classify
 
 #: A server that pauses 0.1 s after each failure, as trio's does: 10 s at its limit, 100 canaries.
 TRIO = Observed(
@@ -51,7 +53,7 @@ GTHREAD = replace(TRIO, recovery_s=None)
         (BUN, Class.SPINS, "C"),
         (replace(BUN, log_bytes_per_s=5.4e6), Class.SPINS, "D"),
         (UVICORN, Class.RUNAWAY, "D"),
-        (ASYNCIO, Class.RUNAWAY, "C"),
+        (ASYNCIO, Class.RUNAWAY, "D"),
         (NODE, Class.SHEDS, "A"),
         (replace(TRIO, new_silent=0, new_failed=90), Class.FAILS, "A"),
         (MEMCACHED, Class.WAITS_FOR_A_CLOSE, "A"),
@@ -63,6 +65,12 @@ GTHREAD = replace(TRIO, recovery_s=None)
         (replace(TRIO, emfile=0, fds_max=40, new_silent=0, new_ok=95), Class.NOT_EXHAUSTED, "-"),
         (replace(TRIO, emfile=0, fds_max=9), Class.NOT_EXHAUSTED, "-"),
         (replace(TRIO, held_unanswered=3), Class.SLEEPS, "E"),
+        (replace(TRIO, held_cut=1), Class.SLEEPS, "E"),
+        (replace(TRIO, held_late_s=2.5), Class.SLEEPS, "C"),
+        (replace(TRIO, leftover_fds=20), Class.SLEEPS, "C"),
+        (replace(TRIO, leftover_fds=20, leaks=True), Class.SLEEPS, "A"),
+        (replace(BUN, cpu_cores=0.4), Class.SPINS, "C"),
+        (replace(GTHREAD, talks=False), Class.UNCLEAR, "-"),
     ],
 )
 def test_known_servers(seen: Observed, class_: Class, grade: str) -> None:
@@ -93,11 +101,50 @@ def test_a_server_that_speaks_another_language_is_no_wedge() -> None:
 
 def test_the_first_way_names_the_class_and_the_worst_the_grade() -> None:
     """Who waits for a close is helped by clients that leave, and by no limit that is raised."""
-    lowered = replace(MEMCACHED, way="lowered live", recovery_s=8.0)
+    lowered = replace(MEMCACHED, way="lowered live", needs_close=True)
     verdict = judge([MEMCACHED, lowered, replace(TRIO, way="leak in handler", emfile=0, fds_max=9, new_ok=100)])
 
-    assert (verdict.class_, verdict.grade) == (Class.WAITS_FOR_A_CLOSE, "B")
-    assert verdict.rule == "costs nothing, and is back 8.0 s after there is room"
+    assert (verdict.class_, verdict.grade) == (Class.WAITS_FOR_A_CLOSE, "C")
+    assert verdict.rule == "survives, but comes back only when a client leaves: a higher limit does not help"
+
+
+def test_a_way_that_did_not_exhaust_it_names_no_class() -> None:
+    """A server that takes one client at a time is only out of descriptors where its handler leaks them."""
+    idle = replace(TRIO, emfile=0, fds_max=9, new_silent=0, new_ok=100)
+    leaking = replace(APACHE, way="leak in handler", leaks=True)
+
+    assert judge([idle, leaking]).class_ is Class.RESPAWNS
+    assert judge([idle]).class_ is Class.NOT_EXHAUSTED
+
+
+@pytest.mark.parametrize("ended", [{"exit_status": 0}, {"restarts": 2}])
+def test_who_ends_with_descriptors_to_spare_ends_for_another_reason(ended: dict[str, Any]) -> None:
+    """A program that stops after some time, or workers that are replaced after so many requests, do not die of it."""
+    spare = replace(TRIO, emfile=0, fds_max=30, new_silent=0, new_ok=90, **ended)
+    unseen = replace(spare, fds_max=None, emfile=None)
+
+    assert classify(spare)[0] in {Class.UNCLEAR, Class.NOT_EXHAUSTED}
+    assert judge([spare]).grade == "-"
+    assert classify(unseen)[0] in {Class.DIES, Class.RESPAWNS}
+
+
+def test_of_several_workers_one_that_misses_a_descriptor_is_no_class() -> None:
+    """The others took all clients; sixteen of them that pause fail sixteen times as often."""
+    others_serve = replace(TRIO, workers=4, emfile=1, emfile_per_s=0.0, new_silent=2, new_ok=90)
+
+    assert classify(others_serve) == (
+        Class.NOT_EXHAUSTED,
+        "it had 64 of 64 descriptors in the fullest of its 4 processes, and 90 of 92 new clients were answered",
+    )
+    assert classify(replace(others_serve, emfile=300, emfile_per_s=30.0))[0] is Class.SLEEPS
+    assert classify(replace(TRIO, workers=16, emfile_per_s=160.0))[0] is Class.SLEEPS
+
+
+def test_two_costs_are_worse_than_one() -> None:
+    """All that it costs is listed."""
+    assert judge([replace(UVICORN, held_late_s=2.0)]).rule == (
+        "survives, but burns a core, fills the disk and keeps who is in waiting for 2.0 s"
+    )
 
 
 def test_of_several_runs_the_usual_class_counts() -> None:

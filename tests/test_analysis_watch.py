@@ -66,7 +66,7 @@ def test_recovery_counts_from_the_last_relief() -> None:
 
 def test_a_server_that_never_comes_back() -> None:
     """Room was made, and no canary was answered: a fault, and no time."""
-    rows = [canary(1, 0.5), canary(2, 1.5, Outcome.REPLY_TIMEOUT)]
+    rows = [canary(1, 0.8, Outcome.REPLY_TIMEOUT), canary(2, 1.5, Outcome.REPLY_TIMEOUT)]
     summary = summarise(recording(attempts=[attempt(1)], canary=rows, steps=[step("release", 1.0, 1.0)]))
 
     assert "recovery.time_s" not in summary.metrics
@@ -76,6 +76,36 @@ def test_a_server_that_never_comes_back() -> None:
         == "The server never came back: all clients left, and no canary was answered in the 4.0 s after that."
     )
     assert [mark.label for mark in summary.timeline.marks] == ["all clients left"]
+
+
+def test_who_answered_all_the_while_has_nothing_to_come_back_from() -> None:
+    """Room was made for a server that was up: no recovery, neither long nor short, also where it fails later."""
+    rows = [canary(1, 0.9), canary(2, 1.5), canary(3, 3.0, Outcome.EOF)]
+    summary = summarise(recording(attempts=[attempt(1)], canary=rows, steps=[step("release", 1.0, 1.0)]))
+
+    assert not [metric for metric in summary.metrics if metric.startswith("recovery.")]
+    assert not {"recovery", "no-recovery"} & {found.id for found in summary.findings}
+
+
+def test_a_canary_that_waits_long_is_no_sign_of_life() -> None:
+    """It is answered in the end, and was the only one that could have told."""
+    rows = [canary(1, 0.5, replied=1.25, ended=1.3)]
+
+    assert metrics_of(canary=rows, steps=[step("release", 1.0, 1.0)])["recovery.time_s"] == pytest.approx(0.25)
+
+
+def test_the_step_that_helped_counts() -> None:
+    """More room did not help, clients that left did; a later outage that was shorter does not hide it."""
+    steps = [step("nofile", 1.0, 128, before=64), step("release", 2.0, 1.0), step("nofile", 4.0, 256, before=128)]
+    rows = [canary(1, 0.5, Outcome.EOF), canary(2, 1.5, Outcome.EOF), canary(3, 2.4), canary(4, 2.6, Outcome.EOF)]
+    rows += [canary(5, 3.5, Outcome.EOF, ended=3.6), canary(6, 4.1)]
+    summary = summarise(recording(attempts=[attempt(1)], canary=rows, steps=steps))
+    [found] = [one for one in summary.findings if one.id == "recovery"]
+
+    assert summary.metrics["recovery.time_s"] == pytest.approx(0.4, abs=0.001)
+    assert summary.metrics["recovery.last_bad_s"] == pytest.approx(1.5)
+    assert found.title == "The server answered again 400 ms after all clients left."
+    assert found.evidence.startswith("One step before that had made room and not helped.")
 
 
 def test_canaries_are_nobodys_attempt_and_no_strangers() -> None:

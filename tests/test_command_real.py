@@ -151,6 +151,14 @@ def test_workers_are_followed(tmp_path: Path) -> None:
     assert ran.summary.ledger["accepted"] == 30
 
 
+@pytest.mark.parametrize(("word", "workers"), [("forks", 3), ("forks_each", 1), ("detaches", 1), ("respawns", 2)])
+def test_workers_that_end_are_told_from_children_that_do(word: str, workers: int, tmp_path: Path) -> None:
+    """Who serves one client and leaves, or has only started a daemon, is no worker that was lost."""
+    server = foreign(tmp_path, word, attempts=60).recording.facts.server
+    assert server.workers == workers
+    assert (server.restarts > 0) == (word == "respawns")
+
+
 def test_its_death_is_data(tmp_path: Path) -> None:
     """A command that ends while the load lasts is a finding with its status; later clients are refused."""
     ran = foreign(tmp_path, "dies", attempts=100)

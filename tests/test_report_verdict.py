@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 from report_samples import golden
 
-from loadsim.analysis.verdict import Observed, judge
+from loadsim.analysis.grade import judge
+from loadsim.analysis.verdict import Observed
 from loadsim.report.reproduce import script
 from loadsim.report.verdict import render
+from loadsim.scenario.ways import Probe, Trial
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +41,7 @@ RUNS = [
     replace(UVICORN, recovery_s=4.3, cpu_cores=1.0),
     replace(UVICORN, way="lowered live", recovery_s=2.2, held_late_s=0.02),
     replace(UVICORN, way="leak in handler", cpu_cores=0.03, emfile=0, emfile_per_s=0.0, new_silent=0, new_failed=90,
-            held=0, log_bytes_per_s=12_000.0, recovery_s=0.1, leftover_fds=40),
+            leaks=True, held=0, log_bytes_per_s=12_000.0, recovery_s=0.1, leftover_fds=40),
 ]  # fmt: skip
 COMMAND = ["uvicorn", "app:app", "--port", "{port}"]
 
@@ -63,28 +65,59 @@ def test_a_card_shows_no_escape_of_a_command() -> None:
     assert "does not come up" in text
 
 
-def test_a_script_is_short_and_bash() -> None:
-    """At most 30 lines, with every word of the command as one word."""
-    text = script(
-        ["my server", "--say", 'it\'s "$HOME"', "--at=127.0.0.1:{port}", ""], nofile=64, clients=200, path="/a'b"
-    )
+def trial(*command: str, nofile: int = 64, port: int = 0, **talk: str) -> Trial:
+    """Return a command and what is to be done to it."""
+    return Trial(command=list(command), probe=Probe(**talk), nofile=nofile, port=port)
+
+
+def test_a_script_is_short_and_bash(tmp_path: Path) -> None:
+    """At most 30 lines, with every word of the command as one word, in the folder of the command."""
+    text = script(trial("my server", "--say", 'it\'s "$HOME"', "--at=127.0.0.1:{port}", "", path="/a'b"), tmp_path)
 
     assert len(text.splitlines()) <= 30
     assert subprocess.run([BASH, "-n"], input=text, text=True, check=False).returncode == 0
-    printed = text.splitlines()[3] + '; printf "%s\\n" "${SERVER[@]}"'
-    shown = subprocess.run([BASH, "-c", f"PORT=81; {printed}"], capture_output=True, text=True, check=True).stdout
-    assert shown == 'my server\n--say\nit\'s "$HOME"\n--at=127.0.0.1:81\n\n'
+    settings = "\n".join(text.splitlines()[2:6])
+    shown = f"PORT=81; {settings}\n" + 'printf "%s\\n" "$PWD" "$URL" "${SERVER[@]}"'
+    printed = subprocess.run([BASH, "-c", shown], capture_output=True, text=True, check=True).stdout
+    assert printed == f"{tmp_path}\n/a'b\nmy server\n--say\nit's \"$HOME\"\n--at=127.0.0.1:81\n\n"
+
+
+def test_a_script_keeps_a_port_that_was_given(tmp_path: Path) -> None:
+    """A command without {port} listens on its own."""
+    assert "PORT=${PORT:-6379} " in script(trial("redis-server", port=6379), tmp_path)
+
+
+def scripted(one: Trial, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the script of a trial, a shorter time than usual."""
+    text = script(one, folder).replace("sleep 9", "sleep 2")
+    return subprocess.run([BASH, "-c", text], capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.real
 def test_the_script_says_what_happens(tmp_path: Path) -> None:
     """http.server spins: no answer at its limit, seconds of CPU, and it is back at once."""
-    text = script(["python3", "-m", "http.server", "--bind", "127.0.0.1", "{port}"], nofile=32, clients=60, path="/")
-    text = text.replace("sleep 9", "sleep 2")
-    ran = subprocess.run(
-        [BASH, "-c", f"PORT=18099; {text}"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
+    command = ("python3", "-m", "http.server", "--bind", "127.0.0.1", "{port}")
+    ran = scripted(trial(*command, nofile=32, port=18099), tmp_path)
 
     assert "new client, before:          answered" in ran.stdout, ran.stderr
     assert "new client, exhausted:       no answer in 1 s" in ran.stdout
     assert "first answer after relief:" in ran.stdout
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    "talk",
+    [{"exchange": "echo"}, {"exchange": "raw", "send": "say it's\r\n", "expect": "say it's\r\n"}],
+)
+def test_the_script_talks_as_the_canary_does(tmp_path: Path, talk: dict[str, str]) -> None:
+    """To a server that echoes, and to one that is told what to send and to expect; where it dies, that is all."""
+    echo = (
+        "import socket, sys\nlistener = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
+        "for _ in range(9):\n client, _ = listener.accept()\n client.sendall(client.recv(99))"
+    )
+    one = Trial(command=["python3", "-c", echo, "{port}"], probe=Probe(**talk), nofile=64, port=18098)
+    asked = scripted(one, tmp_path)
+
+    assert "new client, before:          answered" in asked.stdout, asked.stderr
+    assert "the server has ended:" in asked.stdout
+    assert asked.returncode == 1

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import TYPE_CHECKING
 
 import trio
 
-from loadsim.target.output import KEPT, Output
+from loadsim.target.output import KEPT, Meter, Output
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,3 +45,17 @@ def test_much_keeps_its_beginning_and_its_end(tmp_path: Path) -> None:
     assert output.written == 2_500_007
     assert kept.endswith(b"the end")
     assert b"[loadsim: 500,007 bytes are left out here]" in kept
+
+
+def test_a_meter_keeps_some_hundred_readings() -> None:
+    """The first and the newest always, those between ever further apart, each with what was written by then."""
+    written = iter(range(1000, 11_001, 10))
+    meter = Meter(lambda: next(written))
+    for _ in range(1000):
+        meter.read()
+
+    amounts = [amount for _, amount in meter.readings]
+    assert 200 <= len(amounts) <= 401
+    assert (amounts[0], amounts[-1], meter.total) == (0, 10_000, 10_000)
+    assert amounts == sorted(amounts)
+    assert max(later - earlier for earlier, later in itertools.pairwise(amounts)) <= 80

@@ -68,7 +68,12 @@ def test_each_policy_gets_its_own_class(tmp_path: Path) -> None:
 
 def test_a_command_that_does_not_come_up_refuses(tmp_path: Path) -> None:
     """That is a verdict, with its last words, and not an error."""
-    ran = verdict(tmp_path, "--", sys.executable, "-c", "raise SystemExit('too few descriptors')", "{port}")
+    picky = (
+        "import resource, runpy, sys\nif resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 100: "
+        "raise SystemExit('too few descriptors')\nsys.argv[1:1] = ['--bind', '127.0.0.1']\n"
+        "runpy.run_module('http.server', run_name='__main__')"
+    )
+    ran = verdict(tmp_path, "--", sys.executable, "-c", picky, "{port}")
     card = json.loads(ran.stdout)
 
     assert ran.returncode == 0, ran.stderr
@@ -78,8 +83,7 @@ def test_a_command_that_does_not_come_up_refuses(tmp_path: Path) -> None:
 
 def test_a_command_that_never_comes_up_is_not_judged(tmp_path: Path) -> None:
     """Neither is one that is not there: that is not about its descriptors."""
-    both = ("--way", "start", "--way", "lowered", "--")
-    broken = verdict(tmp_path, *both, sys.executable, "-c", "raise SystemExit('no config')", "{port}")
+    broken = verdict(tmp_path, "--", sys.executable, "-c", "raise SystemExit('no config')", "{port}")
     missing = verdict(tmp_path, "--", "no-such-program", "{port}")
     beyond = verdict(tmp_path, "--nofile", str(min(own_nofile().hard + 1, 100_000)), "--", "true", "{port}")
 
@@ -88,6 +92,30 @@ def test_a_command_that_never_comes_up_is_not_judged(tmp_path: Path) -> None:
     assert "no config" in broken.stderr
     assert "cannot execute no-such-program" in missing.stderr
     assert "is above the hard limit" in beyond.stderr
+
+
+def test_a_server_that_speaks_otherwise_is_not_judged(tmp_path: Path) -> None:
+    """It is asked once with room before it is run out of descriptors: nobody waits a minute to hear of a wrong path."""
+    ran = verdict(tmp_path, "--path", "/nothing-here", "--", sys.executable, "-m", "http.server", "{port}")
+
+    assert ran.returncode == 3
+    assert "GET /nothing-here was answered with an error. Say how one talks to it: --path PATH" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--echo", "--url", "/leak"), "--url is a path of a server that speaks HTTP"),
+        (("--echo", "--send", "x"), "leave --send and --expect out"),
+        (("--expect", "x"), "--expect needs --send TEXT"),
+    ],
+)
+def test_options_that_contradict_each_other(tmp_path: Path, options: tuple[str, ...], says: str) -> None:
+    """Nothing is started."""
+    ran = verdict(tmp_path, *options, "--", "true", "{port}")
+
+    assert (ran.returncode, list(tmp_path.iterdir())) == (2, [])
+    assert says in ran.stderr
 
 
 def test_an_interrupted_verdict_is_none(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@
     columns     fields of records as plain arrays
     measure     the metrics of one run
     descriptors the server's part of them: fds.*, emfile.*
-    verdict     what a command does when its descriptors run out: class and grade (pure)
+    verdict     what a command does when its descriptors run out: its class
+    grade       what that is worth: the verdict on all its runs
     observe     a recording as the numbers that a verdict stands on
+    relief      which steps made room, whether the server was down then, and when it answered again
     watch       what the canary saw: canary.*, recovery.*, held.*
     generator   the load's own part of them: generator.*
     growth      everything against the growing fd table

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loadsim.analysis.columns import Bools, Ints, column, has_flag, has_outcome, known
+from loadsim.analysis.columns import Bools, column, has_flag, has_outcome, known
+from loadsim.analysis.relief import reliefs, settled, telling
 from loadsim.analysis.verdict import Observed
-from loadsim.analysis.watch import telling
 from loadsim.record.events import FailureFlag, Outcome
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from loadsim.analysis.view import View
     from loadsim.record.arrays import Records
 
@@ -32,36 +34,48 @@ _NEW = {
 }
 
 
-def observe(view: View, metrics: dict[str, float], *, way: str, exhausted_s: float) -> Observed:
+def observe(view: View, metrics: dict[str, float], *, way: str, exhausted_s: float, leaks: bool = False) -> Observed:
     """Return what was seen in the time before the relief in which the server was kept at its limit.
 
     `metrics` are those of the run by name. A server that ended before the relief was seen until then.
     """
     facts, samples = view.recording.facts.server, view.recording.samples
-    relief = view.relief.done_ns if view.relief else view.clock.load_end
+    gave, recovery = reliefs(view.recording.facts.steps), view.recovery
+    relief = gave[0].done_ns if gave else view.clock.load_end
     stop = min(relief, facts.exited_ns or relief)
     start = max(relief - round(exhausted_s * NANOSECONDS), view.clock.start)
     window_s = max(stop - start, 0) / NANOSECONDS
     times, cpu = known(samples, "cpu_ns")
     inside = (times >= start) & (times <= stop)
     fds = known(samples, "open_fds")[1]
-    logged = None if facts.log_bytes is None else facts.log_bytes / max(window_s, 1.0)
     return Observed(
         way=way,
+        leaks=leaks,
         exhausted_s=window_s,
         exit_status=facts.exit_status,
+        workers=facts.workers,
         restarts=facts.restarts,
         fds_max=int(fds.max()) if len(fds) else None,
         fd_limit=view.fd_limit,
         cpu_cores=float(np.ptp(cpu[inside]) / np.ptp(times[inside])) if inside.sum() > 1 else None,
-        log_bytes_per_s=logged,
+        log_bytes_per_s=_log_rate(facts.log_read, start, stop),
         talks=any(has_outcome(one, Outcome.OK).any() for one in (view.recording.canary, view.recording.held)),
-        recovery_s=metrics.get("recovery.time"),
+        recovery_s=metrics.get("recovery.time", None if recovery or not gave else 0.0),
+        needs_close=recovery is not None and [gave[0].change, recovery.helped.change] == ["nofile", "release"],
         leftover_fds=_leftover(view, metrics),
         **_failures(view, start, stop),
-        **_canaries(view.recording.canary, start, stop),
+        **_canaries(view, start, stop),
         **_held(view.recording.held, start, stop),
     )
+
+
+def _log_rate(readings: Sequence[Sequence[int]], start: int, stop: int) -> float | None:
+    """Return the bytes per second between two moments, as far as readings lie between them."""
+    inside = [reading for reading in readings if start <= reading[0] <= stop]
+    if len(inside) < 2:
+        return None
+    (since, before), (until, written) = inside[0], inside[-1]
+    return (written - before) * NANOSECONDS / max(until - since, 1)
 
 
 def _leftover(view: View, metrics: dict[str, float]) -> int | None:
@@ -99,17 +113,16 @@ def _failures(view: View, start: int, stop: int) -> dict[str, Any]:
     return numbers
 
 
-def _canaries(canary: Records, start: int, stop: int) -> dict[str, Any]:
-    """Return what canaries saw that set out in this time, by what it was; those that ended after it say little."""
-    canaries = telling(canary)
+def _canaries(view: View, start: int, stop: int) -> dict[str, Any]:
+    """Return what canaries saw, by what it was: of those that set out in this time and had all their patience in it.
+
+    Of those that set out near its end only the ones that were answered at once, or turned away, would count.
+    """
+    canaries = telling(view.recording.canary)
+    patience = round((view.setting("canary", "timeout") or 0.0) * NANOSECONDS)
     intended = column(canaries, "intended")
-    inside: Bools = (intended >= start) & (intended <= stop) & (_settled(canaries) <= stop)
+    inside: Bools = (intended >= start) & (intended <= max(stop - patience, start)) & (settled(canaries) <= stop)
     return {name: int(has_outcome(canaries[inside], *outcomes).sum()) for name, outcomes in _NEW.items()}
-
-
-def _settled(canaries: Records) -> Ints:
-    """Return when it was clear what became of each."""
-    return np.where(has_outcome(canaries, Outcome.OK), column(canaries, "replied"), column(canaries, "ended"))
 
 
 def _held(held: Records, start: int, stop: int) -> dict[str, Any]:

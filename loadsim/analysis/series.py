@@ -17,7 +17,7 @@ import numpy.typing as npt
 from loadsim.analysis.columns import Ints, between, column, emfile_records, has_outcome, known
 from loadsim.analysis.comparison import Curve
 from loadsim.analysis.latencies import Latencies, accept_latencies, connect_latencies
-from loadsim.analysis.watch import telling
+from loadsim.analysis.relief import telling
 from loadsim.record.events import Outcome, Where
 from loadsim.units import NANOSECONDS
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.analysis.columns import Ints, column, has_outcome, known
+from loadsim.analysis.relief import telling
 from loadsim.analysis.rules.recovery import told
 from loadsim.analysis.summary import Mark, Timeline
-from loadsim.analysis.watch import telling
 from loadsim.record.events import Fate, Outcome
 from loadsim.units import NANOSECONDS
 

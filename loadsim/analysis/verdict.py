@@ -1,20 +1,19 @@
-"""What a server is, by what was seen of it when its descriptors ran out: a class, a grade, and why.
+"""What a server is, by what was seen of it when its descriptors ran out: its class, and why.
 
-A pure function over recorded numbers: the same numbers give the same verdict, whoever recorded them. Owns the classes,
-their limits and their words. The README has the servers that were measured.
+A pure function over recorded numbers: the same numbers give the same class, whoever recorded them. Owns the classes,
+their limits and their words; what that is worth is `grade`'s. The README has the servers that were measured.
 """
 
 from __future__ import annotations
 
 import enum
-import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from loadsim.units import format_count, format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 #: A core that is used to this share while nobody new is served is burnt.
 BURNS_CORES: Final = 0.6
@@ -25,14 +24,14 @@ RETRIES_PER_S: Final = 150.0
 BUSY_FROM_THE_START: Final = 0.7
 #: Pauses that grow by this factor are a back-off.
 GROWS: Final = 3.0
-#: A log that grows faster than this fills a disk: 1 GB in less than three hours.
-FLOODS_BYTES_PER_S: Final = 100_000.0
 #: Who never has more than this share of what it may have is busy with few clients, and keeps the others waiting.
 TAKES_FEW: Final = 0.4
-#: A server that is back within this has no outage worth the name.
-PROMPT_S: Final = 1.0
 #: New clients are turned away rather than kept waiting from this share on.
 MOSTLY: Final = 0.5
+#: Where so large a share of the new clients is answered, whoever ran out of descriptors was not alone.
+NEARLY_ALL: Final = 0.9
+#: A table of which so large a share was seen to be taken was full between two looks, where its process then ended.
+NEARLY_FULL: Final = 0.9
 
 
 class Class(enum.StrEnum):
@@ -78,10 +77,12 @@ class Observed:
     """One run of a command out of descriptors, as numbers; times in seconds, None where nothing is known."""
 
     way: str  # "limit at start" | "lowered live" | "leak in handler"
+    leaks: bool = False  # its handler was made to lose descriptors: what is left over at the end is no wonder
     refusal: str | None = None  # it never came to listen: why
     exhausted_s: float = 0.0  # how long it was kept at its limit
     exit_status: int | None = None  # it ended by itself
-    restarts: int = 0  # processes that held the listener and ended while others went on
+    workers: int = 0  # processes that held the listener when the load began; 0 = not known
+    restarts: int = 0  # those of them, and of who took their place, that ended while others went on
     fds_max: int | None = None
     fd_limit: int | None = None
     cpu_cores: float | None = None  # while exhausted
@@ -102,6 +103,7 @@ class Observed:
     held_unanswered: int = 0
     held_late_s: float | None = None  # the longest wait for an answer on one of them while exhausted
     recovery_s: float | None = None  # from the relief to the first good answer; None: it never came back
+    needs_close: bool = False  # a higher limit did not help; that is the time from when the clients had left
     leftover_fds: int | None = None  # descriptors more than before, once all was quiet
 
     @property
@@ -112,17 +114,15 @@ class Observed:
     @property
     def full(self) -> bool:
         """Whether it had all the descriptors that it may have."""
-        return self.fds_max is not None and self.fd_limit is not None and self.fds_max >= self.fd_limit
+        return self._took(1.0)
 
+    @property
+    def ran_out(self) -> bool:
+        """Whether it was out of descriptors, as far as one can tell of a process that may have ended at once."""
+        return bool(self.emfile) or self.fds_max is None or self._took(NEARLY_FULL)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What is said of a command."""
-
-    class_: Class
-    because: str  # one sentence with the numbers that decided
-    grade: str  # "A" to "F"
-    rule: str  # what the grade stands for, in words
+    def _took(self, share: float) -> bool:
+        return self.fds_max is not None and self.fd_limit is not None and self.fds_max >= share * self.fd_limit
 
 
 def classify(seen: Observed) -> tuple[Class, str]:
@@ -134,7 +134,8 @@ def classify(seen: Observed) -> tuple[Class, str]:
     if rate is None:
         says = f"{100 * cores:.0f} % CPU, and failures of accept() are not visible"
         return (Class.SPINS if cores >= BURNS_CORES else Class.UNCLEAR), says
-    return _of_a_loop(seen, rate, cores) if rate > RETRIES_PER_S else _of_a_pause(seen, rate)
+    each = rate / max(seen.workers, 1)  # several that pause fail as often as one that does not
+    return _of_a_loop(seen, rate, cores) if each > RETRIES_PER_S else _of_a_pause(seen, rate)
 
 
 def _of_a_loop(seen: Observed, rate: float, cores: float) -> tuple[Class, str]:
@@ -157,7 +158,8 @@ def _of_a_pause(seen: Observed, rate: float) -> tuple[Class, str]:
 def _was_not_exhausted(seen: Observed) -> bool:
     """Whether all went on as before, or it never took so many clients that its descriptors could run out."""
     if seen.emfile or seen.full:
-        return False
+        missed_no_more = (seen.emfile_per_s or 0.0) * seen.exhausted_s < 1 and seen.emfile is not None
+        return missed_no_more and bool(seen.new) and seen.new_ok / seen.new >= NEARLY_ALL
     goes_on = bool(seen.new) and seen.new_ok / seen.new >= MOSTLY
     return goes_on or (
         seen.emfile == 0 and seen.fds_max is not None and seen.fds_max < TAKES_FEW * (seen.fd_limit or 0)
@@ -169,6 +171,10 @@ def _of(seen: Observed) -> str:
     return "an unknown number of" if fds is None or limit is None else f"{format_count(fds)} of {format_count(limit)}"
 
 
+def _each(seen: Observed) -> str:
+    return f" in the fullest of its {seen.workers} processes" if seen.workers > 1 else ""
+
+
 def _status(status: int) -> str:
     return f"exit status {status}" if status >= 0 else f"killed by signal {-status}"
 
@@ -178,12 +184,20 @@ _CLASSES: Final[tuple[tuple[Class, Callable[[Observed], bool], Callable[[Observe
     (Class.REFUSES_TO_START, lambda one: one.refusal is not None, lambda one: one.refusal or ""),
     (
         Class.DIES,
-        lambda one: one.exit_status is not None,
+        lambda one: one.exit_status is not None and one.ran_out,
         lambda one: f"it ended by itself: {_status(one.exit_status or 0)}",
     ),
     (
+        Class.UNCLEAR,
+        lambda one: one.exit_status is not None,
+        lambda one: (
+            f"it ended by itself ({_status(one.exit_status or 0)}) with {_of(one)} descriptors: for another "
+            "reason, it seems"
+        ),
+    ),
+    (
         Class.RESPAWNS,
-        lambda one: one.restarts > 0,
+        lambda one: one.restarts > 0 and one.ran_out,
         lambda one: f"{one.restarts} of its processes ended and were replaced",
     ),
     (
@@ -194,7 +208,9 @@ _CLASSES: Final[tuple[tuple[Class, Callable[[Observed], bool], Callable[[Observe
     (
         Class.NOT_EXHAUSTED,
         _was_not_exhausted,
-        lambda one: f"it had {_of(one)} descriptors, and {one.new_ok} of {one.new} new clients were answered",
+        lambda one: (
+            f"it had {_of(one)} descriptors{_each(one)}, and {one.new_ok} of {one.new} new clients were answered"
+        ),
     ),
     (
         Class.WEDGES,
@@ -216,48 +232,4 @@ _CLASSES: Final[tuple[tuple[Class, Callable[[Observed], bool], Callable[[Observe
         lambda one: one.new > 0 and one.new_failed / one.new >= MOSTLY,
         lambda one: f"{one.new_failed} of {one.new} new clients were told of an error",
     ),
-)
-
-
-def judge(seen: Sequence[Observed]) -> Verdict:
-    """Return the verdict on a command from all its runs; the first way, a limit at the start, names the class."""
-    told = [classify(one) for one in seen if one.way == seen[0].way]
-    class_ = statistics.mode(class_ for class_, _ in told)
-    grade, rule = _grade(class_, seen)
-    return Verdict(class_=class_, because=next(why for one, why in told if one is class_), grade=grade, rule=rule)
-
-
-def _grade(class_: Class, seen: Sequence[Observed]) -> tuple[str, str]:
-    """Return the grade, and its rule: the worst of all runs counts."""
-    if class_ is Class.NOT_EXHAUSTED:
-        return "-", "nothing to grade: its descriptors did not run out"
-    tried = [one for one in seen if classify(one)[0] is not Class.NOT_EXHAUSTED]
-    for grade, rule, holds in _GRADES:
-        if any(holds(one) for one in tried):
-            return grade, rule
-    burns, floods = any(map(_burns, tried)), any(map(_floods, tried))
-    if burns or floods:
-        costs = " and ".join(["burns a core"] * burns + ["fills the disk"] * floods)
-        return "D" if burns and floods else "C", f"survives, but {costs}"
-    slowest = max(one.recovery_s or 0.0 for one in tried)
-    if slowest > PROMPT_S:
-        return "B", f"costs nothing, and is back {format_duration(slowest)} after there is room"
-    return "A", "costs nothing, serves who is in, and is back within a second"
-
-
-def _burns(seen: Observed) -> bool:
-    return (seen.cpu_cores or 0.0) >= BURNS_CORES
-
-
-def _floods(seen: Observed) -> bool:
-    return (seen.log_bytes_per_s or 0.0) >= FLOODS_BYTES_PER_S
-
-
-#: Grade, its rule, and what earns it in any run; the first that fits. What is better follows from cost and recovery.
-_GRADES: Final[tuple[tuple[str, str, Callable[[Observed], bool]], ...]] = (
-    ("F", "does not come up", lambda one: one.refusal is not None),
-    ("F", "dies", lambda one: one.exit_status is not None),
-    ("F", "never comes back by itself", lambda one: one.recovery_s is None),
-    ("E", "loses workers, and with them who was in", lambda one: one.restarts > 0),
-    ("E", "leaves those alone who are in", lambda one: one.held > one.held_cut and one.held_unanswered > 0),
 )

@@ -10,13 +10,14 @@ import numpy as np
 from loadsim.analysis.clock import Clock
 from loadsim.analysis.columns import column, emfile_records, known
 from loadsim.analysis.ledger import Ledger, settle
+from loadsim.analysis.relief import slowest_recovery
 from loadsim.analysis.waits import Pauses, QueueCurve, Waits, pauses_of, queue_curve, waits_of
 from loadsim.record.events import Where
 
 if TYPE_CHECKING:
     from loadsim.analysis.columns import Ints
+    from loadsim.analysis.relief import Recovery
     from loadsim.record.arrays import Recording
-    from loadsim.record.facts import StepFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +69,9 @@ class View:
         return in_force
 
     @property
-    def relief(self) -> StepFacts | None:
-        """The last step of the timeline that made room: clients that left, a higher limit; None: there was none."""
-        made = [one for one in self.recording.facts.steps if one.refused is None]
-        gave = [one for one in made if one.change == "release" or (one.change == "nofile" and _rose(one))]
-        return gave[-1] if gave else None
+    def recovery(self) -> Recovery | None:
+        """How it came back once there was room, the slowest time of several; None: it was never down at a relief."""
+        return slowest_recovery(self.recording.facts.steps, self.recording.canary)
 
     @property
     def _limits(self) -> dict[int, int]:
@@ -100,7 +99,3 @@ class View:
     def setting(self, table: str, key: str) -> Any:  # noqa: ANN401 -- any value of a scenario
         """Return a setting of the scenario; None where this scenario has none."""
         return self.recording.facts.settings.get(table, {}).get(key)
-
-
-def _rose(step: StepFacts) -> bool:
-    return step.before is not None and step.after is not None and step.after > step.before

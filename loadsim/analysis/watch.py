@@ -8,6 +8,7 @@ import numpy as np
 
 from loadsim.analysis.columns import Ints, column, emfile_records, has_outcome
 from loadsim.analysis.latencies import family
+from loadsim.analysis.relief import settled, telling
 from loadsim.record.events import Outcome, Where
 from loadsim.units import NANOSECONDS
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from loadsim.analysis.view import View
     from loadsim.record.arrays import Records
 
-#: Canaries that say nothing about the server: they never left, or had no time to learn anything.
-_SAY_NOTHING = (Outcome.LOCAL, Outcome.NOT_STARTED, Outcome.UNFINISHED)
 _TURNED_AWAY = (Outcome.REFUSED, Outcome.RESET, Outcome.EOF, Outcome.ERROR)
 
 
@@ -36,17 +35,11 @@ def watch_metrics(view: View) -> dict[str, float]:
     return numbers | _held(view.recording.held)
 
 
-def telling(canaries: Records) -> Records:
-    """Return those canaries that learned something of the server."""
-    told: Records = canaries[~has_outcome(canaries, *_SAY_NOTHING)]
-    return told
-
-
 def _longest_outage(canaries: Records) -> float:
     """Return the longest time in seconds from a bad canary's start to the next good one's answer."""
     good = has_outcome(canaries, Outcome.OK)
     intended = column(canaries, "intended")
-    over = np.where(good, column(canaries, "replied"), column(canaries, "ended"))
+    over = settled(canaries)
     longest, since = 0, None
     for is_good, at, end in zip(good.tolist(), intended.tolist(), over.tolist(), strict=True):
         if is_good and since is None:
@@ -58,20 +51,19 @@ def _longest_outage(canaries: Records) -> float:
 
 
 def _recovery(view: View, canaries: Records) -> dict[str, float]:
-    relief = view.relief
-    if relief is None:
+    recovery = view.recovery
+    if recovery is None:
         return {}
-    good = has_outcome(canaries, Outcome.OK)
-    answers = column(canaries[good], "replied")
-    answers = answers[answers >= relief.done_ns]
-    bad = column(canaries[~good], "intended")
+    begun, until = recovery.helped.done_ns, recovery.until_ns
+    bad = column(canaries[~has_outcome(canaries, Outcome.OK)], "intended")
     missed = emfile_records(view.recording, *Where)
+    first = column(missed, "first")
     numbers: dict[str, float] = {
-        "recovery.last_bad": max(int(bad.max(initial=0)) - relief.done_ns, 0) / NANOSECONDS,
-        "recovery.emfile": int(column(missed, "count")[column(missed, "first") >= relief.done_ns].sum()),
+        "recovery.last_bad": max(int(bad[bad < until].max(initial=0)) - begun, 0) / NANOSECONDS,
+        "recovery.emfile": int(column(missed, "count")[(first >= begun) & (first < until)].sum()),
     }
-    if len(answers):
-        numbers["recovery.time"] = (int(answers.min()) - relief.done_ns) / NANOSECONDS
+    if recovery.took_ns is not None:
+        numbers["recovery.time"] = recovery.took_ns / NANOSECONDS
     return numbers
 
 

@@ -86,17 +86,30 @@ def verdict(  # noqa: PLR0913 -- one for each option
         from loadsim.run.verdict import pass_verdict
         from loadsim.scenario.ways import AT_START, HANDLER, LOWERED, Probe, Trial
 
+        _raise_if_contradicting(echo=echo, send=send, expect=expect, leak_path=leak_path, ways=ways)
         exchange = "raw" if send is not None else "echo" if echo else "http"
         probe = Probe(
             exchange=exchange, path=path, send=_unescaped(send), expect=_unescaped(expect), leak_path=leak_path
         )
-        if "handler" in ways and leak_path is None:
-            raise ScenarioError("--way handler needs --url PATH: a path whose handler opens something")
         names = [{"start": AT_START, "lowered": LOWERED, "handler": HANDLER}[way] for way in ways]
         trial = Trial(command=command, probe=probe, nofile=nofile, port=port, exhausted_s=seconds, watched_s=watch)
         options, view = Options(out=out, argv=sys.argv[1:]), watcher(shared.ui_of(ui))
         judged = trio.run(partial(pass_verdict, trial, options, view, names=names, repeat=repeat))
         shared.show_verdict(judged, as_json=as_json)
+
+
+def _raise_if_contradicting(
+    *, echo: bool, send: str | None, expect: str | None, leak_path: str | None, ways: tuple[str, ...]
+) -> None:
+    """Raise ScenarioError where the options do not say one thing how one talks to the server."""
+    if echo and (send is not None or expect is not None):
+        raise ScenarioError("--echo says already what is sent and expected: leave --send and --expect out, or --echo")
+    if expect is not None and send is None:
+        raise ScenarioError("--expect needs --send TEXT: what has to be said for that answer (--send '' for nothing)")
+    if leak_path is not None and (echo or send is not None):
+        raise ScenarioError("--url is a path of a server that speaks HTTP: leave out --echo and --send, or it")
+    if "handler" in ways and leak_path is None:
+        raise ScenarioError("--way handler needs --url PATH: a path whose handler opens something")
 
 
 def _unescaped(text: str | None) -> str | None:

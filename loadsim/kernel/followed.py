@@ -31,6 +31,7 @@ class _Member:
 
     def __init__(self, process: Process, diag: SockDiag) -> None:
         self.process = process
+        self.parent = process.parent()
         self.table = FdTable(process, diag)
         self.holds = -1
         self.searched_ns = 0
@@ -49,7 +50,9 @@ class Followed:
         self._spent: dict[int, int] = {}  # CPU time by pid, of the ended ones too
         self._listeners: list[int] = []  # inodes
         self._looked_ns = 0
-        self.ended_holders = 0  # processes that held the listener and are gone
+        self._staff: frozenset[int] = frozenset()  # the parents of those that held the listener at the mark
+        self.workers = 0  # processes that held the listener at the mark
+        self.lost_workers = 0  # those of them, and of who took their place, that are gone
 
     @property
     def pid(self) -> int:
@@ -60,6 +63,16 @@ class Followed:
         """Return the processes that hold the listener, looked for now."""
         self._look()
         return [pid for pid, member in self._members.items() if member.holds >= 0]
+
+    def mark(self) -> None:
+        """Take whoever holds the listener now for the server's workers.
+
+        Who comes later and has the same parent has taken a place. Who is the child of a worker serves one connection
+        and ends with it: no worker. Neither is the parent of one that goes on: it only started a daemon.
+        """
+        holders = self.holders()
+        self.workers = len(holders)
+        self._staff = frozenset(self._members[pid].parent for pid in holders)
 
     def open_fds(self) -> int:
         """Return how many descriptors the fullest holder has open."""
@@ -151,7 +164,8 @@ class Followed:
         for pid in self._members.keys() - set(pids):
             member = self._members.pop(pid)
             member.process.close()
-            self.ended_holders += member.holds >= 0
+            started_another = pid in {one.parent for one in self._members.values() if one.holds >= 0}
+            self.lost_workers += member.holds >= 0 and member.parent in self._staff and not started_another
         for pid in pids:
             try:
                 member = self._members.get(pid) or _Member(Process(pid), self._diag)

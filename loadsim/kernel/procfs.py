@@ -98,6 +98,10 @@ class Process:
         """Return its number of threads."""
         return parse_number("Threads", _read(self._status))
 
+    def parent(self) -> int:
+        """Return the pid of its parent, as it is now: whoever adopted it, where that one has ended."""
+        return parse_number("PPid", _read(self._status))
+
     def alive(self) -> bool:
         """Return whether it runs; a zombie does not."""
         try:

@@ -33,8 +33,10 @@ class ServerFacts:
     process_seen: bool = True  # False: only its address is known, and pid, limits, descriptors and threads are 0
     sockets_seen: bool = True  # whether its queue and its ends of the connections are in a table that can be read
     emfile_seen: bool = True  # whether it is known how often accept() failed
-    restarts: int = 0  # processes that held the listener and ended while others went on
+    workers: int = 0  # processes that held the listener when the load began; 0 = not known
+    restarts: int = 0  # those of them, and of who took their place, that ended while others went on
     log_bytes: int | None = None  # what it wrote to both of its outputs from the start of the load to the judgement
+    log_read: list[tuple[int, int]] = field(default_factory=list)  # when, and log_bytes until then; a few hundred
 
     @property
     def died(self) -> bool:

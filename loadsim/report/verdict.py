@@ -8,7 +8,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from loadsim.analysis.verdict import BURNS_CORES, FLOODS_BYTES_PER_S, MEANINGS, PROMPT_S, Class, classify
+from loadsim.analysis.grade import FLOODS_BYTES_PER_S, PROMPT_S
+from loadsim.analysis.verdict import BURNS_CORES, MEANINGS, Class, classify
 from loadsim.report.cells import chop_cells
 from loadsim.report.findings import LABEL, labelled
 from loadsim.report.look import ALARM, BAD, GOOD, QUIET, STRONG, WARN, Look, both_ends, line, paint
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
     from rich.text import Text
 
-    from loadsim.analysis.verdict import Observed, Verdict
+    from loadsim.analysis.grade import Verdict
+    from loadsim.analysis.verdict import Observed
 
 _NOTHING = "-"
 _HEAD = "out of descriptors"
@@ -157,6 +159,8 @@ def _recovery(runs: Sequence[Observed]) -> Cell:
     back = [one.recovery_s for one in runs if one.recovery_s is not None]
     if len(back) < len(runs):
         return ("never" if not back else f"never in {len(runs) - len(back)} of {len(runs)}"), ALARM
+    if any(one.needs_close for one in runs):
+        return f"{_range(back, format_duration)}, once clients left", WARN
     return _range(back, format_duration), (GOOD if max(back) <= PROMPT_S else WARN)
 
 

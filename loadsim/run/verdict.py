@@ -8,31 +8,43 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loadsim.analysis.columns import has_outcome
+from loadsim.analysis.grade import Verdict, judge
 from loadsim.analysis.measure import measure
 from loadsim.analysis.observe import observe
-from loadsim.analysis.verdict import Observed, Verdict, judge
+from loadsim.analysis.verdict import Observed
 from loadsim.analysis.view import View
 from loadsim.errors import DidNotStartError, EnvironmentRefusedError, RecordingError
 from loadsim.kernel.limits import own_nofile
 from loadsim.record.bundle import Bundle
+from loadsim.record.events import Outcome
 from loadsim.record.folder import VERDICT_MARK, Folder, file_name, make_folder, new_folder
 from loadsim.report.reproduce import script
 from loadsim.run.conductor import run
 from loadsim.run.interruption import QuitError
+from loadsim.scenario.ways import HANDLER
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from pathlib import Path
 
     from loadsim.report.progress import Watcher
-    from loadsim.run.conductor import Options
+    from loadsim.run.conductor import Finished, Options
     from loadsim.scenario.ways import Trial, Way
 
 FORMAT = 1
 #: What a run takes beside its load, about: start of the command, settling, analysis, end of the command.
 AROUND_S = 3.0
+#: How the first client fared that came while there was room, where it got no good answer.
+_NOTHING = "got no answer"
+_HEARD = {
+    Outcome.ERROR: "was answered with an error",
+    Outcome.EOF: "was not answered: it closed the connection",
+    Outcome.RESET: "was not answered: it reset the connection",
+    Outcome.REPLY_TIMEOUT: "was not answered in time",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,25 +77,27 @@ async def pass_verdict(
     if trial.nofile > hard:
         says = f"--nofile {trial.nofile} is above the hard limit of {hard}: raise that (ulimit -Hn), or ask for less"
         raise EnvironmentRefusedError(says)
-    trial = replace(trial, roomy=min(trial.roomy, hard))
-    command, planned = trial.command, trial.ways(names)
+    trial = replace(trial, hard=hard)
+    trial.ways(names)  # whatever makes no sense is said before anything starts
+    command, before = trial.command, trial.before()
     folder = Folder(new_folder(options.out, f"verdict-{_program(command)}"))
+
+    def into(way: Way, number: int) -> Options:
+        return replace(options, folder=make_folder(folder.path / "runs" / f"{file_name(way.name)}-{number}"))
+
+    trial = replace(trial, workers=await _try_with_room(trial, into(before, 1), watcher))
+    planned = trial.ways(names)
     jobs = [(way, number) for number in range(repeat) for way in planned]
     lengths = [_length_s(way) for way, _ in jobs]
     watcher.begin_sweep(f"verdict on {_program(command)}", len(jobs), sum(lengths))
     seen = []
     for place, (way, number) in enumerate(jobs):
-        into = folder.path / "runs" / f"{file_name(way.name)}-{number + 1}"
-        one = await _run_one(way, replace(options, folder=make_folder(into)), watcher, trial.exhausted_s)
+        one = await _run_one(way, into(way, number + 1), watcher, trial.exhausted_s)
         watcher.end_run(way.name, "", one.refusal or "seen", left_s=sum(lengths[place + 1 :]))
         seen.append(one)
-    if len(planned) > 1 and all(one.refusal is not None for one in seen):
-        says = f"no verdict: it does not come up with {trial.roomy} descriptors either. {seen[-1].refusal}"
-        raise EnvironmentRefusedError(says)
     seen.sort(key=lambda one: [way.name for way in planned].index(one.way))
     judged = Judged(folder=folder.path, command=list(command), nofile=trial.nofile, verdict=judge(seen), seen=seen)
-    by_hand = script(command, nofile=trial.nofile, clients=trial.clients, path=trial.probe.path)
-    folder.write_text("reproduce.sh", by_hand)
+    folder.write_text("reproduce.sh", script(trial, Path.cwd()))
     folder.write_json(VERDICT_MARK, judged.to_json())
     return judged
 
@@ -100,17 +114,43 @@ def read_verdict(folder: Path) -> Judged:
         raise RecordingError(f"{folder / VERDICT_MARK}: is damaged ({error!r}); pass the verdict anew") from error
 
 
+async def _try_with_room(trial: Trial, options: Options, watcher: Watcher) -> int:
+    """Ask it once while there is room, and return how many processes accept.
+
+    Raises EnvironmentRefusedError where it does not come up even so, or does not answer: that is not about descriptors.
+    """
+    try:
+        finished = await run(trial.before().scenario, options, watcher.begin_run())
+    except DidNotStartError as refused:
+        says = f"no verdict: it does not come up with {trial.roomy} descriptors either. {refused}"
+        raise EnvironmentRefusedError(says) from refused
+    _raise_if_interrupted(finished)
+    recording = Bundle(finished.folder).read()
+    if not (answered := has_outcome(recording.attempts, Outcome.OK)).all() or not len(answered):
+        saw = Outcome(int(recording.attempts["outcome"][0])) if len(answered) else Outcome.NOT_STARTED
+        raise EnvironmentRefusedError(
+            f"no verdict: with room for {trial.roomy} descriptors {trial.probe.asks} {_HEARD.get(saw, _NOTHING)}. "
+            "Say how one talks to it: --path PATH, --echo, or --send TEXT --expect TEXT. What it printed: "
+            f"{finished.folder}"
+        )
+    return max(recording.facts.server.workers, 1)
+
+
 async def _run_one(way: Way, options: Options, watcher: Watcher, exhausted_s: float) -> Observed:
     """Make one run and return what was seen; a command that does not come up is seen to refuse."""
     try:
         finished = await run(way.scenario, options, watcher.begin_run())
     except DidNotStartError as refused:
         return Observed(way=way.name, refusal=str(refused))
+    _raise_if_interrupted(finished)
+    view = View.of(Bundle(finished.folder).read())
+    return observe(view, measure(view), way=way.name, exhausted_s=exhausted_s, leaks=way.name == HANDLER)
+
+
+def _raise_if_interrupted(finished: Finished) -> None:
     if finished.signal is not None:
         says = f"interrupted: there is no verdict. What was recorded is in {finished.folder.parent.parent}"
         raise QuitError(finished.signal, says)
-    view = View.of(Bundle(finished.folder).read())
-    return observe(view, measure(view), way=way.name, exhausted_s=exhausted_s)
 
 
 def _length_s(way: Way) -> float:

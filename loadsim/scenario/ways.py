@@ -17,17 +17,24 @@ from loadsim.scenario.model import Scenario
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+BEFORE = "with room"
 AT_START, LOWERED, HANDLER = "limit at start", "lowered live", "leak in handler"
 #: How long a server is kept at its limit: one that retries once a second, ever more often, looks harmless for two.
 EXHAUSTED_S = 10.0
 #: How long one watches for it to come back, and that the clients stay after a limit was put back.
 WATCHED_S = 8.0
-#: Clients that come, and how fast: three times as many as there are descriptors, within half a second or so.
-_PER_DESCRIPTOR, _AT_LEAST, _RATE = 3, 200, 400.0
+#: Clients that come: three times as many as there are descriptors; where these are many, enough to fill its queue, too.
+_PER_DESCRIPTOR, _AT_LEAST, _ENOUGH_MORE = 3, 200, 5000
+#: How fast they come: so many a second, or all of them within some seconds.
+_RATE, _WITHIN_S = 400.0, 5.0
 #: Seconds until the table is full and its effects show.
 _SETTLED_S = 1.5
-#: What a limit is before it is lowered, and after it was put back, where this host permits so much.
-ROOMY = 4096
+#: What a limit is before it is lowered, and after it was put back: at least this, and room for all clients.
+_ROOMY = 4096
+#: What the server and each driver have open beside the clients' connections, with some to spare.
+_BESIDE = 128
+#: How long a server that has come up may take for its first answer.
+_FIRST_ANSWER_S = 10
 #: Connections that are in before, and are asked on.
 _HELD = 3
 #: Requests a second to a handler that may leak.
@@ -43,6 +50,17 @@ class Probe:
     send: str | None = None  # of exchange "raw"
     expect: str | None = None
     leak_path: str | None = None  # a path whose handler opens something
+
+    @property
+    def asks(self) -> str:
+        """What a client says, in words."""
+        return {"http": f"GET {self.path}", "echo": "an echo"}.get(self.exchange, "what --send says")
+
+    @property
+    def talk(self) -> dict[str, Any]:
+        """It as keys of `[client]`."""
+        said = {"exchange": self.exchange, "path": self.path, "send": self.send, "expect": self.expect}
+        return {name: value for name, value in said.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +78,8 @@ class Trial:
     command: Sequence[str]
     probe: Probe
     nofile: int
-    roomy: int = ROOMY  # a limit that is no limit
+    hard: int = 2**30  # the limit of this host, for the server and for its clients
+    workers: int = 1  # processes that accept: each has descriptors of its own
     port: int = 0  # 0: any free one, which stands for {port}
     exhausted_s: float = EXHAUSTED_S
     watched_s: float = WATCHED_S
@@ -69,8 +88,13 @@ class Trial:
         """Return the ways to run it out of descriptors, those of these names where there are any.
 
         The third one needs a path whose handler opens something. Raises ScenarioError where the command or the probe
-        make no sense.
+        make no sense, or where there is no limit from which it could be lowered.
         """
+        if self.roomy < self.nofile + _BESIDE and (not names or LOWERED in names):
+            raise ScenarioError(
+                f"--nofile {self.nofile} leaves no room above it: the hard limit is {self.hard}. Ask for at most "
+                f"{max(self.hard - _BESIDE, 8)}, raise the hard limit (ulimit -Hn), or take --way start alone"
+            )
         known = {AT_START: self.at_start, LOWERED: self.lowered}
         if self.probe.leak_path:
             known[HANDLER] = self.leaking
@@ -82,12 +106,28 @@ class Trial:
     @property
     def clients(self) -> int:
         """How many clients come."""
-        return max(_PER_DESCRIPTOR * self.nofile, _AT_LEAST)
+        for_each = min(_PER_DESCRIPTOR * self.nofile, self.nofile + _ENOUGH_MORE)
+        return max(for_each * self.workers, _AT_LEAST)
+
+    @property
+    def rate(self) -> float:
+        """How many of them come in a second."""
+        return max(_RATE, self.clients / _WITHIN_S)
+
+    @property
+    def roomy(self) -> int:
+        """Return a limit that is no limit, as far as this host permits."""
+        return min(max(_ROOMY, self.clients + _BESIDE), self.hard)
 
     @property
     def full_s(self) -> float:
         """When all clients have come, and what follows from that shows."""
-        return self.clients / _RATE + _SETTLED_S
+        return self.clients / self.rate + _SETTLED_S
+
+    def before(self) -> Way:
+        """Return one client that asks once while there is room: it has to come up, and to be talked to like this."""
+        client = {**self.probe.talk, "rate": "10/s", "attempts": 1, "reply_timeout": _s(_FIRST_ANSWER_S)}
+        return Way(name=BEFORE, scenario=self._scenario("with-room", self.roomy, client))
 
     def at_start(self) -> Scenario:
         """Return idle clients that fill a small table, and then all leave."""
@@ -96,16 +136,21 @@ class Trial:
         return self._scenario("limit-at-start", self.nofile, self._idle(relief + 60), steps)
 
     def lowered(self) -> Scenario:
-        """Return idle clients that are in when the limit falls below what is open; when it is put back they stay."""
+        """Return idle clients that are in when the limit falls below what is open.
+
+        When it is put back they stay for a while: does that help? Then they leave.
+        """
         relief = self.full_s + self.exhausted_s
-        steps = [{"at": _s(self.full_s), "nofile": self.nofile}, {"at": _s(relief), "nofile": self.roomy}]
-        return self._scenario("lowered-live", self.roomy, self._idle(relief + self.watched_s), steps)
+        leave = relief + self.watched_s
+        lowered, raised = {"at": _s(self.full_s), "nofile": self.nofile}, {"at": _s(relief), "nofile": self.roomy}
+        steps = [lowered, raised, {"at": _s(leave), "release": 1.0}]
+        return self._scenario("lowered-live", self.roomy, self._idle(leave + 60), steps)
 
     def leaking(self) -> Scenario:
         """Return requests to a handler that opens something, until the table is full or time is over."""
         relief = _SETTLED_S + self.nofile / _REQUESTS + self.exhausted_s
         client = {
-            **self._talk(),
+            **self.probe.talk,
             "rate": f"{_REQUESTS:g}/s",
             "duration": _s(relief),
             "path": self.probe.leak_path,
@@ -116,22 +161,24 @@ class Trial:
     def _idle(self, hold_s: float) -> dict[str, Any]:
         """Return clients that connect and say nothing: who is let in takes a descriptor, and keeps it."""
         waiting = {"request": "none", "hold": _s(hold_s), "connect_timeout": "60s"}
-        return {**self._talk(), "rate": f"{_RATE:g}/s", "attempts": self.clients, **waiting}
+        processes = -(-self.clients // max(self.hard - _BESIDE, 1))
+        each = {"rate": f"{self.rate:g}/s", "attempts": self.clients, "processes": processes}
+        return {**self.probe.talk, **each, **waiting}
 
-    def _talk(self) -> dict[str, Any]:
-        probe = self.probe
-        said = {"exchange": probe.exchange, "path": probe.path, "send": probe.send, "expect": probe.expect}
-        return {name: value for name, value in said.items() if value is not None}
-
-    def _scenario(self, name: str, nofile: int, client: dict[str, Any], steps: list[dict[str, Any]]) -> Scenario:
+    def _scenario(
+        self, name: str, nofile: int, client: dict[str, Any], steps: Sequence[dict[str, Any]] = ()
+    ) -> Scenario:
+        watched = {
+            "timeline": {"steps": list(steps)},
+            "canary": {"every": "100ms", "timeout": "1s", "held": _HELD, "linger": _s(self.watched_s)},
+        }
         return Scenario.model_validate({
             "schema": 1,
             "name": f"verdict-{name}",
             "server": {"command": list(self.command), "nofile": nofile},
             "client": client,
             "network": {"port": self.port},
-            "timeline": {"steps": steps},
-            "canary": {"every": "100ms", "timeout": "1s", "held": _HELD, "linger": _s(self.watched_s)},
+            **(watched if steps else {}),
         })  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from loadsim.kernel.perf import EmfileCounter, NotVisibleError
 from loadsim.kernel.procfs import ProcessGoneError
 from loadsim.kernel.tree import GRACE_S, background, tree
 from loadsim.record.sampler import Sources
-from loadsim.target.output import Output
+from loadsim.target.output import METERED_EVERY_S, Meter, Output
 from loadsim.target.readiness import choose_port, wait_ready
 from loadsim.target.watched import facts_of, not_counted, open_sightings, whose
 from loadsim.units import format_count, format_duration
@@ -68,7 +68,7 @@ class Command:
         self._outputs = outputs
         self._notices = notices
         self._watching = trio.CancelScope()
-        self._log_before = 0
+        self._log = Meter(self._written)
         self._survived: int | None = None  # exit status of the command itself, when others had gone on without it
         self._told_to_leave = False
 
@@ -116,7 +116,11 @@ class Command:
     async def watch(self) -> None:
         """Write down what is seen of it until the run is judged."""
         with self._watching:
-            await self._sightings.watch()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sightings.watch)
+                while True:
+                    await trio.sleep(METERED_EVERY_S)
+                    self._log.read()
 
     async def wait_exited(self) -> int:
         """Wait until nothing is left of it and return the exit status of the command itself."""
@@ -125,8 +129,9 @@ class Command:
         return self._tree.exit_status or 0
 
     async def go(self, start_ns: int) -> None:  # noqa: ARG002 -- it does not wait for anybody
-        """Count what it writes from now on."""
-        self._log_before = self._written()
+        """Count what it writes from now on, and who of its workers ends."""
+        self._log = Meter(self._written)
+        self._followed.mark()
 
     async def listen(self, backlog: int) -> None:
         """Do nothing: no command can be told its backlog (a scenario that asks for it is refused)."""
@@ -135,9 +140,10 @@ class Command:
         """Stop all its processes (SIGSTOP), so that what is seen of them is one state; they go on in `leave`."""
         self._note_exit()
         self._watching.cancel()
-        self._facts = dataclasses.replace(self._facts, log_bytes=self._written() - self._log_before)
-        if not self._tree.emptied_ns:
-            self._facts = dataclasses.replace(self._facts, restarts=self._followed.ended_holders)
+        self._log.read()
+        facts = dataclasses.replace(self._facts, log_bytes=self._log.total, log_read=self._log.readings)
+        lost = 0 if self._tree.emptied_ns else self._followed.lost_workers
+        self._facts = dataclasses.replace(facts, workers=self._followed.workers, restarts=lost)
         for pid in self._tree.pids():
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGSTOP)

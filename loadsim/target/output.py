@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 #: Bytes kept of the beginning, and as many of the end.
@@ -21,7 +23,38 @@ KEPT: Final = 1_000_000
 #: Room in the pipe: the command is not to wait for us. As much as every user may ask for (fs.pipe-max-size).
 _PIPE_BYTES: Final = 1_048_576
 _LAST_LINES: Final = 8
+#: How often one looks how much was written, and how many readings are kept: of more than that every second one.
+METERED_EVERY_S: Final = 0.1
+_READINGS: Final = 400
 _PATIENCE_S: Final = 1.0
+
+
+class Meter:
+    """How much was written by when, since the meter was made."""
+
+    def __init__(self, written: Callable[[], int]) -> None:
+        self._written = written
+        self._before = written()
+        self._reading_every = 1  # of the looks
+        self._looks = 0
+        self.readings: list[tuple[int, int]] = [(time.monotonic_ns(), 0)]  # when, and bytes until then
+
+    @property
+    def total(self) -> int:
+        """Return the bytes until the last look."""
+        return self.readings[-1][1]
+
+    def read(self) -> None:
+        """Look once."""
+        newest = (time.monotonic_ns(), self._written() - self._before)
+        if self._looks % self._reading_every:
+            self.readings[-1] = newest
+        else:
+            self.readings.append(newest)
+        self._looks += 1
+        if len(self.readings) > _READINGS:
+            del self.readings[1:-1:2]
+            self._reading_every *= 2
 
 
 class Output:

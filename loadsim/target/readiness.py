@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from loadsim.scenario.spec import CommandSpec
 
 _LOOK_S: Final = 0.02
+#: A server has started its workers when nobody new has come for so long; one that never rests is taken as it is.
+_NOBODY_NEW_S: Final = 0.2
+_NEVER_RESTS_S: Final = 2.0
 
 
 def choose_port(spec: CommandSpec, diag: SockDiag) -> int:
@@ -47,6 +50,7 @@ async def wait_ready(
     with trio.move_on_after(spec.start_timeout_s):
         while not tree.emptied_ns:
             if diag.listener(spec.address, port) and followed.holders():
+                await _wait_all_there(followed)
                 return
             await trio.sleep(_LOOK_S)
     what = f"{spec.command[0]} "
@@ -58,6 +62,16 @@ async def wait_ready(
         how, remedy = _hanging(tree.pids(), diag, spec, port)
     said = last_words()
     raise DidNotStartError(f"{what}{how}; {remedy}. " + (f"Its last words:{said}" if said else "It said nothing."))
+
+
+async def _wait_all_there(followed: Followed) -> None:
+    """Wait until the same processes have held the listener for a while: a server listens first, and forks then."""
+    with trio.move_on_after(_NEVER_RESTS_S):
+        holders, since = followed.holders(), trio.current_time()
+        while trio.current_time() - since < _NOBODY_NEW_S:
+            await trio.sleep(_LOOK_S)
+            if (now := followed.holders()) != holders:
+                holders, since = now, trio.current_time()
 
 
 def _hanging(pids: Sequence[int], diag: SockDiag, spec: CommandSpec, port: int) -> tuple[str, str]:

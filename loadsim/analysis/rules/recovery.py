@@ -25,9 +25,10 @@ def told(step: StepFacts) -> str:
 
 def no_recovery(case: Case) -> Found | None:
     """Find a server that never came back although there was room."""
-    relief = case.view.relief
-    if relief is None or "canary.availability" not in case.numbers or "recovery.time" in case.numbers:
+    recovery = case.view.recovery
+    if recovery is None or recovery.answered_ns is not None:
         return None
+    relief = recovery.helped
     watched = format_duration(max(case.view.clock.load_end - relief.done_ns, 0) / 1e9)
     return fault(
         "no-recovery",
@@ -39,20 +40,25 @@ def no_recovery(case: Case) -> Found | None:
 
 def recovery(case: Case) -> Found | None:
     """Tell how long a server took to come back."""
-    relief, numbers = case.view.relief, case.numbers
-    if relief is None or "recovery.time" not in numbers:
+    recovery = case.view.recovery
+    if recovery is None or recovery.answered_ns is None:
         return None
-    last_bad, again = numbers["recovery.last_bad"], case.number("recovery.emfile")
+    last_bad, again = case.numbers["recovery.last_bad"], case.number("recovery.emfile")
     return information(
         "recovery",
-        f"The server answered again {case.time('recovery.time')} after {told(relief)}.",
+        f"The server answered again {case.time('recovery.time')} after {told(recovery.helped)}.",
         sentences(
+            "" if recovery.tried == 1 else f"{_counted(recovery.tried - 1)} before that had made room and not helped.",
             "Every canary after that was answered."
             if not last_bad
             else f"The last canary without an answer set out {format_duration(last_bad)} after it.",
             f"It ran out of descriptors {some(again, 'time')} more: dead clients are accepted first." if again else "",
         ),
     )
+
+
+def _counted(steps: int) -> str:
+    return "One step" if steps == 1 else f"{steps} steps"
 
 
 def outage(case: Case) -> Found | None:

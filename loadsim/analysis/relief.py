@@ -1,0 +1,96 @@
+"""Which steps of a timeline made room, whether the server was down then, and when it answered again.
+
+A server that answered all the while has nothing to come back from: a step that makes room is then no relief. Where one
+step does not help and the next one does, what helped is the last one before the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loadsim.analysis.columns import column, has_outcome
+from loadsim.record.events import Outcome
+from loadsim.units import NANOSECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from loadsim.analysis.columns import Ints
+    from loadsim.record.arrays import Records
+    from loadsim.record.facts import StepFacts
+
+#: Canaries that say nothing about the server: they never left, or had no time to learn anything.
+_SAY_NOTHING = (Outcome.LOCAL, Outcome.NOT_STARTED, Outcome.UNFINISHED)
+#: A canary that has waited so long for an answer by the time there is room found a server that was down.
+_KEPT_WAITING_NS = NANOSECONDS // 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """One time that the server was down and room was made."""
+
+    helped: StepFacts  # the last relief before the answer; the last of all where there was no answer
+    tried: int  # how many reliefs it took
+    answered_ns: int | None  # the first good answer after the first of them; None: it never came back
+    until_ns: int  # the next step of the timeline, or the end of time: what came then is another story
+
+    @property
+    def took_ns(self) -> int | None:
+        """Return the time from the relief that helped to the answer; None: it never came back."""
+        return None if self.answered_ns is None else self.answered_ns - self.helped.done_ns
+
+
+def reliefs(steps: Sequence[StepFacts]) -> list[StepFacts]:
+    """Return the steps that made room: clients that left, a limit that rose."""
+    made = [one for one in steps if one.refused is None]
+    return [one for one in made if one.change == "release" or (one.change == "nofile" and _rose(one))]
+
+
+def slowest_recovery(steps: Sequence[StepFacts], canaries: Records) -> Recovery | None:
+    """Return the recovery that took longest, one that never came before all; None: nothing was down at any relief."""
+    found = recoveries(steps, telling(canaries))
+    return max(found, key=lambda one: np.inf if one.took_ns is None else one.took_ns, default=None)
+
+
+def recoveries(steps: Sequence[StepFacts], canaries: Records) -> list[Recovery]:
+    """Return every recovery in order; `canaries` are those that learned something."""
+    good = has_outcome(canaries, Outcome.OK)
+    answers = np.sort(column(canaries[good], "replied"))
+    gave, found, after = reliefs(steps), [], -1
+    for first in gave:
+        if first.done_ns <= after or not _is_down(canaries, first.done_ns):
+            continue
+        later = answers[answers >= first.done_ns]
+        answered = int(later[0]) if len(later) else None
+        tried = [one for one in gave if first.done_ns <= one.done_ns and (answered is None or one.done_ns <= answered)]
+        after = np.iinfo(np.int64).max if answered is None else answered
+        until = min((one.done_ns for one in steps if one.done_ns > after), default=np.iinfo(np.int64).max)
+        found.append(Recovery(helped=tried[-1], tried=len(tried), answered_ns=answered, until_ns=int(until)))
+    return found
+
+
+def telling(canaries: Records) -> Records:
+    """Return those canaries that learned something of the server."""
+    told: Records = canaries[~has_outcome(canaries, *_SAY_NOTHING)]
+    return told
+
+
+def settled(canaries: Records) -> Ints:
+    """Return when it was clear what became of each canary."""
+    return np.where(has_outcome(canaries, Outcome.OK), column(canaries, "replied"), column(canaries, "ended"))
+
+
+def _is_down(canaries: Records, moment: int) -> bool:
+    """Return whether the newest canary of which one can tell at a moment had found nobody to answer it."""
+    intended, good = column(canaries, "intended"), has_outcome(canaries, Outcome.OK)
+    answered = good & (settled(canaries) <= moment)
+    last_good = int(intended[answered].max(initial=-1))
+    waited = good & ~answered & (intended <= moment - _KEPT_WAITING_NS)
+    return bool(((intended <= moment) & (intended > last_good) & (~good | waited)).any())
+
+
+def _rose(step: StepFacts) -> bool:
+    return step.before is not None and step.after is not None and step.after > step.before
