@@ -121,6 +121,7 @@ BEFORE: dict[str, Callable[[], object]] = {
     "hangs": lambda: time.sleep(60),
     "ignores": lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
     "raises": report_limit,
+    "lowers": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)),
     "detaches": detach,
     "floods": lambda: threading.Thread(target=flood, daemon=True).start(),
     "dies": lambda: threading.Timer(0.9, os._exit, [7]).start(),

@@ -186,9 +186,20 @@ def test_no_scenario_reserves_space_without_end() -> None:
     assert made.failures_capacity <= 300 * 3600
 
 
-def test_held_connections_bound_a_closed_loop() -> None:
-    """Ten clients that hold for a second cannot make more than 40 attempts in three."""
-    assert plan(client={"clients": 10, "hold": "1s"}).accepts_capacity == 40 + 1024
+def test_held_connections_bound_a_long_closed_loop() -> None:
+    """Where the server cuts some short, and where a step lets clients go, there is space for more."""
+    long = {"clients": 10_000, "hold": "1s", "duration": "5min"}
+    released = plan(client=long, timeline={"steps": [{"at": "1s", "release": 0.5}]})
+
+    assert plan(client=long).accepts_capacity == 301 * 10_000 + 1024
+    assert released.accepts_capacity == 302 * 10_000 + 1024
+    assert plan(client={"clients": 10, "hold": "1s", "duration": "60s"}).accepts_capacity == 1_000_000 + 1024
+    assert plan(client={"clients": 10, "hold": "1s", "duration": "3s"}).accepts_capacity == 150_000 + 1024
+
+
+def test_held_connections_bound_the_ports() -> None:
+    """Ten clients that hold for a second need no more than 40 ports in three, however fast they could be."""
+    assert plan(client={"clients": 10, "hold": "1s"}, server={"close_after": "client"}).ports.needed == 40
 
 
 def test_a_closed_loop_of_attempts_ends_at_the_latest_when_each_has_timed_out() -> None:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -15,9 +15,6 @@ from real_runs import Ran, run_scenario, write_scenario
 
 from loadsim.analysis.columns import known
 from loadsim.record.events import AttemptFlag, Outcome
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.real
 
@@ -121,6 +118,35 @@ def test_a_limit_that_is_changed_live_is_in_force(tmp_path: Path) -> None:
         "the limit rose to 200",
     ]
     assert ran.summary.metrics["recovery.time_s"] < 0.5
+
+
+def test_a_program_that_lowered_its_own_hard_limit_gets_as_much_as_that(tmp_path: Path) -> None:
+    """The step says so, and is a relief all the same; who may raise a hard limit has all that was asked for."""
+    text = """
+[server]
+command = {command}
+nofile = 64
+[client]
+rate = "100/s"
+attempts = 20
+exchange = "none"
+hold = "400ms"
+[timeline]
+steps = [{{at = "100ms", nofile = 20}}, {{at = "200ms", nofile = 64}}]
+[network]
+namespace = "private"
+"""
+    command = [sys.executable, str(Path(__file__).parent / "foreign_server.py"), "{port}", "lowers"]
+    ran = run_scenario(write_scenario(tmp_path, text.format(command=json.dumps(command))), tmp_path)
+    lowered, raised = ran.recording.facts.steps
+
+    assert (lowered.before, lowered.after, lowered.refused) == (40, 20, None)
+    assert raised.after == (64 if raised.refused is None else 40)
+    assert raised.refused is None or "the server's own hard limit is 40, and it got that" in raised.refused
+    assert [mark.label for mark in ran.summary.timeline.marks][:2] == [
+        "the limit fell to 20",
+        f"the limit rose to {raised.after:.0f}",
+    ]
 
 
 def test_a_backlog_that_is_changed_live_is_in_force(tmp_path: Path) -> None:

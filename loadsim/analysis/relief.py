@@ -45,8 +45,7 @@ class Recovery:
 
 def reliefs(steps: Sequence[StepFacts]) -> list[StepFacts]:
     """Return the steps that made room: clients that left, a limit that rose."""
-    made = [one for one in steps if one.refused is None]
-    return [one for one in made if one.change == "release" or (one.change == "nofile" and _rose(one))]
+    return [one for one in steps if (one.change == "release" and not one.refused) or _rose(one)]
 
 
 def slowest_recovery(steps: Sequence[StepFacts], canaries: Records) -> Recovery | None:
@@ -93,4 +92,4 @@ def _is_down(canaries: Records, moment: int) -> bool:
 
 
 def _rose(step: StepFacts) -> bool:
-    return step.before is not None and step.after is not None and step.after > step.before
+    return step.change == "nofile" and step.before is not None and step.after is not None and step.after > step.before

@@ -15,6 +15,7 @@ from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
     from loadsim.analysis.view import View
+    from loadsim.record.facts import StepFacts
 
 #: More steps than this are wider than any terminal.
 _STEPS = 240
@@ -80,6 +81,11 @@ def _shown(values: Ints) -> list[int | None]:
     return [int(value) if value >= 0 else None for value in values]
 
 
+def _was_made(step: StepFacts) -> bool:
+    """Whether a step was made, as asked or as far as the server's hard limit permits."""
+    return step.refused is None or step.after != step.before
+
+
 def _marks(view: View, numbers: dict[str, float]) -> list[Mark]:
     marks = []
     if "emfile.first_at" in numbers:
@@ -89,7 +95,7 @@ def _marks(view: View, numbers: dict[str, float]) -> list[Mark]:
         lost = numbers.get("listen.overflows") or view.ledger.having(Fate.DROPPED).any()
         marks.append(Mark(at_s=full, label="queue full: SYNs dropped" if lost else "queue full"))
     steps = view.recording.facts.steps
-    marks += [Mark(at_s=view.clock.at(step.done_ns), label=told(step)) for step in steps if step.refused is None]
+    marks += [Mark(at_s=view.clock.at(step.done_ns), label=told(step)) for step in steps if _was_made(step)]
     died = view.recording.facts.server.exited_ns
     if died:
         marks.append(Mark(at_s=view.clock.at(died), label="the server ended"))

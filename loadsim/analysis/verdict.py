@@ -10,7 +10,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from loadsim.units import format_count, format_duration
+from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,7 +146,7 @@ def _of_a_loop(seen: Observed, rate: float, cores: float) -> tuple[Class, str]:
 
 def _of_a_pause(seen: Observed, rate: float) -> tuple[Class, str]:
     """Return the class of a server whose accept() fails now and then, or only at the beginning."""
-    failed = f"accept() failed {format_count(seen.emfile or 0)} times"
+    failed = f"accept() failed {some(seen.emfile or 0, 'time')}"
     if seen.last_pause_s is None or rate * seen.exhausted_s < 1:
         return Class.WAITS_FOR_A_CLOSE, f"{failed}, and not again before a connection closed"
     first, last = seen.first_pause_s or seen.last_pause_s, seen.last_pause_s

@@ -59,7 +59,7 @@ class View:
     @property
     def limit_changes(self) -> dict[int, int]:
         """From when on which limit held that a step of the timeline had set."""
-        steps = [one for one in self.recording.facts.steps if one.change == "nofile" and one.refused is None]
+        steps = [one for one in self.recording.facts.steps if one.change == "nofile" and one.after != one.before]
         return {one.done_ns: int(one.after) for one in steps if one.after is not None}
 
     def limits_at(self, times: Ints) -> Ints:

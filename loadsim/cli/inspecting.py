@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ from loadsim.errors import EnvironmentRefusedError, ScenarioError
 from loadsim.units import parse_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
     from loadsim.inspect.model import Snapshot
     from loadsim.inspect.targets import Found
     from loadsim.report.look import Look
@@ -147,7 +151,7 @@ def _watch(target: str, *, exact: bool, for_s: float | None) -> None:
     watching = Watching(_stdout())
     ended = False
     begun = time.monotonic()
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt), _noting_interrupt() as interrupted:
         if port is not None:
             click.echo(f"loadsim: waiting for a listener on :{port}", err=True)
             pid = wait_listener(port)
@@ -155,8 +159,29 @@ def _watch(target: str, *, exact: bool, for_s: float | None) -> None:
             pid = find(target, exact=exact).pids[0]
         for seen in watch(pid, for_s=for_s):
             click.echo(watching.tell(seen), nl=False)
+            if interrupted():
+                break
         ended = for_s is None or time.monotonic() - begun < for_s
     click.echo(watching.end(ended=ended), nl=False)
+
+
+@contextmanager
+def _noting_interrupt() -> Iterator[Callable[[], bool]]:
+    """Give a function that says whether Ctrl-C was pressed.
+
+    It raises KeyboardInterrupt as always; one that is raised while an object is being finalised is dropped by Python.
+    """
+    pressed = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _save(pid: int, path: Path, over_s: float) -> None:

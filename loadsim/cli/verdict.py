@@ -36,6 +36,13 @@ if TYPE_CHECKING:
 )
 @click.option("--watch", type=click.FloatRange(1, 600), default=8, show_default=True, help="Seconds to come back in.")
 @click.option(
+    "--start-timeout",
+    type=click.FloatRange(0.1, 600),
+    default=10,
+    show_default=True,
+    help="Seconds until it has to listen.",
+)
+@click.option(
     "--way",
     "ways",
     type=click.Choice(["start", "lowered", "handler"]),
@@ -58,6 +65,7 @@ def verdict(  # noqa: PLR0913 -- one for each option
     repeat: int,
     seconds: float,
     watch: float,
+    start_timeout: float,
     ways: tuple[str, ...],
     out: Path,
     ui: str,
@@ -65,9 +73,10 @@ def verdict(  # noqa: PLR0913 -- one for each option
 ) -> None:
     """Run COMMAND out of descriptors in two or three ways, and print one card: its class, its grade, and why.
 
-    {port} in COMMAND stands for its port. The ways: a limit at the start; a limit that is lowered while clients are in;
-    a leak in the handler, where --url names a path that opens something. In each it is kept at its limit for ten
-    seconds, then there is room again and a canary watches for the first answer.
+    {port} in COMMAND stands for its port. First it is asked once while there is room: it has to answer. The ways: a
+    limit at the start; a limit that is lowered while clients are in; a leak in the handler, where --url names a path
+    that opens something. In each it is kept at its limit for ten seconds, then there is room again and a canary watches
+    for the first answer.
 
     \b
     Examples:
@@ -92,7 +101,15 @@ def verdict(  # noqa: PLR0913 -- one for each option
             exchange=exchange, path=path, send=_unescaped(send), expect=_unescaped(expect), leak_path=leak_path
         )
         names = [{"start": AT_START, "lowered": LOWERED, "handler": HANDLER}[way] for way in ways]
-        trial = Trial(command=command, probe=probe, nofile=nofile, port=port, exhausted_s=seconds, watched_s=watch)
+        trial = Trial(
+            command=command,
+            probe=probe,
+            nofile=nofile,
+            port=port,
+            start_timeout_s=start_timeout,
+            exhausted_s=seconds,
+            watched_s=watch,
+        )
         options, view = Options(out=out, argv=sys.argv[1:]), watcher(shared.ui_of(ui))
         judged = trio.run(partial(pass_verdict, trial, options, view, names=names, repeat=repeat))
         shared.show_verdict(judged, as_json=as_json)

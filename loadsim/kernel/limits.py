@@ -66,10 +66,16 @@ def set_own_nofile(limits: Limits) -> None:
 def set_nofile(pid: int, soft: int) -> Limits:
     """Set the soft RLIMIT_NOFILE of a live process, the hard one only where it is below; return what is in force.
 
-    Raises ProcessLookupError where it has ended, PermissionError where it may not be raised.
+    Where the hard one may not be raised (a program may have lowered its own), the soft one becomes as high as that.
+    Raises ProcessLookupError where it has ended, PermissionError where it may not be changed at all.
     """
     before = Limits(*resource.prlimit(pid, resource.RLIMIT_NOFILE))
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, max(soft, before.hard)))
+    try:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, max(soft, before.hard)))
+    except PermissionError:
+        if soft <= before.hard:
+            raise
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (before.hard, before.hard))
     return Limits(*resource.prlimit(pid, resource.RLIMIT_NOFILE))
 
 

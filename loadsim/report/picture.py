@@ -129,7 +129,8 @@ def fd_table(summary: Summary, look: Look) -> list[Text]:
     limit = summary.metrics.get("fds.limit")
     title = "  the fd table at the end"
     if limit is not None:
-        title += f"{look.glyphs.dot}RLIMIT_NOFILE = {format_count(limit)}"
+        changed = summary.timeline.fd_limit is None
+        title += f"{look.glyphs.dot}RLIMIT_NOFILE " + ("was changed" if changed else f"= {format_count(limit)}")
     lines = [line(title), *_letter_rows(letters, each, look)]
     if each > 1:
         lines.append(line(f"  one letter stands for {each} descriptors, for most of them"))

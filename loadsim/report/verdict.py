@@ -159,6 +159,8 @@ def _recovery(runs: Sequence[Observed]) -> Cell:
     back = [one.recovery_s for one in runs if one.recovery_s is not None]
     if len(back) < len(runs):
         return ("never" if not back else f"never in {len(runs) - len(back)} of {len(runs)}"), ALARM
+    if not max(back):
+        return "was not down", GOOD
     if any(one.needs_close for one in runs):
         return f"{_range(back, format_duration)}, once clients left", WARN
     return _range(back, format_duration), (GOOD if max(back) <= PROMPT_S else WARN)

@@ -73,6 +73,9 @@ def gather(
     Results of the same settings on the same kind of host are one group. Of several sweeps, cells of the same name are
     compared, each with that of the first sweep; a sweep of one cell stands for its runs.
     """
+    for path in folders:
+        if (path / VERDICT_MARK).exists():
+            raise RecordingError(f"{path} is a verdict, and cards are not compared: read them one by one (report NAME)")
     whole = [path for path in folders if is_sweep(path)]
     single = list(dict.fromkeys(path.resolve() for path in folders if not is_sweep(path)))
     plain = _by_settings(single)

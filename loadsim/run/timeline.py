@@ -5,7 +5,9 @@ Owns how a change is made and what is noted of it. A step that cannot be made is
 
 from __future__ import annotations
 
+import errno
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -16,6 +18,8 @@ from loadsim.record.facts import StepFacts
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from loadsim.run.stage import Stage
     from loadsim.scenario.timeline import Step
 
@@ -37,8 +41,7 @@ async def _make(stage: Stage, step: Step) -> StepFacts:
     done_ns = time.monotonic_ns()
     try:
         if change == "nofile":
-            for pid in stage.server.pids():
-                set_nofile(pid, int(asked))
+            refused = _set_nofile(stage.server.pids(), step)
         elif change == "backlog":
             await stage.server.listen(int(asked))
             await _wait_changed(stage, before)
@@ -50,6 +53,23 @@ async def _make(stage: Stage, step: Step) -> StepFacts:
     return StepFacts(
         change=change, asked=asked, done_ns=done_ns, before=before, after=_value(stage, change), refused=refused
     )
+
+
+def _set_nofile(pids: Sequence[int], step: Step) -> str | None:
+    """Change the limit of all of them but those that have just ended; return what is not as asked, a whole sentence.
+
+    Raises ProcessLookupError where nobody is left.
+    """
+    asked = int(step.change[1])
+    in_force = []
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            in_force.append(set_nofile(pid, asked).soft)
+    if not in_force:
+        raise ProcessLookupError(errno.ESRCH, "no process of the server is left")
+    if min(in_force) < asked:
+        return f"nofile = {asked} after {step.at:g} s: the server's own hard limit is {min(in_force)}, and it got that"
+    return None
 
 
 def _value(stage: Stage, change: str) -> float | None:

@@ -15,7 +15,7 @@ from loadsim.analysis.columns import has_outcome
 from loadsim.analysis.grade import Verdict, judge
 from loadsim.analysis.measure import measure
 from loadsim.analysis.observe import observe
-from loadsim.analysis.verdict import Observed
+from loadsim.analysis.verdict import Observed, classify
 from loadsim.analysis.view import View
 from loadsim.errors import DidNotStartError, EnvironmentRefusedError, RecordingError
 from loadsim.kernel.limits import own_nofile
@@ -61,7 +61,7 @@ class Judged:
         """Return plain values for json.dump."""
         named = {"class": str(self.verdict.class_), **dataclasses.asdict(self.verdict)}
         del named["class_"]
-        runs = [dataclasses.asdict(one) for one in self.seen]
+        runs = [{"class": str(classify(one)[0]), **dataclasses.asdict(one)} for one in self.seen]
         return {"format": FORMAT, "command": self.command, "nofile": self.nofile, "verdict": named, "runs": runs}
 
 
@@ -106,11 +106,11 @@ def read_verdict(folder: Path) -> Judged:
     """Return a verdict that was saved, judged again from its numbers; raises RecordingError where it is damaged."""
     values = Folder(folder).read_json(VERDICT_MARK)
     try:
-        seen = [Observed(**one) for one in values["runs"]]
+        seen = [Observed(**{name: one[name] for name in one if name != "class"}) for one in values["runs"]]
         return Judged(
             folder=folder, command=list(values["command"]), nofile=values["nofile"], verdict=judge(seen), seen=seen
         )
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, ValueError) as error:
         raise RecordingError(f"{folder / VERDICT_MARK}: is damaged ({error!r}); pass the verdict anew") from error
 
 

@@ -33,6 +33,9 @@ PORT_REUSE_S = 1.0
 #: A Poisson schedule is this much denser than its mean, over seconds.
 _BURST = 1.5
 
+#: Of a closed loop that holds its connections: so many attempts find space even where the server cuts them short.
+_CUT_SHORT = 1_000_000
+
 _RECORD_BYTES = 64  # of an attempt and of an accept
 _FAILURE_BYTES = 40
 _SOCKET_BYTES = 40
@@ -93,8 +96,18 @@ class Budget:
         if client.clients is None:
             return upper_count(client.schedule(), arrivals=client.arrivals, attempts=None, duration_s=client.load_s)
         by_speed = math.ceil(client.load_s * self.peak_rate)
-        by_hold = client.clients * (math.floor(client.load_s / client.hold) + 1) if client.hold else by_speed
-        return min(by_speed, by_hold, MAX_ATTEMPTS)
+        return int(min(by_speed, max(self.rounds * client.clients, _CUT_SHORT), MAX_ATTEMPTS))
+
+    @cached_property
+    def rounds(self) -> float:
+        """How often each client of a closed loop connects at most, where every connection is held as long as planned.
+
+        A step of the timeline that has clients leave before their time is the beginning of another round.
+        """
+        client = self.scenario.client
+        if not client.hold:
+            return math.inf
+        return math.floor(client.load_s / client.hold) + 1 + len(self.scenario.timeline.of("release"))
 
     @cached_property
     def in_flight(self) -> int:
@@ -160,7 +173,10 @@ class Budget:
         """Local ports of all source addresses."""
         waiting = math.ceil(self.peak_rate * PORT_REUSE_S) if self.clients_close_first else 0
         each = max(0, self.host.port_last - self.host.port_first + 1)
-        return Need(min(self.attempts, self.in_flight + waiting), each * self.scenario.client.sources)
+        client = self.scenario.client
+        held = math.inf if client.clients is None else self.rounds * client.clients
+        most = min(self.attempts, held, self.in_flight + waiting)
+        return Need(math.ceil(most), each * client.sources)
 
     @cached_property
     def length_s(self) -> float:

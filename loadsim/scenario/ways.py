@@ -81,6 +81,7 @@ class Trial:
     hard: int = 2**30  # the limit of this host, for the server and for its clients
     workers: int = 1  # processes that accept: each has descriptors of its own
     port: int = 0  # 0: any free one, which stands for {port}
+    start_timeout_s: float = 10.0
     exhausted_s: float = EXHAUSTED_S
     watched_s: float = WATCHED_S
 
@@ -175,7 +176,11 @@ class Trial:
         return Scenario.model_validate({
             "schema": 1,
             "name": f"verdict-{name}",
-            "server": {"command": list(self.command), "nofile": nofile},
+            "server": {
+                "command": list(self.command),
+                "nofile": nofile,
+                "start_timeout": _s(self.start_timeout_s),
+            },
             "client": client,
             "network": {"port": self.port},
             **(watched if steps else {}),

@@ -38,7 +38,7 @@ def choose_port(spec: CommandSpec, diag: SockDiag) -> int:
     if diag.listener(spec.address, spec.port):
         raise EnvironmentRefusedError(
             f"port {spec.port} of {spec.address} is taken: somebody listens there already (ss -ltnp 'sport = "
-            f":{spec.port}'); end that, or --set network.port=0 for any free one"
+            f":{spec.port}'); end that, or set network.port = 0 (verdict: --port 0) for any free one"
         )
     return spec.port
 
@@ -80,13 +80,13 @@ def _hanging(pids: Sequence[int], diag: SockDiag, spec: CommandSpec, port: int) 
     if diag.listener(spec.address, port):
         return (
             f"does not listen on port {port} after {after}, and somebody else does",
-            "choose another: --set network.port=0 for any free one",
+            "choose another: network.port = 0 (verdict: --port 0) for any free one",
         )
     if others := sorted(set(_ports_of(pids, diag)) - {port}):
         where = " and ".join(map(str, others))
         return (
             f"listens on port {where}, not on {spec.address}:{port}",
-            f"put {{port}} where its port goes, or --set network.port={others[0]}",
+            f"put {{port}} where its port goes, or set network.port = {others[0]} (verdict: --port {others[0]})",
         )
     if port in _ports_of(pids, diag):
         return (
@@ -95,7 +95,7 @@ def _hanging(pids: Sequence[int], diag: SockDiag, spec: CommandSpec, port: int) 
         )
     return (
         f"does not listen on {spec.address}:{port} after {after}",
-        "put {port} where its port goes, or raise server.start_timeout",
+        "put {port} where its port goes, or raise server.start_timeout (verdict: --start-timeout)",
     )
 
 

@@ -1,6 +1,19 @@
-"""The smallest WSGI application."""
+"""The smallest WSGI application, and one that forgets to close what it opens after its answer: /leak."""
+
+import contextlib
+import os
+import threading
+
+FORGOTTEN = []
 
 
-def app(_environ, start_response):  # noqa: ANN001, ANN201, D103 -- as every tutorial has it
+def app(environ, start_response):  # noqa: ANN001, ANN201, D103 -- as every tutorial has it
+    if environ["PATH_INFO"] == "/leak":
+        threading.Timer(0.01, forget).start()
     start_response("200 OK", [("Content-Length", "3")])
     return [b"ok\n"]
+
+
+def forget():  # noqa: ANN201, D103 -- the same
+    with contextlib.suppress(OSError):
+        FORGOTTEN.append(os.open(os.devnull, os.O_RDONLY))
