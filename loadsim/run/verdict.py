@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +26,11 @@ from loadsim.record.folder import VERDICT_MARK, Folder, file_name, make_folder, 
 from loadsim.report.reproduce import script
 from loadsim.run.conductor import run
 from loadsim.run.interruption import QuitError
-from loadsim.scenario.ways import HANDLER
+from loadsim.scenario.ways import BEFORE, HANDLER
+from loadsim.units import some
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from loadsim.report.progress import Watcher
     from loadsim.run.conductor import Finished, Options
@@ -78,28 +80,38 @@ async def pass_verdict(
         says = f"--nofile {trial.nofile} is above the hard limit of {hard}: raise that (ulimit -Hn), or ask for less"
         raise EnvironmentRefusedError(says)
     trial = replace(trial, hard=hard)
-    trial.ways(names)  # whatever makes no sense is said before anything starts
-    command, before = trial.command, trial.before()
+    planned = trial.ways(names)  # whatever makes no sense is said before anything starts
+    command, length_s = trial.command, repeat * sum(map(_length_s, planned))
     folder = Folder(new_folder(options.out, f"verdict-{_program(command)}"))
-
-    def into(way: Way, number: int) -> Options:
-        return replace(options, folder=make_folder(folder.path / "runs" / f"{file_name(way.name)}-{number}"))
-
-    trial = replace(trial, workers=await _try_with_room(trial, into(before, 1), watcher))
-    planned = trial.ways(names)
-    jobs = [(way, number) for number in range(repeat) for way in planned]
-    lengths = [_length_s(way) for way, _ in jobs]
-    watcher.begin_sweep(f"verdict on {_program(command)}", len(jobs), sum(lengths))
-    seen = []
-    for place, (way, number) in enumerate(jobs):
-        one = await _run_one(way, into(way, number + 1), watcher, trial.exhausted_s)
-        watcher.end_run(way.name, "", one.refusal or "seen", left_s=sum(lengths[place + 1 :]))
-        seen.append(one)
-    seen.sort(key=lambda one: [way.name for way in planned].index(one.way))
+    watcher.begin_sweep(f"verdict on {_program(command)}", 1 + repeat * len(planned), AROUND_S + length_s)
+    workers = await _try_with_room(trial, _into(folder, trial.before(), 1, options), watcher)
+    watcher.end_run(BEFORE, "answers", some(workers, "worker"), left_s=length_s)
+    trial = replace(trial, workers=workers)
+    seen = await _run_all(trial.ways(names), repeat, partial(_into, folder, options=options), watcher)
     judged = Judged(folder=folder.path, command=list(command), nofile=trial.nofile, verdict=judge(seen), seen=seen)
     folder.write_text("reproduce.sh", script(trial, Path.cwd()))
     folder.write_json(VERDICT_MARK, judged.to_json())
     return judged
+
+
+def _into(folder: Folder, way: Way, number: int, options: Options) -> Options:
+    """Return the options of one run, with a folder of its own."""
+    return replace(options, folder=make_folder(folder.path / "runs" / f"{file_name(way.name)}-{number}"))
+
+
+async def _run_all(
+    ways: Sequence[Way], repeat: int, into: Callable[[Way, int], Options], watcher: Watcher
+) -> list[Observed]:
+    """Make all runs, each way once before any of them a second time; return what was seen, way by way."""
+    jobs = [(way, number) for number in range(1, repeat + 1) for way in ways]
+    lengths = [_length_s(way) for way, _ in jobs]
+    seen: dict[str, list[Observed]] = {way.name: [] for way in ways}
+    for place, (way, number) in enumerate(jobs, start=1):
+        one = await _run_one(way, into(way, number), watcher)
+        class_, because = classify(one)
+        watcher.end_run(way.name, class_, because, left_s=sum(lengths[place:]))
+        seen[way.name].append(one)
+    return [one for runs in seen.values() for one in runs]
 
 
 def read_verdict(folder: Path) -> Judged:
@@ -136,7 +148,7 @@ async def _try_with_room(trial: Trial, options: Options, watcher: Watcher) -> in
     return max(recording.facts.server.workers, 1)
 
 
-async def _run_one(way: Way, options: Options, watcher: Watcher, exhausted_s: float) -> Observed:
+async def _run_one(way: Way, options: Options, watcher: Watcher) -> Observed:
     """Make one run and return what was seen; a command that does not come up is seen to refuse."""
     try:
         finished = await run(way.scenario, options, watcher.begin_run())
@@ -144,7 +156,7 @@ async def _run_one(way: Way, options: Options, watcher: Watcher, exhausted_s: fl
         return Observed(way=way.name, refusal=str(refused))
     _raise_if_interrupted(finished)
     view = View.of(Bundle(finished.folder).read())
-    return observe(view, measure(view), way=way.name, exhausted_s=exhausted_s, leaks=way.name == HANDLER)
+    return observe(view, measure(view), way=way.name, exhausted_s=way.exhausted_s, leaks=way.name == HANDLER)
 
 
 def _raise_if_interrupted(finished: Finished) -> None:

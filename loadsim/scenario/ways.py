@@ -69,6 +69,7 @@ class Way:
 
     name: str
     scenario: Scenario
+    exhausted_s: float = 0.0  # how long it keeps the command at its limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +101,11 @@ class Trial:
         if self.probe.leak_path:
             known[HANDLER] = self.leaking
         try:
-            return [Way(name=name, scenario=make()) for name, make in known.items() if not names or name in names]
+            return [
+                Way(name=name, scenario=make(), exhausted_s=self.exhausted_s)
+                for name, make in known.items()
+                if not names or name in names
+            ]
         except ValidationError as error:
             raise ScenarioError("; ".join(line["msg"] for line in error.errors(include_url=False))) from error
 
