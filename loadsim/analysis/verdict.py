@@ -139,7 +139,7 @@ def classify(seen: Observed) -> tuple[Class, str]:
 
 
 def _of_a_loop(seen: Observed, rate: float, cores: float) -> tuple[Class, str]:
-    says = f"accept() failed {format_count(rate)} times a second, at {100 * cores:.0f} % CPU"
+    says = f"accept() failed {format_count(round(rate))} times a second, at {100 * cores:.0f} % CPU"
     busy = seen.busy_share is None or seen.busy_share >= BUSY_FROM_THE_START
     return (Class.SPINS if busy else Class.RUNAWAY), says + ("" if busy else ", after a second with hardly any")
 
