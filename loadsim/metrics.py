@@ -59,7 +59,10 @@ _FAMILIES = {
     "connect_service": "Service time of connecting: from right before connect() to the moment it was connected. On "
     "loopback the handshake ends inside the call",
     "accept": "Accept latency: the wait in the accept queue, from a complete connection to the return of accept(). Of "
-    "accepted connections alone: read it together with accept.waiting",
+    "accepted connections alone: read it together with accept.waiting. Of a command or a running server it is exact "
+    "where the kernel may be traced, else an upper bound: see accept_least",
+    "accept_least": "Accept latency of a server that writes no records, at least: such a wait is known between two "
+    "looks at the queue, accept.* is then the most that it can have been. Absent where accept.* is exact",
     "held.reply": "Answers to requests on connections that were in before anything went wrong: from the moment the "
     "request was due to its first byte, however late",
     "reply": "Response time of the reply: from the moment the schedule intended the attempt to its first byte",

@@ -37,7 +37,7 @@ def main() -> None:
         respawn()
     if "forks_each" in words:
         serve_by_children(listener)
-    serve(listener, spins=1000 if "spins" in words else None)
+    serve(listener, spins=1000 if "spins" in words else None, pauses_after=10 if "pauses" in words else None)
 
 
 def respawn() -> None:
@@ -88,10 +88,13 @@ def flood() -> None:
         time.sleep(len(line) / 25e6)
 
 
-def serve(listener: socket.socket, spins: int | None) -> None:
-    """Accept and keep; without a descriptor try again at once, `spins` times in all, and say how often that was."""
+def serve(listener: socket.socket, *, spins: int | None, pauses_after: int | None) -> None:
+    """Accept and keep; without a descriptor try again at once, `spins` times in all, and say how often that was.
+
+    After so many connections nothing is done for a while.
+    """
     listener.settimeout(0)
-    missed = 0
+    missed = accepted = 0
     with selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ)
         while True:
@@ -113,6 +116,9 @@ def serve(listener: socket.socket, spins: int | None) -> None:
                         selector.unregister(listener)
                 else:
                     selector.register(client, selectors.EVENT_READ, client)
+                    accepted += 1
+                    if accepted == pauses_after:
+                        time.sleep(0.3)
 
 
 #: Word -> what is done before listening.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -12,11 +13,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
-from perf_rights import needs_perf
+from perf_rights import needs_perf, needs_trace
 from real_runs import run_scenario, write_scenario
 
+from loadsim.analysis.columns import column, has_flag
+from loadsim.analysis.view import View
 from loadsim.errors import EnvironmentRefusedError
+from loadsim.record.events import SocketFlag
+from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +83,8 @@ def test_a_command_is_served_and_seen(tmp_path: Path) -> None:
     assert summary.balanced
     assert summary.metrics["fds.limit"] == 64
     assert summary.metrics["fds.max"] > summary.metrics["fds.baseline"] == summary.metrics["fds.end"]
-    assert not {"join.foreign", "accept.p50_s", "emfile.handler"} & set(summary.metrics)
+    assert not {"join.foreign", "emfile.handler"} & set(summary.metrics)
+    assert summary.metrics["accept.samples"] == 30
     assert ran.recording.facts.server.command is not None
 
 
@@ -86,6 +93,24 @@ def test_it_runs_in_either_namespace(namespace: str, tmp_path: Path) -> None:
     """The host's by default, a private one on request."""
     ran = foreign(tmp_path, namespace=namespace, attempts=5)
     assert ran.summary.ledger["accepted"] == 5
+
+
+@needs_trace
+def test_the_kernels_own_waits_lie_between_the_bounds(tmp_path: Path) -> None:
+    """Of a server that takes nobody for a while: exact where the kernel is traced, and between two looks without."""
+    traced = foreign(tmp_path, "pauses", attempts=60).recording
+    without = dataclasses.replace(traced, sockets=traced.sockets[~has_flag(traced.sockets, SocketFlag.TRACED)])
+    exact, bounded = (View.of(one).bounds for one in (traced, without))
+
+    assert exact is not None
+    assert bounded is not None
+    assert (exact.exact, bounded.exact) == (True, False)
+    assert len(exact.most) == len(bounded.most) == 60
+    by_attempt = np.argsort(column(traced.attempts, "connected"))  # first in, first out
+    assert (bounded.least[by_attempt] <= exact.most).all()
+    assert (exact.most <= bounded.most[by_attempt]).all()
+    assert exact.most.max() > 0.2 * NANOSECONDS
+    assert bounded.least.max() > 0.1 * NANOSECONDS
 
 
 @needs_perf

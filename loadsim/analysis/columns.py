@@ -19,7 +19,7 @@ Bools = npt.NDArray[np.bool_]
 
 _MS = NANOSECONDS // 1000
 #: How far off the age of a socket is, at HZ=250 and with the step of the clock it is read from.
-_AGE_ERROR_NS = 8 * _MS
+AGE_ERROR_NS = 8 * _MS
 #: Outcomes that a client only sees once the kernel has told it "connected".
 _AFTER_CONNECT = (
     Outcome.OK,
@@ -86,7 +86,7 @@ def came_after_the_end(recording: Recording) -> Bools:
     if end is None or end.queue is None:
         return np.zeros_like(after_end)
     made = column(accepts, "accepted") - column(accepts, "age_ms") * _MS
-    late: Bools = after_end & (np.cumsum(after_end) > end.queue) & (made >= recording.facts.judged_ns - _AGE_ERROR_NS)
+    late: Bools = after_end & (np.cumsum(after_end) > end.queue) & (made >= recording.facts.judged_ns - AGE_ERROR_NS)
     return late
 
 

@@ -72,18 +72,24 @@ def _answered(recording: Recording) -> Bools:
     return (column(attempts, "replied") > 0) | has_outcome(attempts, Outcome.EOF)
 
 
+def attempts_of_sockets(recording: Recording) -> Ints:
+    """Return for each record of a socket the attempt whose connection it is; -1 = none of ours."""
+    sockets = recording.sockets
+    keys = attempt_keys(recording.attempts)
+    ours = np.flatnonzero(keys >= 0)
+    started = column(recording.attempts, "started")[ours]
+    asked = client_keys(recording, sockets["client"], column(sockets, "port"))
+    place = latest(keys[ours], started, asked, column(sockets, "time"))
+    found = (place >= 0) & (asked >= 0)
+    return np.where(found, ours[place] if len(ours) else -1, -1)
+
+
 class _Seen:
     """The sockets of the table, each with the attempt whose connection it is."""
 
     def __init__(self, recording: Recording) -> None:
         sockets = recording.sockets
-        keys = attempt_keys(recording.attempts)
-        ours = np.flatnonzero(keys >= 0)
-        started = column(recording.attempts, "started")[ours]
-        asked = client_keys(recording, sockets["client"], column(sockets, "port"))
-        place = latest(keys[ours], started, asked, column(sockets, "time"))
-        found = (place >= 0) & (asked >= 0)
-        self._attempt = np.where(found, ours[place] if len(ours) else -1, -1)
+        self._attempt = attempts_of_sockets(recording)
         self._state = column(sockets, "state")
         self._owned = column(sockets, "inode") > 0
         self._at_end = has_flag(sockets, SocketFlag.AT_END)

@@ -35,7 +35,12 @@ def connect_latencies(attempts: Records) -> Latencies:
 
 
 def accept_latencies(view: View) -> Latencies:
-    """Return how long each connection that the running server took had waited in the accept queue."""
+    """Return how long each connection that the running server took had waited in the accept queue.
+
+    Of a server that writes no records: at most, where it is not known exactly.
+    """
+    if view.bounds is not None:
+        return Latencies(known=view.bounds.known, nanoseconds=view.bounds.most)
     ours = own_accepts(view)
     return Latencies(known=view.waits.accepted[ours], nanoseconds=view.waits.waited[ours])
 

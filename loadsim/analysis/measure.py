@@ -22,6 +22,7 @@ from loadsim.units import NANOSECONDS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from loadsim.analysis.bounds import Bounds
     from loadsim.analysis.view import View
 
 Numbers = dict[str, float]
@@ -80,11 +81,9 @@ def _client_times(view: View) -> Numbers:
 
 
 def _accept_times(view: View) -> Numbers:
-    """Return accept.*; of a server that writes no records only how many waited in the end."""
+    """Return accept.*; nothing of a server whose sockets nobody sees."""
     if not view.recording.facts.server.is_simulated:
-        waiting = view.ledger.having(Fate.QUEUED)
-        since = column(view.recording.attempts, "connected")[waiting]
-        return _waiting(view, since, int(waiting.sum())) if view.recording.facts.server.sockets_seen else {}
+        return {} if view.bounds is None else _bounded_accept_times(view, view.bounds)
     ours = own_accepts(view)
     numbers: Numbers = {
         "accept.samples": int(ours.sum()),
@@ -94,6 +93,18 @@ def _accept_times(view: View) -> Numbers:
     if len(view.pauses.lengths):
         numbers["accept.pause_max"] = view.pauses.longest / NANOSECONDS
     return numbers | _uncertainty(view, view.ledger.join.attempt_of[ours]) | _still_waiting(view)
+
+
+def _bounded_accept_times(view: View, bounds: Bounds) -> Numbers:
+    """Return accept.* of a server that writes no records, and accept_least.* where that is an upper bound."""
+    waiting = view.ledger.having(Fate.QUEUED)
+    since = column(view.recording.attempts, "connected")[waiting]
+    return {
+        **({"accept.samples": len(bounds.most)} if len(bounds.most) else {}),
+        **family("accept", bounds.most),
+        **({} if bounds.exact else family("accept_least", bounds.least)),
+        **_waiting(view, since, int(waiting.sum())),
+    }
 
 
 def _uncertainty(view: View, accepted: Ints) -> Numbers:

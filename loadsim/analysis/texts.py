@@ -286,6 +286,7 @@ METRIC_TEXTS: dict[str, Text] = {
     "connect": Text(
         "attempts.delayed first: a second more is a SYN that was sent again.", "See the finding syn-delay."
     ),
+    "accept_least": Text("Beside accept.*: the truth lies between the two.", "Run as root: the kernel then tells it."),
     "connect_service": Text("Beside connect.*: the difference is the generator's own lag.", ""),
     "accept": Text(
         "accept.waiting, always: who was never accepted is in no percentile.", "See the finding slow-accept."

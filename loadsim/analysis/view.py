@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loadsim.analysis.bounds import Bounds, bounds_of
 from loadsim.analysis.clock import Clock
 from loadsim.analysis.columns import column, emfile_records, known
 from loadsim.analysis.ledger import Ledger, settle
@@ -30,11 +31,12 @@ class View:
     waits: Waits
     queue: QueueCurve
     pauses: Pauses
+    bounds: Bounds | None  # of accept latencies, where the server writes no records and its sockets are seen
 
     @classmethod
     def of(cls, recording: Recording) -> View:
         """Return the view of a recording."""
-        clock, ledger = Clock.of(recording), settle(recording)
+        clock, ledger, server = Clock.of(recording), settle(recording), recording.facts.server
         waits = waits_of(recording, ledger)
         return cls(
             recording=recording,
@@ -43,6 +45,7 @@ class View:
             waits=waits,
             queue=queue_curve(recording, ledger, waits),
             pauses=pauses_of(recording, ledger, waits, clock),
+            bounds=None if server.is_simulated or not server.sockets_seen else bounds_of(recording, ledger),
         )
 
     @property

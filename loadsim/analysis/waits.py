@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _MS = NANOSECONDS // 1000
 #: A socket that is younger than its client's connection by more than this was made late (its age is +-4 ms).
-_LATE_NS = 10 * _MS
+LATE_NS = 10 * _MS
 _UNPREEMPTED_PERCENT = 30
 #: A connection that is accepted within this has woken the server, whose wake-up delays the client's own stamp.
 _WOKEN_NS = _MS
@@ -58,7 +58,7 @@ def waits_of(recording: Recording, ledger: Ledger) -> Waits:
     soon = accepted[joined] - stamped < np.maximum(_WOKEN_NS, _LONG_WAIT * took)
     connected[joined] = np.where(soon, completed(recording)[attempt_of[joined]], stamped)
     since = np.where(connected > 0, accepted - connected, age).clip(min=0)
-    late = (connected > 0) & (since > age + _LATE_NS)
+    late = (connected > 0) & (since > age + LATE_NS)
     waited = np.where(late, age, since)
     waited[~joined] = np.minimum(waited, (accepted - recording.facts.start_ns).clip(min=0))[~joined]
     taken = ~has_flag(accepts, AcceptFlag.AFTER_END)

@@ -18,7 +18,10 @@
     partner    a child of ours that takes orders over a control channel
     tree       any command and all that descends from it: started, and ended to the last process
     supervisor the process in between, which adopts whoever detaches (runs without site-packages)
-    perf       how often accept() failed with EMFILE in such a tree, counted in the kernel
+    emfile     how often accept() failed with EMFILE in such a tree, counted in the kernel
+    accepts    when each connection entered the accept queue and left it, by tracepoints
+    perf       perf_event_open by hand, which both of them need
+    tracefs    the numbers of tracepoints
     enter      what becomes of such a child before it executes its command (runs without site-packages)
     scheduler  how the scheduler treats the calling thread
     timerfd    a timer that epoll can wait for, to the microsecond

@@ -59,6 +59,10 @@ class Followed:
         """The process whose descriptors are read; raises ProcessGoneError as every reading, when nobody is left."""
         return self._fullest().process.pid
 
+    def pids(self) -> Sequence[int]:
+        """Return all processes of the tree, looked for now."""
+        return self._pids()
+
     def holders(self) -> list[int]:
         """Return the processes that hold the listener, looked for now."""
         self._look()

@@ -51,7 +51,11 @@ _NLM_F_DUMP = 0x300
 _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
 _DONE_BYTES = 20
-INET_DIAG_SKMEMINFO = 7
+INET_DIAG_INFO, INET_DIAG_SKMEMINFO = 2, 7
+_INFO = 1 << (INET_DIAG_INFO - 1)
+LAST_SENT_AT = 44  # of struct tcp_info: milliseconds
+_MILLISECONDS = struct.Struct("=I")
+_ALL_STATES = 0xFFFFFFFF
 _MEMORY = 1 << (INET_DIAG_SKMEMINFO - 1)  # the extension bit that asks for it
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port id
@@ -158,6 +162,20 @@ class SockDiag:
             return sockets
         return cast("Sockets", sockets[(sockets["local_port"] == port) | (sockets["remote_port"] == port)])
 
+    def silent_ms(self, connection: np.void) -> int | None:
+        """Return for how long a connection of a dump has sent nothing, its age where it waits for accept(): +-4 ms.
+
+        An exact lookup, 6 us. None: it is gone.
+        """
+        family, port, peer = (int(connection[name]) for name in ("family", "local_port", "remote_port"))
+        ends = (connection["local"].tobytes(), connection["remote"].tobytes(), 0, _ANY_COOKIE, _ANY_COOKIE)
+        request = _REQUEST.pack(family, socket.IPPROTO_TCP, _INFO, 0, _ALL_STATES)
+        with self._lock:
+            self._ask(_NLM_F_REQUEST, request + _ID.pack(port.to_bytes(2, "big"), peer.to_bytes(2, "big"), *ends))
+            size = self._socket.recv_into(self._buffer)
+            self._answered = True
+            return parse_silence(self._buffer, size)
+
     def answers(self, request: bytes) -> list[bytes]:
         """Return the batches of messages with which the kernel answers a request for a whole table."""
         with self._lock:
@@ -228,6 +246,16 @@ def parse_listener(message: bytes | bytearray, size: int) -> ListenerState | Non
         return None
     queue, limit, uid, inode = _QUEUES.unpack_from(message, _QUEUES_AT)
     return ListenerState(queue=queue, limit=limit, drops=_drops(message, size), uid=uid, inode=inode)
+
+
+def parse_silence(message: bytes | bytearray, size: int) -> int | None:
+    """Return the milliseconds since a socket last sent data, of the reply to an exact lookup; None: no such socket."""
+    if _LENGTH_AND_TYPE.unpack_from(message)[1] == _NLMSG_ERROR:
+        _raise_error(message, absent=errno.ENOENT)
+        return None
+    found = (at for kind, at in attributes(message, ATTRIBUTES_AT, size) if kind == INET_DIAG_INFO)
+    at = next(found, None)
+    return None if at is None else int(_MILLISECONDS.unpack_from(message, at + LAST_SENT_AT)[0])
 
 
 def _drops(message: bytes | bytearray, size: int) -> int:

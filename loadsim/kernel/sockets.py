@@ -14,7 +14,9 @@ from loadsim.kernel.sockdiag import (
     ATTRIBUTES_AT,
     DROPS_AT,
     FAMILIES,
+    INET_DIAG_INFO,
     INET_DIAG_SKMEMINFO,
+    LAST_SENT_AT,
     TCP_STATES,
     attributes,
     inet_request,
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
     from loadsim.kernel.sockdiag import SockDiag
 
-_INET_DIAG_INFO = 2
 _INET_DIAG_SKV6ONLY = 11
 #: State bit of TCP sockets that are bound and neither listen nor connect (Linux >= 6.8; ignored before).
 _BOUND_INACTIVE = 1 << 13
@@ -39,7 +40,6 @@ _FIXED_AT = (
 )
 _FIXED = struct.Struct("=BBBB36sI8xIIIII")
 _U32 = struct.Struct("=I")
-_LAST_SENT_AT = 44  # of struct tcp_info
 _AGO = struct.Struct("=III")  # milliseconds since data was sent, an ACK was sent, data came in
 _MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, an IPv4 address in an IPv6 socket
 
@@ -121,10 +121,10 @@ class InetSocket(NamedTuple):
     @property
     def idle_s(self) -> float | None:
         """Seconds since data last went either way, since it was made where none did; None where nobody says."""
-        at = self._place(_INET_DIAG_INFO)
+        at = self._place(INET_DIAG_INFO)
         if at is None:
             return None
-        sent, _, received = _AGO.unpack_from(self.attributes, at + _LAST_SENT_AT)
+        sent, _, received = _AGO.unpack_from(self.attributes, at + LAST_SENT_AT)
         return min(int(sent), int(received)) / 1000
 
     def _place(self, wanted: int) -> int | None:
@@ -166,7 +166,7 @@ def read_table(diag: SockDiag) -> SocketTable:
     missing: list[str] = []
     inet: list[InetSocket] = []
     for name, protocol, states in (("TCP", socket.IPPROTO_TCP, _TCP_WANTED), ("UDP", socket.IPPROTO_UDP, _ALL_STATES)):
-        extensions = 1 << (_INET_DIAG_INFO - 1) | 1 << (INET_DIAG_SKMEMINFO - 1)
+        extensions = 1 << (INET_DIAG_INFO - 1) | 1 << (INET_DIAG_SKMEMINFO - 1)
         try:
             for family in FAMILIES:
                 request = inet_request(family, protocol, states=states, extensions=extensions)

@@ -195,6 +195,9 @@ class SocketFlag(enum.IntFlag):
 
     AT_CLIENT = 1  # it is the client's end; else the server's
     AT_END = 2  # seen when the run was judged
+    WAITED = 4  # it waited for accept(): `time` is the last look that saw it so; the next record is an ENTERED one
+    ENTERED = 8  # `time` is when the one before it entered the accept queue, by its age: +-4 ms
+    TRACED = 16  # both times are the kernel's own, and the first is when accept() returned it
 
 
 class Where(enum.IntEnum):

@@ -234,8 +234,11 @@ class Budget:
 
     @cached_property
     def sockets_capacity(self) -> int:
-        """Records of connections of a command: seen to be owned, and both ends of each at the end."""
-        return 3 * (self.attempts + _FOREIGN)
+        """Records of connections of a command: two of how it waited, twice where that is traced, and three others.
+
+        Those others: that a process was seen to own it, and both of its ends in the end.
+        """
+        return 7 * (self.attempts + self.canaries + _FOREIGN)
 
     @cached_property
     def reserved_bytes(self) -> int:

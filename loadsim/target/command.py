@@ -16,15 +16,16 @@ import trio
 
 from loadsim.errors import DidNotStartError
 from loadsim.kernel.counters import TcpCounters
+from loadsim.kernel.emfile import EmfileCounter
 from loadsim.kernel.followed import Followed
 from loadsim.kernel.limits import Limits, own_nofile
-from loadsim.kernel.perf import EmfileCounter, NotVisibleError
+from loadsim.kernel.perf import NotVisibleError
 from loadsim.kernel.procfs import ProcessGoneError
 from loadsim.kernel.tree import GRACE_S, background, tree
 from loadsim.record.sampler import Sources
 from loadsim.target.output import METERED_EVERY_S, Meter, Output
 from loadsim.target.readiness import choose_port, wait_ready
-from loadsim.target.watched import facts_of, not_counted, open_sightings, whose
+from loadsim.target.watched import facts_of, not_counted, open_sightings, trace_accepts, whose
 from loadsim.units import format_count, format_duration
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Command:
     @property
     def notices(self) -> list[str]:
         """What is sampled of it, what cannot be seen, and what else it did: whole sentences."""
-        notices = list(self._notices)
+        notices = [*self._notices, *([self._sightings.doubt] if self._sightings.doubt else [])]
         self._note_exit()
         if self._survived is not None:
             notices.append(_DETACHED.format(status=self._survived))
@@ -203,6 +204,7 @@ async def command(
             )
         )
         followed = stack.enter_context(Followed(running.pids, namespace.diag, address=spec.address, port=port))
+        trace, untraced = trace_accepts(stack, port, running.pids)
 
         def last_words() -> str:
             return outputs[1].last_words() or outputs[0].last_words()
@@ -210,8 +212,8 @@ async def command(
         await wait_ready(running, followed, namespace.diag, spec=spec, port=port, last_words=last_words)
         seen = gate.counter is not None
         facts = facts_of(followed, argv, address=spec.address, port=port, emfile_seen=seen)
-        sightings = open_sightings(stack, spec, followed, namespace.diag, port=port, counter=gate.counter)
-        notices = [*_notices(facts, nofile or own_nofile(), followed), *gate.notices]
+        sightings = open_sightings(stack, spec, followed, namespace.diag, port=port, counter=gate.counter, trace=trace)
+        notices = [*_notices(facts, nofile or own_nofile(), followed), *gate.notices, *untraced]
         one = Command(facts, running, followed=followed, sightings=sightings, outputs=outputs, notices=notices)
         nursery.start_soon(one.watch)
         yield one

@@ -18,13 +18,14 @@ import trio
 
 from loadsim.errors import EnvironmentRefusedError
 from loadsim.kernel.counters import TcpCounters
+from loadsim.kernel.emfile import EmfileCounter
 from loadsim.kernel.followed import Followed
-from loadsim.kernel.perf import EmfileCounter, NotVisibleError
+from loadsim.kernel.perf import NotVisibleError
 from loadsim.kernel.procfs import Process, ProcessGoneError
 from loadsim.kernel.tree import background
 from loadsim.record.facts import ServerFacts
 from loadsim.record.sampler import Sources
-from loadsim.target.watched import facts_of, not_counted, open_sightings, whose
+from loadsim.target.watched import facts_of, not_counted, open_sightings, trace_accepts, whose
 from loadsim.target.whereabouts import Whereabouts, family_tree, locate
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class Running:
     @property
     def notices(self) -> Sequence[str]:
         """How it is seen, and what of it is not: whole sentences."""
-        return self._notices
+        doubt = "" if self._sightings is None else self._sightings.doubt
+        return [*self._notices, *([doubt] if doubt else [])]
 
     def pids(self) -> list[int]:
         """None whose limit may be changed."""
@@ -149,7 +151,11 @@ async def running(spec: RunningSpec, *, namespace: Namespace) -> AsyncIterator[R
             facts, seen, notices, counter = _see(stack, spec, where, diag)
         except ProcessGoneError:
             raise EnvironmentRefusedError(f"process {spec.pid} has just ended; start the server again") from None
-        sightings = open_sightings(stack, spec, seen.followed, diag, port=where.port, counter=counter)
+        trace, untraced = None, list[str]()
+        if seen.followed is not None and where.seen:
+            trace, untraced = trace_accepts(stack, where.port, seen.followed.pids)
+        notices += untraced
+        sightings = open_sightings(stack, spec, seen.followed, diag, port=where.port, counter=counter, trace=trace)
         one = Running(facts, seen, sightings if where.seen else None, notices)
         nursery = await stack.enter_async_context(background())
         nursery.start_soon(one.watch)

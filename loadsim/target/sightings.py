@@ -8,32 +8,53 @@ from __future__ import annotations
 
 import errno
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import trio
 
 from loadsim.kernel.procfs import ProcessGoneError
+from loadsim.kernel.sockdiag import TCP_STATES
 from loadsim.record.events import SocketFlag, Where
 
 if TYPE_CHECKING:
+    from loadsim.kernel.accepts import AcceptTrace, Wait
+    from loadsim.kernel.emfile import EmfileCounter
     from loadsim.kernel.followed import Followed
-    from loadsim.kernel.perf import EmfileCounter
     from loadsim.kernel.sockdiag import SockDiag, Sockets
     from loadsim.record.journal import Journal
     from loadsim.target.books import Books
 
 #: How often the counter is read.
 _COUNT_S: Final = 0.01
-#: The table is read ten times a second at most, and so rarely that it takes at most this share of the time, but once a
-#: second in any case: among 70,000 sockets in TIME_WAIT, which a host may have, it takes 8 ms (Linux 6.18).
-_TABLE_S: Final = 0.1
+#: The table is read fifty times a second at most, and so rarely that it takes at most this share of the time, but once
+#: a second in any case: among 70,000 sockets in TIME_WAIT, which a host may have, it takes 8 ms (Linux 6.18).
+_TABLE_S: Final = 0.02
 _TABLE_AT_LEAST_S: Final = 1.0
 _TABLE_SHARE: Final = 0.05
+#: What waits for accept(): complete, in the table, and without an owner.
+_COMPLETE: Final = [number for number, name in TCP_STATES.items() if name in {"ESTABLISHED", "CLOSE_WAIT"}]
+_MS: Final = 1_000_000
 #: What a process can own.
 _OWNED: Final = ("ESTABLISHED", "CLOSE_WAIT", "FIN_WAIT1", "FIN_WAIT2", "LAST_ACK", "CLOSING")
 #: The third word of an IPv4 address as an IPv6 socket has it: ::ffff:127.0.0.1.
 _MAPPED: Final = int.from_bytes(b"\0\0\xff\xff", "little")
+
+
+_DOUBT: Final = (
+    "Accept latency is not exact, but known between two bounds: what the kernel told of accept() does not fit together "
+    "({waiting} connections left over, {queued} in the queue, {lost} events lost, {listeners} listeners)."
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Waiting:
+    """A connection that waits for accept()."""
+
+    entered_ns: int  # by its age; 0 = not read
+    state: int
+    seen_ns: int = 0  # the last look that saw it wait
 
 
 class Sightings:
@@ -48,6 +69,7 @@ class Sightings:
         diag: SockDiag,
         port: int,
         counter: EmfileCounter | None,
+        trace: AcceptTrace | None,
     ) -> None:
         self._books = books
         self._sockets = sockets
@@ -55,6 +77,10 @@ class Sightings:
         self._diag = diag
         self._port = port
         self._counter = counter
+        self._trace = trace
+        self._waits: list[Wait] = []  # what was traced, until it is known that all of it fits
+        self._waiting: dict[tuple[bytes, int], _Waiting] = {}  # by client
+        self.doubt = ""  # why what was traced is not believed, a whole sentence
         self._counted = 0
         self._read_ns = 0
         self._was_empty = True
@@ -86,9 +112,14 @@ class Sightings:
         self._counted, self._read_ns, self._was_empty = counted, now, is_empty
 
     def look(self) -> None:
-        """Write down the connections that a process was seen to own for the first time."""
+        """Write down the connections that a process was seen to own for the first time, and who no longer waits."""
+        begun = time.monotonic_ns()
         sockets, now = self._diag.dump(port=self._port, states=_OWNED), time.monotonic_ns()
-        owned = sockets[(sockets["local_port"] == self._port) & (sockets["inode"] > 0) & (sockets["remote_port"] > 0)]
+        if self._trace is not None:
+            self._waits += self._trace.take()
+        sockets = sockets[(sockets["local_port"] == self._port) & (sockets["remote_port"] > 0)]
+        self._note_waiting(sockets[(sockets["inode"] == 0) & np.isin(sockets["state"], _COMPLETE)], begun)
+        owned = sockets[sockets["inode"] > 0]
         keys = list(zip(owned["inode"].tolist(), owned["remote_port"].tolist(), strict=True))
         fresh = [key not in self._known for key in keys]
         self._known.update(keys)
@@ -102,6 +133,41 @@ class Sightings:
         client = sockets["remote_port"] == self._port
         self._write(now, sockets[server], "remote", SocketFlag.AT_END)
         self._write(now, sockets[client], "local", SocketFlag.AT_END | SocketFlag.AT_CLIENT)
+        self._note_waiting(sockets[:0], now)
+        self._write_traced()
+
+    def _note_waiting(self, sockets: Sockets, begun: int) -> None:
+        """Note who waits for accept() at this look, and write down those who do no longer."""
+        ports = sockets["remote_port"].tolist()
+        here = dict(zip(zip(_unmapped(sockets["remote"]), ports, strict=True), range(len(ports)), strict=True))
+        for client in self._waiting.keys() - here.keys():
+            one = self._waiting.pop(client)
+            self._sockets.append(one.seen_ns, 0, *client, one.state, SocketFlag.WAITED)
+            self._sockets.append(one.entered_ns, 0, *client, one.state, SocketFlag.ENTERED)
+        for client, place in here.items():
+            known = self._waiting.get(client)
+            if known is None:
+                age_ms = self._diag.silent_ms(sockets[place])
+                entered = 0 if age_ms is None else time.monotonic_ns() - age_ms * _MS
+                known = self._waiting[client] = _Waiting(entered_ns=entered, state=int(sockets["state"][place]))
+            known.seen_ns = begun
+
+    def _write_traced(self) -> None:
+        """Write down what the kernel told of accept(), where every connection that came is accounted for."""
+        if self._trace is None:
+            return
+        self._waits += self._trace.take(settle=True)
+        listeners = self._diag.dump(port=self._port, states=("LISTEN",))
+        queued, doors = int(listeners["rqueue"].sum()), len(np.unique(listeners[["family", "local"]]))
+        if self._trace.lost or queued != self._trace.waiting or doors < len(listeners):
+            self.doubt = _DOUBT.format(
+                waiting=self._trace.waiting, queued=queued, lost=self._trace.lost, listeners=len(listeners)
+            )
+            return
+        for one in self._waits:
+            flags = SocketFlag.TRACED
+            self._sockets.append(one.accepted_ns, 0, one.client, one.port, 0, flags | SocketFlag.WAITED)
+            self._sockets.append(one.entered_ns, 0, one.client, one.port, 0, flags | SocketFlag.ENTERED)
 
     def _write(self, now: int, sockets: Sockets, end: str, flags: int) -> None:
         """Write one record for each socket; `end` says which of its ends is the client's."""

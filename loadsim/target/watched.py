@@ -6,8 +6,10 @@ Owns the journals of what is seen of such a server, and the words for how it is 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from loadsim.kernel.accepts import AcceptTrace
+from loadsim.kernel.perf import NotVisibleError
 from loadsim.record.events import ACCEPT, FAILURE, SOCKET
 from loadsim.record.facts import ServerFacts
 from loadsim.record.journal import Journal
@@ -15,10 +17,11 @@ from loadsim.target.books import Books
 from loadsim.target.sightings import Sightings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from contextlib import AsyncExitStack
 
+    from loadsim.kernel.emfile import EmfileCounter
     from loadsim.kernel.followed import Followed
-    from loadsim.kernel.perf import EmfileCounter, NotVisibleError
     from loadsim.kernel.sockdiag import SockDiag
     from loadsim.scenario.spec import WatchedSpec
 
@@ -31,13 +34,33 @@ def open_sightings(
     *,
     port: int,
     counter: EmfileCounter | None,
+    trace: AcceptTrace | None,
 ) -> Sightings:
     """Return who writes the journals of a server that writes none itself; they are open as long as the stack."""
     accepts = Journal.create(Path(spec.accepts_path), ACCEPT, 1)
     failures = Journal.create(Path(spec.failures_path), FAILURE, spec.failures_capacity)
     books = stack.enter_context(Books(accepts, failures))
     sockets = stack.enter_context(Journal.create(Path(spec.sockets_path), SOCKET, spec.sockets_capacity))
-    return Sightings(books, sockets, followed=followed, diag=diag, port=port, counter=counter)
+    return Sightings(books, sockets, followed=followed, diag=diag, port=port, counter=counter, trace=trace)
+
+
+def trace_accepts(
+    stack: AsyncExitStack, port: int, pids: Callable[[], Sequence[int]]
+) -> tuple[AcceptTrace | None, list[str]]:
+    """Return who traces the accept() calls of these processes as long as the stack; where nobody can, why, in words."""
+    known: set[int] = set()
+    strangers: set[int] = set()
+
+    def is_server(pid: int) -> bool:
+        if pid not in known and pid not in strangers:
+            known.update(pids())
+            strangers.update({pid} - known)
+        return pid in known
+
+    try:
+        return stack.enter_context(AcceptTrace.of(port, is_server)), []
+    except NotVisibleError as why:
+        return None, [_BETWEEN_LOOKS.format(why=why)]
 
 
 def facts_of(
@@ -59,6 +82,12 @@ def facts_of(
         emfile_seen=emfile_seen,
         started=started,
     )
+
+
+_BETWEEN_LOOKS: Final = (
+    "Accept latency is known between two bounds, from looks at the queue and at who is served: accept_least.* and "
+    "accept.*. To know it exactly is not permitted: {why}."
+)
 
 
 def whose(followed: Followed, what: str) -> str:

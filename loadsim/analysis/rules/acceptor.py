@@ -65,24 +65,29 @@ def standstills(case: Case) -> Found | None:
     still = _Standstill.of(case)
     if still.share < _SHARE:
         return None
-    outlasted = case.numbers.get("accept.p50", 0.0) > still.longest_s  # no pause explains such waits
+    outlasted = case.numbers.get(f"{_sure(case)}.p50", 0.0) > still.longest_s  # no pause explains such waits
     return _slow(case) if still.mostly or outlasted else _pausing(case, still)
 
 
 def long_waits(case: Case) -> Found | None:
     """Find a server that never stands still and falls behind all the same: many short turns make a long queue too."""
-    waited_ns = case.numbers.get("accept.p50", 0.0) * NANOSECONDS
+    waited_ns = case.numbers.get(f"{_sure(case)}.p50", 0.0) * NANOSECONDS
     if case.starved or waited_ns < _PAUSE_NS or _Standstill.of(case).share >= _SHARE:
         return None
     return _slow(case)
+
+
+def _sure(case: Case) -> str:
+    """Return the family of waits that are certain: the shorter ones, where they are known between two bounds."""
+    return "accept_least" if "accept_least.p50" in case.numbers else "accept"
 
 
 def _slow(case: Case) -> Found:
     return fault(
         "slow-accept",
         f"The server accepts about {_rate(_accept_rate(case))} clients a second; half of them waited "
-        f"{case.time('accept.p50')} or more.",
-        f"{_arrivals(case)}. The longest wait was {case.time('accept.max')}; "
+        f"{case.time(f'{_sure(case)}.p50')} or more.",
+        f"{_arrivals(case)}. The longest wait was {case.time(f'{_sure(case)}.max')}; "
         f"{format_count(case.number('accept.waiting'))} still waited at the end.",
         "accept until EAGAIN before serving anybody, do nothing slow between two calls of accept(), or share the port "
         "among several acceptors (SO_REUSEPORT). No backlog makes a slow acceptor faster.",
@@ -115,7 +120,8 @@ def _pausing(case: Case, still: _Standstill) -> Found:
 
 def _accept_rate(case: Case) -> float:
     """Return how many a second were accepted, until the last of them was."""
-    accepted = case.view.waits.accepted[case.view.waits.taken]
+    bounds, waits = case.view.bounds, case.view.waits
+    accepted = waits.accepted[waits.taken] if bounds is None else bounds.known
     span = case.view.clock.at(int(accepted.max(initial=0)))
     return len(accepted) / span if span > 0 else 0.0
 

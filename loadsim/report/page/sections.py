@@ -31,6 +31,7 @@ _STATISTICS = ("p50", "p90", "p99", "p999", "max")
 _FAMILIES = {
     "connect": "since it was due",
     "connect_service": "since connect() was called",
+    "accept_least": "in the accept queue, at least",
     "accept": "in the accept queue",
     "reply": "from due to the first byte",
     "held.reply": "due to first byte, of those who were in",

@@ -15,8 +15,9 @@ import trio
 from perf_rights import needs_perf
 from simulated import spec_in
 
-from loadsim.kernel import perf
-from loadsim.kernel.perf import EmfileCounter, NotVisibleError
+from loadsim.kernel import emfile
+from loadsim.kernel.emfile import EmfileCounter
+from loadsim.kernel.perf import NotVisibleError
 from loadsim.record.journal import Journal
 from loadsim.target.process import simulated_server
 
@@ -58,7 +59,7 @@ def test_where_it_cannot_be_counted_the_reason_ends_with_the_remedy(monkeypatch:
     def refuse(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(perf, "_event_numbers", refuse)
+    monkeypatch.setattr(emfile, "_event_numbers", refuse)
     with pytest.raises(NotVisibleError, match=r"Permission denied.*kernel\.perf_event_paranoid=-1"):
         EmfileCounter(os.getpid())
 
@@ -66,7 +67,7 @@ def test_where_it_cannot_be_counted_the_reason_ends_with_the_remedy(monkeypatch:
 @needs_perf
 def test_a_counter_that_does_not_count_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A trial with a failure made on purpose comes first."""
-    monkeypatch.setattr(perf, "_value", lambda _: 0)
+    monkeypatch.setattr(emfile, "_value", lambda _: 0)
     with pytest.raises(NotVisibleError, match="was counted 0 times"):
         EmfileCounter(os.getpid())
 

@@ -1,0 +1,217 @@
+"""When each connection to a port entered the accept queue and when accept() returned it, of any server: exactly.
+
+Owns two tracepoints (sock:inet_sock_set_state, and the return of accept4 and accept) that write into rings shared with
+the kernel, one for each processor, on loadsim's own clock; they vanish with this process. The queue is first in, first
+out, so the first accept() belongs to the first that came. It takes the right to watch the whole machine (root, or
+kernel.perf_event_paranoid of 0 at most). Whether it works is tried out, not assumed. Where one accept() was not seen
+(io_uring, another listener of the same process) the pairs no longer fit: `waiting` then differs from the queue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import socket
+import struct
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from loadsim.kernel.perf import ACCEPTS, NotVisibleError, explained, open_event, remedy, start, tracepoints
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+#: linux/perf_event.h: PERF_SAMPLE_TID, PERF_SAMPLE_TIME, PERF_SAMPLE_RAW.
+_WANTED: Final = 1 << 1 | 1 << 2 | 1 << 10
+_HEADER: Final = struct.Struct("=IHH")  # type, misc, size
+_LOST, _SAMPLE = 2, 9
+_SAMPLED: Final = struct.Struct("=IIQI")  # pid, tid, time, size of what follows
+_COUNT: Final = struct.Struct("=Q")
+_HEAD_AT, _TAIL_AT = 1024, 1032  # of perf_event_mmap_page
+#: Data pages of each ring, a power of two: 1 MB holds 10,000 connections between two looks.
+_RING_PAGES: Final = 256
+#: events/sock/inet_sock_set_state/format: both states, both ports, family, protocol, both IPv4 addresses, an IPv6 one.
+_STATE: Final = struct.Struct("=16xiiHHHH4s4s16x16s")
+#: An event is in its ring this long after its time stamp at the latest: one of another processor may come before it.
+_SETTLED_NS: Final = 1_000_000
+_BECAME_ESTABLISHED: Final = "sport == {port} && oldstate == 3 && newstate == 1"  # from SYN_RECV
+_SUCCEEDED: Final = "ret >= 0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """One connection that was accepted; times are CLOCK_MONOTONIC in nanoseconds."""
+
+    client: bytes  # 16 bytes, IPv4 in the first four
+    port: int
+    entered_ns: int
+    accepted_ns: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Event:
+    """What one tracepoint told."""
+
+    time: int
+    pid: int
+    came: tuple[bytes, int] = (b"", 0)  # address and port of who entered the queue; (b"", 0): accept() returned
+
+
+class AcceptTrace:
+    """Pairs what the rings tell; close it, or use it as a context manager."""
+
+    def __init__(self, rings: Sequence[Ring], is_server: Callable[[int], bool]) -> None:
+        """Take the rings over. `is_server` tells for a pid whether its accept() calls count."""
+        self._rings = list(rings)
+        self._is_server = is_server
+        self._queue: deque[Event] = deque()
+        self._late: list[Event] = []
+        self.lost = 0  # events that found no room: the pairs no longer fit
+
+    @classmethod
+    def of(cls, port: int, is_server: Callable[[int], bool]) -> Self:
+        """Trace the connections to a port from now on.
+
+        Raises NotVisibleError where that is not permitted, or where a trial shows that it does not work.
+        """
+        with explained():
+            _try_out()
+            return cls(_open_rings(port), is_server)
+
+    @property
+    def waiting(self) -> int:
+        """Connections that came and were not accepted, when it was last read."""
+        return len(self._queue)
+
+    def take(self, *, settle: bool = False) -> list[Wait]:
+        """Return the connections that were accepted since the last time; the newest events stay for the next.
+
+        With `settle` none stays, which takes a millisecond.
+        """
+        if settle:
+            time.sleep(_SETTLED_NS / 1e9)
+        until = time.monotonic_ns() - (0 if settle else _SETTLED_NS)
+        events = sorted(self._late + [event for ring in self._rings for event in ring.read()])
+        self.lost = sum(ring.lost for ring in self._rings)
+        self._late = [event for event in events if event.time > until]
+        return list(self._paired(event for event in events if event.time <= until))
+
+    def close(self) -> None:
+        """Stop tracing; harmless the second time."""
+        for ring in self._rings:
+            ring.close()
+        self._rings = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _paired(self, events: Iterable[Event]) -> Iterator[Wait]:
+        for event in events:
+            if event.came[0]:
+                self._queue.append(event)
+            elif self._queue and self._is_server(event.pid):
+                first = self._queue.popleft()
+                client, port = first.came
+                yield Wait(client=client, port=port, entered_ns=first.time, accepted_ns=event.time)
+
+
+class Ring:
+    """What one tracepoint tells of one processor."""
+
+    def __init__(self, fd: int, *, tells_state: bool) -> None:
+        """Take the descriptor over, and let it sample."""
+        self.lost = 0
+        self._fd = fd
+        self._tells_state = tells_state
+        try:
+            self._shared = mmap.mmap(fd, (1 + _RING_PAGES) * mmap.PAGESIZE)
+            start(fd)
+        except OSError:
+            os.close(fd)
+            raise
+
+    def read(self) -> list[Event]:
+        """Return what is new in it."""
+        head, tail = (_COUNT.unpack_from(self._shared, at)[0] for at in (_HEAD_AT, _TAIL_AT))
+        size = _RING_PAGES * mmap.PAGESIZE
+        first, last = mmap.PAGESIZE + tail % size, mmap.PAGESIZE + head % size
+        if head == tail:
+            return []
+        told = self._shared[first:last]
+        if first >= last:
+            told = self._shared[first : mmap.PAGESIZE + size] + self._shared[mmap.PAGESIZE : last]
+        _COUNT.pack_into(self._shared, _TAIL_AT, head)
+        return list(self._events(told))
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        self._shared.close()
+        os.close(self._fd)
+
+    def _events(self, told: bytes) -> Iterator[Event]:
+        at = 0
+        while at < len(told):
+            kind, _, length = _HEADER.unpack_from(told, at)
+            if kind == _LOST:
+                self.lost += _COUNT.unpack_from(told, at + _HEADER.size + _COUNT.size)[0]
+            elif kind == _SAMPLE:
+                yield self._event(told, at + _HEADER.size)
+            at += length
+
+    def _event(self, told: bytes, at: int) -> Event:
+        pid, _, moment, _ = _SAMPLED.unpack_from(told, at)
+        if not self._tells_state:
+            return Event(moment, pid)
+        _, _, _, port, family, _, _, ipv4, ipv6 = _STATE.unpack_from(told, at + _SAMPLED.size)
+        return Event(moment, pid, (ipv4.ljust(16, b"\0") if family == socket.AF_INET else _unmapped(ipv6), port))
+
+
+def _unmapped(address: bytes) -> bytes:
+    """Return an IPv4 address of an IPv6 socket as IPv4 ones are told."""
+    return address[12:].ljust(16, b"\0") if address.startswith(bytes(10) + b"\xff\xff") else address
+
+
+def _open_rings(port: int) -> list[Ring]:
+    state = tracepoints("sock/inet_sock_set_state")
+    calls = tracepoints(*(f"syscalls/sys_exit_{call}" for call in ACCEPTS))
+    if not state or not calls:
+        raise NotVisibleError("this kernel has no such tracepoints; use one with CONFIG_FTRACE_SYSCALLS")
+    wanted = [(state[0], _BECAME_ESTABLISHED.format(port=port)), *((call, _SUCCEEDED) for call in calls)]
+    with contextlib.ExitStack() as undo:
+        rings = []
+        for processor in _processors():
+            for number, condition in wanted:
+                fd = open_event(number, processor=processor, sampled=_WANTED, condition=condition)
+                rings.append(Ring(fd, tells_state=number == state[0]))
+                undo.callback(rings[-1].close)
+        undo.pop_all()
+        return rings
+
+
+def _try_out() -> None:
+    """Accept one connection of our own, and see whether both of its events are told."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        with (
+            AcceptTrace(_open_rings(address[1]), os.getpid().__eq__) as trace,
+            socket.create_connection(address) as client,
+            listener.accept()[0],
+        ):
+            if [one.port for one in trace.take(settle=True)] != [client.getsockname()[1]]:
+                raise NotVisibleError(f"a connection made on purpose was not seen; {remedy()}")
+
+
+def _processors() -> list[int]:
+    """Return the numbers of the processors that are online: "0-3,6"."""
+    found: list[int] = []
+    for part in Path("/sys/devices/system/cpu/online").read_text().strip().split(","):
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
