@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _STATISTICS = ("p50", "p90", "p99", "p999", "max")
 _FAMILIES = {
     "connect": "since it was due",
-    "accept_least": "in the accept queue, at least",
+    "accept_least": "queued, at least",
     "accept": "in the accept queue",
     "reply": "due to first byte",
     "held.reply": "of those who were in",
@@ -89,7 +89,7 @@ def latencies(summary: Summary, look: Look) -> list[Text]:
     lines = [line(left("  how long it took", _LABEL), (heads, QUIET))]
     told = {name: what for name, what in _FAMILIES.items() if any(value is not None for value in known[name])}
     if "accept_least" in told:
-        told["accept"] += ", at most"
+        told["accept"] = "queued, at most"
     explained = _LABEL + len(heads) + _GAP + widest(list(told.values())) <= look.edge
     for family in _FAMILIES:
         what = told.get(family, "")

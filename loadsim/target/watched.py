@@ -5,6 +5,7 @@ Owns the journals of what is seen of such a server, and the words for how it is 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -60,7 +61,8 @@ def trace_accepts(
     try:
         return stack.enter_context(AcceptTrace.of(port, is_server)), []
     except NotVisibleError as why:
-        return None, [_BETWEEN_LOOKS.format(why=why)]
+        where = f"the kernel may be traced ({why})" if os.geteuid() == 0 else "loadsim runs as root"
+        return None, [_BETWEEN_LOOKS.format(where=where)]
 
 
 def facts_of(
@@ -85,8 +87,8 @@ def facts_of(
 
 
 _BETWEEN_LOOKS: Final = (
-    "Accept latency is known between two bounds, from looks at the queue and at who is served: accept_least.* and "
-    "accept.*. To know it exactly is not permitted: {why}."
+    "Accept latency is known between two bounds, accept_least.* and accept.*, from looks at the queue and at who is "
+    "served; exactly, where {where}."
 )
 
 
