@@ -37,6 +37,7 @@ def test_a_scenario_that_is_wrong_starts_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+CLOSED = ("--set", "client.rate=", "--set", "client.clients=5")
 RUNNING = 'schema = 1\nname = "it"\n[client]\nrate = "10/s"\nattempts = 1\n'
 
 
@@ -48,6 +49,12 @@ RUNNING = 'schema = 1\nname = "it"\n[client]\nrate = "10/s"\nattempts = 1\n'
         (["--address", "10.1.2.3:80", "--yes-public"], "add --allow-remote"),
         (["--address", "8.8.8.8:53", "--allow-remote"], "add --yes-public"),
         (["--address", "[::ffff:8.8.8.8]:53", "--allow-remote"], "add --yes-public"),
+        (["--address", "10.1.2.3:80", "--allow-remote", "--set", "client.rate=1001/s"], "1,001 clients/s are a lot"),
+        (["--address", "10.1.2.3:80", "--allow-remote", "--set", "client.attempts=601"], "60 s of load are long"),
+        (
+            ["--address", "10.1.2.3:80", "--allow-remote", *CLOSED],
+            "as many clients a second as it serves are a lot for a server on another host",
+        ),
         (["--address", "no host:80"], "has no IPv4 address"),
         (["--pid", "1", "--", "server"], "take one away"),
         (["--pid", "1", "--set", "server.nofile=64"], "are read, never set"),

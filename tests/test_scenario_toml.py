@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from loadsim.errors import ScenarioError
 from loadsim.scenario.layers import Layer, merge, override
 from loadsim.scenario.places import places_in
-from loadsim.scenario.toml import find, load, load_text, shipped
+from loadsim.scenario.toml import find, load, load_matrix, load_text, shipped
 
 MINIMAL = '[client]\nrate = "200/s"\n'
 
@@ -128,6 +128,18 @@ def test_a_parent_is_found_beside_its_child(write: Write) -> None:
     write(MINIMAL, "deep/base.toml")
 
     assert load(write('extends = "base.toml"\n', "deep/child.toml")).client.rate == 200.0
+
+
+@pytest.mark.parametrize("by_link", [False, True])
+def test_a_parent_elsewhere_takes_a_word_of_its_own(write: Write, *, by_link: bool) -> None:
+    """Also where a link leads there."""
+    Path("here").mkdir()
+    Path("here/link.toml").symlink_to(Path(write(MINIMAL, "base.toml")).resolve())
+    child = write(f'extends = "{"link.toml" if by_link else "../base.toml"}"\n', "here/child.toml")
+
+    with pytest.raises(ScenarioError, match=r"extends leaves the folder of the scenario, .*--allow-outside"):
+        load(child)
+    assert load_matrix(child, allow_outside=True).scenario.client.rate == 200.0
 
 
 def test_a_shipped_scenario_can_be_a_parent(write: Write) -> None:

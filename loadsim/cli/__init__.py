@@ -3,6 +3,7 @@
     running    run, check, serve
     verdict    verdict
     inspecting inspect
+    consent    the question before a command of a scenario is run for the first time
     reading    report, compare, list, explain, schema
     shared     options that several commands have, errors as sentences, what standard output can show
 

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 @click.option("--address", metavar="HOST:PORT", help="Where a server that runs already is reached.")
 @click.option("--allow-remote", is_flag=True, help="The server may be on another host than this one.")
 @click.option("--yes-public", is_flag=True, help="And that may be on the public internet.")
+@click.option("--allow-heavy", is_flag=True, help="And get more there than 1,000 clients/s, or for more than 60 s.")
+@click.option("--yes", is_flag=True, help="Do not ask before the first run of a command that SCENARIO names.")
+@shared.ALLOW_OUTSIDE
 @click.option("--allow-degraded", is_flag=True, help="Run although a setting cannot be had; INCONCLUSIVE then.")
 @shared.MIN_EFFECT
 @shared.JSON
@@ -51,6 +54,9 @@ def run(  # noqa: PLR0913 -- one for each option
     address: str | None,
     allow_remote: bool,
     yes_public: bool,
+    allow_heavy: bool,
+    yes: bool,
+    allow_outside: bool,
     overrides: tuple[str, ...],
     repeat: int | None,
     resume: bool,
@@ -88,8 +94,9 @@ def run(  # noqa: PLR0913 -- one for each option
       130/143  interrupted by Ctrl-C or SIGTERM; the results are written
     """
     with shared.explained():
+        from loadsim.cli import consent
         from loadsim.run.conductor import Options
-        from loadsim.scenario.toml import load_matrix
+        from loadsim.scenario.toml import find, load_matrix
 
         overrides = (*overrides, *_server_of(command, pid, address))
         options = Options(
@@ -98,16 +105,21 @@ def run(  # noqa: PLR0913 -- one for each option
             allow_degraded=allow_degraded,
             allow_remote=allow_remote,
             yes_public=yes_public,
+            allow_heavy=allow_heavy,
         )
         ui = shared.ui_of(ui)
         if repeat is not None:
             overrides = (*overrides, f"sweep.repeat={repeat}")
         if resume:
             code = _go_on(scenario, overrides, options, ui=ui, as_json=as_json)
-        elif (matrix := load_matrix(scenario, overrides)).is_single:
-            code = _run_once(matrix, options, ui=ui, as_json=as_json)
         else:
-            code = _sweep(matrix, options, ui=ui, min_effect=min_effect, as_json=as_json)
+            matrix = load_matrix(scenario, overrides, allow_outside=allow_outside)
+            if not (yes or command):
+                consent.ask(matrix, find(scenario))
+            if matrix.is_single:
+                code = _run_once(matrix, options, ui=ui, as_json=as_json)
+            else:
+                code = _sweep(matrix, options, ui=ui, min_effect=min_effect, as_json=as_json)
     sys.exit(code)
 
 
@@ -186,8 +198,9 @@ def _perform(folder: SweepFolder, matrix: Matrix, options: Options, *, ui: str, 
 @click.argument("scenario")
 @shared.SET
 @click.option("--repeat", type=click.IntRange(1, 1000), help="Runs of each cell.")
+@shared.ALLOW_OUTSIDE
 @shared.JSON
-def check(*, scenario: str, overrides: tuple[str, ...], repeat: int | None, as_json: bool) -> None:
+def check(*, scenario: str, overrides: tuple[str, ...], repeat: int | None, allow_outside: bool, as_json: bool) -> None:
     """Validate SCENARIO, say what it needs and predict what it will do; start nothing.
 
     Of a sweep: its cells, how long all runs take, and whether so many repeats can tell them apart.
@@ -204,7 +217,7 @@ def check(*, scenario: str, overrides: tuple[str, ...], repeat: int | None, as_j
 
         if repeat is not None:
             overrides = (*overrides, f"sweep.repeat={repeat}")
-        matrix = load_matrix(scenario, overrides)
+        matrix = load_matrix(scenario, overrides, allow_outside=allow_outside)
         plans = [make_plan(cell.scenario, observe_host(cell.scenario)) for cell in matrix.cells]
         if matrix.is_single:
             _show_plan(plans[0], as_json=as_json)
@@ -240,11 +253,12 @@ def _show_matrix(matrix: Matrix, plans: list[Plan], *, as_json: bool) -> None:
 @click.argument("scenario", required=False)
 @shared.SET
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port; 0: any free one.")
-def serve(*, scenario: str | None, overrides: tuple[str, ...], port: int) -> None:
+@click.option("--address", help="Where it listens, when that is not to be loopback: other hosts may reach it there.")
+def serve(*, scenario: str | None, overrides: tuple[str, ...], port: int, address: str | None) -> None:
     """Run the simulated server alone, for people and for other load generators; Ctrl-C ends it.
 
-    Listens on loopback, in the host's network namespace. Without SCENARIO: a server that greets each client
-    and leaks nothing.
+    Listens on loopback, in the host's network namespace, unless told otherwise. Without SCENARIO: a server that greets
+    each client and leaks nothing.
 
     \b
     Examples:
@@ -260,7 +274,8 @@ def serve(*, scenario: str | None, overrides: tuple[str, ...], port: int) -> Non
 
         loaded = load(scenario, overrides) if scenario else load_text(_PLAIN_SERVER, overrides)
         with tempfile.TemporaryDirectory(prefix="loadsim-") as folder:
-            trio.run(serve_alone, serve_spec(loaded, port, Path(folder)), click.echo)
+            spec = serve_spec(loaded, port, Path(folder), address=address)
+            trio.run(serve_alone, spec, click.echo)
 
 
 #: What `loadsim serve` without a scenario runs: [client] is needed for its exchange alone.

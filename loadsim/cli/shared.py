@@ -38,6 +38,7 @@ SET = click.option(
     help="Change one setting, for example --set server.backlog=8; an empty value takes it away, several with commas "
     "are swept (server.backlog=8,128). May be repeated.",
 )
+ALLOW_OUTSIDE = click.option("--allow-outside", is_flag=True, help="What SCENARIO extends may lie outside its folder.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON document instead of text.")
 
 

@@ -62,6 +62,7 @@ class Options:
     allow_degraded: bool = False
     allow_remote: bool = False  # the load may leave this host
     yes_public: bool = False  # and go to an address of the public internet
+    allow_heavy: bool = False  # and be more than a server of somebody else should get by mistake
     folder: Path | None = None  # the result folder, made already, of a run that is one of many; None: a new one
 
 
@@ -81,7 +82,7 @@ async def run(scenario: Scenario, options: Options, view: View) -> Finished:
     the target cannot run it, NotBegunError where a signal came before the first client. Under load the first one lets
     the attempts in flight end; a second one raises QuitError with the journals left as they are.
     """
-    permit(scenario, remote=options.allow_remote, public=options.yes_public)
+    permit(scenario, options)
     early = Interruption()
     async with early.heeding():
         bundle, facts = await _record(scenario, options, view, early)

@@ -6,6 +6,7 @@ Owns their opening, in the one order that works, and what is known of them befor
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -203,14 +204,22 @@ def notices_of(stage: Stage) -> list[str]:
     return [*notices, *stage.server.notices]
 
 
-def serve_spec(scenario: Scenario, port: int, folder: Path) -> ServerSpec:
+def serve_spec(scenario: Scenario, port: int, folder: Path, *, address: str | None = None) -> ServerSpec:
     """Return what the simulated server of a scenario is told when it serves alone; its journals go to `folder`.
 
-    Raises ScenarioError where the scenario has another server instead.
+    `address` is where it listens instead of loopback. Raises ScenarioError where the scenario has another server, or
+    that is no address.
     """
     if not scenario.server.is_simulated:
         raise ScenarioError("this scenario has no simulated server, but one of its own: loadsim run is for that")
     plan = make_plan(scenario, observe_host(scenario))
-    return plan.server_spec(
-        accepts_path=str(folder / "accepts.journal"), failures_path=str(folder / "failures.journal"), port=port
-    )
+    journals = {f"{name}_path": str(folder / f"{name}.journal") for name in ("accepts", "failures")}
+    spec = plan.server_spec(**journals, port=port)
+    return spec if address is None else dataclasses.replace(spec, address=_numeric(address))
+
+
+def _numeric(address: str) -> str:
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        raise ScenarioError(f"{address} is no address to listen on: write one in numbers, such as 0.0.0.0") from None

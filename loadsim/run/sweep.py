@@ -65,7 +65,7 @@ def plan_of(matrix: Matrix, min_effect: float = MIN_EFFECT) -> SweepPlan:
 def start(matrix: Matrix, options: Options, min_effect: float = MIN_EFFECT) -> SweepFolder:
     """Make the folder of a new sweep; raises ScenarioError where a run of it would go where nobody permitted it."""
     for cell in matrix.cells:
-        permit(cell.scenario, remote=options.allow_remote, public=options.yes_public)
+        permit(cell.scenario, options)
     plan = plan_of(matrix, min_effect)
     return SweepFolder.create(options.out, plan, scenario=to_toml(matrix.scenario, matrix), argv=options.argv)
 

@@ -48,14 +48,15 @@ def load(path_or_name: str, overrides: Sequence[str] = ()) -> Scenario:
     return _single(load_matrix(path_or_name, overrides))
 
 
-def load_matrix(path_or_name: str, overrides: Sequence[str] = ()) -> Matrix:
+def load_matrix(path_or_name: str, overrides: Sequence[str] = (), *, allow_outside: bool = False) -> Matrix:
     """Return all cells of a file, or of the shipped scenario of that name, with "key=value" overrides applied.
 
-    Raises ScenarioError whose text is the full account of everything that is wrong.
+    What it extends lies in its own folder or below, unless `allow_outside`. Raises ScenarioError whose text is the full
+    account of everything that is wrong.
     """
     path = find(path_or_name)
     try:
-        return _resolved(_Chain(path, _read(path)), overrides)
+        return _resolved(_Chain(path, _read(path), allow_outside=allow_outside), overrides)
     except _UnreadableError as error:
         raise ScenarioError(str(error)) from None
 
@@ -131,8 +132,9 @@ class _Chain:
     `broken`: a file is no TOML, so nothing can be said about the values; `complete`: no parent is missing.
     """
 
-    def __init__(self, path: Path, text: bytes) -> None:
+    def __init__(self, path: Path, text: bytes, *, allow_outside: bool = False) -> None:
         self.name = _name_after(path)
+        self._inside = None if allow_outside else path.parent.resolve()
         self.paths: list[Path] = []
         self.sources: list[Source] = []
         self.layers: list[Layer] = []
@@ -163,11 +165,20 @@ class _Chain:
         if path.resolve() in [known.resolve() for known in self.paths]:
             self._stop(child, f"extends goes round in a circle, back to {_shown(path)}: take one of them away")
             return
+        if self._is_outside(path):
+            sentence = f"extends leaves the folder of the scenario, for {_shown(path)}"
+            self._stop(child, f"{sentence}: add --allow-outside if you know that file, or copy it beside this one")
+            return
         try:
             self._add(path, _read(path))
         except _UnreadableError as error:
             near = nearest(named, [each.name for each in folder.glob("*.toml")])
             self._stop(child, str(error), f'"{near}"' if near else None)
+
+    def _is_outside(self, path: Path) -> bool:
+        """Whether a parent lies, links followed, neither below the scenario's folder nor among the shipped ones."""
+        allowed = () if self._inside is None else (self._inside, shipped_folder().resolve())
+        return bool(allowed) and not any(path.resolve().is_relative_to(folder) for folder in allowed)
 
     def _stop(self, child: Layer, sentence: str, hint: str | None = None) -> None:
         span = child.places[("extends",)].value

@@ -1,0 +1,102 @@
+"""On a terminal a command of a scenario is shown before it is run for the first time; elsewhere nobody is asked."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.real
+
+SCENARIO = """
+schema = 1
+name = "theirs"
+[server]
+command = ["sh", "-c", "echo \\u001b[2J >> {mark}", "{{port}}"]
+[client]
+rate = "1/s"
+attempts = 1
+"""
+
+
+class Terminal:
+    """Runs `loadsim run` on a terminal of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.mark = folder / "started"
+        self._scenario = folder / "theirs.toml"
+        self._scenario.write_text(SCENARIO.format(mark=self.mark))
+        self._folder = folder
+
+    def run(self, *options: str, answer: str = "") -> tuple[int, str]:
+        """Return exit status and what the terminal showed."""
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-m", "loadsim", "run", str(self._scenario), "--out", str(self._folder / "out")]
+        environment = {**os.environ, "XDG_STATE_HOME": str(self._folder), "TERM": "dumb", "COLUMNS": "200"}
+        with subprocess.Popen(
+            [*command, *options], stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
+        ) as process:
+            os.close(theirs)
+            os.write(ours, answer.encode())
+            shown = b""
+            while piece := _read(ours):
+                shown += piece
+            os.close(ours)
+            return process.wait(timeout=30), shown.decode()
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, 65_536)
+    except OSError:  # the other end is closed
+        return b""
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Terminal:
+    """Return a terminal, and a scenario that names a command which only leaves a mark."""
+    return Terminal(tmp_path)
+
+
+def test_no_is_no(terminal: Terminal) -> None:
+    """The command is shown with its escape sequences made harmless, and not started."""
+    code, shown = terminal.run(answer="n\n")
+
+    assert code == 2
+    assert "starts this command, with your rights" in shown
+    assert "nothing was started; --yes runs it without asking" in shown
+    assert "\x1b[2J" not in shown
+    assert not terminal.mark.exists()
+
+
+def test_yes_is_asked_for_once(terminal: Terminal) -> None:
+    """The second run of the same command of the same file asks no more; it ends at once, which is another story."""
+    first, asked = terminal.run(answer="y\n")
+    second, unasked = terminal.run()
+
+    assert (first, second) == (3, 3)
+    assert "Run it?" in asked
+    assert "Run it?" not in unasked
+    assert len(terminal.mark.read_text().splitlines()) == 2
+
+
+def test_nobody_is_asked_who_said_yes_before(terminal: Terminal) -> None:
+    """By --yes, or by naming the command on the command line."""
+    assert "Run it?" not in terminal.run("--yes")[1]
+    assert "Run it?" not in terminal.run("--", "true", "{port}")[1]
+
+
+def test_where_there_is_no_terminal_nobody_is_asked(terminal: Terminal, tmp_path: Path) -> None:
+    """A script is not stopped by a question."""
+    command = [sys.executable, "-m", "loadsim", "run", str(tmp_path / "theirs.toml"), "--out", str(tmp_path / "out")]
+    ran = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=30, check=False)
+
+    assert ran.returncode == 3
+    assert terminal.mark.exists()
