@@ -14,7 +14,7 @@ from __future__ import annotations
 import click
 
 from loadsim import __version__
-from loadsim.cli import inspecting, reading, running
+from loadsim.cli import inspecting, reading, running, shared
 from loadsim.cli.verdict import verdict
 
 
@@ -37,6 +37,7 @@ def main() -> None:
 
     On the real Linux kernel, over loopback, in a network namespace of its own.
     """
+    shared.occupy_standard_descriptors()
 
 
 for _command in (

@@ -5,6 +5,7 @@ Every file is whole or not there. Must not know what stands in one (`bundle`, `s
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
@@ -32,8 +33,13 @@ class Folder:
     def write_text(self, name: str, text: str) -> None:
         """Write one file so that a reader sees the old or the new one, never half of it."""
         temporary = self.path / f".{name}.part"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self.path / name)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(self.path / name)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
 
     def write_json(self, name: str, values: Any) -> None:  # noqa: ANN401 -- whatever json.dumps takes
         """Write one JSON document."""

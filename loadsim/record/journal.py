@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MAGIC = b"LOADSIM1"
 HEADER_BYTES = mmap.PAGESIZE
 _IDENTITY = struct.Struct("=8s16sQQ")  # magic, kind, record size, capacity
+_CAPACITY = struct.Struct("=Q")
+_CAPACITY_AT = _IDENTITY.size - _CAPACITY.size
 _COUNTERS_AT = 64
 _USED = 0  # the first two counters of every journal: slots used, records lost because the space was used up
 _LOST = 1
@@ -76,7 +78,7 @@ class Journal:
         try:
             with path.open("rb") as file:
                 buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:
+        except (FileNotFoundError, PermissionError, ValueError) as error:
             raise RecordingError(f"{path}: cannot be read ({error}); it may have been removed") from error
         try:
             magic, kind, size, capacity = _IDENTITY.unpack_from(buffer, 0)
@@ -87,6 +89,16 @@ class Journal:
         if magic != MAGIC or size != layout.size or not whole:
             raise RecordingError(f"{path}: is damaged, or of another version of loadsim")
         return cls(buffer, layout, capacity)
+
+    @classmethod
+    def give_back(cls, path: Path) -> None:
+        """Cut the file of a journal that nobody writes any more to what is used: its reserve is for others now."""
+        with cls.attach(path) as journal:
+            used, size = journal.used, journal.layout.size
+        with path.open("r+b", buffering=0) as file:
+            file.seek(_CAPACITY_AT)
+            file.write(_CAPACITY.pack(used))
+            file.truncate(HEADER_BYTES + used * size)
 
     @property
     def used(self) -> int:

@@ -200,7 +200,7 @@ def notices_of(stage: Stage) -> list[str]:
     notices = [*namespace.notices, *(driver.clamped for driver in stage.drivers if driver.clamped)]
     if namespace.kind == "shared" and stage.plan.scenario.network.namespace == "private":
         notices.append(f"counters are those of the whole host: no network namespace of its own ({namespace.reason})")
-    return [*notices, *stage.server.notices]
+    return [*notices, *stage.server.notices, *stage.sampler.notices]
 
 
 def serve_spec(scenario: Scenario, port: int, folder: Path) -> ServerSpec:

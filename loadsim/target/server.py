@@ -27,12 +27,13 @@ import trio
 from loadsim.control import Channel, Message
 from loadsim.errors import EnvironmentRefusedError
 from loadsim.kernel.limits import Limits, own_nofile, raise_own_nofile, set_own_nofile
+from loadsim.kernel.part import play
 from loadsim.kernel.sockdiag import family_of
 from loadsim.record.events import ACCEPT, FAILURE
 from loadsim.record.journal import Journal
 from loadsim.scenario.spec import ServerSpec
 from loadsim.target.acceptor import Acceptor, Manner
-from loadsim.target.books import Books
+from loadsim.target.books import NO_DESCRIPTOR, Books
 from loadsim.target.connections import Connections, Service
 from loadsim.target.intake import Intake
 from loadsim.target.policy import Leak
@@ -115,9 +116,11 @@ async def _follow(channel: Channel, stack: ExitStack) -> int:
         await channel.send({"event": "failed", "error": str(error)})
         return 0
     except OSError as error:
-        hard = own_nofile().hard
-        words = f"the simulated server cannot prepare itself: {error.strerror}; its hard limit is {hard} open files"
-        await channel.send({"event": "failed", "error": f"{words}, raise that (ulimit -Hn, LimitNOFILE=)"})
+        why = f"its hard limit is {own_nofile().hard} open files, raise that (ulimit -Hn, LimitNOFILE=)"
+        if error.errno not in NO_DESCRIPTOR:
+            why = "see to what this host, or a seccomp profile, forbids"
+        words = f"the simulated server cannot prepare itself: {error.strerror}; {why}"
+        await channel.send({"event": "failed", "error": words})
         return 0
     gc.freeze()  # the loop makes no cycles, and a collection would be a pause that nobody asked for
     gc.disable()
@@ -272,4 +275,4 @@ async def _main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(trio.run(_main))
+    play(_main)
