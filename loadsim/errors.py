@@ -104,6 +104,8 @@ def _refusal(error: BaseException) -> LoadsimError | None:
     """Return what the kernel refused loadsim itself, None where it is something else."""
     if isinstance(error, ImportError) and "map segment" in str(error):  # what the loader says without memory
         error = MemoryError()
+    while isinstance(error, OSError) and error.errno not in _REMEDIES and isinstance(error.__context__, OSError):
+        error = error.__context__  # trio's epoll tries once more after a refusal, and that fails as a mistake would
     if isinstance(error, MemoryError):
         error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
     if not isinstance(error, OSError) or error.errno not in _REMEDIES:

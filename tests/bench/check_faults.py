@@ -1,0 +1,130 @@
+"""What a run leaves when the kernel refuses one of its parts one call, or Ctrl-C comes at any moment of it.
+
+    PYTHONPATH=tests python tests/bench/check_faults.py [--calls N] [--moments N] [--workers N] [--only PART:CALL]
+
+Each run is one of two seconds, from outside. In one half the n-th call of a kind fails, n = 1 to N, counted from the
+moment at which server, driver and canary are ready; strace does it. In the other half SIGINT comes at a random moment,
+seeded. Whatever happens, there must be no traceback, nothing left running, nothing that hangs, and what was recorded
+must be readable. A run takes about three seconds; 50 calls and 50 moments are 1,100 of them. Needs strace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from faulty_runs import PARTS_HURT, REFUSALS, failing, hurt_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from faulty_runs import Left
+
+SEED = 7
+#: From the start of the command, imports and all, to a little after its end.
+LONGEST_S = 3.2
+#: Exit codes that a run may end with when something of its own was refused: 1 is a driver that died.
+_EXPLAINED = (0, 1, 3)
+#: What may be wrong with a run.
+_WRONG = ("tracebacks", "orphans", "unreadable", "hangs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One run: what was done to it, and what is wrong with what it left; "" where that is nothing."""
+
+    row: str
+    case: str
+    code: int | None
+    wrong: str
+
+
+def main() -> None:
+    """Do it all and print it; the exit status is 1 where anything was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calls", type=int, default=50, help="the n-th call fails, n from 1 to this")
+    parser.add_argument("--moments", type=int, default=50, help="so many times Ctrl-C")
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time")
+    parser.add_argument("--only", help="one row, such as driver:connect")
+    asked = parser.parse_args()
+    rows = [f"{part}:{call}" for part in PARTS_HURT for call in REFUSALS]
+    cases = [(row, n) for n in range(1, asked.calls + 1) for row in rows if asked.only in (None, row)]
+    chance = random.Random(SEED)  # noqa: S311  # no secret
+    moments = [chance.uniform(0.0, LONGEST_S) for _ in range(0 if asked.only else asked.moments)]
+    with ThreadPoolExecutor(asked.workers) as pool:
+        refused = pool.map(lambda case: refuse(*case), cases)
+        interrupted = pool.map(interrupt, moments)
+        sys.exit(show([*refused, *interrupted]))
+
+
+def refuse(row: str, number: int) -> Outcome:
+    """Make one run in which one call fails."""
+    part, _, call = row.partition(":")
+    error = REFUSALS[call][(number - 1) % len(REFUSALS[call])]
+    with tempfile.TemporaryDirectory() as folder, hurt_run(Path(folder)) as run:
+        run.wait_ready()
+        with failing(run.pid_of(part), call, number, error):
+            left = run.wait_end()
+        wrong = wrong_with(left, _EXPLAINED, begun=True)
+    return Outcome(row=row, case=f"{row} {number} {error}", code=left.code, wrong=wrong)
+
+
+def interrupt(moment_s: float) -> Outcome:
+    """Make one run that is interrupted so long after its start."""
+    with tempfile.TemporaryDirectory() as folder, hurt_run(Path(folder)) as run:
+        time.sleep(moment_s)
+        if run.process.poll() is None:
+            run.process.send_signal(signal.SIGINT)
+        left = run.wait_end()
+        wrong = wrong_with(left, (0, 128 + signal.SIGINT, -signal.SIGINT), begun=False)
+    return Outcome(row="Ctrl-C", case=f"Ctrl-C at {moment_s:.3f} s", code=left.code, wrong=wrong)
+
+
+def wrong_with(left: Left, codes: Iterable[int], *, begun: bool) -> str:
+    """Return what is wrong with what a run has left, "" where that is nothing."""
+    wrong = [f"tracebacks in {', '.join(left.tracebacks)}"] if left.tracebacks else []
+    wrong += [f"orphans: {left.orphans}"] if left.orphans else []
+    wrong += ["hangs"] if left.code is None else [] if left.code in codes else [f"exit code {left.code}"]
+    try:
+        if left.begun:
+            left.report()
+        elif begun:
+            wrong.append("unreadable: no result")
+    except (AssertionError, ValueError) as error:
+        wrong.append(f"unreadable: {error}")
+    return "; ".join(wrong + ([left.stderr] if wrong else []))
+
+
+def show(outcomes: list[Outcome]) -> int:
+    """Print a line for each row, and every run in which something was wrong; return the exit status."""
+    heads = ("runs", *_WRONG)
+    say(f"{'what failed':<22}" + "".join(f"{head:>12}" for head in heads) + "  exit codes")
+    names = list(dict.fromkeys(one.row for one in outcomes))
+    for name in [*names, "all"]:
+        these = [one for one in outcomes if name in (one.row, "all")]
+        counts = (len(these), *(sum(word in one.wrong for one in these) for word in _WRONG))
+        codes = ", ".join(f"{code}: {count}" for code, count in Counter(one.code for one in these).most_common())
+        say(f"{name:<22}" + "".join(f"{count:>12}" for count in counts) + f"  {codes}")
+    wrong = [one for one in outcomes if one.wrong]
+    for one in wrong:
+        say(f"\n{one.case}: {one.wrong}")
+    return 1 if wrong else 0
+
+
+def say(line: str) -> None:
+    """Print a line."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
