@@ -21,6 +21,8 @@ LATEST = "latest"
 #: Files that make a folder a result, a sweep of results, and the runs of a verdict.
 RESULT_MARK, SWEEP_MARK, VERDICT_MARK = "manifest.json", "sweep.json", "verdict.json"
 _MARKS = (RESULT_MARK, SWEEP_MARK, VERDICT_MARK)
+#: Names that are tried for a new folder: another run may have taken one in the same second.
+_NAMES_TRIED = 8
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -61,8 +63,11 @@ def new_folder(out: Path, name: str) -> Path:
     Raises EnvironmentRefusedError where that is not possible.
     """
     stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ")
-    folder = make_folder(out / f"{stamp}-{file_name(name)}-{secrets.token_hex(2)}")
-    point_latest(out, folder)
+    for _ in range(_NAMES_TRIED):
+        folder = out / f"{stamp}-{file_name(name)}-{secrets.token_hex(2)}"
+        if not folder.exists():
+            break
+    point_latest(out, make_folder(folder))
     return folder
 
 

@@ -44,6 +44,12 @@ if TYPE_CHECKING:
 
 #: The exit status of the policy `exit`.
 DIED = 1
+#: Why an address cannot be listened on -> the remedy, where it is not another address alone.
+_NO_LISTENER = {
+    errno.EADDRNOTAVAIL: "no interface has that address: bring loopback up (ip link set lo up), permit IPv6 on it "
+    "(sysctl net.ipv6.conf.lo.disable_ipv6=0), or choose another network.address",
+    errno.EAFNOSUPPORT: "this kernel is without IPv6: choose an IPv4 network.address",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,18 +206,21 @@ def _set_soft_limit(soft: int) -> None:
 
 def _listen(spec: ServerSpec) -> socket.SocketType:
     """Return a listening socket of the C type that does not block."""
-    listener = socket.SocketType(family_of(spec.address), socket.SOCK_STREAM, 0)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.settimeout(0)
-        listener.bind((spec.address, spec.port))
-        listener.listen(spec.backlog)
-    except OSError as error:
-        listener.close()
-        raise EnvironmentRefusedError(
-            f"cannot listen on {spec.address} port {spec.port}: {error.strerror}; "
-            "choose another network.address, or port 0 for any that is free"
-        ) from error
+    with ExitStack() as undo:
+        try:
+            listener = socket.SocketType(family_of(spec.address), socket.SOCK_STREAM, 0)
+            undo.callback(listener.close)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.settimeout(0)
+            listener.bind((spec.address, spec.port))
+            listener.listen(spec.backlog)
+        except OSError as error:
+            remedy = _NO_LISTENER.get(
+                error.errno or 0, "choose another network.address, or port 0 for any that is free"
+            )
+            where = f"{spec.address} port {spec.port}"
+            raise EnvironmentRefusedError(f"cannot listen on {where}: {error.strerror}; {remedy}") from error
+        undo.pop_all()
     return listener
 
 
