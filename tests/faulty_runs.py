@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from click.testing import CliRunner
+
+from loadsim.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +38,7 @@ nofile = 64
 close_after = "client"
 [client]
 rate = "200/s"
-duration = "1s"
+duration = "600ms"
 exchange = "echo"
 hold = "200ms"
 connect_timeout = "500ms"
@@ -47,6 +51,7 @@ linger = "100ms"
 #: A run of two seconds that takes longer than this hangs.
 PATIENCE_S = 30.0
 _MARK = "LOADSIM_HURT"
+_REPORTING = threading.Lock()  # click's runner puts itself in the place of standard output
 #: The parts of a run whose calls are refused, and the calls, each with the errnos that it may have.
 PARTS_HURT = ("conductor", "driver", "server")
 REFUSALS = {
@@ -86,10 +91,11 @@ class Left:
         return self.folder is not None and (self.folder / "manifest.json").exists()
 
     def report(self) -> dict[str, Any]:
-        """Return what `loadsim report --json` says of it; fails where it cannot be read."""
+        """Return what `loadsim report --json` says of it; fails where it cannot be read. Threads wait their turn."""
         assert self.folder is not None, self.stderr
-        done = run_to_end("report", str(self.folder), "--json")
-        assert done.returncode == 0, done.stderr
+        with _REPORTING:
+            done = CliRunner().invoke(main, ["report", str(self.folder), "--json"])
+        assert done.exit_code == 0, done.stderr
         summary: dict[str, Any] = json.loads(done.stdout)
         return summary
 
@@ -108,7 +114,7 @@ class Hurt:
         """Return when server, driver and canary are ready, just before the first client: the first line says so."""
         assert self.process.stderr is not None
         self._said = self.process.stderr.readline()
-        assert "400 clients" in self._said or "200 clients" in self._said, self._said + self.process.stderr.read()
+        assert " clients, " in self._said, self._said + self.process.stderr.read()
 
     def pid_of(self, part: str) -> int:
         """Return the pid of the "conductor", "driver", "server", "canary", "held" clients, or namespace "holder"."""
@@ -146,21 +152,27 @@ class Hurt:
 
 @contextmanager
 def hurt_run(
-    folder: Path, *arguments: str, before: Callable[[], None] | None = None, ui: str = "plain", out: Path | None = None
+    folder: Path,
+    *arguments: str,
+    before: Callable[[], None] | None = None,
+    out: Path | None = None,
+    terminal: int | None = None,
 ) -> Iterator[Hurt]:
     """Start a run in this folder, in a session of its own; `before` is called in its process before it begins.
 
-    Whatever is left of it at the end of the block is killed.
+    `terminal`: it has that as its standard descriptors, and shows the live view. Whatever is left of it at the end of
+    the block is killed.
     """
     scenario = folder / "hurt.toml"
     scenario.write_text(SCENARIO)
-    out, word = out or folder / "out", secrets.token_hex(8)
+    out, word, ui = out or folder / "out", secrets.token_hex(8), "plain" if terminal is None else "live"
     process = subprocess.Popen(
         [sys.executable, "-m", "loadsim", "run", str(scenario), "--out", str(out), "--ui", ui, *arguments],
         cwd=folder,
-        env=os.environ | {_MARK: word},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        env=os.environ | {_MARK: word, "TERM": "xterm"},
+        stdin=terminal,
+        stdout=subprocess.PIPE if terminal is None else terminal,
+        stderr=subprocess.PIPE if terminal is None else terminal,
         text=True,
         start_new_session=True,
         preexec_fn=before,  # noqa: PLW1509  # no test has threads
@@ -228,6 +240,16 @@ def failing(pid: int, call: str, number: int, error: str) -> Iterator[None]:
             if strace.poll() is None:
                 strace.terminate()  # it lets go of whoever is left
             strace.communicate()
+
+
+def refused(folder: Path, part: str, call: str, number: int) -> Left:
+    """Make a run in a new folder in which the n-th call of a part fails, counted from when all are ready."""
+    folder.mkdir()
+    errors = REFUSALS[call]
+    with hurt_run(folder) as run:
+        run.wait_ready()
+        with failing(run.pid_of(part), call, number, errors[(number - 1) % len(errors)]):
+            return run.wait_end()
 
 
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")

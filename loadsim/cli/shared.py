@@ -94,7 +94,7 @@ def say(sentence: str) -> None:
 
 
 def put(text: str, saved: Path | None = None) -> None:
-    """Print a result; `saved` is where it also stands. Who closes the pipe has seen enough of it.
+    """Print a result; `saved` is where it also stands. Who closes the pipe or the terminal has seen enough of it.
 
     Raises EnvironmentRefusedError where it cannot be printed for any other reason.
     """
@@ -103,7 +103,7 @@ def put(text: str, saved: Path | None = None) -> None:
     except OSError as error:
         with suppress(OSError):  # what is still in its buffer would fail again when the interpreter ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if error.errno != errno.EPIPE:
+        if error.errno not in (errno.EPIPE, errno.EIO):
             remedy = f"loadsim report {saved} prints it again" if saved else "see to where it goes"
             raise EnvironmentRefusedError(f"the result could not be printed: {error.strerror}; {remedy}") from error
 

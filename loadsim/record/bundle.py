@@ -22,7 +22,7 @@ import contextlib
 import datetime as dt
 import platform
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -111,7 +111,7 @@ class Bundle(Folder):
         temporary = self.path / f".{name}.npy.part"
         try:
             with temporary.open("wb") as file:
-                np.save(file, records, allow_pickle=False)
+                np.save(_Written(file), records, allow_pickle=False)
             temporary.replace(self.path / f"{name}.npy")
         except OSError:
             with contextlib.suppress(OSError):
@@ -177,6 +177,13 @@ class Bundle(Folder):
         if records.dtype != dtype_of(layout) or records.ndim != 1:
             raise RecordingError(f"{path}: has records of another shape; it was written by another version of loadsim")
         return records, 0
+
+
+class _Written:
+    """A file that numpy writes to as to anything else: of a full disk its way with real files keeps no errno."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.write = file.write
 
 
 def _read_journals(paths: Sequence[Path], layout: Layout) -> tuple[Records, int]:

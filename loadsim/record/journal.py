@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import mmap
 import os
 import struct
@@ -31,6 +32,9 @@ _LOST = 1
 _NAMED = 2
 
 
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
 class Journal:
     """A mapped journal. The owner of a hot loop packs into `buffer` itself; see `take`.
 
@@ -51,8 +55,8 @@ class Journal:
     def create(cls, path: Path, layout: Layout, capacity: int) -> Self:
         """Reserve and map a new file for `capacity` records, with every page present.
 
-        Raises EnvironmentRefusedError where the space cannot be reserved: a later write to a hole on a full disk
-        would be SIGBUS.
+        Raises EnvironmentRefusedError where the space cannot be reserved (a later write to a hole on a full disk would
+        be SIGBUS), OSError where anything else is refused.
         """
         size = HEADER_BYTES + capacity * layout.size
         fd = -1
@@ -61,6 +65,8 @@ class Journal:
             os.posix_fallocate(fd, 0, size)
             buffer = _map(fd, size)
         except OSError as error:
+            if error.errno not in _NO_SPACE:
+                raise
             raise EnvironmentRefusedError(
                 f"cannot reserve {size:,} bytes for {path}: {error.strerror}; free that space, or choose another --out"
             ) from error

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from faulty_runs import PARTS_HURT, REFUSALS, failing, hurt_run
+from faulty_runs import PARTS_HURT, REFUSALS, hurt_run, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,13 +69,10 @@ def main() -> None:
 def refuse(row: str, number: int) -> Outcome:
     """Make one run in which one call fails."""
     part, _, call = row.partition(":")
-    error = REFUSALS[call][(number - 1) % len(REFUSALS[call])]
-    with tempfile.TemporaryDirectory() as folder, hurt_run(Path(folder)) as run:
-        run.wait_ready()
-        with failing(run.pid_of(part), call, number, error):
-            left = run.wait_end()
-        wrong = wrong_with(left, _EXPLAINED, begun=True)
-    return Outcome(row=row, case=f"{row} {number} {error}", code=left.code, wrong=wrong)
+    with tempfile.TemporaryDirectory() as folder:
+        left = refused(Path(folder) / "run", part, call, number)
+        wrong = wrong_with(left, _EXPLAINED)
+    return Outcome(row=row, case=f"{row} {number}", code=left.code, wrong=wrong)
 
 
 def interrupt(moment_s: float) -> Outcome:
@@ -85,11 +82,11 @@ def interrupt(moment_s: float) -> Outcome:
         if run.process.poll() is None:
             run.process.send_signal(signal.SIGINT)
         left = run.wait_end()
-        wrong = wrong_with(left, (0, 128 + signal.SIGINT, -signal.SIGINT), begun=False)
+        wrong = wrong_with(left, (0, 128 + signal.SIGINT, -signal.SIGINT))
     return Outcome(row="Ctrl-C", case=f"Ctrl-C at {moment_s:.3f} s", code=left.code, wrong=wrong)
 
 
-def wrong_with(left: Left, codes: Iterable[int], *, begun: bool) -> str:
+def wrong_with(left: Left, codes: Iterable[int]) -> str:
     """Return what is wrong with what a run has left, "" where that is nothing."""
     wrong = [f"tracebacks in {', '.join(left.tracebacks)}"] if left.tracebacks else []
     wrong += [f"orphans: {left.orphans}"] if left.orphans else []
@@ -97,7 +94,7 @@ def wrong_with(left: Left, codes: Iterable[int], *, begun: bool) -> str:
     try:
         if left.begun:
             left.report()
-        elif begun:
+        elif left.code == 0:
             wrong.append("unreadable: no result")
     except (AssertionError, ValueError) as error:
         wrong.append(f"unreadable: {error}")
