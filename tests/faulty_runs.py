@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,7 @@ class Left:
     stderr: str
     folder: Path | None  # of its result; None: there is none
     orphans: list[str]  # command lines of processes that outlived it
+    hit: bool = False  # the call that was to fail was made, and failed
 
     @property
     def tracebacks(self) -> list[str]:
@@ -225,10 +226,11 @@ def _marked(word: str) -> dict[int, str]:
 
 
 @contextmanager
-def failing(pid: int, call: str, number: int, error: str) -> Iterator[None]:
-    """Have the n-th call of this name that a process makes from now on fail with this errno, by strace."""
+def failing(pid: int, fault: tuple[str, int, str], log: Path) -> Iterator[None]:
+    """Have a call fail by strace: its name, the how-many-th that a process makes from now on, the errno."""
+    call, number, error = fault
     orders = ["-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={number}"]
-    command = ["strace", "-f", "-o", os.devnull, *orders, "-p", str(pid)]
+    command = ["strace", "-f", "-o", str(log), *orders, "-p", str(pid)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
         try:
             assert strace.stderr is not None
@@ -245,11 +247,12 @@ def failing(pid: int, call: str, number: int, error: str) -> Iterator[None]:
 def refused(folder: Path, part: str, call: str, number: int) -> Left:
     """Make a run in a new folder in which the n-th call of a part fails, counted from when all are ready."""
     folder.mkdir()
-    errors = REFUSALS[call]
+    errors, log = REFUSALS[call], folder / "strace.log"
     with hurt_run(folder) as run:
         run.wait_ready()
-        with failing(run.pid_of(part), call, number, errors[(number - 1) % len(errors)]):
-            return run.wait_end()
+        with failing(run.pid_of(part), (call, number, errors[(number - 1) % len(errors)]), log):
+            left = run.wait_end()
+    return replace(left, hit="(INJECTED)" in log.read_text())
 
 
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")

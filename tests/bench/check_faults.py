@@ -3,9 +3,10 @@
     PYTHONPATH=tests python tests/bench/check_faults.py [--calls N] [--moments N] [--workers N] [--only PART:CALL]
 
 Each run is one of two seconds, from outside. In one half the n-th call of a kind fails, n = 1 to N, counted from the
-moment at which server, driver and canary are ready; strace does it. In the other half SIGINT comes at a random moment,
-seeded. Whatever happens, there must be no traceback, nothing left running, nothing that hangs, and what was recorded
-must be readable. A run takes about three seconds; 50 calls and 50 moments are 1,100 of them. Needs strace.
+moment at which server, driver and canary are ready; strace does it ("hit": that call was made). In the other half the
+conductor is interrupted, or killed, at random moments, seeded. Whatever happens, there must be no traceback, nothing
+left running, nothing that hangs, and what was recorded must be readable. A run takes about three seconds; 50 calls and
+50 moments are about 600 of them, since parts of a run make fewer calls of a kind than that. Needs strace.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,12 +29,15 @@ from faulty_runs import PARTS_HURT, REFUSALS, hurt_run, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from concurrent.futures import Executor
 
     from faulty_runs import Left
 
 SEED = 7
 #: From the start of the command, imports and all, to a little after its end.
-LONGEST_S = 3.2
+LONGEST_S = 2.8
+#: So many runs in a row may make fewer calls than the number that is to fail, before larger ones are left out.
+MISSES = 4
 #: Exit codes that a run may end with when something of its own was refused: 1 is a driver that died.
 _EXPLAINED = (0, 1, 3)
 #: What may be wrong with a run.
@@ -45,6 +51,7 @@ class Outcome:
     row: str
     case: str
     code: int | None
+    hit: bool  # what was to happen did
     wrong: str
 
 
@@ -52,18 +59,29 @@ def main() -> None:
     """Do it all and print it; the exit status is 1 where anything was wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=50, help="the n-th call fails, n from 1 to this")
-    parser.add_argument("--moments", type=int, default=50, help="so many times Ctrl-C")
+    parser.add_argument("--moments", type=int, default=50, help="so many times Ctrl-C, and SIGKILL")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time")
     parser.add_argument("--only", help="one row, such as driver:connect")
     asked = parser.parse_args()
-    rows = [f"{part}:{call}" for part in PARTS_HURT for call in REFUSALS]
-    cases = [(row, n) for n in range(1, asked.calls + 1) for row in rows if asked.only in (None, row)]
+    rows = [row for part in PARTS_HURT for call in REFUSALS if asked.only in (None, row := f"{part}:{call}")]
     chance = random.Random(SEED)  # noqa: S311  # no secret
     moments = [chance.uniform(0.0, LONGEST_S) for _ in range(0 if asked.only else asked.moments)]
     with ThreadPoolExecutor(asked.workers) as pool:
-        refused = pool.map(lambda case: refuse(*case), cases)
-        interrupted = pool.map(interrupt, moments)
-        sys.exit(show([*refused, *interrupted]))
+        failed = refuse_all(rows, asked.calls, pool)
+        ended = pool.map(lambda moment: end(*moment), product((signal.SIGINT, signal.SIGKILL), moments))
+    sys.exit(show([*failed, *ended]))
+
+
+def refuse_all(rows: list[str], calls: int, pool: Executor) -> list[Outcome]:
+    """Make all runs in which a call fails; a row ends where a run makes fewer calls than that, several times."""
+    outcomes: list[Outcome] = []
+    misses = Counter[str]()
+    for number in range(1, calls + 1):
+        rows = [row for row in rows if misses[row] < MISSES]
+        for one in pool.map(partial(refuse, number=number), rows):
+            misses[one.row] = 0 if one.hit else misses[one.row] + 1
+            outcomes.append(one)
+    return outcomes
 
 
 def refuse(row: str, number: int) -> Outcome:
@@ -72,18 +90,19 @@ def refuse(row: str, number: int) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         left = refused(Path(folder) / "run", part, call, number)
         wrong = wrong_with(left, _EXPLAINED)
-    return Outcome(row=row, case=f"{row} {number}", code=left.code, wrong=wrong)
+    return Outcome(row=row, case=f"{row} {number}", code=left.code, hit=left.hit, wrong=wrong)
 
 
-def interrupt(moment_s: float) -> Outcome:
-    """Make one run that is interrupted so long after its start."""
+def end(number: signal.Signals, moment_s: float) -> Outcome:
+    """Make one run that gets a signal so long after its start, or has ended before."""
     with tempfile.TemporaryDirectory() as folder, hurt_run(Path(folder)) as run:
         time.sleep(moment_s)
-        if run.process.poll() is None:
-            run.process.send_signal(signal.SIGINT)
+        hit = run.process.poll() is None
+        if hit:
+            run.process.send_signal(number)
         left = run.wait_end()
-        wrong = wrong_with(left, (0, 128 + signal.SIGINT, -signal.SIGINT))
-    return Outcome(row="Ctrl-C", case=f"Ctrl-C at {moment_s:.3f} s", code=left.code, wrong=wrong)
+        wrong = wrong_with(left, (0, 128 + number, -number))
+    return Outcome(row=number.name, case=f"{number.name} at {moment_s:.3f} s", code=left.code, hit=hit, wrong=wrong)
 
 
 def wrong_with(left: Left, codes: Iterable[int]) -> str:
@@ -103,12 +122,16 @@ def wrong_with(left: Left, codes: Iterable[int]) -> str:
 
 def show(outcomes: list[Outcome]) -> int:
     """Print a line for each row, and every run in which something was wrong; return the exit status."""
-    heads = ("runs", *_WRONG)
+    heads = ("runs", "hit", *_WRONG)
     say(f"{'what failed':<22}" + "".join(f"{head:>12}" for head in heads) + "  exit codes")
     names = list(dict.fromkeys(one.row for one in outcomes))
     for name in [*names, "all"]:
         these = [one for one in outcomes if name in (one.row, "all")]
-        counts = (len(these), *(sum(word in one.wrong for one in these) for word in _WRONG))
+        counts = (
+            len(these),
+            sum(one.hit for one in these),
+            *(sum(word in one.wrong for one in these) for word in _WRONG),
+        )
         codes = ", ".join(f"{code}: {count}" for code, count in Counter(one.code for one in these).most_common())
         say(f"{name:<22}" + "".join(f"{count:>12}" for count in counts) + f"  {codes}")
     wrong = [one for one in outcomes if one.wrong]
