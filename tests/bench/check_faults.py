@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from faulty_runs import Left
 
 SEED = 7
-#: From the start of the command, imports and all, to a little after its end.
-LONGEST_S = 2.8
+#: From the start of the command to a little after its end. Before that Python itself starts, with its own last words.
+SHORTEST_S, LONGEST_S = 0.1, 2.8
 #: So many runs in a row may make fewer calls than the number that is to fail, before larger ones are left out.
 MISSES = 4
 #: Exit codes that a run may end with when something of its own was refused: 1 is a driver that died.
@@ -65,7 +65,7 @@ def main() -> None:
     asked = parser.parse_args()
     rows = [row for part in PARTS_HURT for call in REFUSALS if asked.only in (None, row := f"{part}:{call}")]
     chance = random.Random(SEED)  # noqa: S311  # no secret
-    moments = [chance.uniform(0.0, LONGEST_S) for _ in range(0 if asked.only else asked.moments)]
+    moments = [chance.uniform(SHORTEST_S, LONGEST_S) for _ in range(0 if asked.only else asked.moments)]
     with ThreadPoolExecutor(asked.workers) as pool:
         failed = refuse_all(rows, asked.calls, pool)
         ended = pool.map(lambda moment: end(*moment), product((signal.SIGINT, signal.SIGKILL), moments))
