@@ -64,7 +64,12 @@ REFUSALS = {
     "epoll_ctl": ("ENOMEM", "ENOSPC"),
 }
 #: What stands in the command line of each process of a run.
-_PARTS = {"driver": "loadsim.load.driver", "server": "loadsim.target.server", "held": "loadsim.load.held"}
+_PARTS = {
+    "driver": "loadsim.load.driver",
+    "server": "loadsim.target.server",
+    "held": "loadsim.load.held",
+    "holder": "import holder",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,16 +123,8 @@ class Hurt:
         assert " clients, " in self._said, self._said + self.process.stderr.read()
 
     def pid_of(self, part: str) -> int:
-        """Return the pid of the "conductor", "driver", "server", "canary", "held" clients, or namespace "holder"."""
-        if part == "conductor":
-            return self.pid
-        children: list[psutil.Process] = psutil.Process(self.pid).children()
-        lines: dict[int, str] = {child.pid: " ".join(child.cmdline()) for child in children}
-        if part == "holder":
-            return next(pid for pid, line in lines.items() if "import holder" in line)
-        if part == "canary":  # a driver as well, started after the other
-            return [pid for pid, line in lines.items() if _PARTS["driver"] in line][-1]
-        return next(pid for pid, line in lines.items() if _PARTS[part] in line)
+        """Return the pid of one part; see `parts_of`."""
+        return parts_of(self.pid)[part]
 
     def folder(self) -> Path | None:
         """Return its result folder; None while, or where, there is none."""
@@ -149,6 +146,18 @@ class Hurt:
             folder=self.folder(),
             orphans=wait_gone(self._word),
         )
+
+
+def parts_of(conductor: int) -> dict[str, int]:
+    """Return the pids of a run that is going on: "conductor", "driver", "server", "held", "canary", "holder"."""
+    found = {"conductor": conductor}
+    children: list[psutil.Process] = psutil.Process(conductor).children()
+    for child in children:
+        line = " ".join(child.cmdline())
+        part = next((part for part, word in _PARTS.items() if word in line), None)
+        if part is not None:
+            found["canary" if part in found else part] = child.pid  # the canary is the driver that is started last
+    return found
 
 
 @contextmanager
