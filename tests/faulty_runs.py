@@ -122,6 +122,14 @@ class Hurt:
         self._said = self.process.stderr.readline()
         assert " clients, " in self._said, self._said + self.process.stderr.read()
 
+    def wait_part(self, part: str) -> int:
+        """Wait until a part has been started, and return its pid; that of the conductor where the run ends first."""
+        while self.process.poll() is None:
+            if (pid := parts_of(self.pid).get(part)) is not None:
+                return pid
+            time.sleep(0.002)
+        return self.pid
+
     def pid_of(self, part: str) -> int:
         """Return the pid of one part; see `parts_of`."""
         return parts_of(self.pid)[part]
@@ -151,9 +159,15 @@ class Hurt:
 def parts_of(conductor: int) -> dict[str, int]:
     """Return the pids of a run that is going on: "conductor", "driver", "server", "held", "canary", "holder"."""
     found = {"conductor": conductor}
-    children: list[psutil.Process] = psutil.Process(conductor).children()
+    try:
+        children: list[psutil.Process] = psutil.Process(conductor).children()
+    except psutil.Error:
+        return found
     for child in children:
-        line = " ".join(child.cmdline())
+        try:
+            line = " ".join(child.cmdline())
+        except psutil.Error:  # it has ended meanwhile
+            continue
         part = next((part for part, word in _PARTS.items() if word in line), None)
         if part is not None:
             found["canary" if part in found else part] = child.pid  # the canary is the driver that is started last

@@ -17,9 +17,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 from faulty_runs import hurt_run, needs_strace, refused
+from real_runs import run_scenario
+
+from loadsim.errors import EnvironmentRefusedError
+from loadsim.target.process import Server
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
     from faulty_runs import Left
+
+    from loadsim.kernel.sockdiag import SockDiag
+    from loadsim.record.sampler import Sources
 
 pytestmark = pytest.mark.real
 
@@ -66,6 +75,21 @@ def test_the_conductor_ends_at_any_moment(number: signal.Signals, tmp_path: Path
             if left.begun:
                 left.report()
             assert left.code in (0, -signal.SIGKILL if number is signal.SIGKILL else 128 + signal.SIGINT)
+
+
+def test_a_server_that_dies_before_the_first_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ready, and gone before anybody looks at it: that is said, and where its last words are."""
+    look = Server.sources
+
+    def too_late(server: Server, stack: ExitStack, diag: SockDiag) -> Sources:
+        server.child.close()
+        return look(server, stack, diag)
+
+    monkeypatch.setattr(Server, "sources", too_late)
+    with pytest.raises(
+        EnvironmentRefusedError, match=r"the server ended before the first client; see .*target\.stderr"
+    ):
+        run_scenario("healthy", tmp_path)
 
 
 def test_a_conductor_that_was_stopped_goes_on_and_says_so(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loadsim.errors import ScenarioError
+from loadsim.errors import DidNotStartError, ScenarioError
 from loadsim.kernel.limits import HostLimits, own_nofile
 from loadsim.kernel.netns import WIDE_PORT_RANGE, private_namespace, shared_namespace
+from loadsim.kernel.procfs import ProcessGoneError
 from loadsim.load.process import driver
 from loadsim.record.events import SAMPLE
 from loadsim.record.facts import Facts
@@ -114,7 +115,13 @@ async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIte
             drivers.append(await stack.enter_async_context(driver(spec, namespace=namespace, stderr_path=stderr)))
             paths.append(path)
         watchers = [one async for one in _watchers(stack, plan, bundle, namespace, facts=server.facts)]
-        sources = server.sources(stack.enter_context(ExitStack()), namespace.diag)
+        try:
+            sources = server.sources(stack.enter_context(ExitStack()), namespace.diag)
+        except ProcessGoneError as error:
+            says = (
+                f"the server ended before the first client; see {bundle.path}/target.stderr, and dmesg (out of memory?)"
+            )
+            raise DidNotStartError(says) from error
         samples = Journal.create(bundle.journal_path("samples"), SAMPLE, _samples_capacity(plan))
         sampler = Sampler(stack.enter_context(samples), sources)
         attempts = [stack.enter_context(Journal.attach(path)) for path in paths]
@@ -180,7 +187,7 @@ def first_facts(stage: Stage, degraded: list[str]) -> Facts:
         seed=scenario.seed,
         settings=scenario.settings(),
         complete=False,
-        interrupted="the conductor was killed",
+        interrupted="loadsim was killed, or failed, before its end",
         start_ns=0,
         load_end_ns=0,
         judged_ns=0,

@@ -4,14 +4,15 @@
 
 Each run is one of two seconds, from outside. In one half the n-th call of a kind fails, n = 1 to N, counted from the
 moment at which server, driver and canary are ready; strace does it ("hit": that call was made). In the other half the
-conductor is interrupted, or killed, at random moments, seeded. Whatever happens, there must be no traceback, nothing
-left running, nothing that hangs, and what was recorded must be readable. A run takes about three seconds; 50 calls and
-50 moments are about 600 of them, since parts of a run make fewer calls of a kind than that. Needs strace.
+conductor is interrupted or killed, or another part is killed, at random moments, seeded. Whatever happens, there must
+be no traceback, nothing left running, nothing that hangs, and what was recorded must be readable. A run takes about
+three seconds; 50 calls and 50 moments are about 700 of them, since parts make fewer calls of a kind. Needs strace.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import signal
 import sys
@@ -25,7 +26,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from faulty_runs import PARTS_HURT, REFUSALS, hurt_run, refused
+from faulty_runs import PARTS_HURT, REFUSALS, hurt_run, parts_of, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 SEED = 7
 #: From the start of the command to a little after its end. Before that Python itself starts, with its own last words.
 SHORTEST_S, LONGEST_S = 0.1, 2.8
+#: Who gets which signal at those moments after its own start.
+SIGNALLED = ("conductor:SIGINT", "conductor:SIGKILL", "server:SIGKILL", "driver:SIGKILL", "canary:SIGKILL")
 #: So many runs in a row may make fewer calls than the number that is to fail, before larger ones are left out.
 MISSES = 4
 #: Exit codes that a run may end with when something of its own was refused: 1 is a driver that died.
@@ -59,7 +62,7 @@ def main() -> None:
     """Do it all and print it; the exit status is 1 where anything was wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=50, help="the n-th call fails, n from 1 to this")
-    parser.add_argument("--moments", type=int, default=50, help="so many times Ctrl-C, and SIGKILL")
+    parser.add_argument("--moments", type=int, default=50, help="so many moments for each signal")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time")
     parser.add_argument("--only", help="one row, such as driver:connect")
     asked = parser.parse_args()
@@ -68,7 +71,7 @@ def main() -> None:
     moments = [chance.uniform(SHORTEST_S, LONGEST_S) for _ in range(0 if asked.only else asked.moments)]
     with ThreadPoolExecutor(asked.workers) as pool:
         failed = refuse_all(rows, asked.calls, pool)
-        ended = pool.map(lambda moment: end(*moment), product((signal.SIGINT, signal.SIGKILL), moments))
+        ended = pool.map(lambda signalled: end(*signalled), product(SIGNALLED, moments))
     sys.exit(show([*failed, *ended]))
 
 
@@ -93,16 +96,19 @@ def refuse(row: str, number: int) -> Outcome:
     return Outcome(row=row, case=f"{row} {number}", code=left.code, hit=left.hit, wrong=wrong)
 
 
-def end(number: signal.Signals, moment_s: float) -> Outcome:
-    """Make one run that gets a signal so long after its start, or has ended before."""
+def end(row: str, moment_s: float) -> Outcome:
+    """Make one run of which a part gets a signal so long after its start, unless that has ended before."""
+    part, _, name = row.partition(":")
+    number = signal.Signals[name]
     with tempfile.TemporaryDirectory() as folder, hurt_run(Path(folder)) as run:
+        pid = run.wait_part(part)
         time.sleep(moment_s)
-        hit = run.process.poll() is None
+        hit = run.process.poll() is None and part in parts_of(run.pid)
         if hit:
-            run.process.send_signal(number)
+            os.kill(pid, number)
         left = run.wait_end()
-        wrong = wrong_with(left, (0, 128 + number, -number))
-    return Outcome(row=number.name, case=f"{number.name} at {moment_s:.3f} s", code=left.code, hit=hit, wrong=wrong)
+        wrong = wrong_with(left, (0, 128 + number, -number) if part == "conductor" else _EXPLAINED)
+    return Outcome(row=row, case=f"{row} at {moment_s:.3f} s", code=left.code, hit=hit, wrong=wrong)
 
 
 def wrong_with(left: Left, codes: Iterable[int]) -> str:

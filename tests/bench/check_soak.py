@@ -94,7 +94,7 @@ def growth(part: str, looks: Sequence[Look], from_s: float) -> list[str]:
     memory, fds = ([statistics.mean(getattr(one, what) for one in some) for some in (first, last)] for what in _SEEN)
     most = max(look.rss for look in settled)
     say(
-        f"{part:<10} memory {memory[0] / 1e6:6.1f} -> {memory[1] / 1e6:6.1f} MB (at most {most / 1e6:.1f} with all pages)"
+        f"{part:<10} memory {memory[0] / 1e6:6.1f} -> {memory[1] / 1e6:6.1f} MB ({most / 1e6:.1f} with all pages)"
         f"   descriptors {fds[0]:6.1f} -> {fds[1]:6.1f}   {len(settled)} looks"
     )
     wrong = [f"{part} grew by {memory[1] - memory[0]:,.0f} bytes"] if memory[1] - memory[0] > GROWTH_BYTES else []
