@@ -85,11 +85,10 @@ class Left:
 
     @property
     def tracebacks(self) -> list[str]:
-        """Where one stands: in what the command printed, or in the last words of one of its processes."""
-        texts = {"stdout": self.stdout, "stderr": self.stderr}
-        for path in self.folder.glob("*.stderr") if self.folder else ():
-            texts[path.name] = path.read_text(errors="replace")
-        return [name for name, text in texts.items() if "Traceback (most recent call last)" in text]
+        """The texts with one: what the command printed, the last words of its processes."""
+        texts = [self.stdout, self.stderr]
+        texts += [path.read_text(errors="replace") for path in self.folder.glob("*.stderr")] if self.folder else []
+        return [text for text in texts if "Traceback (most recent call last)" in text]
 
     @property
     def begun(self) -> bool:

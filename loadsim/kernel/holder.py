@@ -41,6 +41,8 @@ def main(arguments: list[str]) -> None:
     try:
         fds = _make_namespace()
         libc.die_with_parent(int(parent))
+    except ProcessLookupError:  # the conductor is gone already
+        return
     except _RefusedError as refused:
         control.send("refused {} {}".format(*refused.args).encode())
         return

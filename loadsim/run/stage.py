@@ -115,13 +115,7 @@ async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIte
             drivers.append(await stack.enter_async_context(driver(spec, namespace=namespace, stderr_path=stderr)))
             paths.append(path)
         watchers = [one async for one in _watchers(stack, plan, bundle, namespace, facts=server.facts)]
-        try:
-            sources = server.sources(stack.enter_context(ExitStack()), namespace.diag)
-        except ProcessGoneError as error:
-            says = (
-                f"the server ended before the first client; see {bundle.path}/target.stderr, and dmesg (out of memory?)"
-            )
-            raise DidNotStartError(says) from error
+        sources = _sources(server, stack.enter_context(ExitStack()), bundle, namespace)
         samples = Journal.create(bundle.journal_path("samples"), SAMPLE, _samples_capacity(plan))
         sampler = Sampler(stack.enter_context(samples), sources)
         attempts = [stack.enter_context(Journal.attach(path)) for path in paths]
@@ -143,6 +137,15 @@ async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIte
                 emfile_seen=server.facts.emfile_seen,
             ),
         )
+
+
+def _sources(server: Target, stack: ExitStack, bundle: Bundle, namespace: Namespace) -> Sources:
+    try:
+        return server.sources(stack, namespace.diag)
+    except ProcessGoneError as error:
+        last_words = bundle.path / "target.stderr"
+        says = f"the server ended before the first client; see {last_words}, and dmesg (out of memory?)"
+        raise DidNotStartError(says) from error
 
 
 async def _watchers(

@@ -113,7 +113,7 @@ def end(row: str, moment_s: float) -> Outcome:
 
 def wrong_with(left: Left, codes: Iterable[int]) -> str:
     """Return what is wrong with what a run has left, "" where that is nothing."""
-    wrong = [f"tracebacks in {', '.join(left.tracebacks)}"] if left.tracebacks else []
+    wrong = [f"tracebacks: {left.tracebacks}"] if left.tracebacks else []
     wrong += [f"orphans: {left.orphans}"] if left.orphans else []
     wrong += ["hangs"] if left.code is None else [] if left.code in codes else [f"exit code {left.code}"]
     try:
