@@ -57,7 +57,8 @@ _REMEDIES = {
     errno.EDQUOT: _SPACE,
     errno.EFBIG: "raise the limit of the size of files (ulimit -f)",
     errno.EROFS: "choose another folder with --out DIR",
-    errno.ENOENT: "something has removed it, or the folder around it: leave a result alone until its run has ended",
+    errno.ENOENT: "something has removed it, or the folder around it: leave a result alone until its run has ended, "
+    "or choose another folder with --out DIR",
     errno.ENOTDIR: "something has replaced it: leave a result alone until its run has ended",
     errno.EACCES: _PERMISSION,
     errno.EPERM: _PERMISSION,
