@@ -288,7 +288,7 @@ _SINGLE = [
     _of("generator.lag.p99", "s", _LOW, "How late attempts started behind their schedule: 99 % at most this late."),
     _of("generator.lag.max", "s", _LOW, "How late attempts started behind their schedule: the worst."),
     _of("generator.cpu", "cores", _LOW, "CPU time per second of the busiest driver; above 0.9 it is the bottleneck."),
-    _of("generator.local_failures", "", _LOW, "Attempts that failed at the generator's own limits: fate.local."),
+    _of("generator.local_failures", "", _LOW, "Attempts that failed at the generator's own limits: outcome.local."),
     _of(
         "generator.limited",
         "",

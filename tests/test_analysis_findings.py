@@ -524,7 +524,8 @@ def test_a_generator_names_each_of_its_limits_and_the_knob() -> None:
     found = finding(recording(rows, [accept(row) for row in rows[:199]], drivers=[busy]), "generator-limited")
     for sentence in (
         "started 50 ms late", "used 0.99 cores", "1 attempt of the plan was not started",
-        "2 attempts never left it (errno 24)", "1 attempt never left it (errno 71)", "Its limit holds 9 clients",
+        "2 attempts failed at its own limits (errno 24)",
+        "1 attempt failed at its own limits (errno 71)", "Its limit holds 9 clients",
     ):  # fmt: skip
         assert sentence in found.evidence
     assert found.remedy is not None

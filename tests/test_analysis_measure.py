@@ -259,10 +259,16 @@ def late(count: int, lag_s: float) -> list[Row]:
 
 @pytest.mark.parametrize(
     ("rows", "limited"),
-    [(late(200, 0.0005), 0), (late(200, 0.02), 1), (late(50, 0.02), 0), ([unanswered(1, outcome=Outcome.LOCAL)], 1)],
+    [
+        (late(200, 0.0005), 0),
+        (late(200, 0.02), 1),
+        (late(50, 0.02), 0),
+        ([unanswered(1, outcome=Outcome.LOCAL)], 1),
+        ([attempt(1, outcome=Outcome.LOCAL)], 1),
+    ],
 )
 def test_the_generator_accuses_itself(rows: list[Row], limited: int) -> None:
-    """A lag that is more than the scheduler's, judged from 100 attempts on, or any attempt that never left it."""
+    """A lag that is more than the scheduler's, judged from 100 attempts on, or any failure at its own limits."""
     assert measured(rows)["generator.limited"] == limited
 
 

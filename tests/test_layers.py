@@ -83,6 +83,18 @@ def test_pure_modules_touch_no_world(module: str) -> None:
     assert unseeded == []
 
 
+def test_the_wall_clock_is_read_for_dates_alone() -> None:
+    """Every duration and every order comes from CLOCK_MONOTONIC: whoever sets the clock back changes no result."""
+    calls = {"time.time", "time.time_ns", "dt.datetime.now", "time.localtime", "time.gmtime"}
+    readers = {
+        module
+        for module in MODULES
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in calls
+    }
+    assert readers == {"record.bundle", "record.folder", "report.inspection.watching", "run.conductor"}
+
+
 def test_every_folder_says_which_question_it_answers() -> None:
     """A folder's docstring lists each of its modules."""
     missing = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from itertools import pairwise
 from types import SimpleNamespace
@@ -84,3 +85,31 @@ def test_kinds_of_a_large_table_are_not_read(monkeypatch: pytest.MonkeyPatch, tm
     scene.run(1)
     assert scene.looks == []
     assert scene.sampler.latest.open_fds == KINDS_UP_TO + 1
+
+
+def test_a_want_of_its_own_is_no_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A sample that the kernel refuses is left out, the next one is taken, and the reader is told how many and why."""
+    scene = Scene(monkeypatch, tmp_path / "samples", open_fds=64, takes_ns=0)
+    take = scene.kinds
+
+    def refuse() -> Kinds:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with scene.journal:
+        for step, kinds in enumerate((take, refuse, refuse, take)):
+            scene.now = step * 100 * MS
+            monkeypatch.setattr(scene.sampler._sources.table, "kinds", kinds)
+            assert scene.sampler.take(full=True)
+        assert scene.journal.used == 2
+    (notice,) = scene.sampler.notices
+    assert notice.startswith("2 samples could not be taken (Too many open files): ")
+
+
+def test_a_time_without_samples_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Who was stopped for longer than a second has seen nothing meanwhile."""
+    scene = Scene(monkeypatch, tmp_path / "samples", open_fds=64, takes_ns=0)
+    with scene.journal:
+        for now in (100 * MS, 1000 * MS, 5500 * MS, 5600 * MS):
+            scene.now = now
+            assert scene.sampler.take(full=False)
+    assert [notice.split(",")[0] for notice in scene.sampler.notices] == ["nothing was sampled for 4.5 s"]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loadsim.analysis.columns import Ints, between, column, nearest_rank
-from loadsim.record.events import Fate
+from loadsim.analysis.columns import Bools, Ints, between, column, nearest_rank
+from loadsim.record.events import Fate, Outcome
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _ENOUGH = 100
 
 def generator_metrics(view: View) -> dict[str, float]:
     """Return generator.*: the lag behind the schedule, the busiest driver, its own failures, and the verdict."""
-    numbers: dict[str, float] = {"generator.local_failures": int(view.ledger.having(Fate.LOCAL).sum())}
+    numbers: dict[str, float] = {"generator.local_failures": int(own_failures(view).sum())}
     lag = np.sort(lags(view))
     if len(lag):
         numbers["generator.lag.p50"] = nearest_rank(lag, 0.5) / NANOSECONDS
@@ -43,9 +43,14 @@ def generator_metrics(view: View) -> dict[str, float]:
     numbers["generator.limited"] = int(
         lag_limit_s(view) < numbers.get("generator.lag.p90", 0.0)
         or numbers.get("generator.cpu", 0.0) > CPU_CORES
-        or bool(view.ledger.having(Fate.LOCAL, Fate.NOT_STARTED).any())
+        or bool((own_failures(view) | view.ledger.having(Fate.NOT_STARTED)).any())
     )
     return numbers
+
+
+def own_failures(view: View) -> Bools:
+    """Return which attempts failed at the generator's own limits, also after the server had accepted them."""
+    return np.equal(column(view.recording.attempts, "outcome"), Outcome.LOCAL)
 
 
 def lags(view: View) -> Ints:

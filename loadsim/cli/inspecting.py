@@ -116,7 +116,7 @@ def inspect(  # noqa: PLR0913 -- one for each option
 
         shown = found.port or port
         text = render(now, before, _stdout(), choice=choice, all_rows=all_rows, port=shown)
-        click.echo(text, nl=False)
+        shared.put(text)
 
 
 def _refuse(target: str | None, *, watches: bool, save: Path | None, as_json: bool) -> None:
@@ -138,7 +138,7 @@ def _overview(*, as_json: bool) -> None:
         return
     from loadsim.report.inspection.overview import render
 
-    click.echo(render(overview, _stdout()), nl=False)
+    shared.put(render(overview, _stdout()))
 
 
 def _watch(target: str, *, exact: bool, for_s: float | None) -> None:

@@ -126,7 +126,7 @@ def list_(*, out: Path) -> None:
         from loadsim.scenario.toml import shipped
 
         verdicts = [(path.name, verdict_of(path)) for path in results(out)]
-        click.echo(render(shipped(), verdicts, **shared.look()), nl=False)
+        shared.put(render(shipped(), verdicts, **shared.look()))
 
 
 @click.command(short_help="Explain a finding, fate, outcome or metric.")
@@ -145,12 +145,12 @@ def explain(*, id_: str | None) -> None:
         from loadsim.report.explain import render, render_index
 
         if id_ is None:
-            click.echo(render_index(**shared.look()), nl=False)
+            shared.put(render_index(**shared.look()))
             return
         explanation = explained(id_)
         if explanation is None:
             raise ScenarioError(_unknown_id(id_))
-        click.echo(render(explanation, **shared.look()), nl=False)
+        shared.put(render(explanation, **shared.look()))
 
 
 def _unknown_id(asked: str) -> str:

@@ -233,7 +233,7 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
     if as_json:
         shared.print_json(dataclasses.asdict(plan) | {"scenario": plan.scenario.settings()})
     else:
-        click.echo(render(plan, **shared.look()), nl=False)
+        shared.put(render(plan, **shared.look()))
 
 
 def _show_matrix(matrix: Matrix, plans: list[Plan], *, as_json: bool) -> None:
@@ -246,7 +246,7 @@ def _show_matrix(matrix: Matrix, plans: list[Plan], *, as_json: bool) -> None:
     if as_json:
         shared.print_json(dataclasses.asdict(outlook))
     else:
-        click.echo(render(outlook, **shared.look()), nl=False)
+        shared.put(render(outlook, **shared.look()))
 
 
 @click.command(short_help="Run the simulated server alone.")

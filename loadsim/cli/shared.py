@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from loadsim.errors import LoadsimError, innermost
+from loadsim.errors import EnvironmentRefusedError, LoadsimError, explanation, innermost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,15 +64,49 @@ def explained() -> Iterator[None]:
     """Turn what loadsim can explain into a sentence and its exit code."""
     try:
         yield
-    except (LoadsimError, KeyboardInterrupt, BaseExceptionGroup) as raised:
-        error = innermost(raised)
-        if isinstance(error, KeyboardInterrupt):
-            click.echo("loadsim: interrupted", err=True)
+    except (Exception, KeyboardInterrupt, BaseExceptionGroup) as raised:
+        if isinstance(innermost(raised), KeyboardInterrupt):
+            say("interrupted")
             sys.exit(128 + signal.SIGINT)
-        if not isinstance(error, LoadsimError):
+        error = explanation(raised)
+        if error is None:
             raise
-        click.echo(f"loadsim: {error}", err=True)
+        say(str(error))
         sys.exit(error.exit_code)
+
+
+def occupy_standard_descriptors() -> None:
+    """Open /dev/null in place of standard input, output or error where they are closed.
+
+    Whatever is opened next would get their numbers, and be taken for them by the processes that are started.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+            setattr(sys, name, open(fd, "r" if fd == 0 else "w", closefd=False))  # noqa: SIM115  # for good
+
+
+def say(sentence: str) -> None:
+    """Say something to whoever typed the command; nothing happens where nobody listens any more."""
+    with suppress(OSError):
+        click.echo(f"loadsim: {sentence}", err=True)
+
+
+def put(text: str, saved: Path | None = None) -> None:
+    """Print a result; `saved` is where it also stands. Who closes the pipe or the terminal has seen enough of it.
+
+    Raises EnvironmentRefusedError where it cannot be printed for any other reason.
+    """
+    try:
+        click.echo(text, nl=False)
+    except OSError as error:
+        with suppress(OSError):  # what is still in its buffer would fail again when the interpreter ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            remedy = f"loadsim report {saved} prints it again" if saved else "see to where it goes"
+            raise EnvironmentRefusedError(f"the result could not be printed: {error.strerror}; {remedy}") from error
 
 
 @contextmanager
@@ -80,7 +115,7 @@ def unwritable_is_a_notice(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        click.echo(f"loadsim: the files in {folder} stay as they are: {error.strerror}", err=True)
+        say(f"the files in {folder} stay as they are: {error.strerror}")
 
 
 def look() -> dict[str, Any]:
@@ -98,21 +133,21 @@ def ui_of(asked: str) -> str:
     return "live" if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else "plain"
 
 
-def print_json(values: Any) -> None:  # noqa: ANN401 -- whatever json.dumps takes
-    """Print one JSON document."""
+def print_json(values: Any, saved: Path | None = None) -> None:  # noqa: ANN401 -- whatever json.dumps takes
+    """Print one JSON document; `saved` as for `put`."""
     import json
 
-    click.echo(json.dumps(values, indent=1, allow_nan=False))
+    put(json.dumps(values, indent=1, allow_nan=False) + "\n", saved)
 
 
 def open_page(page: Path) -> None:
     """Open a page in a browser, or say where it is: over ssh and in a container there is none."""
     if not page.exists():
-        click.echo(f"loadsim: {page} could not be made; there is nothing to open", err=True)
+        say(f"{page} could not be made; there is nothing to open")
         return
     address = page.resolve().as_uri()
     if click.launch(address):
-        click.echo(f"loadsim: no browser could be started; open {address} in one", err=True)
+        say(f"no browser could be started; open {address} in one")
 
 
 def publish(folder: Path) -> None:
@@ -125,42 +160,42 @@ def publish(folder: Path) -> None:
         with Path(target).open("a", encoding="utf-8") as page:
             page.write(text + "\n")
     except OSError as error:
-        click.echo(f"loadsim: {target} stays without a summary: {error.strerror}", err=True)
+        say(f"{target} stays without a summary: {error.strerror}")
 
 
 def show(summary: Summary, folder: Path, *, as_json: bool) -> None:
     """Print what one run was."""
     if as_json:
-        print_json(summary.to_json())
+        print_json(summary.to_json(), folder)
         return
     from loadsim.report.next_steps import next_steps
     from loadsim.report.terminal import render
 
-    click.echo(render(summary, saved=str(folder), next_steps=next_steps(summary), **look()), nl=False)
+    put(render(summary, saved=str(folder), next_steps=next_steps(summary), **look()), folder)
 
 
 def show_comparison(comparison: Comparison, folder: Path | None, *, as_json: bool) -> None:
     """Print what several groups of runs say together; `folder` is where that is saved."""
     if as_json:
-        print_json(comparison.to_json())
+        print_json(comparison.to_json(), folder)
         return
     from loadsim.report.comparison import render
     from loadsim.report.next_steps import after_comparison
 
     steps = after_comparison(comparison, folder)
-    click.echo(render(comparison, saved=str(folder) if folder else None, next_steps=steps, **look()), nl=False)
+    put(render(comparison, saved=str(folder) if folder else None, next_steps=steps, **look()), folder)
 
 
 def show_verdict(judged: Judged, *, as_json: bool) -> None:
     """Print the card of a command, or its numbers."""
     if as_json:
-        print_json(judged.to_json())
+        print_json(judged.to_json(), judged.folder)
         return
     from loadsim.report.verdict import render
 
     saved = str(judged.folder)
     card = render(judged.verdict, judged.seen, judged.command, nofile=judged.nofile, saved=saved, **look())
-    click.echo(card, nl=False)
+    put(card, judged.folder)
 
 
 def status(summary: Summary) -> int:

@@ -16,6 +16,7 @@
     refusals   why there is no such namespace, or a sysctl is not in force, in words (pure)
     launch     children under limits and in a namespace, which never outlive the conductor
     partner    a child of ours that takes orders over a control channel
+    part       what that child runs: its part, and how it ends
     tree       any command and all that descends from it: started, and ended to the last process
     supervisor the process in between, which adopts whoever detaches (runs without site-packages)
     emfile     how often accept() failed with EMFILE in such a tree, counted in the kernel

@@ -39,7 +39,10 @@ def main(arguments: list[str]) -> None:
         os.execvp(command[0], command)  # noqa: S606  # no shell is wanted
     except (OSError, ValueError) as error:
         code = (isinstance(error, OSError) and error.errno) or 0
-        os.write(report, f"{step} {code}".encode())
+        try:  # noqa: SIM105  # importing contextlib costs milliseconds here
+            os.write(report, f"{step} {code}".encode())
+        except OSError:
+            pass  # whoever started this one is gone
         os._exit(NOT_EXECUTED)
 
 

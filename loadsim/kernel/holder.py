@@ -36,6 +36,13 @@ class _RefusedError(Exception):
 
 def main(arguments: list[str]) -> None:
     """Make the namespace, answer, and stay until the other end of standard input is closed."""
+    try:  # noqa: SIM105  # importing contextlib costs milliseconds here
+        _keep(arguments)
+    except (BrokenPipeError, ConnectionResetError, ProcessLookupError):
+        pass  # the conductor was killed meanwhile: there is nobody to keep it for, nor to tell
+
+
+def _keep(arguments: list[str]) -> None:
     parent, *sysctls = arguments
     control = _socket.socket(fileno=0)
     try:

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 import trio
 
-from loadsim.errors import EnvironmentRefusedError
+from loadsim.errors import EnvironmentRefusedError, explanation
 
 if TYPE_CHECKING:
     import socket
@@ -184,9 +184,8 @@ def _raise_refusal(answer: str, command: str, nofile: Limits | None) -> None:
 
 def not_started(error: OSError) -> EnvironmentRefusedError:
     """Return why the kernel made no process at all."""
-    return EnvironmentRefusedError(
-        f"cannot start a process: {error}; raise the limits of processes and memory (ulimit -u, -v)"
-    )
+    why = explanation(error) or f"{error}; raise the limits of processes and memory (ulimit -u, -v)"
+    return EnvironmentRefusedError(f"cannot start a process: {why}")
 
 
 def refusal(step: str, number: int, command: str, nofile: Limits | None) -> EnvironmentRefusedError:

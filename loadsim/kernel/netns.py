@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from loadsim.errors import EnvironmentRefusedError
 from loadsim.kernel.launch import Child, start_bare
 from loadsim.kernel.limits import NAMESPACE_SYSCTLS, normal, read_sysctl
 from loadsim.kernel.refusals import OUTSIDE, SHARED, explain_refusal, not_in_force
@@ -94,7 +95,7 @@ async def shared_namespace(sysctls: Mapping[str, str] | None = None, *, reason: 
     """Give the namespace of the caller; these sysctls are compared with what is in force, never written."""
     asked = {name: normal(value) for name, value in (sysctls or {}).items()}
     in_force = values_of({*NAMESPACE_SYSCTLS, *asked})
-    with SockDiag() as diag:
+    with _own_diag() as diag:
         yield Namespace(
             kind="shared",
             reason=reason or 'network.namespace = "host" was asked for; "private" has counters and limits of its own',
@@ -102,6 +103,18 @@ async def shared_namespace(sysctls: Mapping[str, str] | None = None, *, reason: 
             sysctls=in_force,
             not_applied=list(not_in_force(asked, in_force, dict.fromkeys(asked, SHARED))),
         )
+
+
+def _own_diag() -> SockDiag:
+    """Return a sock_diag socket of the caller's namespace; raises EnvironmentRefusedError where there is none."""
+    try:
+        return SockDiag()
+    except OSError as error:
+        raise EnvironmentRefusedError(
+            f"cannot ask the kernel about its sockets (sock_diag, a netlink socket): {error.strerror}; let the seccomp "
+            "profile permit AF_NETLINK (docker run --security-opt seccomp=unconfined), or use a kernel with "
+            "CONFIG_INET_DIAG"
+        ) from error
 
 
 def values_of(names: Iterable[str]) -> dict[str, str]:

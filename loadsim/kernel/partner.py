@@ -61,11 +61,17 @@ class Partner:
     async def leave(self) -> None:
         """Let it leave, and wait until it has; one that does not is killed after `LEAVE_S`."""
         await self.tell({"do": "exit"})
-        with trio.move_on_after(LEAVE_S) as patience:
-            await self.child.wait_exit()
-        if patience.cancelled_caught:
-            self.child.kill()
-            await self.child.wait_exit()
+        await self.wait_ended()
+
+    async def wait_ended(self) -> int:
+        """Wait until one has ended that was told to leave, or is heard no more; return its exit status.
+
+        One that does not is killed after `LEAVE_S`: without its channel nobody could ever tell it anything.
+        """
+        with trio.move_on_after(LEAVE_S):
+            return await self.child.wait_exit()
+        self.child.kill()
+        return await self.child.wait_exit()
 
 
 @asynccontextmanager

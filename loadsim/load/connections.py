@@ -93,9 +93,10 @@ class Connections:
         known: what is killed before has none.
         """
         pack_into, buffer, clock, peer = ATTEMPT.struct.pack_into, self._buffer, monotonic_ns, self._peer
-        exchange, says, register = self._exchange, self._says, self._epoll.register
-        waits, waiting = self._expects_reply or self._holds, self._first_wait.attempts
-        lag_max, begun, done = self.lag_max, 0, []
+        exchange, says, waits = self._exchange, self._says, self._expects_reply or self._holds
+        lag_max = self.lag_max
+        begun: list[Attempt] = []
+        done: list[_Done] = []
         for number, intended, source, at, sock in opened:
             started = clock()
             error = sock.connect_ex(peer)
@@ -114,18 +115,29 @@ class Connections:
             if not connected:
                 self._begin_slowly(Attempt(sock, number, at, source, port, 0, now), error)
             elif waits:
-                fd = sock.fileno()
-                register(fd, _READABLE)
-                waiting[fd] = Attempt(sock, number, at, source, port, now, now)
-                begun += 1
+                begun.append(Attempt(sock, number, at, source, port, now, now))
             else:
                 done.append((sock, at, 0, source, port))
         self.lag_max = lag_max
-        self.connected += begun + len(done)
+        self.connected += len(begun) + len(done)
         if begun:
-            self._first_wait.expect()
+            self._await(begun)
         if done:
             self._close(done)
+
+    def _await(self, begun: list[Attempt]) -> None:
+        """Let a batch that has connected wait for what comes next; where epoll has no room for one, it ends."""
+        register, waiting = self._epoll.register, self._first_wait.attempts
+        for attempt in begun:
+            fd = attempt.sock.fileno()
+            try:
+                register(fd, _READABLE)
+            except OSError as failure:
+                self._fail(attempt, failure.errno or 0)
+            else:
+                waiting[fd] = attempt
+        if waiting:
+            self._first_wait.expect()
 
     def handle(self, events: list[tuple[int, int]]) -> list[int]:
         """React to what epoll says of a batch of descriptors; return those that are no connections."""
@@ -222,8 +234,12 @@ class Connections:
         state, _ = _tcp_info(attempt.sock)
         if state == _SYN_SENT or state in _CONNECTED:
             fd = attempt.sock.fileno()
-            self._epoll.register(fd, _WRITABLE)
-            self._connecting.enter(fd, attempt)
+            try:
+                self._epoll.register(fd, _WRITABLE)
+            except OSError as failure:
+                self._fail(attempt, failure.errno or 0)
+            else:
+                self._connecting.enter(fd, attempt)
             return
         if error in _NO_ERROR_YET:
             error = attempt.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -232,15 +248,15 @@ class Connections:
     def _proceed(self, attempt: Attempt) -> None:
         """Say what a client says that connected late, and wait for what it waits for."""
         said = request(self._exchange, attempt.number) if self._says is None else self._says
-        if said:
-            try:
-                attempt.sock.send(said)
-            except OSError as error:
-                self._fail(attempt, error.errno or 0)
-                return
         fd = attempt.sock.fileno()
-        self._epoll.modify(fd, _READABLE)
-        self._first_wait.enter(fd, attempt)
+        try:
+            if said:
+                attempt.sock.send(said)
+            self._epoll.modify(fd, _READABLE)
+        except OSError as error:
+            self._fail(attempt, error.errno or 0)
+        else:
+            self._first_wait.enter(fd, attempt)
 
     def _handle_rare(self, fd: int) -> bool:
         """React to a descriptor that does not wait for a reply; False if it is no connection."""

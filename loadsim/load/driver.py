@@ -23,6 +23,7 @@ import trio
 from loadsim.control import Channel, Message
 from loadsim.errors import EnvironmentRefusedError
 from loadsim.kernel.limits import raise_own_nofile
+from loadsim.kernel.part import play
 from loadsim.load.demand import ClosedLoop, OpenLoop
 from loadsim.load.engine import Engine
 from loadsim.record.events import ATTEMPT
@@ -42,10 +43,10 @@ SPARE_FDS = 16
 
 def main() -> None:
     """Serve the control channel until it ends."""
-    trio.run(serve, _drive)
+    play(serve, _drive)
 
 
-async def serve(play: Play) -> None:
+async def serve(role: Play) -> None:
     """Get ready as the first order says, then play that part, until the control channel ends."""
     async with Channel.of_child() as channel:
         order = await channel.receive()
@@ -60,7 +61,7 @@ async def serve(play: Play) -> None:
             return
         with journal:
             await say(channel, ready)
-            await play(channel, spec, journal, most)
+            await role(channel, spec, journal, most)
 
 
 def prepare(spec: LoadSpec) -> tuple[int, Message]:

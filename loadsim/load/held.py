@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from loadsim.exchange import Reply, judge, request
+from loadsim.kernel.part import play
 from loadsim.kernel.sockdiag import family_of
 from loadsim.load.driver import say, serve
 from loadsim.record.events import CLIENT_ERRNO, Outcome
@@ -34,7 +35,7 @@ _RECEIVE_BYTES = 65_536
 
 def main() -> None:
     """Serve the control channel until it ends."""
-    trio.run(serve, _hold)
+    play(serve, _hold)
 
 
 async def _hold(channel: Channel, spec: LoadSpec, journal: Journal, _: int) -> None:

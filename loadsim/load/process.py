@@ -55,7 +55,7 @@ class Driver:
     async def wait_finished(self) -> DriverFacts:
         """Wait until every attempt has ended or was booked; `exit_status` says if the driver died instead."""
         finished = await self._process.hear("finished")
-        status = None if finished else await self.child.wait_exit()
+        status = None if finished else await self._process.wait_ended()
         took = finished or {"cpu_ns": 0, "wall_ns": 0}
         return DriverFacts(
             share=self._share,

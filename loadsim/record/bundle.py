@@ -18,10 +18,11 @@ Format history: 1, the first.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import platform
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -48,6 +49,10 @@ _ARRAYS = {
     "canary": ATTEMPT,
     "held": ATTEMPT,
 }
+
+
+#: Those that every run writes, of whatever target.
+_ALWAYS = frozenset({"attempts", "accepts", "failures", "samples"})
 
 
 class Bundle(Folder):
@@ -82,17 +87,43 @@ class Bundle(Folder):
         )
 
     def merge_journals(self) -> dict[str, int]:
-        """Turn the journals into .npy files and remove them; return the records that found no space, by array."""
+        """Turn the journals into .npy files and remove them; return the records that found no space, by array.
+
+        Each array is in one of both at any time, whole. Raises OSError where there is no space for it, RecordingError
+        where a journal that must be there is not.
+        """
         lost = {}
+        for name in _ARRAYS:
+            for path in self.journal_paths(name):
+                with contextlib.suppress(OSError):  # then it takes more of the disk, and no more than that
+                    Journal.give_back(path)
         for name, layout in _ARRAYS.items():
-            paths = self.journal_paths(name)
+            paths = self._journals(name)
             records, without_space = _read_journals(paths, layout)
-            np.save(self.path / f"{name}.npy", records, allow_pickle=False)
+            self._save(name, records)
             for path in paths:
                 path.unlink()
             if without_space:
                 lost[name] = without_space
         return lost
+
+    def _save(self, name: str, records: Records) -> None:
+        temporary = self.path / f".{name}.npy.part"
+        try:
+            with temporary.open("wb") as file:
+                np.save(_Written(file), records, allow_pickle=False)
+            temporary.replace(self.path / f"{name}.npy")
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+    def _journals(self, name: str) -> list[Path]:
+        """Return the journals of one array; raises RecordingError where there must be some."""
+        paths = self.journal_paths(name)
+        if not paths and name in _ALWAYS:
+            raise RecordingError(f"{self.path}: the records of {name} are not there; something has removed them")
+        return paths
 
     def read_manifest(self) -> dict[str, Any]:
         """Return manifest.json; raises RecordingError where it is missing, damaged or of a newer format."""
@@ -138,7 +169,7 @@ class Bundle(Folder):
     def _read_array(self, name: str, layout: Layout) -> tuple[Records, int]:
         path = self.path / f"{name}.npy"
         if not path.exists():
-            return _read_journals(self.journal_paths(name), layout)
+            return _read_journals(self._journals(name), layout)
         try:
             records = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
@@ -146,6 +177,13 @@ class Bundle(Folder):
         if records.dtype != dtype_of(layout) or records.ndim != 1:
             raise RecordingError(f"{path}: has records of another shape; it was written by another version of loadsim")
         return records, 0
+
+
+class _Written:
+    """A file that numpy writes to as to anything else: of a full disk its way with real files keeps no errno."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.write = file.write
 
 
 def _read_journals(paths: Sequence[Path], layout: Layout) -> tuple[Records, int]:

@@ -232,6 +232,9 @@ CLIENT_ERRNO = {
     errno.EADDRNOTAVAIL: ErrnoMeaning(
         Outcome.LOCAL, "no ephemeral port is left: add client.sources or widen net.ipv4.ip_local_port_range"
     ),
+    errno.ENETUNREACH: ErrnoMeaning(
+        Outcome.LOCAL, "no interface leads to the server: bring it up (for loopback: ip link set lo up)"
+    ),
     errno.ENOBUFS: ErrnoMeaning(Outcome.LOCAL, "the kernel has no buffer space: lower the rate"),
     errno.ENOMEM: ErrnoMeaning(Outcome.LOCAL, "the kernel is out of socket memory: lower client.max_in_flight"),
 }

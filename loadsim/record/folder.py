@@ -5,6 +5,7 @@ Every file is whole or not there. Must not know what stands in one (`bundle`, `s
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
@@ -20,6 +21,8 @@ LATEST = "latest"
 #: Files that make a folder a result, a sweep of results, and the runs of a verdict.
 RESULT_MARK, SWEEP_MARK, VERDICT_MARK = "manifest.json", "sweep.json", "verdict.json"
 _MARKS = (RESULT_MARK, SWEEP_MARK, VERDICT_MARK)
+#: Names that are tried for a new folder: another run may have taken one in the same second.
+_NAMES_TRIED = 8
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -32,8 +35,13 @@ class Folder:
     def write_text(self, name: str, text: str) -> None:
         """Write one file so that a reader sees the old or the new one, never half of it."""
         temporary = self.path / f".{name}.part"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self.path / name)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(self.path / name)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
 
     def write_json(self, name: str, values: Any) -> None:  # noqa: ANN401 -- whatever json.dumps takes
         """Write one JSON document."""
@@ -55,8 +63,11 @@ def new_folder(out: Path, name: str) -> Path:
     Raises EnvironmentRefusedError where that is not possible.
     """
     stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ")
-    folder = make_folder(out / f"{stamp}-{file_name(name)}-{secrets.token_hex(2)}")
-    point_latest(out, folder)
+    for _ in range(_NAMES_TRIED):
+        folder = out / f"{stamp}-{file_name(name)}-{secrets.token_hex(2)}"
+        if not folder.exists():
+            break
+    point_latest(out, make_folder(folder))
     return folder
 
 

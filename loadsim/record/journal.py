@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import mmap
 import os
 import struct
@@ -23,10 +24,15 @@ if TYPE_CHECKING:
 MAGIC = b"LOADSIM1"
 HEADER_BYTES = mmap.PAGESIZE
 _IDENTITY = struct.Struct("=8s16sQQ")  # magic, kind, record size, capacity
+_CAPACITY = struct.Struct("=Q")
+_CAPACITY_AT = _IDENTITY.size - _CAPACITY.size
 _COUNTERS_AT = 64
 _USED = 0  # the first two counters of every journal: slots used, records lost because the space was used up
 _LOST = 1
 _NAMED = 2
+
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Journal:
@@ -49,8 +55,8 @@ class Journal:
     def create(cls, path: Path, layout: Layout, capacity: int) -> Self:
         """Reserve and map a new file for `capacity` records, with every page present.
 
-        Raises EnvironmentRefusedError where the space cannot be reserved: a later write to a hole on a full disk
-        would be SIGBUS.
+        Raises EnvironmentRefusedError where the space cannot be reserved (a later write to a hole on a full disk would
+        be SIGBUS), OSError where anything else is refused.
         """
         size = HEADER_BYTES + capacity * layout.size
         fd = -1
@@ -59,6 +65,8 @@ class Journal:
             os.posix_fallocate(fd, 0, size)
             buffer = _map(fd, size)
         except OSError as error:
+            if error.errno not in _NO_SPACE:
+                raise
             raise EnvironmentRefusedError(
                 f"cannot reserve {size:,} bytes for {path}: {error.strerror}; free that space, or choose another --out"
             ) from error
@@ -76,7 +84,7 @@ class Journal:
         try:
             with path.open("rb") as file:
                 buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:
+        except (FileNotFoundError, PermissionError, ValueError) as error:
             raise RecordingError(f"{path}: cannot be read ({error}); it may have been removed") from error
         try:
             magic, kind, size, capacity = _IDENTITY.unpack_from(buffer, 0)
@@ -87,6 +95,16 @@ class Journal:
         if magic != MAGIC or size != layout.size or not whole:
             raise RecordingError(f"{path}: is damaged, or of another version of loadsim")
         return cls(buffer, layout, capacity)
+
+    @classmethod
+    def give_back(cls, path: Path) -> None:
+        """Cut the file of a journal that nobody writes any more to what is used: its reserve is for others now."""
+        with cls.attach(path) as journal:
+            used, size = journal.used, journal.layout.size
+        with path.open("r+b", buffering=0) as file:
+            file.seek(_CAPACITY_AT)
+            file.write(_CAPACITY.pack(used))
+            file.truncate(HEADER_BYTES + used * size)
 
     @property
     def used(self) -> int:

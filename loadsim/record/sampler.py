@@ -6,6 +6,7 @@ latency: a late sample carries its own time. Must not know what a reading means.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from operator import attrgetter
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from loadsim.kernel.procfs import ProcessGoneError
+from loadsim.units import NANOSECONDS, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +34,9 @@ FULL_EVERY = 10
 KINDS_UP_TO = 1_000
 #: And so rarely that they take at most this share of the time: to walk past 20,000 sockets in TIME_WAIT takes 2-5 ms.
 KINDS_SHARE = 0.01
+
+#: Without a sample for longer than this, somebody has stopped us, or the host had no time for us.
+GAP_S = 1.0
 
 _NOT_READ = -1
 #: The fields of a sample that are counters of the namespace, in the order of the record.
@@ -106,7 +111,24 @@ class Sampler:
         self._overflows = _NOT_READ
         self._kinds_due = 0  # when the kinds may be read again
         self._stopped = False
+        self._last_ns = 0  # when the last sample was taken; 0: there is none yet
+        self._gap_ns = 0  # the longest time without one
+        self._refused: dict[int, int] = {}  # errno -> samples that were not taken for it
         self.latest = Latest()
+
+    @property
+    def notices(self) -> list[str]:
+        """What a reader should know of samples that are not there: whole sentences."""
+        missed = "peaks of descriptors and of the queue may have been missed"
+        sentences = [
+            f"{some(count, 'sample')} could not be taken ({os.strerror(number)}): {missed}; give loadsim more room"
+            for number, count in self._refused.items()
+        ]
+        gap_s = self._gap_ns / NANOSECONDS
+        if gap_s > GAP_S:
+            stood = f"nothing was sampled for {gap_s:.1f} s, because loadsim itself stood still"
+            sentences.append(f"{stood}: {missed}; let nothing stop it (SIGSTOP, a suspended host)")
+        return sentences
 
     async def run(self) -> None:
         """Take samples at RATE_HZ until stopped, cancelled, or until the target is gone."""
@@ -128,6 +150,12 @@ class Sampler:
             slow = self._slow(quick[0]) if full else (_NOT_READ,) * 10
         except ProcessGoneError:
             return False
+        except OSError as error:  # a want of ours is no end of the run
+            self._refused[error.errno or 0] = self._refused.get(error.errno or 0, 0) + 1
+            return True
+        if self._last_ns:
+            self._gap_ns = max(self._gap_ns, begun - self._last_ns)
+        self._last_ns = begun
         self._journal.append(begun, *quick, *slow, time.monotonic_ns() - begun)
         self._taken += 1
         open_fds, fd_limit, queue, queue_limit, *_ = quick

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -20,6 +21,8 @@ from loadsim.report.text import clip, left, printable, right, widest, wrap
 from loadsim.units import format_count
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from loadsim.report.progress import Progress
     from loadsim.scenario.plan import Plan
 
@@ -63,7 +66,8 @@ class LiveView:
     def begin(self, plan: Plan, *, hint: str) -> None:
         """Take the lower part of the terminal."""
         self._opening = Opening.of(plan, hint)
-        self._live.start()
+        with self._while_there():
+            self._live.start()
 
     def update(self, progress: Progress) -> None:
         """Draw this moment, unless the last one was drawn in the same quarter of a second."""
@@ -72,11 +76,21 @@ class LiveView:
             return
         self._drawn = quarter
         look = Look.of(self._stream, os.environ)
-        self._live.update(Text("\n", no_wrap=True).join(frame(self._opening, progress, look)), refresh=True)
+        with self._while_there():
+            self._live.update(Text("\n", no_wrap=True).join(frame(self._opening, progress, look)), refresh=True)
 
     def end(self) -> None:
         """Give the terminal back."""
-        self._live.stop()
+        with self._while_there():
+            self._live.stop()
+
+    @contextmanager
+    def _while_there(self) -> Iterator[None]:
+        """Draw, and no more once the terminal is gone: the run is worth more than its picture."""
+        try:
+            yield
+        except OSError:
+            self._opening = None
 
 
 def _head(opening: Opening, progress: Progress, look: Look) -> list[Text]:

@@ -5,7 +5,6 @@ Stamps no latency, decides nothing about numbers (`analysis`), draws nothing (`r
 
 from __future__ import annotations
 
-import signal
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ from loadsim.record.bundle import Bundle
 from loadsim.record.facts import DriverFacts, EndState
 from loadsim.report.files import write_files
 from loadsim.run.destination import permit
-from loadsim.run.interruption import Interruption, QuitError
+from loadsim.run.interruption import Interruption
 from loadsim.run.stage import first_facts, not_in_force, notices_of, observe_host, on_stage, open_namespace
 from loadsim.run.timeline import follow
 from loadsim.scenario.plan import make_plan
@@ -33,6 +32,7 @@ from loadsim.scenario.writing import to_toml
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -79,19 +79,16 @@ async def run(scenario: Scenario, options: Options, view: View) -> Finished:
     """Run a scenario to its end, save it, and return where and what it means.
 
     Raises ScenarioError where the load would go where nobody permitted it, EnvironmentRefusedError where this host or
-    the target cannot run it, NotBegunError where a signal came before the first client. Under load the first one lets
-    the attempts in flight end; a second one raises QuitError with the journals left as they are.
+    the target cannot run it, also where the kernel refuses loadsim itself something meanwhile, NotBegunError where a
+    signal came before the first client. Under load the first one lets the attempts in flight end; a second one raises
+    QuitError with the journals left as they are.
     """
     permit(scenario, options)
     early = Interruption()
-    async with early.heeding():
-        bundle, facts = await _record(scenario, options, view, early)
-    try:
+    with early.telling():
+        async with early.heeding():
+            bundle, facts = await _record(scenario, options, view, early)
         summary = _summarise(bundle, facts, options.argv)
-    except KeyboardInterrupt:
-        raise QuitError(
-            signal.SIGINT, f"quit; the records are in {bundle.path}: loadsim report {bundle.path}"
-        ) from None
     return Finished(folder=bundle.path, summary=summary, signal=early.signal)
 
 

@@ -7,17 +7,17 @@ flight end, and one more quits at once.
 from __future__ import annotations
 
 import signal
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import trio
 
-from loadsim.errors import LoadsimError
+from loadsim.errors import EnvironmentRefusedError, LoadsimError, RecordingError, explanation
 from loadsim.kernel.tree import background
-from loadsim.record.folder import discard
+from loadsim.record.folder import RESULT_MARK, discard
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
     from loadsim.load.process import Driver
@@ -89,9 +89,35 @@ class Interruption:
         if not whole:
             raise self._quitting(last)
 
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Say of whatever breaks a run why, and where that is what it has recorded by then.
+
+        Raises EnvironmentRefusedError where the kernel refused loadsim itself something, or somebody took away what it
+        wrote; QuitError where Ctrl-C comes while the result is saved; any other error as it is.
+        """
+        try:
+            yield
+        except QuitError:
+            raise
+        except KeyboardInterrupt:
+            raise QuitError(signal.SIGINT, f"quit; {self._kept()}") from None
+        except Exception as raised:
+            error = explanation(raised)
+            if error is None:
+                raise
+            if self._drivers is None and not isinstance(error, RecordingError):
+                raise error from raised
+            raise EnvironmentRefusedError(f"{error}\nso the run is not whole; {self._kept()}") from raised
+
+    def _kept(self) -> str:
+        if self.folder is None or not (self.folder / RESULT_MARK).exists():
+            return "nothing of it is left"
+        return f"what was recorded is in {self.folder}: loadsim report {self.folder}"
+
     def _quitting(self, number: signal.Signals) -> QuitError:
-        if self._drivers is not None and self.folder is not None:
-            return QuitError(number, f"quit; what was recorded is in {self.folder}: loadsim report {self.folder}")
+        if self._drivers is not None:
+            return QuitError(number, f"quit; {self._kept()}")
         if self.folder is not None:
             discard(self.folder)
         return NotBegunError(number)

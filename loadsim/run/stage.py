@@ -11,9 +11,10 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loadsim.errors import ScenarioError
+from loadsim.errors import DidNotStartError, ScenarioError
 from loadsim.kernel.limits import HostLimits, own_nofile
 from loadsim.kernel.netns import WIDE_PORT_RANGE, private_namespace, shared_namespace
+from loadsim.kernel.procfs import ProcessGoneError
 from loadsim.load.process import driver
 from loadsim.record.events import SAMPLE
 from loadsim.record.facts import Facts
@@ -115,7 +116,7 @@ async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIte
             drivers.append(await stack.enter_async_context(driver(spec, namespace=namespace, stderr_path=stderr)))
             paths.append(path)
         watchers = [one async for one in _watchers(stack, plan, bundle, namespace, facts=server.facts)]
-        sources = server.sources(stack.enter_context(ExitStack()), namespace.diag)
+        sources = _sources(server, stack.enter_context(ExitStack()), bundle, namespace)
         samples = Journal.create(bundle.journal_path("samples"), SAMPLE, _samples_capacity(plan))
         sampler = Sampler(stack.enter_context(samples), sources)
         attempts = [stack.enter_context(Journal.attach(path)) for path in paths]
@@ -137,6 +138,15 @@ async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIte
                 emfile_seen=server.facts.emfile_seen,
             ),
         )
+
+
+def _sources(server: Target, stack: ExitStack, bundle: Bundle, namespace: Namespace) -> Sources:
+    try:
+        return server.sources(stack, namespace.diag)
+    except ProcessGoneError as error:
+        last_words = bundle.path / "target.stderr"
+        says = f"the server ended before the first client; see {last_words}, and dmesg (out of memory?)"
+        raise DidNotStartError(says) from error
 
 
 async def _watchers(
@@ -181,7 +191,7 @@ def first_facts(stage: Stage, degraded: list[str]) -> Facts:
         seed=scenario.seed,
         settings=scenario.settings(),
         complete=False,
-        interrupted="the conductor was killed",
+        interrupted="loadsim was killed, or failed, before its end",
         start_ns=0,
         load_end_ns=0,
         judged_ns=0,
@@ -201,7 +211,7 @@ def notices_of(stage: Stage) -> list[str]:
     notices = [*namespace.notices, *(driver.clamped for driver in stage.drivers if driver.clamped)]
     if namespace.kind == "shared" and stage.plan.scenario.network.namespace == "private":
         notices.append(f"counters are those of the whole host: no network namespace of its own ({namespace.reason})")
-    return [*notices, *stage.server.notices]
+    return [*notices, *stage.server.notices, *stage.sampler.notices]
 
 
 def serve_spec(scenario: Scenario, port: int, folder: Path, *, address: str | None = None) -> ServerSpec:

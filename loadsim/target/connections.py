@@ -230,10 +230,15 @@ class Connections:
         self._books.open_fds -= len(extras)
 
     def _watch(self, connection: Connection) -> None:
-        connection.watched = True
         fd = connection.sock.fileno()
+        try:
+            self._epoll.register(fd, select.EPOLLIN)
+        except OSError as error:  # no memory, or fs.epoll.max_user_watches: nobody would ever hear this client
+            self._books.fail_handler(connection.at, error.errno or 0, monotonic_ns())
+            self._end(connection)
+            return
+        connection.watched = True
         self._watched[fd] = connection
-        self._epoll.register(fd, select.EPOLLIN)
 
     def _end(self, connection: Connection) -> None:
         """Be done with a connection: close it, or forget to."""

@@ -107,7 +107,8 @@ class Server:
     async def _ask(self, order: str, event: str) -> Message:
         answer = await self._process.ask(order, event)
         if answer is None:
-            await self.wait_exited()
+            await self._process.wait_ended()
+            self._note_exit()
         return answer or {}
 
 

@@ -27,12 +27,13 @@ import trio
 from loadsim.control import Channel, Message
 from loadsim.errors import EnvironmentRefusedError
 from loadsim.kernel.limits import Limits, own_nofile, raise_own_nofile, set_own_nofile
+from loadsim.kernel.part import play
 from loadsim.kernel.sockdiag import family_of
 from loadsim.record.events import ACCEPT, FAILURE
 from loadsim.record.journal import Journal
 from loadsim.scenario.spec import ServerSpec
 from loadsim.target.acceptor import Acceptor, Manner
-from loadsim.target.books import Books
+from loadsim.target.books import NO_DESCRIPTOR, Books
 from loadsim.target.connections import Connections, Service
 from loadsim.target.intake import Intake
 from loadsim.target.policy import Leak
@@ -43,6 +44,12 @@ if TYPE_CHECKING:
 
 #: The exit status of the policy `exit`.
 DIED = 1
+#: Why an address cannot be listened on -> the remedy, where it is not another address alone.
+_NO_LISTENER = {
+    errno.EADDRNOTAVAIL: "no interface has that address: bring loopback up (ip link set lo up), permit IPv6 on it "
+    "(sysctl net.ipv6.conf.lo.disable_ipv6=0), or choose another network.address",
+    errno.EAFNOSUPPORT: "this kernel is without IPv6: choose an IPv4 network.address",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +122,11 @@ async def _follow(channel: Channel, stack: ExitStack) -> int:
         await channel.send({"event": "failed", "error": str(error)})
         return 0
     except OSError as error:
-        hard = own_nofile().hard
-        words = f"the simulated server cannot prepare itself: {error.strerror}; its hard limit is {hard} open files"
-        await channel.send({"event": "failed", "error": f"{words}, raise that (ulimit -Hn, LimitNOFILE=)"})
+        why = f"its hard limit is {own_nofile().hard} open files, raise that (ulimit -Hn, LimitNOFILE=)"
+        if error.errno not in NO_DESCRIPTOR:
+            why = "see to what this host, or a seccomp profile, forbids"
+        words = f"the simulated server cannot prepare itself: {error.strerror}; {why}"
+        await channel.send({"event": "failed", "error": words})
         return 0
     gc.freeze()  # the loop makes no cycles, and a collection would be a pause that nobody asked for
     gc.disable()
@@ -197,18 +206,21 @@ def _set_soft_limit(soft: int) -> None:
 
 def _listen(spec: ServerSpec) -> socket.SocketType:
     """Return a listening socket of the C type that does not block."""
-    listener = socket.SocketType(family_of(spec.address), socket.SOCK_STREAM, 0)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.settimeout(0)
-        listener.bind((spec.address, spec.port))
-        listener.listen(spec.backlog)
-    except OSError as error:
-        listener.close()
-        raise EnvironmentRefusedError(
-            f"cannot listen on {spec.address} port {spec.port}: {error.strerror}; "
-            "choose another network.address, or port 0 for any that is free"
-        ) from error
+    with ExitStack() as undo:
+        try:
+            listener = socket.SocketType(family_of(spec.address), socket.SOCK_STREAM, 0)
+            undo.callback(listener.close)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.settimeout(0)
+            listener.bind((spec.address, spec.port))
+            listener.listen(spec.backlog)
+        except OSError as error:
+            remedy = _NO_LISTENER.get(
+                error.errno or 0, "choose another network.address, or port 0 for any that is free"
+            )
+            where = f"{spec.address} port {spec.port}"
+            raise EnvironmentRefusedError(f"cannot listen on {where}: {error.strerror}; {remedy}") from error
+        undo.pop_all()
     return listener
 
 
@@ -272,4 +284,4 @@ async def _main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(trio.run(_main))
+    play(_main)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.analysis.columns import column
-from loadsim.analysis.generator import CPU_CORES, lag_limit_s
+from loadsim.analysis.generator import CPU_CORES, lag_limit_s, own_failures
 from loadsim.analysis.rules.case import doubt, ending, information, sentences, were
 from loadsim.record.events import CLIENT_ERRNO, Fate
 from loadsim.units import format_duration, some
@@ -96,11 +96,11 @@ def _not_started(case: Case) -> _Reason:
 def _local(case: Case) -> list[_Reason]:
     """Return a reason for each errno of the generator's own."""
     attempts = case.view.recording.attempts
-    numbers = np.bincount(column(attempts, "errno")[case.view.ledger.having(Fate.LOCAL)])
+    numbers = np.bincount(column(attempts, "errno")[own_failures(case.view)])
     reasons = []
     for number, count in enumerate(numbers.tolist()):
         if count:
             meaning = CLIENT_ERRNO.get(number)
             remedy = meaning.remedy if meaning else f"see errno {number} in errno(3)"
-            reasons.append((f"{some(count, 'attempt')} never left it (errno {number}).", remedy))
+            reasons.append((f"{some(count, 'attempt')} failed at its own limits (errno {number}).", remedy))
     return reasons
