@@ -55,6 +55,24 @@ def test_the_first_that_came_is_the_first_that_is_accepted() -> None:
     assert (trace.waiting, trace.lost) == (1, 2)
 
 
+def test_calls_for_which_nobody_came_are_told() -> None:
+    """The same process accepts at another door: what it took is not taken for a wait in silence."""
+    events = (Event(10_000_000, 0, (CLIENT, 1)), Event(15_000_000, 9), Event(500_000_000, 9))
+    trace = AcceptTrace([Told(*events)], lambda _: True)  # type: ignore[list-item]
+
+    assert [one.accepted_ns for one in trace.take()] == [15_000_000]
+    assert (trace.waiting, trace.unmatched) == (0, 1)
+
+
+def test_a_coming_that_is_told_after_its_accept_was_no_wait() -> None:
+    """Another processor was quicker, by less than a millisecond."""
+    events = (Event(9, 9), Event(10, 0, (CLIENT, 1)), Event(100, 0, (CLIENT, 2)), Event(120, 9))
+    trace = AcceptTrace([Told(*events)], lambda _: True)  # type: ignore[list-item]
+
+    assert [(one.entered_ns, one.accepted_ns) for one in trace.take()] == [(10, 10), (100, 120)]
+    assert (trace.waiting, trace.unmatched) == (0, 0)
+
+
 def test_what_has_just_happened_waits_for_what_other_processors_tell() -> None:
     """An older event may still be on its way: the newest ones are told with the next."""
     now = time.monotonic_ns() + 60_000_000_000

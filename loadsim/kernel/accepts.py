@@ -4,7 +4,8 @@ Owns two tracepoints (sock:inet_sock_set_state, and the return of accept4 and ac
 the kernel, one for each processor, on loadsim's own clock; they vanish with this process. The queue is first in, first
 out, so the first accept() belongs to the first that came. It takes the right to watch the whole machine (root, or
 kernel.perf_event_paranoid of 0 at most). Whether it works is tried out, not assumed. Where one accept() was not seen
-(io_uring, another listener of the same process) the pairs no longer fit: `waiting` then differs from the queue.
+(io_uring), or belongs to another listener of the same processes, the pairs no longer fit: `waiting` then differs from
+the queue, or `unmatched` is not 0.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ class AcceptTrace:
         self._is_server = is_server
         self._queue: deque[Event] = deque()
         self._late: list[Event] = []
+        self._owed: deque[Event] = deque()  # accept() that was told of before anybody had come
         self.lost = 0  # events that found no room: the pairs no longer fit
+        self.unmatched = 0  # accept() for which nobody had come: of another listener, and neither do they
 
     @classmethod
     def of(cls, port: int, is_server: Callable[[int], bool]) -> Self:
@@ -98,7 +101,9 @@ class AcceptTrace:
         events = sorted(self._late + [event for ring in self._rings for event in ring.read()])
         self.lost = sum(ring.lost for ring in self._rings)
         self._late = [event for event in events if event.time > until]
-        return list(self._paired(event for event in events if event.time <= until))
+        waits = list(self._paired(event for event in events if event.time <= until))
+        self._forget_owed(time.monotonic_ns() - (0 if settle else _SETTLED_NS))
+        return waits
 
     def close(self) -> None:
         """Stop tracing; harmless the second time."""
@@ -115,11 +120,23 @@ class AcceptTrace:
     def _paired(self, events: Iterable[Event]) -> Iterator[Wait]:
         for event in events:
             if event.came[0]:
+                self._forget_owed(event.time - _SETTLED_NS)
                 self._queue.append(event)
-            elif self._queue and self._is_server(event.pid):
-                first = self._queue.popleft()
-                client, port = first.came
-                yield Wait(client=client, port=port, entered_ns=first.time, accepted_ns=event.time)
+            elif self._is_server(event.pid):
+                self._owed.append(event)
+            while self._queue and self._owed:
+                came, accepted = self._queue.popleft(), self._owed.popleft()
+                client, port = came.came
+                yield Wait(client=client, port=port, entered_ns=came.time, accepted_ns=max(accepted.time, came.time))
+
+    def _forget_owed(self, since: int) -> None:
+        """Give up the accept() calls from before a moment for which nobody came: a coming is told a little late.
+
+        A connection is in the queue just before the state change is told.
+        """
+        while self._owed and self._owed[0].time < since:
+            self._owed.popleft()
+            self.unmatched += 1
 
 
 class Ring:

@@ -44,7 +44,8 @@ _MAPPED: Final = int.from_bytes(b"\0\0\xff\xff", "little")
 
 _DOUBT: Final = (
     "Accept latency is not exact, but known between two bounds: what the kernel told of accept() does not fit together "
-    "({waiting} connections left over, {queued} in the queue, {lost} events lost, {listeners} listeners)."
+    "({waiting} connections left over, {queued} in the queue, {unmatched} calls too many, {lost} events lost, "
+    "{listeners} listeners at the port): does it accept on another port, too?"
 )
 
 
@@ -159,9 +160,14 @@ class Sightings:
         self._waits += self._trace.take(settle=True)
         listeners = self._diag.dump(port=self._port, states=("LISTEN",))
         queued, doors = int(listeners["rqueue"].sum()), len(np.unique(listeners[["family", "local"]]))
-        if self._trace.lost or queued != self._trace.waiting or doors < len(listeners):
+        trace = self._trace
+        if trace.lost or trace.unmatched or queued != trace.waiting or doors < len(listeners):
             self.doubt = _DOUBT.format(
-                waiting=self._trace.waiting, queued=queued, lost=self._trace.lost, listeners=len(listeners)
+                waiting=trace.waiting,
+                queued=queued,
+                unmatched=trace.unmatched,
+                lost=trace.lost,
+                listeners=len(listeners),
             )
             return
         for one in self._waits:
