@@ -69,8 +69,15 @@ def explained() -> Iterator[None]:
             sys.exit(128 + signal.SIGINT)
         if not isinstance(error, LoadsimError):
             raise
-        click.echo(f"loadsim: {error}", err=True)
+        _say(str(error))
         sys.exit(error.exit_code)
+
+
+def _say(sentence: str) -> None:
+    """Print what is wrong; names and texts of a folder in it cannot command the terminal."""
+    from loadsim.report.text import printable
+
+    click.echo("loadsim: " + "\n".join(map(printable, sentence.split("\n"))), err=True)
 
 
 @contextmanager
@@ -79,7 +86,7 @@ def unwritable_is_a_notice(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        click.echo(f"loadsim: the files in {folder} stay as they are: {error.strerror}", err=True)
+        _say(f"the files in {folder} stay as they are: {error.strerror}")
 
 
 def look() -> dict[str, Any]:
