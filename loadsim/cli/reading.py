@@ -33,11 +33,14 @@ def report(*, run_name: str, out: Path, open_: bool, as_json: bool) -> None:
     """
     with shared.explained():
         from loadsim.record.folder import VERDICT_MARK, find
+        from loadsim.record.untrusted import sound
         from loadsim.run.gather import is_sweep
 
         folder = find(run_name, out)
         is_verdict = (folder / VERDICT_MARK).exists()
-        (_report_verdict if is_verdict else _report_sweep if is_sweep(folder) else _report_run)(folder, as_json=as_json)
+        shown = _report_verdict if is_verdict else _report_sweep if is_sweep(folder) else _report_run
+        with sound(folder):
+            shown(folder, as_json=as_json)
         if open_:
             shared.open_page(folder / "report.html")
 
@@ -106,11 +109,14 @@ def compare(
     with shared.explained():
         from loadsim.analysis.gates import parse_gate
         from loadsim.record.folder import find
+        from loadsim.record.untrusted import sound
         from loadsim.run.gather import gather
 
         folders = [find(name, out) for name in runs]
-        gathered = gather(folders, min_effect=min_effect, rules=[parse_gate(rule) for rule in rules], force=force)
-        shared.show_comparison(gathered.comparison, None, as_json=as_json)
+        gates = [parse_gate(rule) for rule in rules]
+        with sound(folders[0].parent):
+            gathered = gather(folders, min_effect=min_effect, rules=gates, force=force)
+            shared.show_comparison(gathered.comparison, None, as_json=as_json)
     if not all(gate.ok for gate in gathered.comparison.gates):
         raise SystemExit(shared.EXIT_THRESHOLD)
 

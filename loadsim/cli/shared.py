@@ -89,9 +89,11 @@ def occupy_standard_descriptors() -> None:
 
 
 def say(sentence: str) -> None:
-    """Say something to whoever typed the command; nothing happens where nobody listens any more."""
+    """Say something to whoever typed the command, who may listen no more; names in it cannot command a terminal."""
+    from loadsim.report.text import printable
+
     with suppress(OSError):
-        click.echo(f"loadsim: {sentence}", err=True)
+        click.echo("loadsim: " + "\n".join(map(printable, sentence.split("\n"))), err=True)
 
 
 def put(text: str, saved: Path | None = None) -> None:

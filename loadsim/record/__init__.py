@@ -7,6 +7,8 @@
     sampler   what the kernel says about the target, 100 times a second
     bundle    the result folder of one run: its files, its format version, its reader
     sweep     the folder of a sweep: its plan, and which of its runs are done
+    possible  whether the moments and codes of a recording can be true
+    untrusted how files are read that somebody else may have made
     folder    how either is made, written to, found and read
 
 Must not know what a number means (`analysis`), nor who asked for it (`scenario`). `events` and `journal` import the

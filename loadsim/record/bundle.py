@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import os
 import platform
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -28,11 +29,13 @@ import numpy as np
 
 from loadsim import __version__
 from loadsim.errors import RecordingError
-from loadsim.record.arrays import Recording, Records, dtype_of, empty, records_of
+from loadsim.record.arrays import Recording, Records, dtype_of, empty, raise_if_too_large, read_array, records_of
 from loadsim.record.events import ACCEPT, ATTEMPT, FAILURE, SAMPLE, SOCKET, Layout
 from loadsim.record.facts import Facts
 from loadsim.record.folder import Folder, new_folder
 from loadsim.record.journal import Journal
+from loadsim.record.possible import raise_if_impossible
+from loadsim.record.untrusted import raise_if_newer, sound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,11 +133,7 @@ class Bundle(Folder):
         values = self.read_json("manifest.json")
         if not isinstance(values, dict) or not isinstance(values.get("format"), int) or "facts" not in values:
             raise RecordingError(f"{self.path / 'manifest.json'}: is damaged; the run cannot be reported on")
-        if values["format"] > FORMAT:
-            raise RecordingError(
-                f"{self.path}: has format {values['format']}, this loadsim {__version__} reads up to {FORMAT}; "
-                "upgrade loadsim"
-            )
+        raise_if_newer(self.path, values, FORMAT)
         return values
 
     def read_host(self) -> dict[str, Any]:
@@ -155,28 +154,22 @@ class Bundle(Folder):
 
     def read(self) -> Recording:
         """Return the whole recording, from .npy files or, where the run never got to its end, from its journals."""
-        try:
+        with sound(self.path / "manifest.json"):
             facts = Facts.from_json(self.read_manifest()["facts"])
-        except (KeyError, TypeError) as error:
-            raise RecordingError(f"{self.path / 'manifest.json'}: is damaged ({error!r})") from error
         arrays, lost = {}, dict(facts.lost_records)
         for name, layout in _ARRAYS.items():
             arrays[name], without_space = self._read_array(name, layout)
             if without_space:
                 lost[name] = without_space
-        return Recording(facts=replace(facts, lost_records=lost), **arrays)
+        recording = Recording(facts=replace(facts, lost_records=lost), **arrays)
+        raise_if_impossible(self.path, recording)
+        return recording
 
     def _read_array(self, name: str, layout: Layout) -> tuple[Records, int]:
         path = self.path / f"{name}.npy"
-        if not path.exists():
+        if not os.path.lexists(path):
             return _read_journals(self._journals(name), layout)
-        try:
-            records = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise RecordingError(f"{path}: is damaged ({error})") from error
-        if records.dtype != dtype_of(layout) or records.ndim != 1:
-            raise RecordingError(f"{path}: has records of another shape; it was written by another version of loadsim")
-        return records, 0
+        return read_array(path, dtype_of(layout)), 0
 
 
 class _Written:
@@ -190,6 +183,9 @@ def _read_journals(paths: Sequence[Path], layout: Layout) -> tuple[Records, int]
     parts, lost = [empty(layout)], 0
     for path in paths:
         with Journal.attach(path) as journal:
+            if journal.layout is not layout:
+                raise RecordingError(f"{path}: is damaged (holds records of kind {journal.layout.name})")
+            raise_if_too_large(path, journal.used * layout.size)
             parts.append(records_of(journal))
             lost += journal.lost
     # without a dtype numpy would pack the fields and lose the padding

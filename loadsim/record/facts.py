@@ -7,8 +7,12 @@ nanoseconds, as in the records.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,11 +122,13 @@ class Facts:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Facts:
-        """Return the facts that `to_json` wrote; unknown keys of a newer minor version are ignored."""
-        names = {f.name for f in dataclasses.fields(cls)}
-        known = {key: value for key, value in values.items() if key in names}
-        known["server"] = ServerFacts(**known["server"])
-        known["drivers"] = [DriverFacts(**driver) for driver in known["drivers"]]
-        known["steps"] = [StepFacts(**step) for step in known.get("steps", [])]
-        known["end"] = EndState(**known["end"]) if known.get("end") else None
-        return cls(**known)
+        """Return the facts that `to_json` wrote; unknown keys of a newer minor version are ignored.
+
+        Raises ValueError where one that is needed is missing, or is of another type.
+        """
+        return _reader().validate_json(json.dumps(values), strict=True)
+
+
+@functools.cache
+def _reader() -> TypeAdapter[Facts]:
+    return TypeAdapter(Facts)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from loadsim.errors import EnvironmentRefusedError, RecordingError
+from loadsim.record.untrusted import parse_json, read_text
 
 LATEST = "latest"
 #: Files that make a folder a result, a sweep of results, and the runs of a verdict.
@@ -35,8 +36,10 @@ class Folder:
     def write_text(self, name: str, text: str) -> None:
         """Write one file so that a reader sees the old or the new one, never half of it."""
         temporary = self.path / f".{name}.part"
+        temporary.unlink(missing_ok=True)  # a link that was put here would lead the text to another file
         try:
-            temporary.write_text(text, encoding="utf-8")
+            with temporary.open("x", encoding="utf-8") as file:
+                file.write(text)
             temporary.replace(self.path / name)
         except OSError:
             with contextlib.suppress(OSError):
@@ -50,7 +53,7 @@ class Folder:
     def read_json(self, name: str) -> Any:  # noqa: ANN401 -- whatever the file holds
         """Return one JSON document; raises RecordingError where there is none."""
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
+            return parse_json(read_text(self.path / name))
         except OSError as error:
             raise RecordingError(f"{self.path / name}: {error.strerror}; is it a result folder?") from error
         except ValueError as error:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from loadsim.errors import EnvironmentRefusedError, RecordingError
 from loadsim.record.events import COUNTERS, LAYOUTS, Layout
+from loadsim.record.untrusted import opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +83,7 @@ class Journal:
     def attach(cls, path: Path) -> Self:
         """Map an existing journal for reading; raises RecordingError where it is none."""
         try:
-            with path.open("rb") as file:
+            with opened(path) as file:
                 buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (FileNotFoundError, PermissionError, ValueError) as error:
             raise RecordingError(f"{path}: cannot be read ({error}); it may have been removed") from error
@@ -94,7 +95,11 @@ class Journal:
         whole = HEADER_BYTES + capacity * size <= len(buffer)
         if magic != MAGIC or size != layout.size or not whole:
             raise RecordingError(f"{path}: is damaged, or of another version of loadsim")
-        return cls(buffer, layout, capacity)
+        journal = cls(buffer, layout, capacity)
+        if (used := journal.used) > capacity:
+            journal.close()
+            raise RecordingError(f"{path}: is damaged ({used:,} records are said to be in {capacity:,} slots)")
+        return journal
 
     @classmethod
     def give_back(cls, path: Path) -> None:

@@ -31,12 +31,15 @@ from loadsim import __version__
 from loadsim.errors import EnvironmentRefusedError, RecordingError
 from loadsim.record.bundle import Bundle
 from loadsim.record.folder import RESULT_MARK, SWEEP_MARK, Folder, file_name, make_folder, new_folder
+from loadsim.record.untrusted import raise_if_newer, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 FORMAT = 1
+#: A day of runs of a second each.
+_MOST_RUNS = 86_400
 _REFUSED = "refused.txt"
 _SCENARIO = "scenario.resolved.toml"
 _COMPARISON = "comparison.json"
@@ -63,6 +66,8 @@ class SweepPlan:
         cells, runs = len(self.labels), len(self.order)
         if len(self.values) != cells or cells * self.repeat != runs or len(set(self.order)) != runs:
             raise ValueError("its order does not fit its cells")
+        if runs > _MOST_RUNS:
+            raise ValueError(f"it has {runs:,} runs, and {_MOST_RUNS:,} are the most")
         if any(not (0 <= cell < cells and 0 <= repeat < self.repeat) for cell, repeat in self.order):
             raise ValueError("its order does not fit its cells")
         if any(set(one) != set(self.axes) for one in self.values):
@@ -91,7 +96,7 @@ class SweepFolder(Folder):
     def open(cls, path: Path) -> Self:
         """Read the plan of a sweep; raises RecordingError where it is missing, damaged or of a newer format."""
         values = Folder(path).read_json(SWEEP_MARK)
-        _refuse_newer(path, values)
+        raise_if_newer(path, values, FORMAT)
         try:
             return cls(path, _PLAN.validate_json(json.dumps(values), strict=True))
         except ValidationError as error:
@@ -118,7 +123,7 @@ class SweepFolder(Folder):
     def read_scenario(self) -> str:
         """Return the resolved file; raises RecordingError where it cannot be read."""
         try:
-            return (self.path / _SCENARIO).read_text(encoding="utf-8")
+            return read_text(self.path / _SCENARIO)
         except (OSError, ValueError) as error:
             raise RecordingError(f"{self.path / _SCENARIO}: cannot be read ({error}); start the sweep anew") from error
 
@@ -152,7 +157,7 @@ class SweepFolder(Folder):
     def refusal(self, cell: int, repeat: int) -> str | None:
         """Return why this run could not take place; None where nothing says so."""
         try:
-            return (self.path / self.run_name(cell, repeat) / _REFUSED).read_text(encoding="utf-8").strip()
+            return read_text(self.path / self.run_name(cell, repeat) / _REFUSED).strip()
         except (OSError, ValueError):
             return None
 
@@ -183,11 +188,3 @@ class SweepFolder(Folder):
         except RecordingError:
             return False
         return True
-
-
-def _refuse_newer(path: Path, values: Any) -> None:  # noqa: ANN401 -- whatever the file holds
-    """Raise RecordingError where another format is named."""
-    written = values.get("format") if isinstance(values, dict) else None
-    if isinstance(written, int) and written > FORMAT:
-        says = f"has format {written}, this loadsim {__version__} reads up to {FORMAT}; upgrade loadsim"
-        raise RecordingError(f"{path}: {says}")

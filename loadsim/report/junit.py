@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from loadsim.analysis.summary import Summary
 
-#: What XML 1.0 cannot hold, not even escaped (https://www.w3.org/TR/xml/#charsets).
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+#: What XML 1.0 cannot hold, not even escaped (https://www.w3.org/TR/xml/#charsets), and what commands a terminal: C1
+#: and the overrides of text direction.
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _INCONCLUSIVE = "INCONCLUSIVE"
 
 

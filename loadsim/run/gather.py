@@ -20,6 +20,7 @@ from loadsim.errors import RecordingError
 from loadsim.record.bundle import Bundle
 from loadsim.record.folder import SWEEP_MARK, VERDICT_MARK
 from loadsim.record.sweep import SweepFolder
+from loadsim.record.untrusted import sound
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -172,15 +173,17 @@ def _side(
     for path in paths:
         bundle = Bundle(path)
         try:
-            view = View.of(bundle.read())
+            with sound(path):
+                view = View.of(bundle.read())
+                summary, counted = summary_of(view), histograms_of(view)
         except RecordingError as error:
             if root is None:
                 raise
             damaged.append(str(error))
             continue
         runs.append(os.path.relpath(path, root) if root else str(path))
-        summaries.append(summary_of(view))
-        histograms.append(histograms_of(view))
+        summaries.append(summary)
+        histograms.append(counted)
         hosts.append(bundle.read_host())
     return Side(
         label=label,

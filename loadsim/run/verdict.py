@@ -7,10 +7,14 @@ does not come up is data: it refuses to start under that limit.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
 
 from loadsim.analysis.columns import has_outcome
 from loadsim.analysis.grade import Verdict, judge
@@ -18,11 +22,12 @@ from loadsim.analysis.measure import measure
 from loadsim.analysis.observe import observe
 from loadsim.analysis.verdict import Observed, classify
 from loadsim.analysis.view import View
-from loadsim.errors import DidNotStartError, EnvironmentRefusedError, RecordingError
+from loadsim.errors import DidNotStartError, EnvironmentRefusedError
 from loadsim.kernel.limits import own_nofile
 from loadsim.record.bundle import Bundle
 from loadsim.record.events import Outcome
 from loadsim.record.folder import VERDICT_MARK, Folder, file_name, make_folder, new_folder
+from loadsim.record.untrusted import raise_if_newer, sound
 from loadsim.report.reproduce import script
 from loadsim.run.conductor import run
 from loadsim.run.interruption import QuitError
@@ -116,14 +121,28 @@ async def _run_all(
 
 def read_verdict(folder: Path) -> Judged:
     """Return a verdict that was saved, judged again from its numbers; raises RecordingError where it is damaged."""
+    path = folder / VERDICT_MARK
     values = Folder(folder).read_json(VERDICT_MARK)
-    try:
-        seen = [Observed(**{name: one[name] for name in one if name != "class"}) for one in values["runs"]]
+    raise_if_newer(path, values, FORMAT)
+    with sound(path):
+        saved = _saved().validate_json(json.dumps(values), strict=True)
         return Judged(
-            folder=folder, command=list(values["command"]), nofile=values["nofile"], verdict=judge(seen), seen=seen
+            folder=folder, command=saved.command, nofile=saved.nofile, verdict=judge(saved.runs), seen=saved.runs
         )
-    except (KeyError, TypeError, IndexError, ValueError) as error:
-        raise RecordingError(f"{folder / VERDICT_MARK}: is damaged ({error!r}); pass the verdict anew") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Saved:
+    """What is read again of a verdict: its class and grade are judged anew."""
+
+    command: list[str]
+    nofile: int
+    runs: list[Observed]
+
+
+@functools.cache
+def _saved() -> TypeAdapter[_Saved]:
+    return TypeAdapter(_Saved)
 
 
 async def _try_with_room(trial: Trial, options: Options, watcher: Watcher) -> int:

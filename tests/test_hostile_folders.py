@@ -1,0 +1,80 @@
+"""Result folders that are damaged, hostile or old: what is sound is read, what is not is said, and nothing is run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner, Result
+from hostile_folders import ESCAPES, KEPT, KINDS, LARGEST_BYTES, ask, damaged
+
+from loadsim.cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Facts that runs of the same format did not have at first.
+LATER_FACTS = ("workers", "restarts", "log_bytes", "log_read", "process_seen", "sockets_seen", "started")
+
+
+def report(folder: Path, *options: str) -> Result:
+    """Report on a folder in this process."""
+    return CliRunner().invoke(main, ["report", str(folder), *options], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("first", range(0, 60, 30))
+def test_a_damaged_folder_is_read_or_refused_in_a_sentence(first: int, tmp_path: Path) -> None:
+    """In bounded time and memory, with exit status 0 or 2; each damage is done by a generator of that seed."""
+    for seed in range(first, first + 30):
+        folder, done = damaged(seed, tmp_path)
+        told = ask(["report", str(folder), "--out", str(tmp_path)], tmp_path)
+        assert told.is_clean, f"{seed}: {done}: {told}"
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_old_folder_is_still_reported(kind: str, tmp_path: Path) -> None:
+    """On the terminal and as JSON, from a copy of one that was written by that format's first version."""
+    folder = shutil.copytree(KEPT / kind, tmp_path / kind)
+    shown, document = report(folder), report(folder, "--json")
+
+    assert (shown.exit_code, document.exit_code) == (0, 0)
+    assert len(shown.stdout.splitlines()) > 8
+    assert json.loads(document.stdout)
+
+
+@pytest.mark.parametrize(("kind", "said"), [("simulated", ("REPRODUCED", 5, 16)), ("command", ("HEALTHY", 13, 7))])
+def test_an_old_run_says_what_it_said(kind: str, said: tuple[str, int, int], tmp_path: Path) -> None:
+    """The same numbers, also without the facts that came later; its files are made anew."""
+    folder = shutil.copytree(KEPT / kind, tmp_path / kind)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in LATER_FACTS:
+        manifest["facts"]["server"].pop(name, None)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    summary = json.loads(report(folder, "--json").stdout)
+
+    assert said == (summary["verdict"], summary["ledger"]["accepted"], summary["metrics"]["fds.max"])
+    for name in ("report.html", "summary.md", "junit.xml", "timeseries.csv"):
+        assert (folder / name).stat().st_size > 100
+
+
+def test_names_in_a_folder_command_neither_terminal_nor_page(tmp_path: Path) -> None:
+    """Escape sequences, bidi overrides, tags and the ends of Markdown and XML are shown, not obeyed."""
+    folder = shutil.copytree(KEPT / "simulated", tmp_path / "it")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["facts"] |= {"scenario": ESCAPES, "description": ESCAPES, "notices": [ESCAPES], "degraded": [ESCAPES]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    shown = report(folder)
+
+    assert shown.exit_code == 0
+    assert not set("\x1b\x07\x9b\u202e") & set(shown.stdout + shown.stderr)
+    assert "<script>alert" not in (folder / "report.html").read_text()
+    assert "<script>alert" not in (folder / "summary.md").read_text()
+    assert not set("\x1b\x07\x9b") & set((folder / "junit.xml").read_text())
+
+
+def test_the_kept_folders_are_small() -> None:
+    """They travel with every checkout."""
+    assert sum(path.stat().st_size for path in KEPT.rglob("*") if path.is_file()) < LARGEST_BYTES
