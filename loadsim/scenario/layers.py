@@ -41,6 +41,12 @@ _SYNTAX_REMEDIES = {
     "Illegal character": "take it away, or write it as an escape in quotes",
 }
 _NOT_TOML = "this is not TOML, see https://toml.io"
+_TOO_DEEP = "this is nested too deeply: two levels are enough"
+#: Deeper than any scenario, far from what Python can follow; the parser takes time that grows with the square of it.
+_DEEPEST = 32
+_LONG_KEY = re.compile(
+    rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{_DEEPEST}}}(?=[\w"'-])""", re.ASCII
+)
 _SEGMENT = re.compile(r"""\s*(?:([\w-]+)|"([^"]*)"|'([^']*)')\s*""")
 
 
@@ -70,12 +76,28 @@ def read_layer(name: str, content: bytes) -> Layer | Problem:
     except UnicodeDecodeError as error:
         return _not_utf8(name, content, error)
     source = Source(name, text.replace("\r\n", "\n"))
+    if long := _LONG_KEY.search(source.text):
+        before = source.text[: long.start()]
+        span = Span(before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1, len(long[0]))
+        return Problem(source=source, span=span, sentence=_TOO_DEEP)
     try:
-        return Layer(source=source, data=tomllib.loads(source.text))
+        data = tomllib.loads(source.text)
+        if not _is_too_deep(data):
+            return Layer(source=source, data=data)
     except RecursionError:
-        return Problem(source=source, span=Span(1, 1), sentence="this is nested too deeply: two levels are enough")
+        pass
     except ValueError as error:  # a number of thousands of digits is one, too
         return _not_toml(source, str(error))
+    return Problem(source=source, span=Span(1, 1), sentence=_TOO_DEEP)
+
+
+def _is_too_deep(data: object) -> bool:
+    """Return whether tables and arrays are nested deeper than whoever reads them follows, level by level."""
+    level = [data]
+    for _ in range(_DEEPEST):
+        inner = [list(one.values()) if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [one for group in inner for one in group]
+    return any(isinstance(one, dict | list) for one in level)
 
 
 def _not_utf8(name: str, content: bytes, error: UnicodeDecodeError) -> Problem:

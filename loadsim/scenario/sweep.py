@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ REPEAT = 6
 #: The first part of every key that may be swept.
 SWEEPABLE = frozenset({"canary", "client", "network", "seed", "server", "sysctl"})
 MAX_CELLS = 1_000
+#: Combinations that are walked through to see which of them are left out.
+_MAX_PRODUCT = 10_000
 #: Seconds that a run takes beside its load: namespace, processes, analysis, files.
 AROUND_A_RUN_S = 0.8
 _MAX_REPEAT = 1_000
@@ -35,6 +38,9 @@ _NAMED_ALIKE = "close", "namespace"  # last parts of keys that say too little wi
 def _axis(value: object) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple) or not value:
         says = "an array of the values to try, such as [8, 128, 4096], is needed here"
+        raise PydanticCustomError("axis", "{says}", {"says": says})
+    if len(value) > MAX_CELLS:
+        says = f"these are {len(value):,} values, {MAX_CELLS:,} combinations are possible: try fewer"
         raise PydanticCustomError("axis", "{says}", {"says": says})
     if any(isinstance(one, list | dict) for one in value):
         says = "every value of a sweep is one number, text or boolean"
@@ -152,9 +158,11 @@ def expand(data: Mapping[str, Any]) -> Matrix | list[ErrorDetails]:
         sweep = Sweep.model_validate(data.get("sweep", {}))
     except ValidationError as error:
         return [_moved(line, ("sweep", *line["loc"])) for line in error.errors(include_url=False)]
-    chosen = list(_combinations(sweep))
+    product = math.prod(map(len, sweep.axes.values()))
+    chosen = list(_combinations(sweep)) if product <= _MAX_PRODUCT else []
     if not 1 <= len(chosen) <= MAX_CELLS:
-        says = f"this sweeps {len(chosen):,} combinations, 1 to {MAX_CELLS:,} are possible: sweep less, exclude less"
+        many = len(chosen) if product <= _MAX_PRODUCT else product
+        says = f"this sweeps {many:,} combinations, 1 to {MAX_CELLS:,} are possible: sweep less, exclude less"
         return [ErrorDetails(type="contradiction", loc=("sweep",), msg=says, input=None)]
     cells, errors = [], {}
     for values in chosen:

@@ -27,6 +27,8 @@ __all__ = ["Shipped", "find", "load", "load_matrix", "load_text", "shipped", "sh
 
 #: A scenario is a page of text; whatever is larger was not meant, /dev/zero included.
 _LARGEST_FILE = 1_000_000
+#: Errors that are put into words: each needs a look at the whole text.
+_MOST_TOLD = 100
 #: What only a complete chain of parents can tell.
 _NEEDS_ALL_LAYERS = frozenset({"missing", "contradiction"})
 
@@ -83,14 +85,19 @@ def _resolved(chain: _Chain, overrides: Sequence[str]) -> Matrix:
     given = [override(text) for text in overrides]
     problems = [*chain.problems, *(found for found in given if isinstance(found, Problem))]
     layers = [*chain.layers, *(layer for layer in given if isinstance(layer, Layer))]
+    more = 0
     if not chain.broken:
         matrix = expand({"name": chain.name, **merge(layers)})
         if not isinstance(matrix, Matrix):
-            problems += [problem_of(e, layers) for e in matrix if chain.complete or e["type"] not in _NEEDS_ALL_LAYERS]
+            told = [e for e in matrix if chain.complete or e["type"] not in _NEEDS_ALL_LAYERS]
+            problems += [problem_of(error, layers) for error in told[:_MOST_TOLD]]
+            more = max(0, len(told) - _MOST_TOLD)
         elif not problems:
             return matrix
     order = [*chain.sources, *(found.source for found in given)]
-    raise ScenarioError(render(sorted(problems, key=lambda each: (order.index(each.source), each.span))))
+    account = render(sorted(problems, key=lambda each: (order.index(each.source), each.span)))
+    rest = f"; {more:,} more are not shown: mend these first" if more else ""
+    raise ScenarioError(account + rest)
 
 
 def find(path_or_name: str) -> Path:
@@ -161,6 +168,9 @@ class _Chain:
             self._stop(child, f'extends must be the path of a file, such as "base.toml", found {spell(named)}')
             return
         folder = self.paths[0].parent
+        if "\0" in named:
+            self._stop(child, "extends must be the path of a file, and no path has a NUL in it: take it away")
+            return
         path = _parent_path(folder, named)
         if path.resolve() in [known.resolve() for known in self.paths]:
             self._stop(child, f"extends goes round in a circle, back to {_shown(path)}: take one of them away")
@@ -196,7 +206,7 @@ def _parent_path(folder: Path, named: str) -> Path:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name that is too long, a folder that may not be searched: reading it will say so
+    except (OSError, ValueError):  # too long, with a NUL, in a folder that may not be searched: reading it will say so
         return False
 
 
