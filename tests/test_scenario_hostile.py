@@ -10,7 +10,7 @@ from hostile_scenarios import SLOW_S, read, texts
 from hypothesis import HealthCheck, given, settings
 
 
-@settings(max_examples=700, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(texts())
 def test_any_text_is_a_scenario_or_an_error(text: bytes) -> None:
     """Within two seconds, and without an escape sequence in what is said."""

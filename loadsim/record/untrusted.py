@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LARGEST_TEXT = 16_000_000
 _HIGHEST = 1 << 63
 #: What numbers and texts that do not fit together end in, wherever they meet.
-DAMAGE = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
+DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 @contextmanager

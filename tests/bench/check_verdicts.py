@@ -99,7 +99,8 @@ def differences(verdict: dict[str, Any], seen: dict[str, Any], server: dict[str,
     rate = seen["emfile_per_s"]
     if "emfile" in server and rate is not None and not 1 / FACTOR <= rate / server["emfile"] <= FACTOR:
         found.append(f"EMFILE was {server['emfile']}/s")
-    if "back" in server and not server["back"][0] <= (seen["recovery_s"] or -1) <= server["back"][1]:
+    back = -1 if seen["recovery_s"] is None else seen["recovery_s"]
+    if "back" in server and not server["back"][0] <= back <= server["back"][1]:
         found.append(f"was back after {server['back'][0]} to {server['back'][1]} s")
     return found
 
