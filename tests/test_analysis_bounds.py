@@ -77,6 +77,18 @@ def test_what_the_kernel_told_is_exact() -> None:
     assert "accept_least.max_s" not in summary.metrics
 
 
+@pytest.mark.parametrize("flags", [0, TRACED])
+def test_a_journal_that_was_full_in_between_says_nothing_of_that_wait(flags: int) -> None:
+    """The record of a wait without that of its coming is not paired with whatever follows."""
+    one, other = unserved(1, 1.0, started=1.0, connected=1.01), unserved(2, 0.1, started=0.1, connected=0.11, port=9)
+    half, _ = waited(one, 1.5, 1.01, flags)
+    made = recording([one, other], sockets=[half, seen(one, 1.6, inode=7), half], server_command=["./server"])
+    bounds = View.of(made).bounds
+
+    assert bounds is not None
+    assert (bounds.least.tolist(), bounds.most.tolist()) == ([0], [600_000_000])
+
+
 def test_both_bounds_are_told() -> None:
     """accept.* is the most, accept_least.* the least."""
     one = unserved(1, 1.0, started=1.0, connected=1.01)

@@ -37,10 +37,9 @@ class Bounds:
 
 def bounds_of(recording: Recording, ledger: Ledger) -> Bounds:
     """Return how long those waited that the server accepted, of which it is known when they came."""
-    sockets = recording.sockets
     attempt = attempts_of_sockets(recording)
-    waited = np.flatnonzero(has_flag(sockets, SocketFlag.WAITED))
-    traced = has_flag(sockets, SocketFlag.TRACED)[waited]
+    waited = _pairs(recording)
+    traced = has_flag(recording.sockets, SocketFlag.TRACED)[waited]
     if traced.any():
         return _traced(recording, attempt, waited[traced])
     attempts = recording.attempts
@@ -56,8 +55,15 @@ def bounds_of(recording: Recording, ledger: Ledger) -> Bounds:
     return Bounds(least=np.minimum(least, most), most=most, known=accepted[ours], exact=False)
 
 
+def _pairs(recording: Recording) -> Ints:
+    """Return the rows of those who waited, each followed by the row of its coming: a journal may end in between."""
+    sockets = recording.sockets
+    followed = np.append(has_flag(sockets, SocketFlag.ENTERED), False)
+    return np.flatnonzero(has_flag(sockets, SocketFlag.WAITED) & followed[1:])
+
+
 def _traced(recording: Recording, attempt: Ints, rows: Ints) -> Bounds:
-    """Return what the kernel told of our attempts; each row of an accept() is followed by that of its coming."""
+    """Return what the kernel told of our attempts, of these pairs."""
     ours = rows[attempt[rows] >= 0]
     moments = column(recording.sockets, "time")
     waited = (moments[ours] - moments[ours + 1]).clip(min=0)
@@ -69,7 +75,7 @@ def _seen_waiting(recording: Recording, attempt: Ints, rows: Ints) -> tuple[Ints
     moments = column(recording.sockets, "time")
     count = len(recording.attempts)
     last, entered = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
-    ours = rows[(attempt[rows] >= 0) & (rows + 1 < len(moments))]
+    ours = rows[attempt[rows] >= 0]
     last[attempt[ours]], entered[attempt[ours]] = moments[ours], moments[ours + 1]
     return last, entered
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from loadsim.kernel.perf import ACCEPTS, NotVisibleError, explained, open_event, remedy, start, tracepoints
+from loadsim.kernel.sockdiag import MAPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -157,13 +158,11 @@ class Ring:
     def read(self) -> list[Event]:
         """Return what is new in it."""
         head, tail = (_COUNT.unpack_from(self._shared, at)[0] for at in (_HEAD_AT, _TAIL_AT))
-        size = _RING_PAGES * mmap.PAGESIZE
-        first, last = mmap.PAGESIZE + tail % size, mmap.PAGESIZE + head % size
         if head == tail:
             return []
-        told = self._shared[first:last]
-        if first >= last:
-            told = self._shared[first : mmap.PAGESIZE + size] + self._shared[mmap.PAGESIZE : last]
+        begin, size = mmap.PAGESIZE, _RING_PAGES * mmap.PAGESIZE
+        first, last = begin + tail % size, begin + head % size
+        told = self._shared[first:last] if first < last else self._shared[first:] + self._shared[begin:last]
         _COUNT.pack_into(self._shared, _TAIL_AT, head)
         return list(self._events(told))
 
@@ -192,7 +191,7 @@ class Ring:
 
 def _unmapped(address: bytes) -> bytes:
     """Return an IPv4 address of an IPv6 socket as IPv4 ones are told."""
-    return address[12:].ljust(16, b"\0") if address.startswith(bytes(10) + b"\xff\xff") else address
+    return address[12:].ljust(16, b"\0") if address.startswith(MAPPED) else address
 
 
 def _open_rings(port: int) -> list[Ring]:

@@ -11,13 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loadsim.kernel.sockdiag import LISTEN
+from loadsim.kernel.sockdiag import LISTEN, MAPPED
 from loadsim.kernel.sockets import UNIX_TYPES, InetSocket, SocketTable, UnixSocket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_MAPPED = bytes(10) + b"\xff\xff"
 _TIME_WAIT = 6
 _UNIX_LISTENS = 0x10000  # __SO_ACCEPTCON
 _UNIX_STATES = {1: 7, 3: 1}  # SS_UNCONNECTED, SS_CONNECTED -> the numbers of sock_diag
@@ -49,7 +48,7 @@ def parse_inet_lines(text: str, protocol: str, family: int) -> Iterator[InetSock
         if int(state, 16) == _TIME_WAIT:
             continue
         (source, source_port), (sink, sink_port) = (_end(one) for one in (local, remote))
-        mapped = family == socket.AF_INET6 and _MAPPED in (source[:12], sink[:12])
+        mapped = family == socket.AF_INET6 and MAPPED in (source[:12], sink[:12])
         if mapped:
             source, sink = source[12:].ljust(16, b"\0"), sink[12:].ljust(16, b"\0")
         wqueue, rqueue = (int(one, 16) for one in queues.split(":"))

@@ -53,6 +53,7 @@ _NLMSG_DONE = 3
 _DONE_BYTES = 20
 INET_DIAG_INFO, INET_DIAG_SKMEMINFO = 2, 7
 _INFO = 1 << (INET_DIAG_INFO - 1)
+MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, an IPv4 address in an IPv6 socket
 LAST_SENT_AT = 44  # of struct tcp_info: milliseconds
 _MILLISECONDS = struct.Struct("=I")
 _ALL_STATES = 0xFFFFFFFF

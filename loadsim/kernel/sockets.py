@@ -17,6 +17,7 @@ from loadsim.kernel.sockdiag import (
     INET_DIAG_INFO,
     INET_DIAG_SKMEMINFO,
     LAST_SENT_AT,
+    MAPPED,
     TCP_STATES,
     attributes,
     inet_request,
@@ -41,7 +42,6 @@ _FIXED_AT = (
 _FIXED = struct.Struct("=BBBB36sI8xIIIII")
 _U32 = struct.Struct("=I")
 _AGO = struct.Struct("=III")  # milliseconds since data was sent, an ACK was sent, data came in
-_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, an IPv4 address in an IPv6 socket
 
 _UNIX_REQUEST = struct.Struct("=BBHIIIII")  # family, protocol, padding, states, inode, what to show, cookie
 _UNIX_SHOW = 0x01 | 0x04 | 0x10  # name, peer, queues
@@ -188,7 +188,7 @@ def parse_inet(batches: Iterable[bytes], protocol: str) -> Iterator[InetSocket]:
     for start, end in messages(told):
         fixed = _FIXED.unpack_from(told, start + _FIXED_AT)
         family, state, _, retransmits, ends, _, _, rqueue, wqueue, uid, inode = fixed
-        mapped = family == socket.AF_INET6 and _MAPPED in (ends[4:16], ends[20:32])
+        mapped = family == socket.AF_INET6 and MAPPED in (ends[4:16], ends[20:32])
         if mapped:
             ends = ends[:4] + ends[16:20] + bytes(12) + ends[32:36] + bytes(12)
         rest = told[start + ATTRIBUTES_AT : end]

@@ -82,7 +82,7 @@ class Command:
     @property
     def notices(self) -> list[str]:
         """What is sampled of it, what cannot be seen, and what else it did: whole sentences."""
-        notices = [*self._notices, *([self._sightings.doubt] if self._sightings.doubt else [])]
+        notices = [*self._notices, *self._sightings.notices]
         self._note_exit()
         if self._survived is not None:
             notices.append(_DETACHED.format(status=self._survived))

@@ -85,8 +85,7 @@ class Running:
     @property
     def notices(self) -> Sequence[str]:
         """How it is seen, and what of it is not: whole sentences."""
-        doubt = "" if self._sightings is None else self._sightings.doubt
-        return [*self._notices, *([doubt] if doubt else [])]
+        return [*self._notices, *([] if self._sightings is None else self._sightings.notices)]
 
     def pids(self) -> list[int]:
         """None whose limit may be changed."""

@@ -53,7 +53,7 @@ _DOUBT: Final = (
 class _Waiting:
     """A connection that waits for accept()."""
 
-    entered_ns: int  # by its age; 0 = not read
+    entered_ns: int  # by its age
     state: int
     seen_ns: int = 0  # the last look that saw it wait
 
@@ -81,7 +81,7 @@ class Sightings:
         self._trace = trace
         self._waits: list[Wait] = []  # what was traced, until it is known that all of it fits
         self._waiting: dict[tuple[bytes, int], _Waiting] = {}  # by client
-        self.doubt = ""  # why what was traced is not believed, a whole sentence
+        self.notices: list[str] = []  # why what was traced is not believed: whole sentences
         self._counted = 0
         self._read_ns = 0
         self._was_empty = True
@@ -149,7 +149,9 @@ class Sightings:
             known = self._waiting.get(client)
             if known is None:
                 age_ms = self._diag.silent_ms(sockets[place])
-                entered = 0 if age_ms is None else time.monotonic_ns() - age_ms * _MS
+                if age_ms is None:  # gone since that look
+                    continue
+                entered = time.monotonic_ns() - age_ms * _MS
                 known = self._waiting[client] = _Waiting(entered_ns=entered, state=int(sockets["state"][place]))
             known.seen_ns = begun
 
@@ -162,13 +164,8 @@ class Sightings:
         queued, doors = int(listeners["rqueue"].sum()), len(np.unique(listeners[["family", "local"]]))
         trace = self._trace
         if trace.lost or trace.unmatched or queued != trace.waiting or doors < len(listeners):
-            self.doubt = _DOUBT.format(
-                waiting=trace.waiting,
-                queued=queued,
-                unmatched=trace.unmatched,
-                lost=trace.lost,
-                listeners=len(listeners),
-            )
+            numbers = {"waiting": trace.waiting, "queued": queued, "unmatched": trace.unmatched, "lost": trace.lost}
+            self.notices.append(_DOUBT.format(**numbers, listeners=len(listeners)))
             return
         for one in self._waits:
             flags = SocketFlag.TRACED
