@@ -103,23 +103,13 @@ class Bundle(Folder):
         for name, layout in _ARRAYS.items():
             paths = self._journals(name)
             records, without_space = _read_journals(paths, layout)
-            self._save(name, records)
+            with self.writing(f"{name}.npy") as file:
+                np.save(_Written(file), records, allow_pickle=False)
             for path in paths:
                 path.unlink()
             if without_space:
                 lost[name] = without_space
         return lost
-
-    def _save(self, name: str, records: Records) -> None:
-        temporary = self.path / f".{name}.npy.part"
-        try:
-            with temporary.open("wb") as file:
-                np.save(_Written(file), records, allow_pickle=False)
-            temporary.replace(self.path / f"{name}.npy")
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
 
     def _journals(self, name: str) -> list[Path]:
         """Return the journals of one array; raises RecordingError where there must be some."""

@@ -13,10 +13,13 @@ import re
 import secrets
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from loadsim.errors import EnvironmentRefusedError, RecordingError
 from loadsim.record.untrusted import parse_json, read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LATEST = "latest"
 #: Files that make a folder a result, a sweep of results, and the runs of a verdict.
@@ -34,12 +37,18 @@ class Folder:
         self.path = path
 
     def write_text(self, name: str, text: str) -> None:
-        """Write one file so that a reader sees the old or the new one, never half of it."""
+        """Write one text file, as `writing`."""
+        with self.writing(name) as file:
+            file.write(text.encode())
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[BinaryIO]:
+        """Give a file to write to, so that a reader sees the old or the new one of this name, never half of it."""
         temporary = self.path / f".{name}.part"
-        temporary.unlink(missing_ok=True)  # a link that was put here would lead the text to another file
+        temporary.unlink(missing_ok=True)  # a link that was put here would lead what is written to another file
         try:
-            with temporary.open("x", encoding="utf-8") as file:
-                file.write(text)
+            with temporary.open("xb") as file:
+                yield file
             temporary.replace(self.path / name)
         except OSError:
             with contextlib.suppress(OSError):
