@@ -35,10 +35,11 @@ class Terminal:
         self._scenario.write_text(SCENARIO.format(mark=self.mark))
         self._folder = folder
 
-    def run(self, *options: str, answer: str = "") -> tuple[int, str]:
+    def run(self, *options: str, answer: str = "", scenario: Path | None = None) -> tuple[int, str]:
         """Return exit status and what the terminal showed."""
         ours, theirs = pty.openpty()
-        command = [sys.executable, "-m", "loadsim", "run", str(self._scenario), "--out", str(self._folder / "out")]
+        named = str(scenario or self._scenario)
+        command = [sys.executable, "-m", "loadsim", "run", named, "--out", str(self._folder / "out")]
         environment = {**os.environ, "XDG_STATE_HOME": str(self._folder), "TERM": "dumb", "COLUMNS": "200"}
         with subprocess.Popen(
             [*command, *options], stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
@@ -91,6 +92,19 @@ def test_nobody_is_asked_who_said_yes_before(terminal: Terminal) -> None:
     """By --yes, or by naming the command on the command line."""
     assert "Run it?" not in terminal.run("--yes")[1]
     assert "Run it?" not in terminal.run("--", "true", "{port}")[1]
+
+
+def test_a_sweep_of_somebody_else_is_asked_for_too(terminal: Terminal, tmp_path: Path) -> None:
+    """Its folder names the command that is run when it goes on, whatever stands on the command line."""
+    begin = [sys.executable, "-m", "loadsim", "run", str(tmp_path / "theirs.toml"), "--out", str(tmp_path / "out")]
+    subprocess.run([*begin, "--repeat", "2"], capture_output=True, stdin=subprocess.DEVNULL, timeout=60, check=False)
+    [sweep] = [path for path in (tmp_path / "out").iterdir() if not path.is_symlink()]
+    terminal.mark.unlink()
+
+    for options in ((), ("--", "true", "{port}")):
+        code, shown = terminal.run("--resume", *options, answer="n\n", scenario=sweep)
+        assert (code, "starts this command, with your rights" in shown) == (2, True)
+        assert not terminal.mark.exists()
 
 
 def test_where_there_is_no_terminal_nobody_is_asked(terminal: Terminal, tmp_path: Path) -> None:

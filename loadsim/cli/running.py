@@ -111,15 +111,19 @@ def run(  # noqa: PLR0913 -- one for each option
         if repeat is not None:
             overrides = (*overrides, f"sweep.repeat={repeat}")
         if resume:
-            code = _go_on(scenario, overrides, options, ui=ui, as_json=as_json)
+            from loadsim.run.sweep import find_unfinished, matrix_of
+
+            folder = find_unfinished(scenario, overrides, out, allow_outside=allow_outside)
+            matrix, said_by = matrix_of(folder), folder.path
         else:
-            matrix = load_matrix(scenario, overrides, allow_outside=allow_outside)
-            if not (yes or command):
-                consent.ask(matrix, find(scenario))
-            if matrix.is_single:
-                code = _run_once(matrix, options, ui=ui, as_json=as_json)
-            else:
-                code = _sweep(matrix, options, ui=ui, min_effect=min_effect, as_json=as_json)
+            folder, matrix = None, load_matrix(scenario, overrides, allow_outside=allow_outside)
+            said_by = find(scenario)
+        if not yes and (resume or not command):  # what a folder says is run, whatever command stands beside it
+            consent.ask(matrix, said_by)
+        if folder is None and matrix.is_single:
+            code = _run_once(matrix, options, ui=ui, as_json=as_json)
+        else:
+            code = _sweep(folder, matrix, options, ui=ui, min_effect=min_effect, as_json=as_json)
     sys.exit(code)
 
 
@@ -163,27 +167,16 @@ def _run_once(matrix: Matrix, options: Options, *, ui: str, as_json: bool) -> in
     return 128 + finished.signal if finished.signal else shared.status(finished.summary)
 
 
-def _sweep(matrix: Matrix, options: Options, *, ui: str, min_effect: float, as_json: bool) -> int:
-    """Make all runs of a new sweep, show what they say together, and return the exit status."""
-    from loadsim.run.sweep import start
-
-    return _perform(start(matrix, options, min_effect), matrix, options, ui=ui, as_json=as_json)
-
-
-def _go_on(scenario: str, overrides: tuple[str, ...], options: Options, *, ui: str, as_json: bool) -> int:
-    """Make the runs that an unfinished sweep lacks, as `_sweep` does."""
-    from loadsim.run.sweep import find_unfinished, matrix_of
-
-    folder = find_unfinished(scenario, overrides, options.out)
-    return _perform(folder, matrix_of(folder), options, ui=ui, as_json=as_json)
-
-
-def _perform(folder: SweepFolder, matrix: Matrix, options: Options, *, ui: str, as_json: bool) -> int:
+def _sweep(
+    unfinished: SweepFolder | None, matrix: Matrix, options: Options, *, ui: str, min_effect: float, as_json: bool
+) -> int:
+    """Make the runs that a sweep lacks, all of a new one, show what they say together, and return the exit status."""
     import trio
 
     from loadsim.report.views import watcher
-    from loadsim.run.sweep import sweep
+    from loadsim.run.sweep import start, sweep
 
+    folder = unfinished or start(matrix, options, min_effect)
     swept = trio.run(sweep, folder, matrix, options, watcher(ui))
     shared.show_comparison(swept.gathered.comparison, swept.folder, as_json=as_json)
     shared.publish(swept.folder)

@@ -78,16 +78,19 @@ def matrix_of(folder: SweepFolder) -> Matrix:
     return matrix
 
 
-def find_unfinished(run_or_scenario: str, overrides: Sequence[str], out: Path) -> SweepFolder:
+def find_unfinished(
+    run_or_scenario: str, overrides: Sequence[str], out: Path, *, allow_outside: bool = False
+) -> SweepFolder:
     """Return the sweep to go on with: that folder, or the last one of this scenario that was not brought to its end.
 
+    `allow_outside` as in `load_matrix`.
     Raises RecordingError where there is none, and ScenarioError where the scenario is wrong.
     """
     with contextlib.suppress(RecordingError):
         path = find(run_or_scenario, out)
         if is_sweep(path):
             return SweepFolder.open(path)
-    matrix = load_matrix(run_or_scenario, overrides)
+    matrix = load_matrix(run_or_scenario, overrides, allow_outside=allow_outside)
     asked = to_toml(matrix.scenario, matrix)
     for path in reversed(results(out)):
         with contextlib.suppress(RecordingError):  # a damaged one is no reason not to go on with another
