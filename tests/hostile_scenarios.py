@@ -11,10 +11,11 @@ from loadsim.analysis.outlook import outlook_of
 from loadsim.errors import LoadsimError
 from loadsim.report import check, outlook
 from loadsim.scenario.budget import Host
-from loadsim.scenario.plan import make_plan
+from loadsim.scenario.plan import make_plans
 from loadsim.scenario.toml import load_matrix, shipped_paths
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from hypothesis.strategies import SearchStrategy
@@ -83,17 +84,75 @@ def _made_up(draw: st.DrawFn) -> bytes:
     return b"\n".join(lines)
 
 
+@st.composite
+def _heavy(draw: st.DrawFn) -> bytes:
+    """Return a scenario that is right but for its sizes: long arrays, keys, texts and lines, and many cells."""
+    texts = [draw(st.sampled_from(_HEAVY))(2 ** draw(st.integers(0, 14))) for _ in range(draw(st.integers(1, 3)))]
+    return b"\n".join([_PLAIN, *sorted(texts, key=lambda text: text.startswith(b"["))])
+
+
+def _many(head: str, each: str, between: str = ", ", end: str = "]") -> Callable[[int], bytes]:
+    """Return what makes a text in which something is there n times; {n} in it is its number."""
+    return lambda n: (head + between.join(each.replace("{n}", str(i)) for i in range(n)) + end).encode()
+
+
+_PLAIN = b'schema = 1\nclient.rate = "4000/s"\nclient.duration = "45s"'
+_HEAVY: list[Callable[[int], bytes]] = [
+    _many("timeline.steps = [", '{at = "1s", nofile = 9}'),
+    _many("timeline.steps = [", '{at = "1s", nofle = 9}'),
+    _many("timeline.steps = [{", "a{n} = {n}", end="}]"),
+    _many("client.stages = [", '{for = "1s", rate = "3/s"}'),
+    _many("[[client.stages]]\n", 'for = "1s"\nrat = "3/s"\n', "[[client.stages]]\n", ""),
+    _many("thresholds.expect = [", '"accept.p99 < 5ms"'),
+    _many("thresholds.expect = [", '"acept.p{n} < 5ms"'),
+    _many("thresholds.abort = [", '"é{n}é"'),
+    _many("", 'sysctl."net.core.somaxcon{n}" = {n}', "\n", ""),
+    _many('sysctl."net.core.', "a", "", '" = 1'),
+    _many("", "server.x{n} = {n}", "\n", ""),
+    _many("server.command = [", '"x{n}"'),
+    _many("server.command = [", "{n}"),
+    _many('server.command = ["', "{port} é", "", '"]'),
+    _many('client.path = "/', "é", "", '"'),
+    _many('client.exchange = "raw"\nclient.send = "', "x", "", '"'),
+    _many('"', "k", "", '" = 1'),
+    _many("[", "k", "", "]"),
+    _many("[a", ".b", "", "]"),
+    _many("", "[t{n}]", "\n", ""),
+    _many("x = ", "[", "", ""),
+    _many("x = {", "a = {", "", ""),
+    _many('sweep."server.backlog" = [', "{n}"),
+    _many('sweep."server.nofile" = [', "1"),
+    _many("sweep.server.nofle = [", "{n}"),
+    _many('sweep."client.hold" = [', '"{n}ms"'),
+    _many('sweep."client.path" = ["/', "x", "", '", "/", ""]'),
+    _many("", 'sweep."sysctl.net.core.a{n}" = [1]', "\n", ""),
+    _many("", 'sweep."sysctl.net.core.a{n}" = [1, 2]', "\n", ""),
+    _many('sweep."server.backlog" = [1, 2, 3, 4, 5, 6, 7, 8]\nsweep."server.nofile" = [', "{n}"),
+    _many('sweep."server.backlog" = [1, 2, 3, 4, 5, 6, 7, 8]\nsweep.exclude = [', '{"server.backlog" = {n}}'),
+    _many('sweep."client.hold" = ["1s", "2s", "3s"]\nsweep.exclude = [', '{"client.hold" = "{n}s"}'),
+]  # fmt: skip
+
+
 def _value_of(line: bytes) -> bytes:
     return line.partition(b"=")[2].strip() or b"1"
 
 
 def texts() -> SearchStrategy[bytes]:
-    """Return what to read: three in four begin with a valid scenario or its words."""
+    """Return what to read: four in five begin with a valid scenario or its words."""
     noise = st.binary(max_size=2000) | st.text(max_size=500).map(lambda text: text.encode("utf-8", "surrogatepass"))
-    return st.one_of(_changed(), _bitten(), _made_up(), noise)
+    return st.one_of(_changed(), _bitten(), _made_up(), _heavy(), noise)
 
 
-def read(text: bytes, folder: Path) -> tuple[str, float]:
+def overrides() -> SearchStrategy[list[str]]:
+    """Return what --set may be followed by: keys and values of scenarios, and noise."""
+    keys = st.sampled_from([key.decode() for key in _KEYS]) | st.text(max_size=40) | st.just("a." * 1000 + "a")
+    key = st.lists(keys, min_size=1, max_size=4).map(".".join)
+    value = st.sampled_from(_VALUES).map(lambda value: value.decode(errors="surrogateescape")) | st.text(max_size=200)
+    pair = st.tuples(key, st.lists(value, min_size=1, max_size=3).map(",".join)).map("=".join)
+    return st.lists(pair | st.text(max_size=500), min_size=1, max_size=3)
+
+
+def read(text: bytes, folder: Path, overrides: Sequence[str] = ()) -> tuple[str, float]:
     """Read a scenario as `loadsim check` does; return "valid" or its error, and the seconds that it took.
 
     Any other exception than the errors that loadsim raises on purpose comes through.
@@ -102,8 +161,8 @@ def read(text: bytes, folder: Path) -> tuple[str, float]:
     path.write_bytes(text)
     begun = time.monotonic()
     try:
-        matrix = load_matrix(str(path))
-        plans = [make_plan(cell.scenario, Host()) for cell in matrix.cells]
+        matrix = load_matrix(str(path), overrides)
+        plans = make_plans([cell.scenario for cell in matrix.cells], lambda _: Host())
         if matrix.is_single:
             shown = check.render(plans[0], width=80, color=False, unicode=True)
         else:

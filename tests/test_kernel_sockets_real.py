@@ -56,10 +56,14 @@ def diag() -> Iterator[SockDiag]:
 
 
 @pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    """Give a listener on the loopback with backlog 3."""
-    with socket.create_server(("127.0.0.1", 0), backlog=3) as opened:
-        yield opened
+def listener(diag: SockDiag) -> Iterator[socket.socket]:
+    """Give a listener on the loopback with backlog 3, on a port that no client of before still has in TIME_WAIT."""
+    with ExitStack() as opened:
+        while True:
+            one = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=3))
+            if len(diag.dump(port=port_of(one))) == 1:
+                break
+        yield one
 
 
 def port_of(sock: socket.socket) -> int:

@@ -328,7 +328,7 @@ def test_a_longer_circle_is_found(write: Write) -> None:
             "there is no file nothing/like/it.toml, and no shipped scenario of that name; shipped",
         ),
         (".", ". cannot be read (Is a directory): name a file that you may read"),
-        ("/dev/zero", "/dev/zero is larger than 1,000,000 bytes: a scenario is a page of text"),
+        ("/dev/zero", "/dev/zero is larger than 100,000 bytes: a scenario is a page of text"),
         ("a\0b", "a\0b cannot be read (embedded null byte): name a file that you may read"),
         ("x" * 300, "x" * 300),
     ],

@@ -205,13 +205,13 @@ def check(*, scenario: str, overrides: tuple[str, ...], repeat: int | None, allo
     """
     with shared.explained():
         from loadsim.run.stage import observe_host
-        from loadsim.scenario.plan import make_plan
+        from loadsim.scenario.plan import make_plans
         from loadsim.scenario.toml import load_matrix
 
         if repeat is not None:
             overrides = (*overrides, f"sweep.repeat={repeat}")
         matrix = load_matrix(scenario, overrides, allow_outside=allow_outside)
-        plans = [make_plan(cell.scenario, observe_host(cell.scenario)) for cell in matrix.cells]
+        plans = make_plans([cell.scenario for cell in matrix.cells], observe_host)
         if matrix.is_single:
             _show_plan(plans[0], as_json=as_json)
         else:

@@ -23,7 +23,7 @@ from loadsim.run.destination import permit
 from loadsim.run.gather import gather_sweep, is_sweep
 from loadsim.run.interruption import SIGNALS, NotBegunError, QuitError
 from loadsim.run.stage import observe_host
-from loadsim.scenario.plan import make_plan
+from loadsim.scenario.plan import make_plans
 from loadsim.scenario.sweep import AROUND_A_RUN_S, Job, Matrix, order
 from loadsim.scenario.toml import load_matrix, load_text_matrix
 from loadsim.scenario.writing import to_toml
@@ -108,7 +108,7 @@ def _is_done(folder: SweepFolder) -> bool:
 
 def lengths_s(matrix: Matrix) -> list[float]:
     """Return about how long one run of each cell takes."""
-    plans = [make_plan(cell.scenario, observe_host(cell.scenario)) for cell in matrix.cells]
+    plans = make_plans([cell.scenario for cell in matrix.cells], observe_host)
     return [plan.expected_s + AROUND_A_RUN_S for plan in plans]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from loadsim.scenario.arrivals import upper_count
 from loadsim.scenario.client import MAX_ATTEMPTS
-from loadsim.scenario.predict import Prediction, Room, predict
+from loadsim.scenario.predict import MOST_WALKED, Prediction, Room, predict
 
 if TYPE_CHECKING:
     from loadsim.scenario.model import Scenario
@@ -79,6 +79,7 @@ class Budget:
     scenario: Scenario
     host: Host
     baseline_fds: int = BASELINE_FDS
+    most_walked: int = MOST_WALKED  # attempts, to predict what becomes of them
 
     @cached_property
     def peak_rate(self) -> float:
@@ -153,7 +154,8 @@ class Budget:
             return Prediction(unpredicted=["what a timeline changes, and what a canary takes, is not predicted"])
         if not (self.driver_fds.is_met and self.ports.is_met):
             return Prediction(unpredicted=["the generator may run out of descriptors or ports itself"])
-        return predict(self.scenario, Room(free_fds=free, queue=self.queue_limit))
+        room = Room(free_fds=free, queue=self.queue_limit)
+        return predict(self.scenario, room, most_walked=self.most_walked)
 
     @cached_property
     def driver_fds(self) -> Need:

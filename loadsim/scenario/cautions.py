@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -178,10 +179,15 @@ def _sysctl_unknown(budget: Budget) -> Caution | None:
                 sentence=f"{name} belongs to the whole host, no namespace has its own",
                 remedy="take it out of [sysctl], and set it with sysctl -w on the host",
             )
-        near = difflib.get_close_matches(name, _OF_A_NAMESPACE, n=1, cutoff=0.9)
+        near = _nearest_sysctl(name)
         if name not in _OF_A_NAMESPACE and near:
-            return Caution(sentence=f"no sysctl {name} is known here", remedy=f"did you mean {near[0]}?")
+            return Caution(sentence=f"no sysctl {name} is known here", remedy=f"did you mean {near}?")
     return None
+
+
+@functools.cache
+def _nearest_sysctl(name: str) -> str | None:
+    return next(iter(difflib.get_close_matches(name, _OF_A_NAMESPACE, n=1, cutoff=0.9)), None)
 
 
 _RULES: tuple[Callable[[Budget], Caution | None], ...] = (

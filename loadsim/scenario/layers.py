@@ -47,6 +47,7 @@ _DEEPEST = 32
 _LONG_KEY = re.compile(
     rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{_DEEPEST}}}(?=[\w"'-])""", re.ASCII
 )
+_LONGEST_OVERRIDE = 10_000
 _SEGMENT = re.compile(r"""\s*(?:([\w-]+)|"([^"]*)"|'([^']*)')\s*""")
 
 
@@ -144,6 +145,9 @@ def override(text: str) -> Layer | Problem:
     Several values with commas between them are swept: server.backlog=8,128,4096.
     """
     source = Source(OVERRIDE, text)
+    if len(text) > _LONGEST_OVERRIDE or _LONG_KEY.search(text):
+        says = f"an override is one setting, in at most {_LONGEST_OVERRIDE:,} characters: write this into a file"
+        return Problem(source=source, span=Span(1, 1), sentence=says)
     key, equals, value = _split(text)
     parts = _dotted(key)
     if not equals or not parts:
@@ -159,6 +163,8 @@ def override(text: str) -> Layer | Problem:
     data: Any = _value(value.strip())
     for part in reversed(parts):
         data = {part.name: data}
+    if _is_too_deep(data):
+        return Problem(source=source, span=Span(1, len(key) + 2, len(value)), sentence=_TOO_DEEP)
     return Layer(source=source, data=data)
 
 

@@ -28,6 +28,9 @@ from loadsim.scenario.tables import Contradiction, Table, flattened, key
 from loadsim.scenario.thresholds import Threshold, ThresholdError, parse
 from loadsim.scenario.timeline import Canary, Timeline
 
+_MOST_THRESHOLDS = 100
+_LONGEST_SYSCTL = 200  # characters of its name, and of its value
+
 
 def _identifier(value: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value) is None:
@@ -47,7 +50,7 @@ def _loopback(value: str) -> str:
 
 
 def _sysctl_name(value: str) -> str:
-    if re.fullmatch(r"net(\.[\w-]+){2,}", value, re.ASCII) is None:
+    if len(value) > _LONGEST_SYSCTL or re.fullmatch(r"net(\.[\w-]+){2,}", value, re.ASCII) is None:
         says = "only sysctls of a network namespace can be set, with their full names, such as net.core.somaxconn"
         raise PydanticCustomError("sysctl", "{says}", {"says": says})
     return value
@@ -59,7 +62,7 @@ def _sysctl_value(value: object) -> str:
             "sysctl", "{says}", {"says": 'a sysctl is a whole number or text, such as 4096 or "1024 65535"'}
         )
     text = " ".join(str(value).split())
-    if not text or not text.isprintable() or len(text) > 200:
+    if not text or not text.isprintable() or len(text) > _LONGEST_SYSCTL:
         raise PydanticCustomError(
             "sysctl", "{says}", {"says": "a sysctl needs a printable value of 1 to 200 characters"}
         )
@@ -96,8 +99,12 @@ ThresholdText = Annotated[
 class Thresholds(Table):
     """`[thresholds]`: what must be true at the end, and what ends a run early."""
 
-    expect: tuple[ThresholdText, ...] = key((), strict=False, description="All must be true at the end.")
-    abort: tuple[ThresholdText, ...] = key((), strict=False, description="The first that is true ends the run.")
+    expect: tuple[ThresholdText, ...] = key(
+        (), strict=False, max_length=_MOST_THRESHOLDS, description="All must be true at the end."
+    )
+    abort: tuple[ThresholdText, ...] = key(
+        (), strict=False, max_length=_MOST_THRESHOLDS, description="The first that is true ends the run."
+    )
 
     def contradictions(self) -> Iterator[Contradiction]:
         """Yield what could only be known when there is nothing left to end."""

@@ -47,6 +47,7 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self.lines = text.split("\n")
+        self.columns: dict[int, list[int]] = {}
         self.found: dict[Path, Place] = {}
         self.elements: dict[Path, int] = {}
 
@@ -100,11 +101,20 @@ class _Reader:
     def span(self, node: Node) -> Span:
         """Return the part of a node on its first line; tree-sitter counts columns in bytes of UTF-8."""
         row, byte = node.start_point
-        line = self.lines[row].encode()
-        column = len(line[:byte].decode(errors="replace"))
+        column = self.column(row, byte)
         end_row, end_byte = node.end_point
-        end = len(line[:end_byte].decode(errors="replace")) if end_row == row else len(self.lines[row].rstrip())
+        end = self.column(row, end_byte) if end_row == row else len(self.lines[row].rstrip())
         return Span(row + 1, column + 1, max(0, end - column))
+
+    def column(self, row: int, byte: int) -> int:
+        """Return how many characters stand before a byte of a line; each line is counted through once."""
+        line = self.lines[row]
+        if line.isascii():
+            return byte
+        if row not in self.columns:
+            self.columns[row] = [at for at, char in enumerate(line) for _ in char.encode()]
+        before = self.columns[row]
+        return before[byte] if byte < len(before) else len(line)
 
 
 def _parts(node: Node) -> Iterator[Node]:

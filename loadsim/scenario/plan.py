@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 from loadsim.scenario.budget import BASELINE_FDS, Budget, Host, Need
 from loadsim.scenario.cautions import Caution, cautions
-from loadsim.scenario.predict import Prediction
+from loadsim.scenario.predict import MOST_WALKED, Prediction
 from loadsim.scenario.spec import CANARY_SOURCE, HELD_SOURCE, CommandSpec, LoadSpec, RunningSpec, ServerSpec
 from loadsim.scenario.timeline import Canary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from loadsim.scenario.model import Scenario
 
-__all__ = ["BASELINE_FDS", "Caution", "Host", "Need", "Plan", "Prediction", "make_plan", "part"]
+__all__ = ["BASELINE_FDS", "Caution", "Host", "Need", "Plan", "Prediction", "make_plan", "make_plans", "part"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,9 +179,23 @@ def part(whole: int, share: int, processes: int) -> int:
     return whole // processes + (share < whole % processes)
 
 
-def make_plan(scenario: Scenario, host: Host, *, baseline_fds: int = BASELINE_FDS) -> Plan:
-    """Return what a run needs on this host; `baseline_fds` are the server's own, before its first client."""
-    budget = Budget(scenario, host, baseline_fds)
+def make_plans(scenarios: Sequence[Scenario], host_for: Callable[[Scenario], Host]) -> list[Plan]:
+    """Return the plans of the cells of a sweep; the more there are, the smaller the loads that are predicted.
+
+    All of them together take no longer than the one of a single run may.
+    """
+    most = MOST_WALKED // len(scenarios)
+    return [make_plan(scenario, host_for(scenario), most_walked=most) for scenario in scenarios]
+
+
+def make_plan(
+    scenario: Scenario, host: Host, *, baseline_fds: int = BASELINE_FDS, most_walked: int = MOST_WALKED
+) -> Plan:
+    """Return what a run needs on this host; `baseline_fds` are the server's own, before its first client.
+
+    Nothing is predicted of a load of more than `most_walked` attempts.
+    """
+    budget = Budget(scenario, host, baseline_fds, most_walked)
     client, prediction = scenario.client, budget.prediction
     watchers = 1 + (scenario.canary.held > 0) if scenario.canary else 0
     return Plan(

@@ -56,7 +56,7 @@ class Room:
     queue: int
 
 
-def predict(scenario: Scenario, room: Room) -> Prediction:
+def predict(scenario: Scenario, room: Room, *, most_walked: int = MOST_WALKED) -> Prediction:
     """Return the prediction for a run whose generator is not the bottleneck."""
     client = scenario.client
     if not scenario.server.is_simulated:
@@ -69,8 +69,8 @@ def predict(scenario: Scenario, room: Room) -> Prediction:
     if max(max(start, end) for _, start, end in client.schedule()) > EASY_RATE:
         says = f"above {format_count(EASY_RATE)}/s it is the server's speed that decides"
         return Prediction(unpredicted=[says])
-    if client.planned() > MOST_WALKED:
-        says = f"{format_count(client.planned())} attempts are more than are walked through ({MOST_WALKED:,})"
+    if client.planned() > most_walked:
+        says = f"{format_count(client.planned())} attempts are more than are walked through ({most_walked:,})"
         return Prediction(unpredicted=[says])
     return _Walk(scenario, room).prediction()
 

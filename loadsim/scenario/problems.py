@@ -77,9 +77,9 @@ def _account(problem: Problem) -> str:
 
 def _excerpt(line: str, start: int, width: int) -> tuple[str, int, int]:
     """Return the line as it may be shown, and indent and width of the mark in terminal columns."""
-    before, marked, after = (
-        printable(part) for part in (line[:start], line[start : start + width], line[start + width :])
-    )
+    end = start + width
+    shown = line[max(0, start - _WIDEST_LINE) : start], line[start:end], line[end:]
+    before, marked, after = (printable(part[: _WIDEST_LINE + 1]) for part in shown)
     if _columns(before + marked + after) > _WIDEST_LINE:
         before = "..." + before[-30:] if _columns(before) > 40 else before
         marked = marked[: _WIDEST_LINE - len(before)]

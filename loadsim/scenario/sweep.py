@@ -6,7 +6,6 @@ are called and in which order they run. Must not know where a value came from (`
 
 from __future__ import annotations
 
-import copy
 import functools
 import itertools
 import math
@@ -26,8 +25,19 @@ REPEAT = 6
 #: The first part of every key that may be swept.
 SWEEPABLE = frozenset({"canary", "client", "network", "seed", "server", "sysctl"})
 MAX_CELLS = 1_000
-#: Combinations that are walked through to see which of them are left out.
+#: Combinations that are walked through to see which of them are left out, and looks at an exclusion for that.
 _MAX_PRODUCT = 10_000
+_MAX_LOOKS = 1_000_000
+#: Keys that are swept at once: each is a part of every cell's name.
+_MAX_AXES = 20
+#: Values of an array, whatever it is for.
+_MAX_VALUES = 1_000
+#: Cells times settings of each: what `check` reads within a second or two.
+_MAX_SETTINGS = 200_000
+#: A text counts as one more setting for each so many characters.
+_LONG_TEXT = 100
+#: Errors of all cells together after which no further cell is looked at.
+_MANY_ERRORS = 10_000
 #: Seconds that a run takes beside its load: namespace, processes, analysis, files.
 AROUND_A_RUN_S = 0.8
 _MAX_REPEAT = 1_000
@@ -39,11 +49,8 @@ def _axis(value: object) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple) or not value:
         says = "an array of the values to try, such as [8, 128, 4096], is needed here"
         raise PydanticCustomError("axis", "{says}", {"says": says})
-    if len(value) > MAX_CELLS:
-        says = f"these are {len(value):,} values, {MAX_CELLS:,} combinations are possible: try fewer"
-        raise PydanticCustomError("axis", "{says}", {"says": says})
-    if any(isinstance(one, list | dict) for one in value):
-        says = "every value of a sweep is one number, text or boolean"
+    if any(isinstance(one, list | dict) or (isinstance(one, str) and len(one) > _LONG_TEXT) for one in value):
+        says = f"every value of a sweep is one number, boolean or text of up to {_LONG_TEXT} characters"
         raise PydanticCustomError("axis", "{says}", {"says": says})
     return tuple(value)
 
@@ -75,6 +82,10 @@ class Sweep(Table):
 
     def contradictions(self) -> Iterator[Contradiction]:
         """Yield what cannot be swept, and what cannot be left out."""
+        if len(self.axes) > _MAX_AXES:
+            says = f"this sweeps {len(self.axes):,} keys, {_MAX_AXES} are possible: set to one value what has one"
+            yield Contradiction((), says)
+            return
         for name in self.axes:
             if name.partition(".")[0] not in SWEEPABLE or (name != "seed" and "." not in name):
                 says = f"{name} cannot be swept: name a setting, such as server.backlog or client.rate"
@@ -91,11 +102,14 @@ class Sweep(Table):
                     says = f"exclude names {name} = {_spelled(value)}, which is not among its values"
                     yield Contradiction(("exclude",), says)
 
-    def excludes(self, values: Mapping[str, Any]) -> bool:
-        """Return whether a combination is left out; "50ms" and "0.05s" are one value."""
-        known = {name: _in_force(name, value) for name, value in values.items()}
+    def combinations(self) -> Iterator[dict[str, Any]]:
+        """Yield those that are not left out, as written; "50ms" and "0.05s" are one value."""
         left_out = [{name: _in_force(name, value) for name, value in one.items()} for one in self.exclude if one]
-        return any(one.items() <= known.items() for one in left_out)
+        tried = [[(value, _in_force(name, value)) for value in values] for name, values in self.axes.items()]
+        for chosen in itertools.product(*tried):
+            known = {name: in_force for name, (_, in_force) in zip(self.axes, chosen, strict=True)}
+            if not any(one.items() <= known.items() for one in left_out):
+                yield {name: written for name, (written, _) in zip(self.axes, chosen, strict=True)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,31 +167,54 @@ def expand(data: Mapping[str, Any]) -> Matrix | list[ErrorDetails]:
 
     The `loc` of an error that a swept value makes is that value's place in `[sweep]`.
     """
+    if too_long := list(_too_long(data)):
+        return too_long
     base = {name: value for name, value in data.items() if name != "sweep"}
     try:
         sweep = Sweep.model_validate(data.get("sweep", {}))
     except ValidationError as error:
         return [_moved(line, ("sweep", *line["loc"])) for line in error.errors(include_url=False)]
     product = math.prod(map(len, sweep.axes.values()))
-    chosen = list(_combinations(sweep)) if product <= _MAX_PRODUCT else []
-    if not 1 <= len(chosen) <= MAX_CELLS:
-        many = len(chosen) if product <= _MAX_PRODUCT else product
-        says = f"this sweeps {many:,} combinations, 1 to {MAX_CELLS:,} are possible: sweep less, exclude less"
-        return [ErrorDetails(type="contradiction", loc=("sweep",), msg=says, input=None)]
-    cells, errors = [], {}
+    if product * len(sweep.exclude) > _MAX_LOOKS:
+        says = f"these are {len(sweep.exclude):,} exclusions from {product:,} combinations: sweep less, exclude less"
+        return [_contradiction(("sweep", "exclude"), says)]
+    chosen = list(sweep.combinations()) if product <= _MAX_PRODUCT else []
+    if says := _too_much(len(chosen) if product <= _MAX_PRODUCT else product, _size(base) + len(sweep.axes)):
+        return [_contradiction(("sweep",), says)]
+    cells = _cells(base, sweep.axes, chosen)
+    if not isinstance(cells, tuple):
+        return cells
+    repeat = sweep.repeat or (REPEAT if sweep.axes else 1)
+    return Matrix(cells=cells, axes=sweep.axes, exclude=sweep.exclude, repeat=repeat)
+
+
+def _too_much(cells: int, settings: int) -> str:
+    """Return why so many cells of so many settings each cannot be read; empty where they can."""
+    if not 1 <= cells <= MAX_CELLS:
+        return f"this sweeps {cells:,} combinations, 1 to {MAX_CELLS:,} are possible: sweep less, exclude less"
+    if cells > 1 and cells * settings > _MAX_SETTINGS:
+        return f"this sweeps {cells:,} combinations of {settings:,} settings: sweep less, or split the scenario"
+    return ""
+
+
+def _cells(
+    base: Mapping[str, Any], axes: Mapping[str, Sequence[Any]], chosen: Sequence[Mapping[str, Any]]
+) -> tuple[Cell, ...] | list[ErrorDetails]:
+    """Return the cells of the combinations, or what is wrong with them, each thing once."""
+    cells, errors, seen = [], {}, 0
     for values in chosen:
         try:
             scenario = Scenario.model_validate(_with(base, values))
         except ValidationError as error:
             for line in error.errors(include_url=False):
-                moved = _moved(line, _place(line, sweep.axes, values))
+                moved = _moved(line, _place(line, axes, values))
                 errors[moved["loc"], moved["msg"]] = moved
+            seen += error.error_count()
+            if seen > _MANY_ERRORS:
+                break
         else:
             cells.append(_cell(values, scenario))
-    if errors:
-        return list(errors.values())
-    repeat = sweep.repeat or (REPEAT if sweep.axes else 1)
-    return Matrix(cells=tuple(cells), axes=sweep.axes, exclude=sweep.exclude, repeat=repeat)
+    return list(errors.values()) or tuple(cells)
 
 
 def short(name: str) -> str:
@@ -187,23 +224,36 @@ def short(name: str) -> str:
     return f"{table} {last}" if last in _NAMED_ALIKE else last
 
 
-def _combinations(sweep: Sweep) -> Iterator[dict[str, Any]]:
-    for chosen in itertools.product(*sweep.axes.values()):
-        values = dict(zip(sweep.axes, chosen, strict=True))
-        if not sweep.excludes(values):
-            yield values
+def _too_long(data: object, path: tuple[str | int, ...] = ()) -> Iterator[ErrorDetails]:
+    """Yield the arrays that nobody means: what is in them is not looked at."""
+    if isinstance(data, list) and len(data) > _MAX_VALUES:
+        says = f"this array has {len(data):,} values, {_MAX_VALUES:,} are possible: make it shorter"
+        yield _contradiction(path, says)
+    elif isinstance(data, Mapping | list):
+        for part, value in data.items() if isinstance(data, Mapping) else enumerate(data):
+            yield from _too_long(value, (*path, part))
+
+
+def _size(data: object) -> int:
+    """Return how many settings there are to read, arrays and tables included."""
+    if isinstance(data, Mapping | list):
+        return 1 + sum(map(_size, data.values() if isinstance(data, Mapping) else data))
+    return 1 + (len(data) // _LONG_TEXT if isinstance(data, str) else 0)
 
 
 def _with(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the data of one cell; an empty text takes a key away, as in an override."""
-    data = copy.deepcopy(dict(base))
+    """Return the data of one cell, which shares with the others what is not swept.
+
+    An empty text takes a key away, as in an override.
+    """
+    data = dict(base)
     for name, value in values.items():
         table, _, rest = name.partition(".")
         path = [table] if not rest else [table, rest] if table == "sysctl" else [table, *rest.split(".")]
         inner = data
         for part in path[:-1]:
             deeper = inner.get(part)
-            inner[part] = inner = deeper if isinstance(deeper, dict) else {}
+            inner[part] = inner = dict(deeper) if isinstance(deeper, Mapping) else {}
         if value == "":
             inner.pop(path[-1], None)
         else:
@@ -253,6 +303,10 @@ def _place(line: ErrorDetails, axes: Mapping[str, Sequence[Any]], values: Mappin
             at_key = line["type"] == "extra_forbidden" or line["loc"][-1] == "[key]"
             return ("sweep", name) if at_key else ("sweep", name, list(tried).index(values[name]))
     return line["loc"]
+
+
+def _contradiction(loc: tuple[str | int, ...], says: str) -> ErrorDetails:
+    return ErrorDetails(type="contradiction", loc=loc, msg=says, input=None)
 
 
 def _moved(line: ErrorDetails, loc: tuple[Any, ...]) -> ErrorDetails:

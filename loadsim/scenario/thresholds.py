@@ -6,6 +6,7 @@ A metric without samples fails its threshold: nothing passes vacuously.
 from __future__ import annotations
 
 import difflib
+import functools
 import operator
 import re
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ def show(metric: Metric, value: float) -> str:
     return units.format_count(value)
 
 
+@functools.cache
 def nearest_metric(name: str) -> str | None:
     """Return the metric that was perhaps meant: by its key in summary.json, by spelling, or by its last part alone."""
     by_key = {metric.json_key: metric.name for metric in METRICS.values()}

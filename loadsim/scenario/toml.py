@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["Shipped", "find", "load", "load_matrix", "load_text", "shipped", "shipped_folder", "shipped_paths"]
 
 #: A scenario is a page of text; whatever is larger was not meant, /dev/zero included.
-_LARGEST_FILE = 1_000_000
+_LARGEST_FILE = 100_000
+#: Parents, grandparents and so on that a scenario may have.
+_MOST_PARENTS = 16
 #: Errors that are put into words: each needs a look at the whole text.
 _MOST_TOLD = 100
 #: What only a complete chain of parents can tell.
@@ -174,6 +176,9 @@ class _Chain:
         path = _parent_path(folder, named)
         if path.resolve() in [known.resolve() for known in self.paths]:
             self._stop(child, f"extends goes round in a circle, back to {_shown(path)}: take one of them away")
+            return
+        if len(self.paths) > _MOST_PARENTS:
+            self._stop(child, f"extends goes through {_MOST_PARENTS} parents already: put some of them together")
             return
         if self._is_outside(path):
             sentence = f"extends leaves the folder of the scenario, for {_shown(path)}"
