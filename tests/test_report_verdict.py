@@ -14,7 +14,7 @@ from loadsim.analysis.grade import judge
 from loadsim.analysis.verdict import Observed
 from loadsim.report.reproduce import script
 from loadsim.report.verdict import render
-from loadsim.scenario.ways import Probe, Trial
+from loadsim.scenario.ways import AT_START, HANDLER, LOWERED, Probe, Trial
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,9 +87,18 @@ def test_a_script_keeps_a_port_that_was_given(tmp_path: Path) -> None:
     assert "PORT=${PORT:-6379} " in script(trial("redis-server", port=6379), tmp_path)
 
 
-def scripted(one: Trial, folder: Path) -> subprocess.CompletedProcess[str]:
+@pytest.mark.parametrize("way", [AT_START, LOWERED, HANDLER])
+def test_a_script_of_every_way_is_short(way: str, tmp_path: Path) -> None:
+    """Whatever way showed it is the one to show again, and it says so in its first lines."""
+    text = script(trial("server", "{port}", leak_path="/leak"), tmp_path, way=way)
+
+    assert len(text.splitlines()) <= 30
+    assert subprocess.run([BASH, "-n"], input=text, text=True, check=False).returncode == 0
+
+
+def scripted(one: Trial, folder: Path, way: str = AT_START) -> subprocess.CompletedProcess[str]:
     """Run the script of a trial, a shorter time than usual."""
-    text = script(one, folder).replace("sleep 9", "sleep 2")
+    text = script(one, folder, way=way).replace("sleep 9", "sleep 2")
     return subprocess.run([BASH, "-c", text], capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -102,6 +111,37 @@ def test_the_script_says_what_happens(tmp_path: Path) -> None:
     assert "new client, before:          answered" in ran.stdout, ran.stderr
     assert "new client, exhausted:       no answer in 1 s" in ran.stdout
     assert "first answer after relief:" in ran.stdout
+
+
+HANDS_OUT = """
+import http.server, socketserver, sys
+kept = []
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/leak":
+            kept.append(open("/dev/null"))
+        self.send_response(204)
+        self.end_headers()
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("way", "port"), [(LOWERED, 18097), (HANDLER, 18096)])
+def test_the_script_goes_the_way_that_showed_it(way: str, port: int, tmp_path: Path) -> None:
+    """A limit that is lowered while clients are in, and put back; a handler that leaks until there is room again."""
+    one = trial("python3", "-c", HANDS_OUT, "{port}", nofile=32, port=port, leak_path="/leak")
+    ran = scripted(one, tmp_path, way)
+
+    assert "new client, before:          answered" in ran.stdout, ran.stderr
+    descriptors = int(ran.stdout.partition("open descriptors:")[2].split()[0])
+    if way == LOWERED:
+        assert descriptors > 32  # those who are in keep theirs, whatever the limit has become
+        assert "new client, exhausted:       no answer in 1 s" in ran.stdout
+    else:
+        assert descriptors in {31, 32}  # the handler that finds none hangs up, and gives its connection back
+    assert int(ran.stdout.partition("first answer after relief:")[2].split()[0]) < 8000
+    assert not ran.stderr
 
 
 @pytest.mark.real

@@ -31,6 +31,7 @@ class Verdict:
 
     class_: Class
     because: str  # one sentence with the numbers that decided
+    way: str  # in which it was seen
     grade: str  # "A" to "F"
     rule: str  # what the grade stands for, in words
 
@@ -42,7 +43,7 @@ def judge(seen: Sequence[Observed]) -> Verdict:
     class_ = statistics.mode(class_ for of, class_, _ in told if of == way)
     because = next(why for of, one, why in told if of == way and one is class_)
     grade, rule = _grade(seen)
-    return Verdict(class_=class_, because=because, grade=grade, rule=rule)
+    return Verdict(class_=class_, because=because, way=way, grade=grade, rule=rule)
 
 
 def _grade(seen: Sequence[Observed]) -> tuple[str, str]:

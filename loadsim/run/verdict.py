@@ -94,7 +94,7 @@ async def pass_verdict(
     trial = replace(trial, workers=workers)
     seen = await _run_all(trial.ways(names), repeat, partial(_into, folder, options=options), watcher)
     judged = Judged(folder=folder.path, command=list(command), nofile=trial.nofile, verdict=judge(seen), seen=seen)
-    folder.write_text("reproduce.sh", script(trial, Path.cwd()))
+    folder.write_text("reproduce.sh", script(trial, Path.cwd(), way=judged.verdict.way))
     folder.write_json(VERDICT_MARK, judged.to_json())
     return judged
 
