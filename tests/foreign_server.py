@@ -28,7 +28,8 @@ def main() -> None:
     for word in words:
         if word in BEFORE:
             BEFORE[word]()
-    listener = socket.create_server(("127.0.0.1", port + ("elsewhere" in words)), backlog=64)
+    address = "0.0.0.0" if "everywhere" in words else "127.0.0.1"  # noqa: S104 -- in a namespace of its own
+    listener = socket.create_server((address, port + ("elsewhere" in words)), backlog=64)
     if "forks" in words:
         for _ in range(2):
             if os.fork() == 0:

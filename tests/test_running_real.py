@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from perf_rights import needs_perf
 from real_runs import run_scenario, write_scenario
 
 from loadsim.errors import EnvironmentRefusedError
+from loadsim.kernel.visit import namespace_of
 from loadsim.target import whereabouts
 
 if TYPE_CHECKING:
@@ -42,6 +44,13 @@ TWO_PORTS = """
 import socket, time
 both = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
 print(*(one.getsockname()[1] for one in both), flush=True)
+time.sleep(60)
+"""
+#: Listens here on the port that a server elsewhere has.
+DECOY = """
+import socket, time
+one = socket.create_server(("0.0.0.0", 8080), backlog=7)
+print("listening", flush=True)
 time.sleep(60)
 """
 
@@ -185,6 +194,54 @@ def test_a_process_in_another_network_namespace_needs_an_address(tmp_path: Path)
         wait_until(lambda: Path(f"/proc/{server.pid}/cmdline").read_bytes().startswith(sys.executable.encode()))
         with pytest.raises(EnvironmentRefusedError, match=r"another network namespace.*--address.*nsenter"):
             run(tmp_path, f"server.pid={server.pid}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="without root unshare(1) may be refused: run as root")
+@needs_perf
+def test_a_process_in_another_network_namespace_is_read_where_it_is(tmp_path: Path) -> None:
+    """Its queue, descriptors and EMFILE are its own, not those of who has its port here; fates only by an answer."""
+    server_argv = ["prlimit", "--nofile=16", sys.executable, SERVER, "8080", "everywhere", "spins"]
+    with running(["unshare", "--net", "sleep", "60"]) as outside, running(["unshare", "--net", *server_argv]) as server:
+        ours = namespace_of("self")
+        for one in (outside, server):
+            wait_until(lambda pid=one.pid: namespace_of(pid) != ours)
+        here = ["nsenter", "-t", str(outside.pid), "-n"]
+        connect(outside.pid, server.pid)
+        decoy = [*here, sys.executable, "-c", DECOY]
+        with running(decoy) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "listening\n"
+            where = ["--pid", str(server.pid), "--address", "10.77.0.2:8080", "--allow-remote"]
+            command = ["-m", "loadsim", "run", write_scenario(tmp_path, SCENARIO), *where, "--out", str(tmp_path)]
+            argv = [*here, sys.executable, *command, "--ui", "none"]
+            subprocess.run(argv, check=False, capture_output=True, timeout=60)
+        assert server.stdout is not None
+        assert server.stdout.readline() == "EMFILE 1000\n"
+    folder = next(path for path in tmp_path.iterdir() if path.is_dir())
+    metrics = json.loads((folder / "summary.json").read_text())["metrics"]
+    assert metrics["emfile.count"] + metrics["emfile.idle"] == 1000
+    assert (metrics["queue.limit"], metrics["fds.limit"]) == (65, 16)
+    assert metrics["fds.max"] == 16
+    assert metrics["queue.max"] > 0
+    assert metrics["fate.unknown"] == 30
+    notices = json.loads((folder / "summary.json").read_text())["notices"]
+    assert any("at 0.0.0.0:8080, are read where it is" in notice for notice in notices)
+
+
+def connect(outside: int, inside: int) -> None:
+    """Lay a cable between two network namespaces: 10.77.0.1 and 10.77.0.2 are its ends."""
+    there = ["nsenter", "-t", str(inside), "-n", "ip"]
+    here = ["nsenter", "-t", str(outside), "-n", "ip"]
+    for words in (
+        [*here, "link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", str(inside)],
+        *([*ip, "address", "add", f"{address}/24", "dev", dev] for ip, address, dev in (
+            (here, "10.77.0.1", "v0"), (there, "10.77.0.2", "v1"),
+        )),
+        [*here, "link", "set", "v0", "up"],
+        [*there, "link", "set", "v1", "up"],
+        [*here, "link", "set", "lo", "up"],
+    ):  # fmt: skip
+        subprocess.run(words, check=True)
 
 
 def test_a_running_server_that_dies_is_data(tmp_path: Path) -> None:

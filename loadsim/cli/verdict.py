@@ -34,7 +34,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="How long it is kept at its limit; some servers look harmless for two.",
 )
-@click.option("--watch", type=click.FloatRange(1, 600), default=8, show_default=True, help="Seconds to come back in.")
+@click.option(
+    "--watch",
+    type=click.FloatRange(1, 600),
+    default=8,
+    show_default=True,
+    help="Seconds to come back in; four times as many before it is called gone for good.",
+)
 @click.option(
     "--start-timeout",
     type=click.FloatRange(0.1, 600),

@@ -5,8 +5,10 @@ Stamps no latency, decides nothing about numbers (`analysis`), draws nothing (`r
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -33,7 +35,7 @@ from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from loadsim.analysis.summary import Summary
@@ -180,13 +182,13 @@ async def _wait_load(
     async with trio.open_nursery() as nursery:
         for driver in stage.drivers:
             nursery.start_soon(wait_one, driver)
-        nursery.start_soon(_follow, stage, start_ns, steps, early)
+        nursery.start_soon(_unless_stopped, early, partial(follow, stage, start_ns, steps))
     lost += await _dismiss(stage, early)
     return sorted(facts, key=lambda one: one.share)
 
 
-async def _follow(stage: Stage, start_ns: int, steps: list[StepFacts], early: Interruption) -> None:
-    """Make the steps of the timeline, until something ends the run early."""
+async def _unless_stopped(early: Interruption, act: Callable[[], Awaitable[None]]) -> None:
+    """Do this, until something ends the run early."""
     async with trio.open_nursery() as nursery:
 
         async def cut_short() -> None:
@@ -194,15 +196,13 @@ async def _follow(stage: Stage, start_ns: int, steps: list[StepFacts], early: In
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(cut_short)
-        await follow(stage, start_ns, steps)
+        await act()
         nursery.cancel_scope.cancel()
 
 
 async def _dismiss(stage: Stage, early: Interruption) -> list[str]:
     """Let the canary go on for a while, then wait for its last answers; return who did not live to give them."""
-    canary = stage.plan.scenario.canary
-    with trio.move_on_after(canary.linger if canary else 0):
-        await early.stopped.wait()
+    await _unless_stopped(early, partial(_linger, stage))
     lost = []
     for what, watcher in zip(("the canary", "the held clients"), stage.watchers, strict=False):
         await watcher.stop()
@@ -210,6 +210,23 @@ async def _dismiss(stage: Stage, early: Interruption) -> list[str]:
         if status is not None:
             lost.append(f"{what} ended with status {status} before the run did: the .stderr of the result says why")
     return lost
+
+
+async def _linger(stage: Stage) -> None:
+    """Let the canary go on; where nobody answered it meanwhile, wait for that with its patience, and linger again."""
+    if (canary := stage.plan.scenario.canary) is None:
+        return
+    before = stage.monitor.answered()
+    await trio.sleep(canary.linger)
+    if stage.monitor.answered() > before:
+        return
+    for _ in range(math.ceil(canary.patience / WATCH_S)):
+        if stage.server.facts.died:
+            return
+        await trio.sleep(WATCH_S)
+        if stage.monitor.answered() > before:
+            await trio.sleep(canary.linger)
+            return
 
 
 def _death_of_a_driver(drivers: Sequence[DriverFacts]) -> str | None:

@@ -35,12 +35,14 @@ class Monitor:
         *,
         attempts: Sequence[Journal],
         accepts: Journal,
+        canary: Journal | None = None,
         sampler: Sampled,
         shared: bool,
         emfile_seen: bool = True,
     ) -> None:
         self._attempts = attempts
         self._accepts = accepts
+        self._canary = canary
         self._sampler = sampler
         self._shared = shared
         self._emfile_seen = emfile_seen
@@ -56,6 +58,10 @@ class Monitor:
     def accepts(self, name: str) -> int:
         """Return a counter of the server."""
         return self._accepts.read(name)
+
+    def answered(self) -> int:
+        """Return how many canaries had a good answer."""
+        return self._canary.read("ok") if self._canary else 0
 
     def overflows(self) -> int:
         """Return the listen-queue overflows since the first call."""

@@ -121,6 +121,7 @@ async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIte
         sampler = Sampler(stack.enter_context(samples), sources)
         attempts = [stack.enter_context(Journal.attach(path)) for path in paths]
         accepts = stack.enter_context(Journal.attach(bundle.journal_path("accepts")))
+        canary = stack.enter_context(Journal.attach(bundle.journal_path("canary"))) if watchers else None
         yield Stage(
             plan=plan,
             bundle=bundle,
@@ -133,6 +134,7 @@ async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIte
             monitor=Monitor(
                 attempts=attempts,
                 accepts=accepts,
+                canary=canary,
                 sampler=sampler,
                 shared=namespace.kind == "shared",
                 emfile_seen=server.facts.emfile_seen,

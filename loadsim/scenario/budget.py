@@ -191,13 +191,19 @@ class Budget:
             load_s = client.load_s + longest
         if self.everybody_left_s is not None:
             load_s = min(load_s, self.everybody_left_s)
-        return max(load_s, self.scenario.timeline.last_s) + self.linger_s
+        return max(load_s, self.scenario.timeline.last_s) + self.linger_s + self.patience_s
 
     @cached_property
     def linger_s(self) -> float:
         """Seconds that the canary goes on after all else."""
         canary = self.scenario.canary
         return canary.linger + 2 * canary.timeout if canary else 0.0
+
+    @cached_property
+    def patience_s(self) -> float:
+        """Seconds that it goes on beyond that, where the server does not come back."""
+        canary = self.scenario.canary
+        return canary.patience + canary.linger if canary and canary.patience else 0.0
 
     @cached_property
     def everybody_left_s(self) -> float | None:

@@ -73,3 +73,6 @@ class Canary(Table):
         description="Connections that it opens at the start, keeps, and asks on as often; not under hello.",
     )
     linger: Duration = key("3s", description="It goes on for so long after the last client and the last step.")
+    patience: Duration = key(
+        "0s", description="Where nobody answered it in that time: how long it waits for that, to linger as long again."
+    )

@@ -23,6 +23,8 @@ AT_START, LOWERED, HANDLER = "limit at start", "lowered live", "leak in handler"
 EXHAUSTED_S = 10.0
 #: How long one watches for it to come back, and that the clients stay after a limit was put back.
 WATCHED_S = 8.0
+#: Where it has not come back by then, one goes on for so many times as long before it is called gone for good.
+_PATIENCE = 3
 #: Clients that come: three times as many as there are descriptors; where these are many, enough to fill its queue, too.
 _PER_DESCRIPTOR, _AT_LEAST, _ENOUGH_MORE = 3, 200, 5000
 #: How fast they come: so many a second, or all of them within some seconds.
@@ -176,7 +178,13 @@ class Trial:
     ) -> Scenario:
         watched = {
             "timeline": {"steps": list(steps)},
-            "canary": {"every": "100ms", "timeout": "1s", "held": _HELD, "linger": _s(self.watched_s)},
+            "canary": {
+                "every": "100ms",
+                "timeout": "1s",
+                "held": _HELD,
+                "linger": _s(self.watched_s),
+                "patience": _s(_PATIENCE * self.watched_s),
+            },
         }
         return Scenario.model_validate({
             "schema": 1,

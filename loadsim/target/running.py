@@ -23,10 +23,11 @@ from loadsim.kernel.followed import Followed
 from loadsim.kernel.perf import NotVisibleError
 from loadsim.kernel.procfs import Process, ProcessGoneError
 from loadsim.kernel.tree import background
+from loadsim.kernel.visit import diag_of
 from loadsim.record.facts import ServerFacts
 from loadsim.record.sampler import Sources
 from loadsim.target.watched import facts_of, not_counted, open_sightings, trace_accepts, whose
-from loadsim.target.whereabouts import Whereabouts, family_tree, locate
+from loadsim.target.whereabouts import Whereabouts, door_of, family_tree, join, locate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -51,6 +52,12 @@ _NO_SOCKETS: Final = (
     "Its accept queue, its drops and its ends of the connections are not in a table that can be read here: only an "
     "answer proves that it took a client, and where all others ended is unknown."
 )
+_NO_ENDS: Final = (
+    "Its accept queue and its drops, at {door}, are read where it is. Which of its connections are those of clients "
+    "from here is not known: only an answer proves that it took one; where all others ended is unknown."
+)
+#: No socket has this port: where a server is in no table that can be read, nothing in ours is taken for its.
+_NOWHERE: Final = 0
 _NO_TABLE: Final = (
     "What its descriptors are is not seen, for it belongs to another user: run loadsim as that user, or as root."
 )
@@ -70,7 +77,7 @@ class _Seen:
 class Running:
     """A server that runs: a `contract.Target` that obeys nobody."""
 
-    def __init__(self, facts: ServerFacts, seen: _Seen, sightings: Sightings | None, notices: Sequence[str]) -> None:
+    def __init__(self, facts: ServerFacts, seen: _Seen, sightings: Sightings, notices: Sequence[str]) -> None:
         self._facts = facts
         self._seen = seen
         self._sightings = sightings
@@ -85,7 +92,7 @@ class Running:
     @property
     def notices(self) -> Sequence[str]:
         """How it is seen, and what of it is not: whole sentences."""
-        return [*self._notices, *([] if self._sightings is None else self._sightings.notices)]
+        return [*self._notices, *self._sightings.notices]
 
     def pids(self) -> list[int]:
         """None whose limit may be changed."""
@@ -104,8 +111,7 @@ class Running:
     async def watch(self) -> None:
         """Write down what is seen of it until the run is judged."""
         with self._watching:
-            if self._sightings is not None:
-                await self._sightings.watch()
+            await self._sightings.watch()
 
     async def wait_exited(self) -> int:
         """Wait until it has ended; 0, for how it did is its parent's to know. For ever, where no process is known."""
@@ -124,10 +130,9 @@ class Running:
     async def freeze(self) -> None:
         """Write down where all connections are; it goes on meanwhile, so a second look follows."""
         self._watching.cancel()
-        if self._sightings is not None:
-            self._sightings.judge()
-            await trio.sleep(_SECOND_LOOK_S)
-            self._sightings.look()
+        self._sightings.judge()
+        await trio.sleep(_SECOND_LOOK_S)
+        self._sightings.look()
 
     async def drain(self) -> int:
         """Do nothing: what is in its queue is its own."""
@@ -154,8 +159,9 @@ async def running(spec: RunningSpec, *, namespace: Namespace) -> AsyncIterator[R
         if seen.followed is not None and where.seen:
             trace, untraced = trace_accepts(stack, where.port, seen.followed.pids)
         notices += untraced
-        sightings = open_sightings(stack, spec, seen.followed, diag, port=where.port, counter=counter, trace=trace)
-        one = Running(facts, seen, sightings if where.seen else None, notices)
+        ends = diag if where.seen else None
+        sightings = open_sightings(stack, spec, seen.followed, ends, port=where.port, counter=counter, trace=trace)
+        one = Running(facts, seen, sightings, notices)
         nursery = await stack.enter_async_context(background())
         nursery.start_soon(one.watch)
         yield one
@@ -176,7 +182,12 @@ def _see(
         return _little(where, state), seen, [*notices, _NO_PROCESS], None
     process = stack.enter_context(Process(spec.pid))
     pids = partial(_pids, process)
-    followed = stack.enter_context(Followed(pids, diag, address=where.address, port=where.port))
+    there, (address, port) = (
+        (diag, (where.address, where.port)) if where.seen else _inside(stack, spec.pid, where, diag)
+    )
+    if port != _NOWHERE and not where.seen:
+        notices = [_GOES_ON, _NO_ENDS.format(door=join(address, port))]
+    followed = stack.enter_context(Followed(pids, there, address=address, port=port))
     may_read = _may_read(followed)
     notices += [whose(followed, "this process and all its children"), *([] if may_read else [_NO_TABLE])]
     counter = None
@@ -187,11 +198,23 @@ def _see(
     facts = facts_of(followed, _command(spec.pid), address=where.address, port=where.port, emfile_seen=bool(counter))
     pidfd = os.pidfd_open(spec.pid)
     stack.callback(os.close, pidfd)
-    listener = followed.listener if where.seen else listener
     seen = _Seen(
-        followed=followed, reads_table=may_read and where.seen, pidfd=pidfd, listener=listener, counters_of=counters_of
+        followed=followed,
+        reads_table=may_read and port != _NOWHERE,
+        pidfd=pidfd,
+        listener=followed.listener,
+        counters_of=counters_of,
     )
     return dataclasses.replace(facts, started=False, sockets_seen=where.seen), seen, notices, counter
+
+
+def _inside(stack: AsyncExitStack, pid: int, where: Whereabouts, diag: SockDiag) -> tuple[SockDiag, tuple[str, int]]:
+    """Return who sees the sockets of a process that is elsewhere, and where it listens there, as far as permitted."""
+    try:
+        there = stack.enter_context(diag_of(pid))
+    except PermissionError:
+        return diag, (where.address, _NOWHERE)
+    return there, door_of(pid, where.port, there) or (where.address, _NOWHERE)
 
 
 def _little(where: Whereabouts, state: ListenerState | None) -> ServerFacts:

@@ -67,7 +67,7 @@ class Sightings:
         sockets: Journal,
         *,
         followed: Followed | None,
-        diag: SockDiag,
+        diag: SockDiag | None,
         port: int,
         counter: EmfileCounter | None,
         trace: AcceptTrace | None,
@@ -114,12 +114,14 @@ class Sightings:
 
     def look(self) -> None:
         """Write down the connections that a process was seen to own for the first time, and who no longer waits."""
+        if (diag := self._diag) is None:
+            return
         begun = time.monotonic_ns()
-        sockets, now = self._diag.dump(port=self._port, states=_OWNED), time.monotonic_ns()
+        sockets, now = diag.dump(port=self._port, states=_OWNED), time.monotonic_ns()
         if self._trace is not None:
             self._waits += self._trace.take()
         sockets = sockets[(sockets["local_port"] == self._port) & (sockets["remote_port"] > 0)]
-        self._note_waiting(sockets[(sockets["inode"] == 0) & np.isin(sockets["state"], _COMPLETE)], begun)
+        self._note_waiting(diag, sockets[(sockets["inode"] == 0) & np.isin(sockets["state"], _COMPLETE)], begun)
         owned = sockets[sockets["inode"] > 0]
         keys = list(zip(owned["inode"].tolist(), owned["remote_port"].tolist(), strict=True))
         fresh = [key not in self._known for key in keys]
@@ -129,15 +131,17 @@ class Sightings:
     def judge(self) -> None:
         """Write down every connection as it is now, at both ends."""
         self.count()
-        sockets, now = self._diag.dump(port=self._port), time.monotonic_ns()
+        if (diag := self._diag) is None:
+            return
+        sockets, now = diag.dump(port=self._port), time.monotonic_ns()
         server = (sockets["local_port"] == self._port) & (sockets["remote_port"] > 0)
         client = sockets["remote_port"] == self._port
         self._write(now, sockets[server], "remote", SocketFlag.AT_END)
         self._write(now, sockets[client], "local", SocketFlag.AT_END | SocketFlag.AT_CLIENT)
-        self._note_waiting(sockets[:0], now)
-        self._write_traced()
+        self._note_waiting(diag, sockets[:0], now)
+        self._write_traced(diag)
 
-    def _note_waiting(self, sockets: Sockets, begun: int) -> None:
+    def _note_waiting(self, diag: SockDiag, sockets: Sockets, begun: int) -> None:
         """Note who waits for accept() at this look, and write down those who do no longer."""
         ports = sockets["remote_port"].tolist()
         here = dict(zip(zip(_unmapped(sockets["remote"]), ports, strict=True), range(len(ports)), strict=True))
@@ -148,19 +152,19 @@ class Sightings:
         for client, place in here.items():
             known = self._waiting.get(client)
             if known is None:
-                age_ms = self._diag.silent_ms(sockets[place])
+                age_ms = diag.silent_ms(sockets[place])
                 if age_ms is None:  # gone since that look
                     continue
                 entered = time.monotonic_ns() - age_ms * _MS
                 known = self._waiting[client] = _Waiting(entered_ns=entered, state=int(sockets["state"][place]))
             known.seen_ns = begun
 
-    def _write_traced(self) -> None:
+    def _write_traced(self, diag: SockDiag) -> None:
         """Write down what the kernel told of accept(), where every connection that came is accounted for."""
         if self._trace is None:
             return
         self._waits += self._trace.take(settle=True)
-        listeners = self._diag.dump(port=self._port, states=("LISTEN",))
+        listeners = diag.dump(port=self._port, states=("LISTEN",))
         queued, doors = int(listeners["rqueue"].sum()), len(np.unique(listeners[["family", "local"]]))
         trace = self._trace
         if trace.lost or trace.unmatched or queued != trace.waiting or doors < len(listeners):

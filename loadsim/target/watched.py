@@ -31,13 +31,16 @@ def open_sightings(
     stack: AsyncExitStack,
     spec: WatchedSpec,
     followed: Followed | None,
-    diag: SockDiag,
+    diag: SockDiag | None,
     *,
     port: int,
     counter: EmfileCounter | None,
     trace: AcceptTrace | None,
 ) -> Sightings:
-    """Return who writes the journals of a server that writes none itself; they are open as long as the stack."""
+    """Return who writes the journals of a server that writes none itself; they are open as long as the stack.
+
+    `diag` sees both ends of its connections; None: nobody does.
+    """
     accepts = Journal.create(Path(spec.accepts_path), ACCEPT, 1)
     failures = Journal.create(Path(spec.failures_path), FAILURE, spec.failures_capacity)
     books = stack.enter_context(Books(accepts, failures))

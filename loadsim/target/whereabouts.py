@@ -52,6 +52,16 @@ def locate(spec: RunningSpec, diag: SockDiag) -> Whereabouts:
     return found
 
 
+def door_of(pid: int, port: int, diag: SockDiag) -> tuple[str, int] | None:
+    """Return where a process and its children listen, as the table of `diag` says.
+
+    On this port, or on their only one: what clients connect to may be mapped to it. None: nobody can say.
+    """
+    own = listening(family_tree(pid), diag)
+    chosen = [one for one in own if one[1] == port] or (own if len({port for _, port in own}) == 1 else [])
+    return chosen[0] if chosen else None
+
+
 def listening(pids: Iterable[int], diag: SockDiag) -> list[tuple[str, int]]:
     """Return address and port of all listeners that these processes hold, as far as one may look into them."""
     requests = (inet_request(family, socket.IPPROTO_TCP, states=1 << LISTEN) for family in FAMILIES)
@@ -95,7 +105,7 @@ def _listens(pid: int, diag: SockDiag, *, here: bool) -> Whereabouts:
     if not own:
         raise EnvironmentRefusedError(f"process {pid} and its children listen on no TCP port{_unless(pid)}")
     if len(ports) > 1:
-        where = ", ".join(sorted({_join(*one) for one in own}))
+        where = ", ".join(sorted({join(*one) for one in own}))
         raise EnvironmentRefusedError(
             f"process {pid} and its children listen on several ports, {where}: add --address HOST:PORT of one"
         )
@@ -104,7 +114,7 @@ def _listens(pid: int, diag: SockDiag, *, here: bool) -> Whereabouts:
     for address in reached:
         if diag.listener(address, ports[0]):
             return Whereabouts(address=address, port=ports[0], seen=True)
-    where = _join(addresses[0], ports[0])
+    where = join(addresses[0], ports[0])
     raise EnvironmentRefusedError(f"process {pid} listens on {where}, not on loopback: add --address {where}")
 
 
@@ -126,12 +136,12 @@ def _unless(pid: int) -> str:
 def _check_listener(found: Whereabouts, pid: int | None, diag: SockDiag) -> None:
     if not found.seen:
         return
-    where = _join(found.address, found.port)
+    where = join(found.address, found.port)
     if diag.listener(found.address, found.port) is None:
         raise EnvironmentRefusedError(f"nobody listens on {where} in this network namespace (ss -ltn shows who does)")
     own = [] if pid is None else listening(family_tree(pid), diag)
     if own and found.port not in {port for _, port in own}:
-        others = ", ".join(sorted({_join(*one) for one in own}))
+        others = ", ".join(sorted({join(*one) for one in own}))
         raise EnvironmentRefusedError(f"process {pid} does not listen on {where}, but on {others}: name one of these")
 
 
@@ -153,5 +163,6 @@ def _links(pid: int) -> Sequence[str]:
         return []
 
 
-def _join(address: str, port: int) -> str:
+def join(address: str, port: int) -> str:
+    """Return an address and a port as people write them."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -134,7 +134,7 @@ def _nothing_proves(server: ServerFacts) -> tuple[str, str]:
         )
     why = (
         "They got no answer, and no look at the TCP table found a process that owned their connection. A server of "
-        "one's own writes no records; ten looks a second miss who came and went between two of them."
+        "one's own writes no records; fifty looks a second miss who came and went between two of them."
     )
     return why, 'client.exchange = "http" proves it by an answer, a longer client.hold by the table.'
 
