@@ -24,7 +24,10 @@ from typing import TYPE_CHECKING, Any
 from loadsim.cli import main
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+#: The way down in a JSON document.
+Keys = tuple[str | int, ...]
 
 KEPT = Path(__file__).parent / "data" / "results-1"
 KINDS = ("simulated", "command", "sweep", "verdict")
@@ -67,6 +70,40 @@ def damaged(seed: int, into: Path) -> tuple[Path, str]:
         harm(path, rng)
         done.append(f"{harm.__name__.strip('_')} {path.relative_to(folder)}")
     return folder, " ".join(done)
+
+
+def texts_in(folder: Path) -> list[tuple[Path, Keys]]:
+    """Return where texts stand in the JSON documents of a folder: file, and the keys down to each."""
+    return [
+        (path, keys) for path in sorted(folder.rglob("*.json")) for keys in _texts(json.loads(path.read_text()), ())
+    ]
+
+
+def _texts(value: object, keys: Keys) -> Iterator[Keys]:
+    if isinstance(value, str):
+        yield keys
+    elif isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts(inner, (*keys, key))
+
+
+def taint(path: Path, keys: Keys) -> None:
+    """Have a text end in what a terminal, a page, Markdown and XML would obey."""
+    document = inner = json.loads(path.read_text())
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] += ESCAPES
+    path.write_text(json.dumps(document))
+
+
+def obeyed(told: str, folder: Path) -> list[str]:
+    """Return what of it would act: on the terminal, or in a file that was made of the folder."""
+    found = [f"{char!r} on the terminal" for char in "\x1b\x07\x9b\u202e" if char in told]
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in {".html", ".md", ".xml", ".csv"}:
+            text = path.read_text()
+            found += [f"{harm!r} in {path.name}" for harm in ("\x1b", "\x9b", "<script>alert(1)") if harm in text]
+    return found
 
 
 def _is_small_file(path: Path) -> bool:
@@ -177,7 +214,7 @@ def _odd_value(path: Path, rng: random.Random) -> None:
     """Put something odd in one place of a document."""
     try:
         values = json.loads(path.read_text())
-    except ValueError:
+    except (ValueError, RecursionError):  # another harm was there before
         return
     places = list(_places(values))
     if not places:
@@ -191,7 +228,7 @@ def _odd_value(path: Path, rng: random.Random) -> None:
 def _lost_key(path: Path, rng: random.Random) -> None:
     try:
         values = json.loads(path.read_text())
-    except ValueError:
+    except (ValueError, RecursionError):  # another harm was there before
         return
     places = [(holder, key) for holder, key in _places(values) if isinstance(holder, dict)]
     if places:
@@ -209,7 +246,7 @@ def _other_version(path: Path, rng: random.Random) -> None:
     try:
         values = json.loads(path.read_text())
         values["format"] = rng.choice((0, -1, 2, 10**20, "1", None, 1.5))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return
     path.write_text(json.dumps(values))
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
-from hostile_folders import ESCAPES, KEPT, KINDS, LARGEST_BYTES, ask, damaged
+from hostile_folders import ESCAPES, KEPT, KINDS, LARGEST_BYTES, ask, damaged, obeyed, taint, texts_in
 
 from loadsim.cli import main
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 #: Facts that runs of the same format did not have at first.
@@ -73,6 +76,47 @@ def test_names_in_a_folder_command_neither_terminal_nor_page(tmp_path: Path) -> 
     assert "<script>alert" not in (folder / "report.html").read_text()
     assert "<script>alert" not in (folder / "summary.md").read_text()
     assert not set("\x1b\x07\x9b") & set((folder / "junit.xml").read_text())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_text_of_a_folder_is_obeyed(kind: str, tmp_path: Path) -> None:
+    """Settings, sysctls, command words, labels, refusals: twelve of each kind, and what the server printed."""
+    places = texts_in(KEPT / kind)
+    chosen = random.Random(kind).sample(places, min(12, len(places)))  # noqa: S311 -- the same every time
+    for number, (path, keys) in enumerate(chosen):
+        folder = shutil.copytree(KEPT / kind, tmp_path / str(number))
+        taint(folder / path.relative_to(KEPT / kind), keys)
+        for said in folder.rglob("target.std*"):
+            said.write_text(ESCAPES + "\n", encoding="utf-8", errors="replace")
+        told = ask(["report", str(folder)], tmp_path)
+        assert told.is_clean, (path.name, keys, told)
+        assert not obeyed(told.text, folder), (path.name, keys)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("harm", [lambda path: path.mkdir(), os.mkfifo, lambda path: path.symlink_to(path.name)])
+def test_a_journal_that_is_no_file_is_damage(harm: Callable[[Path], None], tmp_path: Path) -> None:
+    """A folder, a FIFO, a link to itself, where the records of a run that was cut off should be."""
+    folder = shutil.copytree(KEPT / "simulated", tmp_path / "it")
+    (folder / "attempts.npy").unlink()
+    harm(folder / "attempts-0.journal")
+    told = report(folder)
+    assert told.exit_code == 2
+    assert "attempts-0.journal" in told.stderr
+    assert "it is no regular file" in told.stderr
+
+
+def test_only_a_page_that_was_just_made_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verdict has none: whatever lies in its folder under that name is somebody else's."""
+    opened: list[str] = []
+    monkeypatch.setattr("loadsim.cli.shared.open_page", lambda page: opened.append(page.name))
+    for kind in ("verdict", "simulated"):
+        (shutil.copytree(KEPT / kind, tmp_path / kind) / "report.html").write_text("<script>theirs()</script>")
+        told = report(tmp_path / kind, "--open")
+        assert told.exit_code == 0
+        assert ("its runs do: loadsim report --open" in told.stderr) == (kind == "verdict")
+    assert opened == ["report.html"]
+    assert "theirs()" not in (tmp_path / "simulated" / "report.html").read_text()
 
 
 def test_the_kept_folders_are_small() -> None:

@@ -15,18 +15,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+import trio
 from perf_rights import needs_perf
-from real_runs import run_scenario, write_scenario
+from real_runs import Ran, run_scenario, write_scenario
+from simulated import spec_in
 
+from loadsim.analysis.columns import column
+from loadsim.analysis.view import View
 from loadsim.errors import EnvironmentRefusedError
 from loadsim.kernel.visit import namespace_of
+from loadsim.record.arrays import records_of
+from loadsim.record.bundle import Bundle
+from loadsim.record.journal import Journal
+from loadsim.report.views import view
+from loadsim.run.conductor import Options
+from loadsim.run.conductor import run as conduct
+from loadsim.scenario.toml import load
 from loadsim.target import whereabouts
+from loadsim.target.process import simulated_server
+from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from real_runs import Ran
+    from loadsim.scenario.spec import ServerSpec
 
 pytestmark = pytest.mark.real
 
@@ -242,6 +256,40 @@ def connect(outside: int, inside: int) -> None:
         [*here, "link", "set", "lo", "up"],
     ):  # fmt: skip
         subprocess.run(words, check=True)
+
+
+@pytest.mark.parametrize("exchange", ["none", "hello"])
+def test_the_servers_own_stamps_lie_between_the_bounds(exchange: str, tmp_path: Path) -> None:
+    """Of the simulated server looked at as a stranger's: what it wrote down itself of every client."""
+    spec = spec_in(tmp_path, accept_delay_s=0.01, backlog=100, exchange=exchange, close_after_s=None)
+    ran = trio.run(beside, spec, tmp_path, f"client.exchange={exchange}")
+    with Journal.attach(Path(spec.accepts_path)) as journal:
+        own = records_of(journal)
+    accepted = dict(zip(own["port"].tolist(), column(own, "accepted").tolist(), strict=True))
+    recording = ran.recording
+    bounds = View.of(recording).bounds
+
+    assert bounds is not None
+    assert not bounds.exact
+    assert len(bounds.most) == len(own) == len(recording.attempts) == 60
+    stamps = np.array([accepted[port] for port in recording.attempts["port"].tolist()])  # just after accept()
+    at_least, at_most = (stamps - column(recording.attempts, name) for name in ("connected", "started"))
+    assert at_least.max() > 0.2 * NANOSECONDS
+    assert (bounds.least <= at_most).all()
+    assert (at_least <= bounds.most + NANOSECONDS // 1000).all()
+    assert np.median(bounds.most - bounds.least) < 0.1 * NANOSECONDS
+
+
+async def beside(spec: ServerSpec, folder: Path, *overrides: str) -> Ran:
+    """Run the simulated server, and a scenario that is told of it no more than its address."""
+    files = {"stdout_path": folder / "stdout", "stderr_path": folder / "stderr"}
+    async with simulated_server(spec, namespace=None, **files) as server:
+        await server.go(time.monotonic_ns())
+        where = f"server.address=127.0.0.1:{server.facts.port}"
+        load_ = (where, "client.rate=400/s", "client.attempts=60", "client.hold=1s", *overrides)
+        scenario = load(write_scenario(folder, SCENARIO), load_)
+        finished = await conduct(scenario, Options(out=folder, argv=["test"]), view("none"))
+    return Ran(folder=finished.folder, summary=finished.summary, recording=Bundle(finished.folder).read())
 
 
 def test_a_running_server_that_dies_is_data(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -40,12 +41,16 @@ def report(*, run_name: str, out: Path, open_: bool, as_json: bool) -> None:
         is_verdict = (folder / VERDICT_MARK).exists()
         shown = _report_verdict if is_verdict else _report_sweep if is_sweep(folder) else _report_run
         with sound(folder):
-            shown(folder, as_json=as_json)
-        if open_:
+            is_made = shown(folder, as_json=as_json)
+        if open_ and is_made:
             shared.open_page(folder / "report.html")
+        elif open_:
+            has_none = f"a verdict has none, its runs do: loadsim report --open {folder / 'runs'}/NAME"
+            shared.say(f"no page was opened: {has_none if is_verdict else 'it could not be made anew'}")
 
 
-def _report_run(folder: Path, *, as_json: bool) -> None:
+def _report_run(folder: Path, *, as_json: bool) -> bool:
+    """Show a run again, and return whether its page was made anew."""
     from loadsim.analysis.judge import summary_of
     from loadsim.analysis.view import View
     from loadsim.record.bundle import Bundle
@@ -54,27 +59,28 @@ def _report_run(folder: Path, *, as_json: bool) -> None:
     bundle = Bundle(folder)
     view = View.of(bundle.read())
     summary = summary_of(view)
-    with shared.unwritable_is_a_notice(folder):
-        write_files(bundle, view, summary)
+    is_made = shared.made_anew(folder, partial(write_files, bundle, view, summary))
     shared.show(summary, folder, as_json=as_json)
+    return is_made
 
 
-def _report_verdict(folder: Path, *, as_json: bool) -> None:
+def _report_verdict(folder: Path, *, as_json: bool) -> bool:
     from loadsim.run.verdict import read_verdict
 
     shared.show_verdict(read_verdict(folder), as_json=as_json)
+    return False
 
 
-def _report_sweep(folder: Path, *, as_json: bool) -> None:
+def _report_sweep(folder: Path, *, as_json: bool) -> bool:
     from loadsim.record.sweep import SweepFolder
     from loadsim.report.files import write_comparison
     from loadsim.run.gather import gather_sweep
 
     sweep = SweepFolder.open(folder)
     gathered = gather_sweep(sweep)
-    with shared.unwritable_is_a_notice(folder):
-        write_comparison(sweep, gathered.comparison, gathered.sides)
+    is_made = shared.made_anew(folder, partial(write_comparison, sweep, gathered.comparison, gathered.sides))
     shared.show_comparison(gathered.comparison, folder, as_json=as_json)
+    return is_made
 
 
 @click.command(short_help="Say what differs between results or sweeps, and whether it is chance.")

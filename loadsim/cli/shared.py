@@ -16,7 +16,7 @@ import click
 from loadsim.errors import EnvironmentRefusedError, LoadsimError, explanation, innermost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from loadsim.analysis.comparison import Comparison
     from loadsim.analysis.summary import Summary
@@ -111,13 +111,14 @@ def put(text: str, saved: Path | None = None) -> None:
             raise EnvironmentRefusedError(f"the result could not be printed: {error.strerror}; {remedy}") from error
 
 
-@contextmanager
-def unwritable_is_a_notice(folder: Path) -> Iterator[None]:
-    """Say that files could not be made anew, and go on: what was recorded can still be shown."""
+def made_anew(folder: Path, write: Callable[[], object]) -> bool:
+    """Write files and return whether that was possible; where not, say so: what was recorded can still be shown."""
     try:
-        yield
+        write()
     except OSError as error:
         say(f"the files in {folder} stay as they are: {error.strerror}")
+        return False
+    return True
 
 
 def look() -> dict[str, Any]:

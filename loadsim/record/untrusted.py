@@ -6,6 +6,7 @@ Nothing is executed or unpickled. Must not know what the files mean. Imports the
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -26,13 +27,26 @@ _HIGHEST = 1 << 63
 #: What numbers and texts that do not fit together end in, wherever they meet.
 DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
+#: What open() says of links that go round in a circle, and of sockets and devices that nobody is behind.
+_NO_FILES = (errno.ELOOP, errno.ENODEV, errno.ENXIO)
+
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open a regular file for reading, without waiting; raises OSError, also where it is something else."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(0, "is no regular file", str(path))
+    """Open a regular file for reading, without waiting.
+
+    Raises OSError where it may not be opened, ValueError where it is something else.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _NO_FILES:
+            raise ValueError("it is no regular file") from error
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise ValueError("it is no regular file")
+    with open(fd, "rb") as file:  # noqa: PTH123 -- there is no path that could be opened so
         yield file
 
 
@@ -68,7 +82,8 @@ def sound(path: Path) -> Iterator[None]:
         yield
     except (*DAMAGE, ScenarioError) as error:
         says = f"what it holds does not fit together ({type(error).__name__}: {str(error)[:200]})"
-        raise RecordingError(f"{path}: is damaged: {says}; make the run anew") from error
+        remedy = "make the run anew, or, where nobody has touched it, report this as a mistake of loadsim"
+        raise RecordingError(f"{path}: is damaged: {says}; {remedy}") from error
 
 
 def _finite(text: str) -> float:

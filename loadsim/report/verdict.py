@@ -76,7 +76,7 @@ def _table(ways: dict[str, list[Observed]], look: Look) -> list[Text]:
     rows = [(question, [answer(runs) for runs in ways.values()]) for question, answer in _QUESTIONS]
     label = widest([_HEAD, *(question for question, _ in rows)]) + _MARGIN
     each = max((look.edge - label) // len(ways), 8)
-    heads = [clip(way, each - 1, ellipsis=look.glyphs.ellipsis) for way in ways]
+    heads = [clip(printable(way, unicode=look.unicode), each - 1, ellipsis=look.glyphs.ellipsis) for way in ways]
     lines = [line((left(f"  {_HEAD}", label), QUIET), (_set(heads, each), QUIET))]
     for question, cells in rows:
         row = line(left(f"  {question}", label))

@@ -1,18 +1,19 @@
-"""Read 2,000 damaged result folders and print what came of it: `python tests/bench/check_hostile_folders.py [COUNT]`.
+"""Read 2,000 damaged result folders, and one for each text in them: `tests/bench/check_hostile_folders.py [COUNT]`.
 
-Exit status: 0 none made a traceback, was slow or hung.
+Exit status: 0 none made a traceback, was slow, hung, or had a text of it obeyed.
 """
 
 from __future__ import annotations
 
 import collections
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from hostile_folders import HUNG_S, SLOW_S, ask, damaged
+from hostile_folders import HUNG_S, KEPT, KINDS, SLOW_S, Told, ask, damaged, obeyed, taint, texts_in
 
 import loadsim.cli.reading
 import loadsim.run.gather
@@ -28,22 +29,43 @@ def check(count: int) -> collections.Counter[str]:
         with tempfile.TemporaryDirectory() as scratch:
             folder, done = damaged(seed, Path(scratch))
             command, *options = _COMMANDS[seed % len(_COMMANDS)]
-            told = ask([command, str(folder), *options, "--out", scratch], Path(scratch))
-            counted["ran"] += 1
-            counted[f"exit {told.code}"] += 1
-            harms = {
-                "tracebacks": "Traceback" in told.text or told.code not in (0, 2),
-                "slow": told.took_s > SLOW_S,
-                "hung": told.took_s >= HUNG_S,
-            }
-            for name, holds in harms.items():
-                counted[name] += holds
-            if any(harms.values()):
-                sys.stdout.write(f"{seed}: {done}: exit {told.code} after {told.took_s:.1f} s\n{told.text[-1500:]}\n")
+            others = [str(KEPT / folder.name.partition("-")[2])] if command == "compare" else []
+            told = ask([command, str(folder), *others, *options, "--out", scratch], Path(scratch))
+            _count(counted, told, f"{seed}: {done}", obeyed=[])
     return counted
 
 
+def check_texts() -> collections.Counter[str]:
+    """Read each kept folder once for each of its texts, which acts where it is not escaped; return the counts."""
+    counted: collections.Counter[str] = collections.Counter()
+    for kind in KINDS:
+        for path, keys in texts_in(KEPT / kind):
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = shutil.copytree(KEPT / kind, Path(scratch) / kind)
+                taint(folder / path.relative_to(KEPT / kind), keys)
+                told = ask(["report", str(folder)], Path(scratch))
+                _count(counted, told, f"{path}: {keys}", obeyed=obeyed(told.text, folder))
+    return counted
+
+
+def _count(counted: collections.Counter[str], told: Told, what: str, *, obeyed: list[str]) -> None:
+    harms = {
+        "tracebacks": "Traceback" in told.text or told.code not in (0, 2),
+        "slow": told.took_s > SLOW_S,
+        "hung": told.took_s >= HUNG_S,
+        "obeyed": bool(obeyed),
+    }
+    counted["ran"] += 1
+    counted[f"exit {told.code}"] += 1
+    for name, holds in harms.items():
+        counted[name] += holds
+    if any(harms.values()):
+        says = f"{what}: exit {told.code} after {told.took_s:.1f} s {obeyed}"
+        sys.stdout.write(f"{says}\n{told.text[-1500:]}\n")
+
+
 if __name__ == "__main__":
-    seen = check(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
-    sys.stdout.write(", ".join(f"{name} {number}" for name, number in seen.items()) + "\n")
-    sys.exit(bool(seen["tracebacks"] or seen["slow"] or seen["hung"]))
+    both = {"damaged": check(int(sys.argv[1]) if len(sys.argv) > 1 else 2000), "texts": check_texts()}
+    for what, seen in both.items():
+        sys.stdout.write(f"{what}: " + ", ".join(f"{name} {number}" for name, number in seen.items()) + "\n")
+    sys.exit(any(seen[name] for seen in both.values() for name in ("tracebacks", "slow", "hung", "obeyed")))
