@@ -484,6 +484,7 @@ DOUBTS: list[tuple[Recording, str, str]] = [
     (scenes.healthy(complete=False, interrupted="SIGINT"), "interrupted", "The run did not come to its end (SIGINT)."),
     (scenes.healthy(complete=False), "interrupted", "(its conductor was killed)"),
     (scenes.healthy(degraded=["x is not set."]), "settings-degraded", "1 setting of the scenario was not in force."),
+    (scenes.healthy(watchers_lost=["the canary ended."]), "watcher-lost", "Who watched from outside did not live"),
     (scenes.healthy(end_queue=9), "ledger-unbalanced", "The books do not balance"),
     (
         recording(

@@ -204,7 +204,7 @@ rate = "200/s"
 duration = "1s"
 hold = "3s"
 [sysctl]
-net.ipv4.ip_local_port_range = "40000 40015"
+net.ipv4.ip_local_port_range = "40000 40007"
 """
     ran = run_scenario(write_scenario(tmp_path, text), tmp_path)
     attempts = ran.recording.attempts

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _DOUBTS: tuple[Rule, ...] = (
     conduct.interrupted,
     conduct.degraded,
+    conduct.watcher_lost,
     conduct.unbalanced,
     generator.lost_drivers,
     generator.limited,

@@ -214,6 +214,12 @@ FINDING_TEXTS: dict[str, FindingText] = {
         "The sentences of the finding: each names what was refused, and by whom.",
         "Run it where it is allowed, or take the setting out of the scenario.",
     ),
+    "watcher-lost": FindingText(
+        "The canary, or the clients that it holds, are processes of their own, and one of them ended before the run "
+        "did. Attempts, fates and descriptors are as good as ever; of outage and recovery nothing is known after that.",
+        "The sentences of the finding: which of them, and how it ended; its .stderr lies in the result.",
+        "Run it again; look for what ended it (out of memory, a signal).",
+    ),
     "ledger-unbalanced": FindingText(
         "Every attempt has one outcome and one fate, and both must add up. Here they do not: records are missing, "
         "or the kernel's queue and what was taken from it differ.",

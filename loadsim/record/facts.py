@@ -109,6 +109,7 @@ class Facts:
     drivers: list[DriverFacts]
     namespace: str  # "private" | "shared"
     degraded: list[str] = field(default_factory=list)  # settings asked for and not in force, whole sentences
+    watchers_lost: list[str] = field(default_factory=list)  # who watched and died before the end, whole sentences
     notices: list[str] = field(default_factory=list)  # what a reader should know, whole sentences
     sysctls: dict[str, str] = field(default_factory=dict)  # in force for the run, full names
     end: EndState | None = None

@@ -161,7 +161,8 @@ async def _perform(stage: Stage, facts: Facts, argv: Sequence[str], view: View, 
         drivers=drivers,
         end=end,
         steps=steps,
-        degraded=[*facts.degraded, *(step.refused for step in steps if step.refused), *lost],
+        degraded=[*facts.degraded, *(step.refused for step in steps if step.refused)],
+        watchers_lost=lost,
     )
 
 

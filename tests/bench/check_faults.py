@@ -1,6 +1,6 @@
 """What a run leaves when the kernel refuses one of its parts one call, or Ctrl-C comes at any moment of it.
 
-    PYTHONPATH=tests python tests/bench/check_faults.py [--calls N] [--moments N] [--workers N] [--only PART:CALL]
+    python tests/bench/check_faults.py [--calls N] [--moments N] [--workers N] [--only PART:CALL]
 
 Each run is one of two seconds, from outside. In one half the n-th call of a kind fails, n = 1 to N, counted from the
 moment at which server, driver and canary are ready; strace does it ("hit": that call was made). In the other half the
@@ -25,6 +25,8 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from faulty_runs import PARTS_HURT, REFUSALS, hurt_run, parts_of, refused
 

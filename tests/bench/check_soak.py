@@ -1,6 +1,6 @@
 """Whether loadsim stays as it is over a long run: memory, descriptors, and the ledger at its end.
 
-    PYTHONPATH=tests python tests/bench/check_soak.py [--minutes N] [--rate N]
+    python tests/bench/check_soak.py [--minutes N] [--rate N]
 
 One run of the scenario `healthy`, 2,000 clients a second for ten minutes by default, looked at once a second. After a
 first part, a minute or a fifth of the time, the memory of conductor, driver and server (anonymous pages: what they
@@ -24,6 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from faulty_runs import parts_of
 
 if TYPE_CHECKING:

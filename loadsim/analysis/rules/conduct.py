@@ -63,6 +63,19 @@ def degraded(case: Case) -> Found | None:
     )
 
 
+def watcher_lost(case: Case) -> Found | None:
+    """Find a canary, or clients that it held, that died before the run was over."""
+    lost = case.view.recording.facts.watchers_lost
+    if not lost:
+        return None
+    return doubt(
+        "watcher-lost",
+        "Who watched from outside did not live to the end of the run.",
+        sentences(*lost),
+        "run it again: whether the server was up is not known from then on.",
+    )
+
+
 def target_ended(case: Case) -> Found | None:
     """Find a server that ended by itself."""
     server = case.view.recording.facts.server
