@@ -56,6 +56,15 @@ def test_the_card(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
 
 
+def test_a_card_says_how_long_nobody_answered() -> None:
+    """Who calls a server gone for good says for how long it was watched."""
+    gone = replace(UVICORN, recovery_s=None, watched_s=33.0)
+    text = render(judge([gone]), [gone], COMMAND, nofile=64, width=80, color=False, unicode=True)
+
+    assert "first answer after  none in 33 s" in text
+    assert "no new client was answered within 33 s after there was room" in " ".join(text.split())
+
+
 def test_a_card_shows_no_escape_of_a_command() -> None:
     """What a command is called, and why it did not start, cannot act on a terminal."""
     refused = Observed(way="limit at start", refusal="\x1b[31mno")

@@ -85,6 +85,17 @@ def test_those_who_are_in_are_served_all_the_while(relieved: Ran) -> None:
     assert metrics["held.reply.max_s"] < 1
 
 
+@pytest.mark.parametrize("patience", ["0s", "8s"])
+def test_a_canary_with_patience_waits_for_who_comes_back_late(patience: str, tmp_path: Path) -> None:
+    """A server that looks again once a second is gone for one who lingers 0.1 s, and back for one who waits."""
+    late = ("server.emfile_delay=1s", "canary.every=500ms", "canary.linger=100ms", "canary.held=0")
+    ran = run_scenario(write_scenario(tmp_path, CROWD), tmp_path, *late, f"canary.patience={patience}")
+    found = {finding.id for finding in ran.summary.findings}
+    assert ("no-recovery" in found) == (patience == "0s")
+    if patience != "0s":
+        assert 0.1 < ran.summary.metrics["recovery.time_s"] < 8
+
+
 def test_a_canary_that_dies_is_not_believed(tmp_path: Path) -> None:
     """What it would have seen is missing: the run says so, and is inconclusive."""
     path = write_scenario(tmp_path, CROWD)

@@ -60,6 +60,7 @@ def observe(view: View, metrics: dict[str, float], *, way: str, exhausted_s: flo
         cpu_cores=float(np.ptp(cpu[inside]) / np.ptp(times[inside])) if inside.sum() > 1 else None,
         log_bytes_per_s=_log_rate(facts.log_read, start, stop),
         talks=any(has_outcome(one, Outcome.OK).any() for one in (view.recording.canary, view.recording.held)),
+        watched_s=max(view.clock.judged - relief, 0) / NANOSECONDS,
         recovery_s=metrics.get("recovery.time", None if recovery or not gave else 0.0),
         needs_close=recovery is not None and [gave[0].change, recovery.helped.change] == ["nofile", "release"],
         leftover_fds=_leftover(view, metrics),

@@ -102,6 +102,7 @@ class Observed:
     held_cut: int = 0
     held_unanswered: int = 0
     held_late_s: float | None = None  # the longest wait for an answer on one of them while exhausted
+    watched_s: float = 0.0  # from the relief to the end of the run
     recovery_s: float | None = None  # from the relief to the first good answer; None: it never came back
     needs_close: bool = False  # a higher limit did not help; that is the time from when the clients had left
     leftover_fds: int | None = None  # descriptors more than before, once all was quiet
@@ -179,6 +180,10 @@ def _status(status: int) -> str:
     return f"exit status {status}" if status >= 0 else f"killed by signal {-status}"
 
 
+def _within(watched_s: float) -> str:
+    return f" within {format_duration(watched_s)}" if watched_s else ""
+
+
 #: Class, what it takes, and the sentence; the first that fits. Who is in none of them has an accept loop that goes on.
 _CLASSES: Final[tuple[tuple[Class, Callable[[Observed], bool], Callable[[Observed], str]], ...]] = (
     (Class.REFUSES_TO_START, lambda one: one.refusal is not None, lambda one: one.refusal or ""),
@@ -215,7 +220,7 @@ _CLASSES: Final[tuple[tuple[Class, Callable[[Observed], bool], Callable[[Observe
     (
         Class.WEDGES,
         lambda one: one.recovery_s is None,
-        lambda _: "no new client was answered after there was room again",
+        lambda one: f"no new client was answered{_within(one.watched_s)} after there was room again",
     ),
     (
         Class.OWN_LIMIT,

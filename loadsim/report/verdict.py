@@ -158,7 +158,9 @@ def _new(runs: Sequence[Observed]) -> Cell:
 def _recovery(runs: Sequence[Observed]) -> Cell:
     back = [one.recovery_s for one in runs if one.recovery_s is not None]
     if len(back) < len(runs):
-        return ("never" if not back else f"never in {len(runs) - len(back)} of {len(runs)}"), ALARM
+        watched_s = min(one.watched_s for one in runs if one.recovery_s is None)
+        lasted = f"none in {format_duration(watched_s)}" if watched_s else "never"
+        return (lasted if not back else f"{lasted}, {len(runs) - len(back)} of {len(runs)}"), ALARM
     if not max(back):
         return "was not down", GOOD
     if any(one.needs_close for one in runs):
