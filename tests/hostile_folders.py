@@ -87,7 +87,20 @@ def _texts(value: object, keys: Keys) -> Iterator[Keys]:
             yield from _texts(inner, (*keys, key))
 
 
-def taint(path: Path, keys: Keys) -> None:
+def tainted_report(kind: str, path: Path, keys: Keys, scratch: Path) -> tuple[Told, list[str]]:
+    """Report on a copy of a kept folder with one text tainted, and all that its server printed; return what acts."""
+    folder = shutil.copytree(KEPT / kind, scratch / "tainted")
+    _taint(folder / path.relative_to(KEPT / kind), keys)
+    for run in folder.rglob("manifest.json"):
+        for name in ("target.stdout", "target.stderr"):
+            (run.parent / name).write_text(ESCAPES + "\n", encoding="utf-8")
+    told = ask(["report", str(folder)], scratch)
+    found = _obeyed(told.text, folder)
+    shutil.rmtree(folder)
+    return told, found
+
+
+def _taint(path: Path, keys: Keys) -> None:
     """Have a text end in what a terminal, a page, Markdown and XML would obey."""
     document = inner = json.loads(path.read_text())
     for key in keys[:-1]:
@@ -96,7 +109,7 @@ def taint(path: Path, keys: Keys) -> None:
     path.write_text(json.dumps(document))
 
 
-def obeyed(told: str, folder: Path) -> list[str]:
+def _obeyed(told: str, folder: Path) -> list[str]:
     """Return what of it would act: on the terminal, or in a file that was made of the folder."""
     found = [f"{char!r} on the terminal" for char in "\x1b\x07\x9b\u202e" if char in told]
     for path in sorted(folder.rglob("*")):

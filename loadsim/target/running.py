@@ -171,22 +171,14 @@ def _see(
     stack: AsyncExitStack, spec: RunningSpec, where: Whereabouts, diag: SockDiag
 ) -> tuple[ServerFacts, _Seen, list[str], EmfileCounter | None]:
     """Return what is known, what is looked at, and what has to be said of that."""
-    listener: Callable[[], ListenerState | None] = _nobody_knows
-    if where.seen:
-        listener = partial(diag.listener, where.address, where.port)
-    notices = [_GOES_ON] if where.seen else [_GOES_ON, _NO_SOCKETS]
-    counters_of = os.getpid() if where.seen else spec.pid
     if spec.pid is None:
-        state = listener()
-        seen = _Seen(followed=None, reads_table=False, pidfd=None, listener=listener, counters_of=counters_of)
-        return _little(where, state), seen, [*notices, _NO_PROCESS], None
+        return _see_address(where, diag)
     process = stack.enter_context(Process(spec.pid))
     pids = partial(_pids, process)
-    there, (address, port) = (
-        (diag, (where.address, where.port)) if where.seen else _inside(stack, spec.pid, where, diag)
-    )
-    if port != _NOWHERE and not where.seen:
-        notices = [_GOES_ON, _NO_ENDS.format(door=join(address, port))]
+    there, address, port, notices = diag, where.address, where.port, [_GOES_ON]
+    if not where.seen:
+        there, (address, port) = _inside(stack, spec.pid, where, diag)
+        notices.append(_NO_SOCKETS if port == _NOWHERE else _NO_ENDS.format(door=join(address, port)))
     followed = stack.enter_context(Followed(pids, there, address=address, port=port))
     may_read = _may_read(followed)
     notices += [whose(followed, "this process and all its children"), *([] if may_read else [_NO_TABLE])]
@@ -203,9 +195,19 @@ def _see(
         reads_table=may_read and port != _NOWHERE,
         pidfd=pidfd,
         listener=followed.listener,
-        counters_of=counters_of,
+        counters_of=os.getpid() if where.seen else spec.pid,
     )
     return dataclasses.replace(facts, started=False, sockets_seen=where.seen), seen, notices, counter
+
+
+def _see_address(where: Whereabouts, diag: SockDiag) -> tuple[ServerFacts, _Seen, list[str], EmfileCounter | None]:
+    """Return the same as `_see` of a server of which only the address is known."""
+    if not where.seen:
+        seen = _Seen(followed=None, reads_table=False, pidfd=None, listener=_nobody_knows, counters_of=None)
+        return _little(where, None), seen, [_GOES_ON, _NO_SOCKETS, _NO_PROCESS], None
+    listener = partial(diag.listener, where.address, where.port)
+    seen = _Seen(followed=None, reads_table=False, pidfd=None, listener=listener, counters_of=os.getpid())
+    return _little(where, listener()), seen, [_GOES_ON, _NO_PROCESS], None
 
 
 def _inside(stack: AsyncExitStack, pid: int, where: Whereabouts, diag: SockDiag) -> tuple[SockDiag, tuple[str, int]]:

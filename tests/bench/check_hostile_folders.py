@@ -6,14 +6,13 @@ Exit status: 0 none made a traceback, was slow, hung, or had a text of it obeyed
 from __future__ import annotations
 
 import collections
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from hostile_folders import HUNG_S, KEPT, KINDS, SLOW_S, Told, ask, damaged, obeyed, taint, texts_in
+from hostile_folders import HUNG_S, KEPT, KINDS, SLOW_S, Told, ask, damaged, tainted_report, texts_in
 
 import loadsim.cli.reading
 import loadsim.run.gather
@@ -41,10 +40,8 @@ def check_texts() -> collections.Counter[str]:
     for kind in KINDS:
         for path, keys in texts_in(KEPT / kind):
             with tempfile.TemporaryDirectory() as scratch:
-                folder = shutil.copytree(KEPT / kind, Path(scratch) / kind)
-                taint(folder / path.relative_to(KEPT / kind), keys)
-                told = ask(["report", str(folder)], Path(scratch))
-                _count(counted, told, f"{path}: {keys}", obeyed=obeyed(told.text, folder))
+                told, obeyed = tainted_report(kind, path, keys, Path(scratch))
+                _count(counted, told, f"{path}: {keys}", obeyed=obeyed)
     return counted
 
 
