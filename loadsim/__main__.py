@@ -1,6 +1,15 @@
-"""`python -m loadsim`: the same as the command `loadsim`."""
+"""The command `loadsim`, also as `python -m loadsim`."""
 
-from loadsim.cli import main
+from loadsim.interrupt import heeded
+
+
+def run() -> None:
+    """Run the command line; does not return."""
+    with heeded():
+        from loadsim.cli import main  # noqa: PLC0415 -- Ctrl-C is taken while it is imported
+
+        main(prog_name="loadsim")
+
 
 if __name__ == "__main__":
-    main(prog_name="loadsim")
+    run()

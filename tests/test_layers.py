@@ -17,7 +17,7 @@ LAYERS = (
     {"analysis", "inspect"},
     {"record"},
     {"scenario", "kernel"},
-    {"exchange", "metrics", "units", "errors", "control"},
+    {"exchange", "metrics", "units", "errors", "control", "interrupt"},
 )
 #: Decided in pure functions: no socket, clock, process, trio or global random.
 PURE = ("exchange", "metrics", "units", "scenario", "analysis", "inspect", "target.policy")

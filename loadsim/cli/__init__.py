@@ -12,22 +12,11 @@ Heavy imports stand inside the commands, so that `loadsim --help` answers at onc
 
 from __future__ import annotations
 
-import signal
-from contextlib import suppress
-
-# Ctrl-C while the rest is imported, a tenth of a second: the kernel ends us without a traceback through all of it.
-_HANDLER = signal.getsignal(signal.SIGINT)
-with suppress(ValueError):  # where this is not the main thread nobody interrupts it
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
 import click
 
 from loadsim import __version__
 from loadsim.cli import inspecting, reading, running, shared
 from loadsim.cli.verdict import verdict
-
-with suppress(ValueError):
-    signal.signal(signal.SIGINT, _HANDLER)
 
 
 class Group(click.Group):

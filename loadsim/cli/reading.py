@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from loadsim import interrupt
 from loadsim.cli import shared
 from loadsim.errors import ScenarioError
 
@@ -40,6 +41,7 @@ def report(*, run_name: str, out: Path, open_: bool, as_json: bool) -> None:
         folder = find(run_name, out)
         is_verdict = (folder / VERDICT_MARK).exists()
         shown = _report_verdict if is_verdict else _report_sweep if is_sweep(folder) else _report_run
+        interrupt.begin()
         with sound(folder):
             is_made = shown(folder, as_json=as_json)
         if open_ and is_made:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from loadsim import interrupt
 from loadsim.cli import shared
 from loadsim.errors import EnvironmentRefusedError, ScenarioError
 
@@ -161,7 +162,9 @@ def _run_once(matrix: Matrix, options: Options, *, ui: str, as_json: bool) -> in
     from loadsim.report.views import view
     from loadsim.run.conductor import run as conduct
 
-    finished = trio.run(conduct, matrix.scenario, options, view(ui))
+    shown = view(ui)
+    interrupt.begin()
+    finished = trio.run(conduct, matrix.scenario, options, shown)
     shared.show(finished.summary, finished.folder, as_json=as_json)
     shared.publish(finished.folder)
     return 128 + finished.signal if finished.signal else shared.status(finished.summary)
@@ -176,8 +179,10 @@ def _sweep(
     from loadsim.report.views import watcher
     from loadsim.run.sweep import start, sweep
 
+    shown = watcher(ui)
+    interrupt.begin()
     folder = unfinished or start(matrix, options, min_effect)
-    swept = trio.run(sweep, folder, matrix, options, watcher(ui))
+    swept = trio.run(sweep, folder, matrix, options, shown)
     shared.show_comparison(swept.gathered.comparison, swept.folder, as_json=as_json)
     shared.publish(swept.folder)
     if swept.signal:
@@ -266,6 +271,7 @@ def serve(*, scenario: str | None, overrides: tuple[str, ...], port: int, addres
         from loadsim.target.serve import serve as serve_alone
 
         loaded = load(scenario, overrides) if scenario else load_text(_PLAIN_SERVER, overrides)
+        interrupt.begin()
         with tempfile.TemporaryDirectory(prefix="loadsim-") as folder:
             spec = serve_spec(loaded, port, Path(folder), address=address)
             trio.run(serve_alone, spec, click.echo)

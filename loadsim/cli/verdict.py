@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from loadsim import interrupt
 from loadsim.cli import shared
 from loadsim.errors import ScenarioError
 
@@ -117,6 +118,7 @@ def verdict(  # noqa: PLR0913 -- one for each option
             watched_s=watch,
         )
         options, view = Options(out=out, argv=sys.argv[1:]), watcher(shared.ui_of(ui))
+        interrupt.begin()
         judged = trio.run(partial(pass_verdict, trial, options, view, names=names, repeat=repeat))
         shared.show_verdict(judged, as_json=as_json)
 
