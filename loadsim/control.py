@@ -10,6 +10,7 @@ file the child leaves. Carries orders and answers, never measurements; those go 
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 from typing import Any, Self
@@ -17,6 +18,7 @@ from typing import Any, Self
 import trio
 
 Message = dict[str, Any]
+_GONE = {errno.EPIPE, errno.ECONNRESET}
 
 
 class Channel:
@@ -35,17 +37,31 @@ class Channel:
         return cls(sock)
 
     async def send(self, message: Message) -> None:
-        """Send one message; several tasks may. Raises trio.BrokenResourceError when the other side is gone."""
+        """Send one message; several tasks may.
+
+        Raises trio.BrokenResourceError when the other side is gone, OSError where the kernel refuses us something.
+        """
+        refusal = None
         async with self._sending:
-            await self._stream.send_all(json.dumps(message).encode() + b"\n")
+            try:
+                await self._stream.send_all(json.dumps(message).encode() + b"\n")
+            except trio.BrokenResourceError as broken:
+                refusal = _refusal(broken)
+                if refusal is None:
+                    raise
+        if refusal:
+            raise refusal  # not where it is handled: what led to it would be lost
 
     async def receive(self) -> Message | None:
-        """Wait for the next message; None at the end of the other side."""
+        """Wait for the next message; None at the end of the other side. Raises OSError as `send` does."""
         while b"\n" not in self._received:
+            more, refusal = b"", None
             try:
                 more = await self._stream.receive_some(65_536)
-            except trio.BrokenResourceError:
-                return None
+            except trio.BrokenResourceError as broken:
+                refusal = _refusal(broken)
+            if refusal:
+                raise refusal
             if not more:
                 return None
             self._received += more
@@ -62,3 +78,9 @@ class Channel:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+def _refusal(broken: trio.BrokenResourceError) -> OSError | None:
+    """Return what the kernel said where that is not that the other side is gone."""
+    cause = broken.__cause__
+    return cause if isinstance(cause, OSError) and cause.errno not in _GONE else None

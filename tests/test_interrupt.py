@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,19 +47,15 @@ builtins.late = Late()
 def press(when: str, folder: Path, *arguments: str, ignored: bool = False) -> subprocess.CompletedProcess[str]:
     """Run a command line in which Ctrl-C is pressed at that moment."""
     (folder / "sitecustomize.py").write_text(when)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if ignored else None  # children inherit only that
-    try:
-        return subprocess.run(
-            [sys.executable, "-m", "loadsim", *arguments],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(folder)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGINT, before)
+    return subprocess.run(
+        [sys.executable, "-m", "loadsim", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_IGN if ignored else signal.SIG_DFL),
+    )
 
 
 @pytest.mark.parametrize(

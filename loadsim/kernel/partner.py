@@ -39,7 +39,6 @@ class Partner:
     def __init__(self, child: Child, channel: Channel) -> None:
         self.child = child
         self.ready: Message = {}
-        self.was_killed = False  # it did not leave by itself
         self._channel = channel
 
     async def tell(self, order: Message) -> None:
@@ -71,7 +70,6 @@ class Partner:
         """
         with trio.move_on_after(LEAVE_S):
             return await self.child.wait_exit()
-        self.was_killed = True
         self.child.kill()
         return await self.child.wait_exit()
 

@@ -21,7 +21,7 @@ def lost_drivers(case: Case) -> Found | None:
     drivers = [driver for driver in case.view.recording.facts.drivers if driver.exit_status is not None]
     if not drivers:
         return None
-    ends = ", ".join(f"driver {driver.share}: {ending(driver.exit_status or 0)}" for driver in drivers)
+    ends = ", ".join(f"driver {driver.share + 1}: {ending(driver.exit_status or 0)}" for driver in drivers)
     return doubt(
         "generator-ended",
         f"{some(len(drivers), 'driver')} of the generator ended before the load did.",
