@@ -579,7 +579,7 @@ def test_a_driver_that_ended_early_is_a_doubt() -> None:
     """Its share of the load is missing."""
     made = scenes.healthy(drivers=[driver(exit_status=-9), driver(share=1)])
     assert ids(made)[0] == "generator-ended"
-    assert finding(made, "generator-ended").evidence == "Driver 0: killed by SIGKILL (signal 9)."
+    assert finding(made, "generator-ended").evidence == "Driver 1: killed by SIGKILL (signal 9)."
 
 
 def test_wrong_predictions_are_information() -> None:

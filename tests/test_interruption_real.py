@@ -174,6 +174,6 @@ def test_a_driver_that_is_killed_is_named(running: tuple[subprocess.Popen[bytes]
     stdout, stderr = conductor.communicate(timeout=20)
     summary = json.loads(stdout)
     assert summary["complete"] is False, stderr.decode()
-    assert "driver 1" in summary["interrupted"]
+    assert "driver 1 ended with status -9" in summary["interrupted"]
     assert (folder / "summary.json").exists()
     assert wait_gone(children) == []

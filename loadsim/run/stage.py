@@ -112,7 +112,7 @@ async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIte
         for share in range(plan.scenario.client.processes):
             path = bundle.journal_path(f"attempts-{share}")
             spec = plan.load_spec(share, address=facts.address, port=facts.port, attempts_path=str(path))
-            stderr = bundle.path / f"driver-{share}.stderr"
+            stderr = bundle.path / f"driver-{share + 1}.stderr"
             drivers.append(await stack.enter_async_context(driver(spec, namespace=namespace, stderr_path=stderr)))
             paths.append(path)
         watchers = [one async for one in _watchers(stack, plan, bundle, namespace, facts=server.facts)]

@@ -26,7 +26,7 @@ def lost_drivers(case: Case) -> Found | None:
         "generator-ended",
         f"{some(len(drivers), 'driver')} of the generator ended before the load did.",
         f"{ends[0].upper()}{ends[1:]}.",
-        "look at its stderr and at dmesg (out of memory?); a smaller client.max_in_flight needs less memory.",
+        "look at driver-N.stderr and at dmesg (out of memory?); a smaller client.max_in_flight needs less memory.",
     )
 
 
