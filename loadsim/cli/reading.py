@@ -31,7 +31,9 @@ def report(*, run_name: str, out: Path, open_: bool, as_json: bool) -> None:
       loadsim report --open
       loadsim report 20261122T0941 --json
     \b
-    Exit status: 0 it could be shown, whatever it says; 2 it could not be read.
+    Exit status:
+      0  it could be shown, whatever it says
+      2  it could not be read
     """
     with shared.explained():
         from loadsim.record.folder import VERDICT_MARK, find
@@ -110,9 +112,12 @@ def compare(
     \b
     Examples:
       loadsim compare 20261122T0941 latest
-      loadsim compare main-sweep branch-sweep --fail-on "accept.p99 +10%" --fail-on "fds.leaked +0%"
+      loadsim compare main-sweep branch-sweep --fail-on "accept.p99 +10%"
     \b
-    Exit status: 0 they could be compared; 2 they could not; 99 a rule of --fail-on is broken.
+    Exit status:
+      0   they could be compared
+      2   they could not
+      99  a rule of --fail-on is broken
     """
     with shared.explained():
         from loadsim.analysis.gates import parse_gate

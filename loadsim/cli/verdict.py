@@ -89,10 +89,14 @@ def verdict(  # noqa: PLR0913 -- one for each option
     Examples:
       loadsim verdict -- python3 -m http.server {port}
       loadsim verdict --nofile 64 -- uvicorn app:app --port {port}
-      loadsim verdict --send 'PING\\r\\n' --expect +PONG -- redis-server --port {port}
+      loadsim verdict --send 'PING\\r\\n' --expect + -- redis-server --port {port}
       loadsim verdict --echo --repeat 3 --json -- ./echo-server {port}
     \b
-    Exit status: 0 there is a verdict, whatever it says; 2 the command line is wrong; 3 this host cannot run it.
+    Exit status:
+      0        there is a verdict, whatever it says
+      2        the command line is wrong; nothing was started
+      3        this host cannot run it, or the command does not serve
+      130/143  interrupted by Ctrl-C or SIGTERM; there is no verdict
     """
     with shared.explained():
         import trio
