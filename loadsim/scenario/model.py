@@ -154,7 +154,10 @@ class Scenario(Table):
         """Yield what two tables cannot both have."""
         command = self.server.command
         if command and self.network.port == 0 and not any("{port}" in part for part in command):
-            says = "nothing says where this command listens: put {port} where its port goes, or set network.port"
+            says = (
+                "nothing says where this command listens: put {port} where its port goes, or set network.port "
+                "(verdict: --port)"
+            )
             yield Contradiction(("server", "command"), says)
         if not self.server.is_simulated and self.timeline.of("backlog"):
             says = "only the simulated server can be told another backlog: take that step away"
