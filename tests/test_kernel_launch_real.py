@@ -184,9 +184,9 @@ def test_exit_status() -> None:
 def test_killed_by_a_signal(number: signal.Signals) -> None:
     """A child that a signal ended has the status -N; signals to it are then harmless."""
     with launch(SLEEP) as child:
-        (child.terminate if number == signal.SIGTERM else child.kill)()
+        child.send_signal(number)
         assert trio.run(child.wait_exit) == -number
-        child.terminate()
+        child.kill()
         assert repr(child) == f"<Child {child.pid} ended with {-number}>"
 
 

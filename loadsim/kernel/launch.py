@@ -78,10 +78,6 @@ class Child:
         """Send a signal; nothing happens when it has ended."""
         self._process.send_signal(number)
 
-    def terminate(self) -> None:
-        """Ask it to end (SIGTERM)."""
-        self.send_signal(signal.SIGTERM)
-
     def kill(self) -> None:
         """End it (SIGKILL)."""
         self.send_signal(signal.SIGKILL)
