@@ -9,7 +9,8 @@ import trio
 
 from loadsim.record.bundle import Bundle
 from loadsim.report.views import view
-from loadsim.run.conductor import Options, run
+from loadsim.run.conductor import run
+from loadsim.run.options import Options
 from loadsim.scenario.toml import load
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ from loadsim.record.arrays import records_of
 from loadsim.record.bundle import Bundle
 from loadsim.record.journal import Journal
 from loadsim.report.views import view
-from loadsim.run.conductor import Options
 from loadsim.run.conductor import run as conduct
+from loadsim.run.options import Options
 from loadsim.scenario.toml import load
 from loadsim.target import whereabouts
 from loadsim.target.process import simulated_server

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loadsim.record.sweep import SweepFolder
-    from loadsim.run.conductor import Options
+    from loadsim.run.options import Options
     from loadsim.scenario.plan import Plan
     from loadsim.scenario.sweep import Matrix
 
@@ -96,7 +96,7 @@ def run(  # noqa: PLR0913 -- one for each option
     """
     with shared.explained():
         from loadsim.cli import consent
-        from loadsim.run.conductor import Options
+        from loadsim.run.options import Options
         from loadsim.scenario.toml import find, load_matrix
 
         overrides = (*overrides, *_server_of(command, pid, address))

@@ -102,7 +102,7 @@ def verdict(  # noqa: PLR0913 -- one for each option
         import trio
 
         from loadsim.report.views import watcher
-        from loadsim.run.conductor import Options
+        from loadsim.run.options import Options
         from loadsim.run.verdict import pass_verdict
         from loadsim.scenario.ways import AT_START, HANDLER, LOWERED, Probe, Trial
 

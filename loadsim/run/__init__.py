@@ -1,7 +1,8 @@
 """How does a run go? The only place where target, load, sampler and recording meet.
 
     conductor   the order of a run, above all of its end
-    interruption    what a signal means at each moment of a run
+    interruption what a signal means at each moment of a run
+    options     what the command line says of it
     destination may the load go there? loopback, or what the command line permits
     stage       what is on stage: namespace, server, drivers, readings; opened and closed here
     timeline    the steps that change something while a run goes on

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from loadsim.record.facts import Facts, StepFacts
     from loadsim.record.sampler import Sources
     from loadsim.report.progress import View
+    from loadsim.run.options import Options
     from loadsim.run.stage import Stage
     from loadsim.scenario.model import Scenario
 
@@ -53,19 +54,6 @@ LEAD_NS = 50_000_000
 WATCH_S = 0.25
 #: How often the descriptors are counted until they no longer change.
 SETTLE_STEP_S = 0.02
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What the command line says about how to run, besides the scenario."""
-
-    out: Path
-    argv: Sequence[str] = ()
-    allow_degraded: bool = False
-    allow_remote: bool = False  # the load may leave this host
-    yes_public: bool = False  # and go to an address of the public internet
-    allow_heavy: bool = False  # and be more than a server of somebody else should get by mistake
-    folder: Path | None = None  # the result folder, made already, of a run that is one of many; None: a new one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

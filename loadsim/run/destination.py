@@ -13,7 +13,7 @@ from loadsim.errors import ScenarioError
 from loadsim.units import format_count, format_duration
 
 if TYPE_CHECKING:
-    from loadsim.run.conductor import Options
+    from loadsim.run.options import Options
     from loadsim.scenario.model import Scenario
 
 #: What another host may be sent with no more than --allow-remote.

@@ -18,7 +18,7 @@ from loadsim.errors import EnvironmentRefusedError, RecordingError, innermost
 from loadsim.record.folder import find, results
 from loadsim.record.sweep import SweepFolder, SweepPlan
 from loadsim.report.files import write_comparison
-from loadsim.run.conductor import Options, run
+from loadsim.run.conductor import run
 from loadsim.run.destination import permit
 from loadsim.run.gather import gather_sweep, is_sweep
 from loadsim.run.interruption import SIGNALS, NotBegunError, QuitError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from loadsim.report.progress import Watcher
     from loadsim.run.gather import Gathered
+    from loadsim.run.options import Options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

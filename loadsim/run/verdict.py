@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from loadsim.report.progress import Watcher
-    from loadsim.run.conductor import Finished, Options
+    from loadsim.run.conductor import Finished
+    from loadsim.run.options import Options
     from loadsim.scenario.ways import Trial, Way
 
 FORMAT = 1
