@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -176,6 +177,24 @@ def test_a_share_of_the_clients_leaves(tmp_path: Path) -> None:
 
     assert_accounted_for(ran)
     assert 29 <= left.sum() <= 30
+
+
+def test_an_interrupted_run_does_not_wait_for_a_step_that_is_far_off(tmp_path: Path) -> None:
+    """Ctrl-C lets those leave who would have stayed until then: each is accounted for, and no step is told of."""
+    text = CROWD.replace('at = "1s"', 'at = "50s"').replace('"20s"', '"60s"')
+    command = [sys.executable, "-m", "loadsim", "run", write_scenario(tmp_path, text), "--out", str(tmp_path), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        running.stderr.readline()  # all are ready
+        time.sleep(1.0)
+        running.send_signal(signal.SIGINT)
+        said, _ = running.communicate(timeout=30)
+    summary = json.loads(said)
+
+    assert (running.returncode, summary["interrupted"], summary["balanced"]) == (130, "SIGINT", True)
+    assert sum(summary["ledger"].values()) == 60
+    assert summary["outcomes"]["unfinished"] > 0  # who still waited for an answer
+    assert summary["outcomes"]["ok"] > 0  # who had one
 
 
 def test_a_server_that_dies_is_never_back(tmp_path: Path) -> None:

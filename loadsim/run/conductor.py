@@ -26,7 +26,7 @@ from loadsim.report.files import write_files
 from loadsim.run.destination import permit
 from loadsim.run.interruption import Interruption
 from loadsim.run.stage import first_facts, not_in_force, notices_of, observe_host, on_stage, open_namespace
-from loadsim.run.timeline import follow
+from loadsim.run.timeline import follow, let_go
 from loadsim.scenario.plan import make_plan
 from loadsim.scenario.predict import SETTLE_AT_MOST_S, SETTLED_S
 from loadsim.scenario.thresholds import judge
@@ -166,12 +166,16 @@ async def _wait_load(
     async def wait_one(driver: Driver) -> None:
         facts.append(await driver.wait_finished())
 
+    async def take_steps() -> None:
+        await _unless_stopped(early, partial(follow, stage, start_ns, steps))
+        await let_go(stage, steps)
+
     for driver in (*stage.drivers, *stage.watchers):
         await driver.go(start_ns)
     async with trio.open_nursery() as nursery:
         for driver in stage.drivers:
             nursery.start_soon(wait_one, driver)
-        nursery.start_soon(_unless_stopped, early, partial(follow, stage, start_ns, steps))
+        nursery.start_soon(take_steps)
     lost += await _dismiss(stage, early)
     return sorted(facts, key=lambda one: one.share)
 

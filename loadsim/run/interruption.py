@@ -58,9 +58,9 @@ class Interruption:
     async def stop_load(self, reason: str) -> None:
         """Let no client start any more, and say why."""
         self.reason = reason
-        self.stopped.set()
         for driver in self._drivers or ():
             await driver.stop()
+        self.stopped.set()
 
     @asynccontextmanager
     async def heeding(self) -> AsyncIterator[None]:

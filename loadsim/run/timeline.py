@@ -34,6 +34,13 @@ async def follow(stage: Stage, start_ns: int, made: list[StepFacts]) -> None:
         made.append(await _make(stage, step))
 
 
+async def let_go(stage: Stage, made: Sequence[StepFacts]) -> None:
+    """Let everybody leave who would have stayed until a step that is not made any more: it may have been far off."""
+    if any(step.change[0] == "release" for step in stage.plan.scenario.timeline.ordered[len(made) :]):
+        for driver in stage.drivers:
+            await driver.release(1.0)
+
+
 async def _make(stage: Stage, step: Step) -> StepFacts:
     change, asked = step.change
     before = _value(stage, change)
