@@ -1,7 +1,7 @@
 """What SIGINT, SIGTERM and SIGHUP mean at each moment of a run.
 
 While everybody gets ready the first one ends the run and leaves nothing behind. Under load it lets the clients in
-flight end, and one more quits at once.
+flight end, lets those go who would have stayed until a later step, and one more quits at once.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Interruption:
         self.reason = reason
         for driver in self._drivers or ():
             await driver.stop()
-        self.stopped.set()
+        self.stopped.set()  # then those who stay are let go: nobody may come after that
 
     @asynccontextmanager
     async def heeding(self) -> AsyncIterator[None]:
