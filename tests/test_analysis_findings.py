@@ -12,7 +12,7 @@ import scenes
 from recordings import accept, attempt, failure, ns, recording, sample, settings, unanswered, unserved
 
 from loadsim.analysis.judge import summarise
-from loadsim.analysis.texts import FINDING_TEXTS
+from loadsim.analysis.rules.registry import FINDINGS
 from loadsim.record.events import AcceptFlag, AttemptFlag, Outcome, Where
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def test_a_run_has_the_findings_that_it_shows_and_no_others(made: Recording, exp
 def test_findings_are_sentences_with_numbers_and_remedies(made: Recording) -> None:
     """Each is explained, ends as a sentence, and a fault has a remedy; no None or nan slips into the text."""
     for one in summarise(made).findings:
-        assert one.id in FINDING_TEXTS
+        assert one.id in FINDINGS
         assert one.title.endswith(".")
         assert one.remedy or not one.fault
         assert not {"None", "nan", "inf"} & set(f"{one.title} {one.evidence} {one.remedy or ''}".split())
@@ -624,7 +624,7 @@ def test_every_finding_that_is_explained_can_happen() -> None:
     """The texts and the tests of this file know the same findings."""
     others = Path(__file__).with_name("test_analysis_watch.py")
     source = Path(__file__).read_text(encoding="utf-8") + others.read_text(encoding="utf-8")
-    assert [name for name in FINDING_TEXTS if f'"{name}"' not in source] == []
+    assert [name for name in FINDINGS if f'"{name}"' not in source] == []
 
 
 def test_times_of_a_dead_server_are_its_own() -> None:

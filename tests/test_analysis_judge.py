@@ -15,8 +15,9 @@ from recordings import settings as scenario_settings
 
 from loadsim.analysis.explain import explain, ids
 from loadsim.analysis.judge import summarise
+from loadsim.analysis.rules.registry import FINDINGS
 from loadsim.analysis.summary import Summary
-from loadsim.analysis.texts import FATE_TEXTS, FINDING_TEXTS, METRIC_TEXTS, OUTCOME_TEXTS
+from loadsim.analysis.texts import FATE_TEXTS, METRIC_TEXTS, OUTCOME_TEXTS
 from loadsim.metrics import FATES, METRICS, OUTCOMES
 
 if TYPE_CHECKING:
@@ -150,4 +151,4 @@ def test_texts_name_findings_that_exist() -> None:
     told = " ".join(f"{text.look_at} {text.do}" for text in texts)
     words = {word.strip(".,:`") for word in told.split()}
     named = {word for word in words if "-" in word and word.replace("-", "").islower()}
-    assert named - set(FINDING_TEXTS) == {"-ltn", "-tan", "-tn", "-az", "syn-recv", "syn-sent"}
+    assert named - set(FINDINGS) == {"-ltn", "-tan", "-tn", "-az", "syn-recv", "syn-sent"}

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from loadsim.analysis.texts import FATE_TEXTS, FINDING_TEXTS, METRIC_TEXTS, OUTCOME_TEXTS
+from loadsim.analysis.rules.registry import FINDINGS
+from loadsim.analysis.texts import FATE_TEXTS, METRIC_TEXTS, OUTCOME_TEXTS
 from loadsim.metrics import FATES, METRICS, OUTCOMES, Metric
+
+if TYPE_CHECKING:
+    from loadsim.analysis.rules.definition import Definition
 
 _UNITS = {
     "s": "seconds",
@@ -45,7 +50,7 @@ def explain(asked: str) -> Explanation | None:
 
 def ids() -> list[str]:
     """Return everything that can be explained: findings, fates, outcomes, metrics, each once."""
-    return list(dict.fromkeys([*FINDING_TEXTS, *FATES, *OUTCOMES, *METRICS]))
+    return list(dict.fromkeys([*FINDINGS, *FATES, *OUTCOMES, *METRICS]))
 
 
 @functools.cache
@@ -58,12 +63,11 @@ def _all() -> dict[str, Explanation]:
     table |= {f"outcome.{name}": _outcome(f"outcome.{name}", name) for name in OUTCOMES}
     table |= {name: _fate(name, name) for name in FATES}
     table |= {name: _both(name) if name in FATES else _outcome(name, name) for name in OUTCOMES}
-    return table | {name: _finding(name) for name in FINDING_TEXTS}
+    return table | {name: _finding(finding) for name, finding in FINDINGS.items()}
 
 
-def _finding(name: str) -> Explanation:
-    told = FINDING_TEXTS[name]
-    return Explanation(id=name, kind="finding", means=told.means, look_at=told.look_at, do=told.do)
+def _finding(finding: Definition) -> Explanation:
+    return Explanation(id=finding.id, kind="finding", means=finding.means, look_at=finding.look_at, do=finding.do)
 
 
 def _fate(asked: str, name: str) -> Explanation:

@@ -9,6 +9,7 @@ from loadsim.analysis.growth import bands_of
 from loadsim.analysis.measure import in_json, measure
 from loadsim.analysis.prediction import compare
 from loadsim.analysis.rules.case import Case
+from loadsim.analysis.rules.definition import Kind
 from loadsim.analysis.summary import Judged, Summary
 from loadsim.analysis.timeline import timeline_of
 from loadsim.analysis.view import View
@@ -17,7 +18,7 @@ from loadsim.scenario import thresholds
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from loadsim.analysis.rules.case import Found
+    from loadsim.analysis.diagnosis import Diagnosed
     from loadsim.record.arrays import Recording
 
 
@@ -74,19 +75,19 @@ def judge(expectations: Sequence[str], metrics: dict[str, float]) -> list[Judged
     return judged
 
 
-def verdict(found: Sequence[Found], judged: Sequence[Judged]) -> str:
+def verdict(found: Sequence[Diagnosed], judged: Sequence[Judged]) -> str:
     """Return the first word of a result. What cannot be trusted is never called failed, reproduced or healthy."""
-    if any(one.inconclusive for one in found):
+    if any(one.kind is Kind.DOUBT for one in found):
         return "INCONCLUSIVE"
     if not all(one.ok for one in judged):
         return "FAILED"
-    return "REPRODUCED" if any(one.finding.fault for one in found) else "HEALTHY"
+    return "REPRODUCED" if any(one.kind is Kind.FAULT for one in found) else "HEALTHY"
 
 
-def opening_sentence(found: Sequence[Found], judged: Sequence[Judged]) -> str:
+def opening_sentence(found: Sequence[Diagnosed], judged: Sequence[Judged]) -> str:
     """Return the sentence after the verdict: the expectation that was not met, else the first finding."""
     missed = [one for one in judged if not one.ok]
-    if missed and not found[0].inconclusive:
+    if missed and found[0].kind is not Kind.DOUBT:
         more = f", and {len(missed) - 1} more" if len(missed) > 1 else ""
         return f"Expected {missed[0].text}, measured {missed[0].measured}{more}."
     return found[0].headline

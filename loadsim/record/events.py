@@ -120,6 +120,9 @@ SAMPLE = Layout(
     152,
 )
 
+#: The TCP table is read at most this often for them.
+TABLE_HZ = 50
+
 #: One connection of a server that writes no records, as the kernel's TCP table showed it: the first time that a process
 #: was seen to own it, and whatever was there when the run was judged.
 SOCKET = Layout(

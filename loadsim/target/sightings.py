@@ -16,7 +16,7 @@ import trio
 
 from loadsim.kernel.procfs import ProcessGoneError
 from loadsim.kernel.sockdiag import TCP_STATES
-from loadsim.record.events import SocketFlag, Where
+from loadsim.record.events import TABLE_HZ, SocketFlag, Where
 
 if TYPE_CHECKING:
     from loadsim.kernel.accepts import AcceptTrace, Wait
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 #: How often the counter is read.
 _COUNT_S: Final = 0.01
-#: The table is read fifty times a second at most, and so rarely that it takes at most this share of the time, but once
-#: a second in any case: among 70,000 sockets in TIME_WAIT, which a host may have, it takes 8 ms (Linux 6.18).
-_TABLE_S: Final = 0.02
+#: The table is read TABLE_HZ times a second at most, and takes at most this share of the time, but it is read once a
+#: second in any case: among 70,000 sockets in TIME_WAIT, which a host may have, it takes 8 ms (Linux 6.18).
+_TABLE_S: Final = 1 / TABLE_HZ
 _TABLE_AT_LEAST_S: Final = 1.0
 _TABLE_SHARE: Final = 0.05
 #: What waits for accept(): complete, in the table, and without an owner.

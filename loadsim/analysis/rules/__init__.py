@@ -1,5 +1,7 @@
 """What went wrong, and what to do? Rules: each looks at one run and finds one thing, or nothing.
 
+    definition  what a finding is: id, rules with their rank, and what `loadsim explain` says of it
+    registry    all findings, by id and by rank
     case        what a rule looks at and what it returns
     room        how many descriptors there were for clients, and how fast they went
     leaks       the limit: used up by a leak, or by an honest load
@@ -9,5 +11,5 @@
     generator   a load that its own generator held back
     conduct     the run itself: did it end, do the books balance, what else is there to know
 
-`loadsim.analysis.diagnosis` puts them in order. Must not know how a finding is shown.
+Each module of rules ends with its findings. Must not know how a finding is shown.
 """

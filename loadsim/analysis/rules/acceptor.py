@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.analysis.growth import stall_rows
-from loadsim.analysis.rules.case import fault, information
+from loadsim.analysis.rules.case import Found
+from loadsim.analysis.rules.definition import Definition, Kind, Rule
 from loadsim.units import NANOSECONDS, format_count, format_duration, some
 
 if TYPE_CHECKING:
     from loadsim.analysis.columns import Ints
-    from loadsim.analysis.rules.case import Case, Found
+    from loadsim.analysis.rules.case import Case
     from loadsim.record.facts import ServerFacts
 
 #: A pause shorter than this is the scheduler's, not the server's.
@@ -83,8 +84,7 @@ def _sure(case: Case) -> str:
 
 
 def _slow(case: Case) -> Found:
-    return fault(
-        "slow-accept",
+    return Found(
         f"The server accepts about {_rate(_accept_rate(case))} clients a second; half of them waited "
         f"{case.time(f'{_sure(case)}.p50')} or more.",
         f"{_arrivals(case)}. The longest wait was {case.time(f'{_sure(case)}.max')}; "
@@ -107,8 +107,7 @@ def _arrivals(case: Case) -> str:
 def _pausing(case: Case, still: _Standstill) -> Found:
     rate = _arrival_rate(case)
     gathered = min(int(np.ceil(rate * still.longest_s)), case.view.setting("client", "clients") or _MANY)
-    return fault(
-        "slow-accept",
+    return Found(
         f"The server stopped accepting for up to {format_duration(still.longest_s)} while clients waited.",
         f"{some(still.count, 'pause')} of 20 ms or more took {format_duration(still.total_s)} in all, "
         f"{still.share * 100:.0f} % of the load. About {_rate(rate)} clients a second arrive, so about "
@@ -138,7 +137,7 @@ def short_backlog(case: Case) -> Found | None:
     """Find a backlog that the kernel made shorter than the server asked for, and that was too short."""
     if not _is_capped(case) or case.view.queue_full_at_s is None:
         return None
-    return fault("somaxconn-cap", _cap_title(case), f"{_CAP} The queue was full in this run.", _cap_remedy(case))
+    return Found(_cap_title(case), f"{_CAP} The queue was full in this run.", _cap_remedy(case))
 
 
 def capped_backlog(case: Case) -> Found | None:
@@ -146,7 +145,7 @@ def capped_backlog(case: Case) -> Found | None:
     if not _is_capped(case) or case.view.queue_full_at_s is not None:
         return None
     evidence = f"{_CAP} The queue was never full in this run."
-    return information("somaxconn-cap", _cap_title(case), evidence, _cap_remedy(case))
+    return Found(_cap_title(case), evidence, _cap_remedy(case))
 
 
 _CAP = "net.core.somaxconn caps what listen() asks for, and says nothing."
@@ -174,3 +173,33 @@ def _asked(server: ServerFacts) -> int:
 
 def _got(server: ServerFacts) -> int:
     return server.queue_limit or 0
+
+
+FINDINGS = (
+    Definition(
+        id="slow-accept",
+        rules=(
+            Rule(kind=Kind.FAULT, order=100, find=standstills),
+            Rule(kind=Kind.FAULT, order=140, find=long_waits),
+        ),
+        means="Clients waited in the accept queue although the server had free descriptors: it calls accept() too "
+        "seldom, always or for a time. Typical causes are a garbage collection, a blocking call in an event loop, and "
+        "one accept per turn of the loop.",
+        look_at="accept.p50 (always slow) and accept.pause_max (now and then). In the chart the queue is a ramp or a "
+        "comb.",
+        do="Accept until EAGAIN, keep blocking work off the thread that accepts, add acceptors (SO_REUSEPORT). A "
+        "backlog of arrivals per second x longest pause covers pauses. No backlog covers an acceptor that is slower "
+        "than its clients arrive.",
+    ),
+    Definition(
+        id="somaxconn-cap",
+        rules=(
+            Rule(kind=Kind.FAULT, order=120, find=short_backlog),
+            Rule(kind=Kind.INFORMATION, order=30, find=capped_backlog),
+        ),
+        means="listen(fd, n) uses the smaller of n and net.core.somaxconn, without an error. In a private network "
+        "namespace, as in most containers, somaxconn starts from the kernel's default and not from the host's value.",
+        look_at="`ss -ltn`: Send-Q of a listening socket is the backlog in force.",
+        do="Raise net.core.somaxconn (in a container: --sysctl net.core.somaxconn=...), then call listen() again.",
+    ),
+)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loadsim.analysis.columns import column
-from loadsim.analysis.summary import Compared, Finding
 from loadsim.units import NANOSECONDS, format_count, format_duration
 
 if TYPE_CHECKING:
+    from loadsim.analysis.summary import Compared
     from loadsim.analysis.view import View
     from loadsim.record.events import Fate, Outcome
 
@@ -80,33 +80,14 @@ class Case:
         return not self.view.recording.facts.server.emfile_seen and "fds.limit_at" in self.numbers
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Found:
-    """What a rule found: the finding, and the sentence that opens the result where it comes first."""
+    """What a rule found: the texts that depend on the run."""
 
-    finding: Finding
-    headline: str
-    inconclusive: bool = False  # the run cannot be judged because of it
-
-
-def fault(
-    finding_id: str, title: str, evidence: str, remedy: str | None = None, *, headline: str | None = None
-) -> Found:
-    """Return a fault of the server or its settings; `headline` opens the result where the title would not do."""
-    finding = Finding(id=finding_id, title=title, evidence=evidence, remedy=remedy, fault=True)
-    return Found(finding=finding, headline=headline or title)
-
-
-def information(finding_id: str, title: str, evidence: str, remedy: str | None = None) -> Found:
-    """Return something that a reader should know and that is nobody's fault."""
-    finding = Finding(id=finding_id, title=title, evidence=evidence, remedy=remedy, fault=False)
-    return Found(finding=finding, headline=title)
-
-
-def doubt(finding_id: str, title: str, evidence: str, remedy: str | None = None) -> Found:
-    """Return a reason why this run cannot be judged."""
-    finding = Finding(id=finding_id, title=title, evidence=evidence, remedy=remedy, fault=False)
-    return Found(finding=finding, headline=title, inconclusive=True)
+    title: str  # one sentence
+    evidence: str  # sentences with numbers
+    remedy: str | None = None  # None where there is nothing to do
+    headline: str | None = None  # opens the result if this finding is the first; None: the title does
 
 
 def sentences(*parts: str) -> str:

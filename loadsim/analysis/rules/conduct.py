@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loadsim.analysis.prediction import is_gap
-from loadsim.analysis.rules.case import doubt, ending, fault, information, sentences, were
-from loadsim.record.events import Fate, Outcome
+from loadsim.analysis.prediction import GAP, is_gap
+from loadsim.analysis.rules.case import Found, ending, sentences, were
+from loadsim.analysis.rules.definition import Definition, Kind, Rule
+from loadsim.record.events import TABLE_HZ, Fate, Outcome
 from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
-    from loadsim.analysis.rules.case import Case, Found
+    from loadsim.analysis.rules.case import Case
     from loadsim.analysis.summary import Compared
     from loadsim.record.facts import ServerFacts
 
@@ -29,8 +30,7 @@ def interrupted(case: Case) -> Found | None:
     facts = case.view.recording.facts
     if facts.complete:
         return None
-    return doubt(
-        "interrupted",
+    return Found(
         f"The run did not come to its end ({facts.interrupted or 'its conductor was killed'}).",
         f"What follows is what was recorded in {format_duration(max(case.view.clock.load_s, 0.0))}.",
         "run it again; shorten it with --set client.duration=... if it takes too long.",
@@ -42,8 +42,7 @@ def unbalanced(case: Case) -> Found | None:
     imbalance = case.view.ledger.imbalance
     if not imbalance:
         return None
-    return doubt(
-        "ledger-unbalanced",
+    return Found(
         "The books do not balance: not every attempt can be accounted for.",
         sentences(*imbalance),
         "trust no fate of this run; run it again, and report it as a bug of loadsim if it comes back.",
@@ -55,8 +54,7 @@ def degraded(case: Case) -> Found | None:
     sentences_ = case.view.recording.facts.degraded
     if not sentences_:
         return None
-    return doubt(
-        "settings-degraded",
+    return Found(
         f"{some(len(sentences_), 'setting')} of the scenario {were(len(sentences_))} not in force.",
         sentences(*sentences_),
         "see to what they name, or take the settings out of the scenario.",
@@ -68,8 +66,7 @@ def watcher_lost(case: Case) -> Found | None:
     lost = case.view.recording.facts.watchers_lost
     if not lost:
         return None
-    return doubt(
-        "watcher-lost",
+    return Found(
         "Who watched from outside did not live to the end of the run.",
         sentences(*lost),
         "run it again: whether the server was up is not known from then on.",
@@ -83,8 +80,7 @@ def target_ended(case: Case) -> Found | None:
         return None
     after = format_duration(case.view.clock.at(server.exited_ns)) if server.exited_ns else "an unknown time"
     orphaned, refused = case.fates(Fate.ORPHANED), case.fates(Fate.REFUSED)
-    return fault(
-        "target-ended",
+    return Found(
         f"The server ended after {after}{_how(server)}.",
         sentences(
             "It had just run out of descriptors." if case.exhausted else "",
@@ -106,8 +102,7 @@ def prediction_gap(case: Case) -> Found | None:
     gaps = [row for row in case.prediction if is_gap(row)]
     if not gaps or not case.view.recording.facts.complete:  # the prediction is of a whole run
         return None
-    return information(
-        "prediction-gap",
+    return Found(
         f"{some(len(gaps), 'number')} differ{'s' if len(gaps) == 1 else ''} by more than 10 % from what arithmetic "
         "predicts.",
         f"Predicted and measured: {'; '.join(_gap(row) for row in gaps)}.",
@@ -131,8 +126,7 @@ def unknown_fates(case: Case) -> Found | None:
     count = case.fates(Fate.UNKNOWN)
     if not count or case.view.recording.facts.server.is_simulated:
         return None
-    return information(
-        "fates-unknown",
+    return Found(
         f"Of {some(count, 'client')} nothing proves whether the server ever took them.",
         *_nothing_proves(case.view.recording.facts.server),
     )
@@ -146,8 +140,8 @@ def _nothing_proves(server: ServerFacts) -> tuple[str, str]:
             "run loadsim where the server is: there the table shows who owns a connection.",
         )
     why = (
-        "They got no answer, and no look at the TCP table found a process that owned their connection. A server of "
-        "one's own writes no records; fifty looks a second miss who came and went between two of them."
+        "They got no reply, and no sample of the TCP table showed a process that owned their connection. Your server "
+        f"writes no records, and connections shorter than {format_duration(1 / TABLE_HZ)} can fall between two samples."
     )
     return why, 'client.exchange = "http" proves it by an answer, a longer client.hold by the table.'
 
@@ -157,8 +151,7 @@ def foreign_clients(case: Case) -> Found | None:
     count = case.number("join.foreign")
     if not count:
         return None
-    return information(
-        "foreign-accepts",
+    return Found(
         f"{some(count, 'accepted connection')} came from elsewhere: no attempt explains that.",
         "They took descriptors and places in the queue, and stand outside the ledger.",
         "let nobody else connect to the port while a run lasts.",
@@ -170,8 +163,7 @@ def ambiguous_joins(case: Case) -> Found | None:
     count = case.number("join.ambiguous")
     if not count:
         return None
-    return information(
-        "join-ambiguous",
+    return Found(
         f"{some(count, 'accepted connection')} fitted several attempts equally well; the oldest got each.",
         "A close by RST frees its port at once, so that a 4-tuple comes back while an earlier connection of it still "
         "waits in the accept queue. The totals hold; single rows may be swapped.",
@@ -189,8 +181,7 @@ def unexplained_failures(case: Case) -> Found | None:
         for outcome in _FAILED
         if case.outcomes(outcome)
     )
-    return fault(
-        "clients-failed",
+    return Found(
         f"{some(count, 'client')} failed, and nothing that was measured says why.",
         f"They saw: {seen}.",
         "look at target.stderr, and at the scenario: perhaps its time-outs are shorter than its service.",
@@ -201,8 +192,7 @@ def nothing(case: Case) -> Found:
     """Say that nothing was found, and how far from it the server was."""
     good = case.outcomes(Outcome.OK, Outcome.CONNECTED)
     queue, holds = case.number("queue.max"), case.view.queue_holds
-    return information(
-        "nothing-found",
+    return Found(
         "Every client was served, and nothing went wrong."
         if good == case.number("attempts.count")
         else "Nothing went wrong that can be seen from here.",
@@ -215,3 +205,97 @@ def nothing(case: Case) -> Found:
             f"Its accept queue held at most {format_count(queue)} of {format_count(holds)}." if holds else "",
         ),
     )
+
+
+FINDINGS = (
+    Definition(
+        id="interrupted",
+        rules=(Rule(kind=Kind.DOUBT, order=10, find=interrupted),),
+        means="The run was stopped before its end (Ctrl-C, a signal, an abort threshold), or its conductor was killed. "
+        "The records are exact up to that moment. Connections still in progress have no reliable fate.",
+        look_at="The cause, in the finding.",
+        do="Run it again.",
+    ),
+    Definition(
+        id="settings-degraded",
+        rules=(Rule(kind=Kind.DOUBT, order=20, find=degraded),),
+        means="A setting of the scenario was not in force: a sysctl, a limit, a private namespace. The measurements "
+        "are correct, but they are not of the scenario as written.",
+        look_at="The sentences of the finding: each names what was refused, and by what.",
+        do="Run it where the setting is allowed, or remove the setting from the scenario.",
+    ),
+    Definition(
+        id="watcher-lost",
+        rules=(Rule(kind=Kind.DOUBT, order=30, find=watcher_lost),),
+        means="The canary and the clients that are held open are separate processes, and one of them ended before the "
+        "run did. Attempts, fates and descriptors are not affected. Outages and recovery after that are not known.",
+        look_at="The sentences of the finding: which process, and how it ended. Its .stderr file is in the result.",
+        do="Run it again, and look for the reason (out of memory, a signal).",
+    ),
+    Definition(
+        id="ledger-unbalanced",
+        rules=(Rule(kind=Kind.DOUBT, order=40, find=unbalanced),),
+        means="Every attempt has one outcome and one fate, and both must add up. Here they do not: records are "
+        "missing, or the kernel's queue differs from the number of connections that were taken from it.",
+        look_at="The sentences of the finding.",
+        do="Run it again. If it happens again, keep the result folder: it is a bug of loadsim, or of the kernel.",
+    ),
+    Definition(
+        id="target-ended",
+        rules=(Rule(kind=Kind.FAULT, order=10, find=target_ended),),
+        means="The server ended before the run was over. Connections in its accept queue were reset, later ones were "
+        "refused.",
+        look_at="target.stderr in the result, and the fates `orphaned` and `refused`. For signal 9: `dmesg` (the OOM "
+        "killer).",
+        do="Catch EMFILE around accept(): many servers die of it because their authors did not expect accept() to "
+        "fail.",
+    ),
+    Definition(
+        id="clients-failed",
+        rules=(Rule(kind=Kind.FAULT, order=210, find=unexplained_failures, unless=frozenset({Kind.FAULT})),),
+        means="Clients failed, and no measurement at the server explains it.",
+        look_at="The table of outcomes, target.stderr, and the time-outs of the scenario.",
+        do="Compare client.reply_timeout with the time that the server takes for a request. Try a longer time-out.",
+    ),
+    Definition(
+        id="nothing-found",
+        rules=(Rule(kind=Kind.INFORMATION, order=10, find=nothing, unless=frozenset({Kind.DOUBT, Kind.FAULT})),),
+        means="No rule of loadsim found a fault: no limit was reached, no queue overflowed, no client waited long.",
+        look_at="The headroom: fds.max and fds.limit, queue.max and queue.limit.",
+        do="Raise the load until something fails: that load is the number to know.",
+    ),
+    Definition(
+        id="prediction-gap",
+        rules=(Rule(kind=Kind.INFORMATION, order=50, find=prediction_gap),),
+        means="Before a run loadsim calculates from rates, limits and the baseline when the limit is reached, when the "
+        f"queue is full, and how many clients have which fate. Here a measurement differs by more than "
+        f"{GAP * 100:.0f} %.",
+        look_at="The two columns predicted and measured.",
+        do="Ask what else used descriptors or time: other threads, log files, a slow machine, a raised limit.",
+    ),
+    Definition(
+        id="fates-unknown",
+        rules=(Rule(kind=Kind.INFORMATION, order=60, find=unknown_fates),),
+        means="A server that loadsim does not simulate writes no records. Acceptance is proved by a reply, or by a "
+        f"process that owns the socket in the TCP table (sampled up to {TABLE_HZ} times a second, and once at the "
+        "end). Here neither was seen.",
+        look_at="The outcome of these clients, and the fates of the others.",
+        do='Let clients ask for an answer (client.exchange = "http") or stay longer (client.hold).',
+    ),
+    Definition(
+        id="foreign-accepts",
+        rules=(Rule(kind=Kind.INFORMATION, order=70, find=foreign_clients),),
+        means="The server accepted connections from an address and port that no attempt of this run had.",
+        look_at="`ss -tnp` during the run: a curl, a health check, a port scanner.",
+        do="Keep other clients away from the port: they use descriptors and places in the queue.",
+    ),
+    Definition(
+        id="join-ambiguous",
+        rules=(Rule(kind=Kind.INFORMATION, order=80, find=ambiguous_joins),),
+        means="loadsim matches both ends of a connection by address, port, order, and the state that accept() found. A "
+        "close by RST frees its port at once. If several connections of one 4-tuple waited together and some of them "
+        "were never accepted, the age of the socket cannot always tell which ones.",
+        look_at="join.ambiguous.",
+        do='Nothing, for the totals. For exact rows: more client.sources, or client.close = "fin".',
+    ),
+)

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from loadsim.analysis.columns import column, has_flag, has_outcome
 from loadsim.analysis.growth import stalls
-from loadsim.analysis.rules.case import fault, information, sentences, were
+from loadsim.analysis.rules.case import Found, sentences, were
+from loadsim.analysis.rules.definition import Definition, Kind, Rule
 from loadsim.analysis.rules.room import Room
 from loadsim.record.events import AcceptFlag, Fate, Outcome
 from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
-    from loadsim.analysis.rules.case import Case, Found
+    from loadsim.analysis.rules.case import Case
 
 #: Failures per second, and in all, from which retrying is spinning.
 _SPIN_RATE, _SPIN_COUNT = 100, 100
@@ -25,8 +26,7 @@ def false_connects(case: Case) -> Found | None:
     count = _never_taken(case) if case.starved else 0
     if not count:
         return None
-    return fault(
-        "false-connect",
+    return Found(
         f'{some(count, "client")} {were(count)} told "connected" by a server that could not take them.',
         sentences(
             f"The kernel finishes handshakes until the accept queue is full ({case.backlog}). A successful connect() "
@@ -54,8 +54,7 @@ def spin(case: Case) -> Found | None:
     rate, cores = case.numbers.get("emfile.rate", 0.0), case.numbers.get("server.cpu_at_limit")
     if rate <= _SPIN_RATE or case.number("emfile.accept") < _SPIN_COUNT:
         return None
-    return fault(
-        "emfile-spin",
+    return Found(
         f"Without a descriptor the server calls accept() in vain about {format_count(rate)} times a second.",
         sentences(
             f"{some(case.number('emfile.accept'), 'call')} of accept() failed with EMFILE. nginx retries twice a "
@@ -74,8 +73,7 @@ def failing_handlers(case: Case) -> Found | None:
         return None
     clients = int(has_flag(case.view.recording.accepts, AcceptFlag.FAILED).sum()) or calls
     room = Room.of(case)
-    return fault(
-        "emfile-handler",
+    return Found(
         f"{some(clients, 'client')} {were(clients)} let in and then failed: no descriptor was left for the request.",
         sentences(
             f"{some(calls, 'call')} failed with EMFILE after accept(): it takes the last descriptor, and the request "
@@ -95,8 +93,7 @@ def shed(case: Case) -> Found | None:
     count = case.fates(Fate.SHED)
     if not count:
         return None
-    return fault(
-        "shed-clients",
+    return Found(
         f"{some(count, 'client')} {were(count)} accepted and closed at once, unserved.",
         sentences(
             "The server gives up a reserved descriptor, accepts, closes, and takes it back: its queue stays empty and "
@@ -114,8 +111,7 @@ def growth_stalls(case: Case) -> Found | None:
         return None
     worst = format_duration(max(stall.length_s for stall in long))
     points = ", ".join(f"{format_duration(stall.length_s)} at fd {format_count(stall.fds)}" for stall in long)
-    return fault(
-        "fd-table-stall",
+    return Found(
         f"Accepting stood still for up to {worst} as the kernel enlarged the fd table.",
         sentences(f"{points}. {threads} threads share the table: each doubling waits for the other CPUs."),
         "grow the table before the load: dup2() to the highest number needed and close it again, best before any "
@@ -128,9 +124,73 @@ def limit_raised(case: Case) -> Found | None:
     asked, limit = case.view.setting("server", "nofile"), case.view.fd_limit
     if asked is None or limit <= asked:
         return None
-    return information(
-        "limit-raised",
+    return Found(
         f"The server raised its own limit: nofile is {format_count(limit)}, not {format_count(asked)} as it was given.",
         "Go since 1.19 and others raise the soft limit to the hard one as they start.",
         "set the hard limit as well (ulimit -Hn) where the soft one is meant.",
     )
+
+
+FINDINGS = (
+    Definition(
+        id="emfile-handler",
+        rules=(Rule(kind=Kind.FAULT, order=50, find=failing_handlers),),
+        means="accept() used the last descriptor for the connection, and the request then had none for the file, pipe "
+        "or upstream connection that it needs. The client was accepted, and then its request failed.",
+        look_at="emfile.handler and emfile.accept: in a server with headroom the first is 0. In production: HTTP 500 "
+        'with "Too many open files" in the log while health checks still connect.',
+        do="Stop accepting while fewer descriptors are free than one request needs: use a semaphore around accept(), a "
+        "limit of connections in the server's settings, or a pool for upstream connections.",
+    ),
+    Definition(
+        id="emfile-spin",
+        rules=(Rule(kind=Kind.FAULT, order=60, find=spin),),
+        means="The listening socket stays readable while connections wait in the queue, and accept() fails at once "
+        "(0.2 us). A loop that polls, fails and polls again uses all the CPU that it gets, at the expense of the "
+        "clients that are being served. Often it also writes a log line each time.",
+        look_at="server.cpu_at_limit and emfile.rate. In production: one core at 100 %, and a log that grows by "
+        "megabytes a second, in a server that serves no new clients.",
+        do="After EMFILE stop polling the listener for 100 ms (trio), back off for up to a second (Go), wait until a "
+        "connection closes (memcached), or keep one descriptor in reserve: release it, accept, close, and reopen it "
+        "(libuv, Twisted). Try these policies with server.on_emfile.",
+    ),
+    Definition(
+        id="false-connect",
+        rules=(Rule(kind=Kind.FAULT, order=70, find=false_connects),),
+        means="connect() succeeded, but the server never accepted the connection in time. The kernel completes the "
+        "handshake and puts the connection into the accept queue. The server learns of it only by accept(), which "
+        "needs a free descriptor. The client sees a slow server, until its time-out.",
+        look_at="The fate `queued` and the outcome `reply_timeout`. In production: `ss -ltn` shows Recv-Q (the length "
+        "of the queue) above Send-Q (the backlog) while health checks that only connect stay green.",
+        do="Let health checks and clients wait for a reply, with a time-out. Fix the missing descriptors (fd-leak or "
+        "fd-limit). A smaller backlog makes such clients fail sooner, a larger one hides more of them.",
+    ),
+    Definition(
+        id="fd-table-stall",
+        rules=(Rule(kind=Kind.FAULT, order=110, find=growth_stalls),),
+        means="The kernel keeps the descriptors of a process in a table, and doubles it when it is full: at 64, 128, "
+        "256 ... In a process with several threads each doubling waits for an RCU grace period. With one thread it "
+        "does not wait.",
+        look_at="The growth table: bands that begin at a growth point, and their pause. Measured on Linux 6.18: "
+        "7-18 ms each with one idle thread, below 0.2 ms without. Reports from production say 20-70 ms.",
+        do="Grow the table once, before the load and before threads start: dup2(fd, n) to the highest number that will "
+        "be needed, then close(n). Try it with server.prewarm_fds.",
+    ),
+    Definition(
+        id="shed-clients",
+        rules=(Rule(kind=Kind.FAULT, order=180, find=shed),),
+        means="The server had no free descriptor. It released a reserved one, accepted a connection, and closed it at "
+        "once. Its queue stays empty, and clients learn within a millisecond that they are not served.",
+        look_at="The fate `shed`, and the outcomes `eof` and `reset`.",
+        do="Of all ways to be full this one is the kindest to clients. Fix the missing descriptors, and let clients "
+        "wait before they try again.",
+    ),
+    Definition(
+        id="limit-raised",
+        rules=(Rule(kind=Kind.INFORMATION, order=40, find=limit_raised),),
+        means="The kernel reports a higher limit for the server than it was started with. The program raised its soft "
+        "limit to the hard limit, as Go does since 1.19.",
+        look_at="`cat /proc/PID/limits`.",
+        do="To enforce a limit, set the hard limit too: `ulimit -Hn`, or both numbers of `LimitNOFILE=soft:hard`.",
+    ),
+)

@@ -8,12 +8,13 @@ import numpy as np
 
 from loadsim.analysis.columns import column
 from loadsim.analysis.generator import CPU_CORES, lag_limit_s, own_failures
-from loadsim.analysis.rules.case import doubt, ending, information, sentences, were
+from loadsim.analysis.rules.case import Found, ending, sentences, were
+from loadsim.analysis.rules.definition import Definition, Kind, Rule
 from loadsim.record.events import CLIENT_ERRNO, Fate
 from loadsim.units import format_duration, some
 
 if TYPE_CHECKING:
-    from loadsim.analysis.rules.case import Case, Found
+    from loadsim.analysis.rules.case import Case
 
 
 def lost_drivers(case: Case) -> Found | None:
@@ -22,8 +23,7 @@ def lost_drivers(case: Case) -> Found | None:
     if not drivers:
         return None
     ends = ", ".join(f"driver {driver.share + 1}: {ending(driver.exit_status or 0)}" for driver in drivers)
-    return doubt(
-        "generator-ended",
+    return Found(
         f"{some(len(drivers), 'driver')} of the generator ended before the load did.",
         f"{ends[0].upper()}{ends[1:]}.",
         "look at driver-N.stderr and at dmesg (out of memory?); a smaller client.max_in_flight needs less memory.",
@@ -36,8 +36,7 @@ def limited(case: Case) -> Found | None:
         return None
     reasons = [reason for reason in (_late(case), _busy(case), _not_started(case), *_local(case)) if reason[0]]
     clamped = [_sentence(driver.clamped) for driver in case.view.recording.facts.drivers if driver.clamped]
-    return doubt(
-        "generator-limited",
+    return Found(
         "The generator, not the server, set the pace of this run.",
         sentences(*(reason for reason, _ in reasons), *clamped),
         "; ".join(remedy for _, remedy in reasons) + ".",
@@ -57,8 +56,7 @@ def late(case: Case) -> Found | None:
     lag = case.numbers.get("generator.lag.p99", 0.0)
     if lag <= lag_limit_s(case.view) or case.number("generator.limited"):
         return None
-    return information(
-        "generator-late",
+    return Found(
         f"One client in a hundred started {format_duration(lag)} late or more: the generator's own delay.",
         f"Half of them started at most {format_duration(case.numbers['generator.lag.p50'])} after their time. Response "
         "times (connect, reply) include it; accept latency, fates and counts do not depend on it.",
@@ -104,3 +102,33 @@ def _local(case: Case) -> list[_Reason]:
             remedy = meaning.remedy if meaning else f"see errno {number} in errno(3)"
             reasons.append((f"{some(count, 'attempt')} failed at its own limits (errno {number}).", remedy))
     return reasons
+
+
+FINDINGS = (
+    Definition(
+        id="generator-ended",
+        rules=(Rule(kind=Kind.DOUBT, order=50, find=lost_drivers),),
+        means="A driver, one of the processes that play the clients, ended before its part of the load was done.",
+        look_at="Its .stderr file in the result, and `dmesg` for the OOM killer.",
+        do="Give it more memory, or less to do: client.max_in_flight, client.processes.",
+    ),
+    Definition(
+        id="generator-limited",
+        rules=(Rule(kind=Kind.DOUBT, order=60, find=limited),),
+        means="Clients started later than the scenario says, or not at all, because the machine or a limit of the load "
+        "generator held them back. The numbers then describe the generator, so this is reported before anything about "
+        "the server.",
+        look_at="generator.lag.p90, generator.cpu, generator.local_failures, and the fates `local` and `not_started`.",
+        do="The finding names the remedy: more client.processes, more client.sources, a higher hard limit, a lower "
+        "rate, or a quieter machine.",
+    ),
+    Definition(
+        id="generator-late",
+        rules=(Rule(kind=Kind.INFORMATION, order=90, find=late),),
+        means="Some clients started after their scheduled time, but too few to change the result. Response times count "
+        "from the intended start and include the delay.",
+        look_at="generator.lag.p50, generator.lag.p90 and generator.lag.p99. `uptime` and `top` show what else runs on "
+        "this machine.",
+        do="Compare service times (connect_service) where microseconds matter, or use a quieter machine.",
+    ),
+)

@@ -9,13 +9,14 @@ import numpy as np
 
 from loadsim.analysis.columns import column, has_flag
 from loadsim.analysis.descriptors import leaked_connections
-from loadsim.analysis.rules.case import fault, sentences
+from loadsim.analysis.rules.case import Found, sentences
+from loadsim.analysis.rules.definition import Definition, Kind, Rule
 from loadsim.analysis.rules.room import Room, leaks_extras
 from loadsim.record.events import AcceptFlag, Fate
 from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
-    from loadsim.analysis.rules.case import Case, Found
+    from loadsim.analysis.rules.case import Case
 
 
 def leak_at_limit(case: Case) -> Found | None:
@@ -39,8 +40,7 @@ def honest_load(case: Case) -> Found | None:
     needed = room.baseline + clients * room.each
     wanted = "wanted to be there" if case.fates(Fate.SHED) else "were there"
     too_few = f"{some(room.limit, 'descriptor')} are too few for {some(clients, 'client')} at once."
-    return fault(
-        "fd-limit",
+    return Found(
         f"The server ran out of descriptors: {too_few}",
         sentences(
             f"It keeps {format_count(room.baseline)} for itself and needs {room.each} per client: nofile = "
@@ -92,8 +92,7 @@ class _Words:
 def _leak(case: Case, room: Room) -> Found:
     words = _words(case, room)
     exhausted = case.exhausted and room.leaked_away
-    return fault(
-        "fd-leak",
+    return Found(
         words.title,
         words.evidence,
         f"{words.cure} {_higher_limit(room, room.leak_rate) if exhausted else _time_left(room)}".strip(),
@@ -162,3 +161,34 @@ def _time_left(room: Room) -> str:
     """Say when a leak will have used up the limit."""
     lasts = room.lasts_s(room.limit, room.leak_rate)
     return "" if lasts is None else f"At this rate nofile = {room.limit} lasts {format_duration(lasts)}."
+
+
+FINDINGS = (
+    Definition(
+        id="fd-leak",
+        rules=(
+            Rule(kind=Kind.FAULT, order=30, find=leak_at_limit),
+            Rule(kind=Kind.FAULT, order=80, find=leak_below_limit),
+        ),
+        means="The server opens descriptors and never closes them: connections whose client has left, or files, pipes "
+        "and sockets that a request opened. Every process has a limit of open descriptors (RLIMIT_NOFILE), and a leak "
+        'reaches any limit in time. Then accept(), open() and socket() fail with EMFILE, "Too many open files".',
+        look_at="The chart of open fds: a leak is a line that does not come down, even after the load. In production: "
+        "`loadsim inspect NAME --watch` names the kind of descriptor that grows and estimates when the limit is "
+        "reached. By hand: `ls /proc/PID/fd | wc -l` twice, a minute apart, and `ss -tanp state close-wait`. "
+        "CLOSE_WAIT means that the other side has closed the connection and this program has not.",
+        do='Close the socket when recv() returns b"", and on every error path (a with block, finally, defer). A higher '
+        "limit buys time only. The finding states how much: use it to deploy the fix.",
+    ),
+    Definition(
+        id="fd-limit",
+        rules=(Rule(kind=Kind.FAULT, order=40, find=honest_load),),
+        means="The server closes its descriptors, but more clients were connected at once than its limit allows. This "
+        "is load, not a leak: the number of open descriptors falls again when the clients leave.",
+        look_at="fds.limit and fds.baseline, and how long each client holds its connection. In production: "
+        "`cat /proc/PID/limits` (a limit set in a shell does not apply to a service).",
+        do="Raise nofile above baseline + clients at once x descriptors per client (`LimitNOFILE=` in a systemd unit, "
+        "`ulimits:` in compose). Close idle connections sooner. Or limit how many clients are served at once: the "
+        "others then wait in the accept queue on purpose.",
+    ),
+)

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.analysis.columns import Bools, column, was_connected
-from loadsim.analysis.rules.case import fault, sentences, were
+from loadsim.analysis.rules.case import Found, sentences, were
+from loadsim.analysis.rules.definition import Definition, Kind, Rule
 from loadsim.analysis.syn import LINEAR, retransmit_times
 from loadsim.record.events import Fate, Outcome
 from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
     from loadsim.analysis.columns import Ints
-    from loadsim.analysis.rules.case import Case, Found
+    from loadsim.analysis.rules.case import Case
 
 _SOMAXCONN = "net.core.somaxconn"
 _SYNCOOKIES = "net.ipv4.tcp_syncookies"
@@ -26,7 +27,7 @@ def overflow(case: Case) -> Found | None:
     was_full = case.view.queue_full_at_s is not None
     if not lost and not (was_full and case.number("attempts.delayed")):
         return None
-    return fault("queue-overflow", _overflow_title(case, lost), _overflow_evidence(case), _overflow_remedy(case))
+    return Found(_overflow_title(case, lost), _overflow_evidence(case), _overflow_remedy(case))
 
 
 def _overflow_title(case: Case, lost: int) -> str:
@@ -137,8 +138,7 @@ def syn_delays(case: Case) -> Found | None:
         f"{format_count(count)} after {_after(times, again)}" for again, count in enumerate(counts.tolist()) if count
     ]
     first = format_duration(times[0])
-    return fault(
-        "syn-delay",
+    return Found(
         f"{some(len(sent_again), 'client')} connected {first} late or more: their first SYN was dropped.",
         sentences(
             f"Connected by a SYN that was sent again: {', '.join(groups)}.",
@@ -172,8 +172,7 @@ def _phantoms(case: Case) -> Found:
     cookies, ack_drops = case.number("listen.cookies"), case.number("listen.ack_drops")
     syn_recv = facts.end.server_states.get("SYN_RECV", 0) if facts.end else 0
     setting, unheard = facts.sysctls.get(_SYNCOOKIES), case.outcomes(Outcome.REPLY_TIMEOUT)
-    return fault(
-        "phantom-connections",
+    return Found(
         f"{some(count, 'client')} {were(count)} connected to nothing: the server has no socket for them.",
         sentences(
             "Their handshake was answered, but its last ACK met a full queue and was dropped.",
@@ -200,8 +199,7 @@ def late_admissions(case: Case) -> Found | None:
     count = int((outcomes == Outcome.REPLY_TIMEOUT).sum())
     if not count:
         return None
-    return fault(
-        "late-admission",
+    return Found(
         f"{some(count, 'client')} {were(count)} let in only after giving up.",
         "The last ACK of their handshake met a full queue and was dropped: they were connected, the server did not "
         "know them. What they sent on leaving completed the handshake, too late for a reply.",
@@ -215,10 +213,72 @@ def aborts(case: Case) -> Found | None:
     count = case.fates(Fate.ABORTED)
     if not count:
         return None
-    return fault(
-        "queue-abort",
+    return Found(
         f"{some(count, 'client')} {were(count)} reset by the kernel at a full accept queue.",
         "net.ipv4.tcp_abort_on_overflow = 1 answers the last ACK of a handshake by RST where the queue is full; the "
         "client sees ECONNRESET, as if the server had crashed.",
         "net.ipv4.tcp_abort_on_overflow = 0 lets such clients try again for some seconds; or a larger backlog.",
     )
+
+
+#: The times of the two kinds of kernels, in seconds, for the text below.
+_LINEAR_TIMES = ", ".join(f"{time:.0f}" for time in retransmit_times({LINEAR: "4"})[:7])
+_DOUBLING_TIMES = ", ".join(f"{time:.0f}" for time in retransmit_times({})[:4])
+
+FINDINGS = (
+    Definition(
+        id="queue-overflow",
+        rules=(Rule(kind=Kind.FAULT, order=130, find=overflow),),
+        means="The accept queue was full. It holds min(backlog, net.core.somaxconn) + 1 connections. When it is full, "
+        "the kernel drops SYNs, and the final ACKs of handshakes that had begun. The client is not notified: its "
+        f"kernel sends the SYN again, first after about {retransmit_times({})[0]:.0f} s.",
+        look_at="queue.max and queue.limit, listen.overflows (packets, not clients), the fates `dropped` and "
+        "`phantom`. In production: `nstat -az TcpExtListenOverflows`, `ss -ltn`.",
+        do="First ask why the queue is not emptied: no free descriptors, or an acceptor that is slow or pauses. A "
+        "backlog covers a pause if backlog >= arrivals per second x longest pause. Set both listen(fd, n) and "
+        "net.core.somaxconn.",
+    ),
+    Definition(
+        id="phantom-connections",
+        rules=(
+            Rule(kind=Kind.FAULT, order=90, find=most_are_phantoms),
+            Rule(kind=Kind.FAULT, order=150, find=some_are_phantoms),
+        ),
+        means="The client believes that it is connected, but the server has no connection. The final ACK of the client "
+        "met a full accept queue and was dropped, and the client cannot know that. With SYN cookies the server keeps "
+        "no state at all: there is no socket in any of its tables.",
+        look_at="The fate `phantom`, listen.cookies and listen.ack_drops. `ss -tan` shows ESTABLISHED at the client, "
+        "and SYN-RECV or nothing at the server. No counter says how many there are: it takes both ends to count them.",
+        do="Use a larger backlog (which also sizes the SYN queue) and a faster acceptor. Clients need a time-out for "
+        "the reply. With net.ipv4.tcp_syncookies = 0 such clients stay in SYN-SENT and try again.",
+    ),
+    Definition(
+        id="late-admission",
+        rules=(Rule(kind=Kind.FAULT, order=160, find=late_admissions),),
+        means="The client believed that it was connected, as in phantom-connections, until it gave up. Its FIN "
+        "completed the handshake, and the server then accepted a connection whose client had left.",
+        look_at="accept.late, and the outcome `reply_timeout` with the fate `accepted`. At the server: recv() returns "
+        'b"" at once.',
+        do="As for phantom-connections: a larger backlog and a faster acceptor.",
+    ),
+    Definition(
+        id="queue-abort",
+        rules=(Rule(kind=Kind.FAULT, order=170, find=aborts),),
+        means="With net.ipv4.tcp_abort_on_overflow = 1 the kernel answers the last ACK of a handshake by RST when the "
+        "accept queue is full, instead of dropping it.",
+        look_at="The fate `aborted`, and EmbryonicRsts in `nstat`. Clients see ECONNRESET right after connecting.",
+        do="Set it to 0 unless clients can use another server at once. Dropped packets are sent again, and most then "
+        "succeed.",
+    ),
+    Definition(
+        id="syn-delay",
+        rules=(Rule(kind=Kind.FAULT, order=190, find=syn_delays),),
+        means="A SYN of each of these clients was dropped, and its kernel sent it again on a timer, a second later at "
+        f"the earliest. The times are about {_LINEAR_TIMES} s with net.ipv4.tcp_syn_linear_timeouts = 4 (the default "
+        f"since Linux 6.5), and {_DOUBLING_TIMES} s before.",
+        look_at="connect.max and attempts.delayed: latencies that sit on whole seconds are timers, not work. In "
+        "production: `nstat -az TcpExtTCPSynRetrans` on the clients.",
+        do="Fix the full queue (queue-overflow). Do not look for a slow server, and do not average these latencies "
+        "into a mean.",
+    ),
+)

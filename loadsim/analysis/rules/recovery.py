@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loadsim.analysis.rules.case import fault, information, sentences
+from loadsim.analysis.rules.case import Found, sentences
+from loadsim.analysis.rules.definition import Definition, Kind, Rule
 from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
-    from loadsim.analysis.rules.case import Case, Found
+    from loadsim.analysis.rules.case import Case
     from loadsim.record.facts import StepFacts
 
 
@@ -30,8 +31,7 @@ def no_recovery(case: Case) -> Found | None:
         return None
     relief = recovery.helped
     watched = format_duration(max(case.view.clock.load_end - relief.done_ns, 0) / 1e9)
-    return fault(
-        "no-recovery",
+    return Found(
         f"The server never came back: {told(relief)}, and no canary was answered in the {watched} after that.",
         sentences(_last_canaries(case), "Room alone does not help it: what it waits for does not come."),
         "restart it, today; then let its accept loop try again by itself after EMFILE, with a pause.",
@@ -44,8 +44,7 @@ def recovery(case: Case) -> Found | None:
     if recovery is None or recovery.answered_ns is None:
         return None
     last_bad, again = case.numbers["recovery.last_bad"], case.number("recovery.emfile")
-    return information(
-        "recovery",
+    return Found(
         f"The server answered again {case.time('recovery.time')} after {told(recovery.helped)}.",
         sentences(
             "" if recovery.tried == 1 else f"{_counted(recovery.tried - 1)} before that had made room and not helped.",
@@ -66,8 +65,7 @@ def outage(case: Case) -> Found | None:
     availability = case.numbers.get("canary.availability", 1.0)
     if availability == 1:
         return None
-    return fault(
-        "outage",
+    return Found(
         f"For {case.time('canary.longest_outage')} no new client was served: "
         f"{f'{availability:.1%}'.replace('%', ' %')} of the canaries were answered.",
         _last_canaries(case),
@@ -86,3 +84,35 @@ def _last_canaries(case: Case) -> str:
         if case.number(metric)
     ]
     return f"Of the canaries {', '.join(parts)}." if parts else ""
+
+
+FINDINGS = (
+    Definition(
+        id="no-recovery",
+        rules=(Rule(kind=Kind.FAULT, order=20, find=no_recovery),),
+        means="Descriptors were free again (clients had left, or the limit was raised), and the server still answered "
+        "no new client. It waits for an event that never happens: a close on a connection that no longer exists, a "
+        "thread that has ended, a listener that it no longer polls.",
+        look_at="The canaries after the last mark of the timeline. In production: a process that is alive, listens, "
+        "completes handshakes, and has logged nothing since.",
+        do="Restart it now. Then let the accept loop retry without an outside event, some time after EMFILE.",
+    ),
+    Definition(
+        id="outage",
+        rules=(Rule(kind=Kind.FAULT, order=200, find=outage),),
+        means="The canary is a separate client that connects, sends one request and leaves, again and again, "
+        "independent of the load. Here some canaries got no answer in time.",
+        look_at="canary.silent (connected, never answered), canary.unreachable (no answer to the SYN), "
+        "canary.turned_away.",
+        do="Let health checks ask for an answer: a connect succeeds as long as the accept queue is not full.",
+    ),
+    Definition(
+        id="recovery",
+        rules=(Rule(kind=Kind.INFORMATION, order=20, find=recovery),),
+        means="The time from the step that freed descriptors to the first new client with an answer. It is longer than "
+        "one delay of the server: connections of clients that gave up are still in the queue, are accepted first, and "
+        "can use up the descriptors again.",
+        look_at="recovery.time, recovery.last_bad, and recovery.emfile: how often the server failed again.",
+        do="A pause of 10 to 100 ms after EMFILE recovers as fast as a spinning loop and costs no CPU.",
+    ),
+)
