@@ -23,14 +23,14 @@ from loadsim.inspect.schema import overview_schema, process_schema
 from loadsim.inspect.suspects import growth, more_than, remedies, suspects
 from loadsim.kernel.processes import Holder, parse_unit
 from loadsim.kernel.sockets import unix_name
+from loadsim.report.drawing import Terminal
 from loadsim.report.inspection.page import render
-from loadsim.report.look import Look
 from loadsim.scenario.toml import load_text
 
 
 def page(now: Snapshot, before: Snapshot | None = None, *, width: int = 80, unicode: bool = True) -> str:
     """Return what a terminal of this width shows."""
-    shown = Look(width=width, color=False, unicode=unicode)
+    shown = Terminal(width=width, color=False, unicode=unicode)
     return render(now, before, shown, choice=Choice())
 
 
@@ -66,7 +66,7 @@ def test_ascii_says_the_same() -> None:
 def test_colour_adds_nothing_but_colour() -> None:
     """Without its escapes the coloured text is the plain one."""
     now, before = two_looks()
-    coloured = render(now, before, Look(width=80, color=True, unicode=True), choice=Choice())
+    coloured = render(now, before, Terminal(width=80, color=True, unicode=True), choice=Choice())
     plain = page(now, before)
     for code in ("0", "1", "2", "31", "32", "33", "36", "1;31"):
         coloured = coloured.replace(f"\x1b[{code}m", "")

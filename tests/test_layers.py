@@ -102,3 +102,10 @@ def test_every_folder_says_which_question_it_answers() -> None:
         docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
         missing += [str(path) for path in folder.glob("[!_]*.py") if f"{path.stem} " not in docstring]
     assert missing == []
+
+
+def test_only_the_live_view_imports_rich() -> None:
+    """All renderers draw with `report.drawing`; rich only keeps the lines of the live view in place."""
+    assert {module for module in MODULES if any(name.startswith("rich") for name in imports_of(module))} == {
+        "report.live"
+    }

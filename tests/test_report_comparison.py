@@ -10,6 +10,7 @@ from comparison_samples import backlog_sweep, two_builds
 from report_samples import golden
 
 from loadsim.report.comparison import render
+from loadsim.report.drawing import Terminal
 
 if TYPE_CHECKING:
     from loadsim.analysis.comparison import Comparison
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def shown(comparison: Comparison, width: int = 80, *, unicode: bool = True) -> str:
     """Return a comparison as plain text."""
     steps = ["loadsim report --open"]
-    return render(comparison, width=width, color=False, unicode=unicode, saved="results/x", next_steps=steps)
+    return render(comparison, Terminal(width=width, color=False, unicode=unicode), saved="results/x", next_steps=steps)
 
 
 @pytest.mark.parametrize(("name", "sample"), [("sweep", backlog_sweep()), ("compare", two_builds())])

@@ -7,6 +7,7 @@ from report_samples import golden
 from rich.cells import cell_len
 
 from loadsim.analysis.explain import Explanation, explain, ids
+from loadsim.report.drawing import Terminal
 from loadsim.report.explain import render, render_index
 
 LEAK = Explanation(
@@ -21,7 +22,7 @@ LEAK = Explanation(
 
 def shown(explanation: Explanation, *, width: int = 80, color: bool = False) -> str:
     """Return an explanation as a terminal shows it."""
-    return render(explanation, width=width, color=color, unicode=True)
+    return render(explanation, Terminal(width=width, color=color, unicode=True))
 
 
 def test_an_explanation_looks_as_it_should() -> None:
@@ -38,7 +39,7 @@ def test_commands_stand_out() -> None:
 def test_what_is_empty_is_left_out() -> None:
     """No label stands alone."""
     text = shown(Explanation(id="x", kind="metric", means="A number.", look_at="", do=""))
-    assert "LOOK AT" not in text
+    assert "TERMINAL AT" not in text
     assert "DO" not in text
 
 
@@ -46,12 +47,12 @@ def test_what_is_empty_is_left_out() -> None:
 def test_everything_that_can_be_explained_fits(width: int) -> None:
     """No line is wider than the terminal, nor that of the index."""
     texts = [shown(known, width=width) for name in ids() if (known := explain(name)) is not None]
-    for text in (*texts, render_index(width=width, color=False, unicode=False)):
+    for text in (*texts, render_index(Terminal(width=width, color=False, unicode=False))):
         assert max(cell_len(line) for line in text.splitlines()) <= width
 
 
 def test_the_index_has_every_name_once() -> None:
     """Findings, fates, outcomes and metrics; what counts a fate or an outcome is known by its name."""
-    words = render_index(width=120, color=False, unicode=True).split()
+    words = render_index(Terminal(width=120, color=False, unicode=True)).split()
     names = [name for name in ids() if not name.startswith(("fate.", "outcome."))]
     assert [name for name in names if words.count(name) != 1 and name not in {"metric", "outcome"}] == []

@@ -26,11 +26,11 @@ from loadsim.analysis.summary import Finding, Judged, Mark, Summary, Timeline
 from loadsim.analysis.view import View
 from loadsim.report.page import comparison_page, run_page
 from loadsim.report.page.document import asset
-from loadsim.report.page.drawing import Scale, log_ticks, steps
 from loadsim.report.page.fd_map import fd_map
 from loadsim.report.page.markup import Markup, data_block, escaped, tag
 from loadsim.report.page.pairs import pair_of
 from loadsim.report.page.parts import number, plain, prose
+from loadsim.report.page.svg import Scale, log_ticks, steps
 from loadsim.report.text import printable
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ import dataclasses
 from report_samples import too_many_open_files
 
 from loadsim.analysis.summary import Mark
-from loadsim.report.look import Look
+from loadsim.report.drawing import Terminal
 from loadsim.report.picture import LETTERS, fd_table, picture, sparkline, time_axis
 
-LOOK = Look(width=80, color=False, unicode=True)
+LOOK = Terminal(width=80, color=False, unicode=True)
 
 
 def drawn(values: list[int | None], limit: int | None, columns: int) -> str:
@@ -20,7 +20,7 @@ def drawn(values: list[int | None], limit: int | None, columns: int) -> str:
 
 def table(fd_map: str, width: int = 80) -> list[str]:
     """Return the picture of an fd table as lines."""
-    look = Look(width=width, color=False, unicode=True)
+    look = Terminal(width=width, color=False, unicode=True)
     return [text.plain for text in fd_table(dataclasses.replace(too_many_open_files(), fd_map=fd_map), look)]
 
 

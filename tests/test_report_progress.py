@@ -13,8 +13,8 @@ import pytest
 from report_samples import golden
 from rich.cells import cell_len
 
+from loadsim.report.drawing import Terminal, paint
 from loadsim.report.live import LiveView, frame
-from loadsim.report.look import Look, paint
 from loadsim.report.plain import PlainView, first_line, progress_line
 from loadsim.report.progress import Opening, Progress
 from loadsim.report.views import NoView, view
@@ -71,7 +71,7 @@ def plan() -> Plan:
 
 def shown(progress: Progress, opening: Opening = OPENING, *, width: int = 80, unicode: bool = True) -> str:
     """Return a moment of the live view."""
-    look = Look(width=width, color=False, unicode=unicode)
+    look = Terminal(width=width, color=False, unicode=unicode)
     return paint(frame(opening, progress, look), look)
 
 

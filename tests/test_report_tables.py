@@ -8,12 +8,12 @@ from report_samples import generator_limited, healthy, phantoms, too_many_open_f
 
 from loadsim.metrics import FATES, METRICS, OUTCOMES
 from loadsim.report import growth as growth_module
+from loadsim.report.drawing import Terminal
 from loadsim.report.growth import growth, latencies
 from loadsim.report.ledger import FATE_WORDS, OUTCOME_WORDS, ledger
-from loadsim.report.look import Look
 
-NARROW = Look(width=80, color=False, unicode=True)
-WIDE = Look(width=120, color=False, unicode=True)
+NARROW = Terminal(width=80, color=False, unicode=True)
+WIDE = Terminal(width=120, color=False, unicode=True)
 
 
 def test_every_fate_and_outcome_has_words() -> None:

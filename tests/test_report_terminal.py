@@ -11,6 +11,7 @@ from report_samples import generator_limited, golden, healthy, phantoms, too_man
 from rich.cells import cell_len
 
 from loadsim.analysis.summary import Compared, Finding, Judged, Mark, Summary, Timeline
+from loadsim.report.drawing import Terminal
 from loadsim.report.terminal import VERDICTS, render
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ NOTHING = Timeline(step_s=0.1, open_fds=[], fd_limit=None, queue=[], queue_limit
 
 def shown(summary: Summary, *, width: int = 80, color: bool = False, unicode: bool = True) -> str:
     """Return what a terminal would show, without where it is saved."""
-    return render(summary, width=width, color=color, unicode=unicode)
+    return render(summary, Terminal(width=width, color=color, unicode=unicode))
 
 
 def changed(summary: Summary, **changes: object) -> Summary:
@@ -107,9 +108,7 @@ def test_a_report_looks_as_it_should(sample: Callable[[], Summary]) -> None:
     """Each kind of run keeps its look at 80 columns."""
     text = render(
         sample(),
-        width=80,
-        color=False,
-        unicode=True,
+        Terminal(width=80, color=False, unicode=True),
         saved="results/20261122T094107Z-too-many-open-files-3f2a",
         next_steps=["loadsim report latest", "loadsim run too-many-open-files --set server.leak=0"],
     )
@@ -118,7 +117,7 @@ def test_a_report_looks_as_it_should(sample: Callable[[], Summary]) -> None:
 
 @pytest.mark.parametrize(("width", "color", "unicode"), [(120, False, True), (80, False, False), (80, True, True)])
 def test_a_report_uses_what_the_terminal_can_show(*, width: int, color: bool, unicode: bool) -> None:
-    """Room, colours and characters change the look; each of them has a golden file."""
+    """Width, colour and alphabet change the report; each of them has a golden file."""
     text = shown(too_many_open_files(), width=width, color=color, unicode=unicode)
     name = f"too_many_open_files-{width}{'-color' if color else ''}{'' if unicode else '-ascii'}.txt"
     assert golden(name, text) == text
@@ -131,9 +130,7 @@ def test_no_line_is_wider_than_the_terminal(width: int, unicode: bool) -> None: 
     for summary in [*(sample() for sample in SAMPLES), *odd().values()]:
         text = render(
             summary,
-            width=width,
-            color=False,
-            unicode=unicode,
+            Terminal(width=width, color=False, unicode=unicode),
             saved="results/" + "x" * 200,
             next_steps=["loadsim run " + "--set server.leak=0 " * 20],
         )
@@ -173,7 +170,7 @@ def test_a_saved_path_is_shown_whole() -> None:
     """A path that takes several lines can be put together again; a command is continued as a shell would read it."""
     path, command = "/srv/" + "very-long-folder/" * 12, "loadsim run x " + "--set server.leak=0 " * 6
     lines = render(
-        healthy(), width=80, color=False, unicode=True, saved=path, next_steps=[command, "loadsim list"]
+        healthy(), Terminal(width=80, color=False, unicode=True), saved=path, next_steps=[command, "loadsim list"]
     ).splitlines()
     at, then = (
         next(i for i, line in enumerate(lines) if line.startswith(f"  {word}")) for word in ("saved in", "next")

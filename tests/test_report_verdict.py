@@ -12,6 +12,7 @@ from report_samples import golden
 
 from loadsim.analysis.grade import judge
 from loadsim.analysis.verdict import Observed
+from loadsim.report.drawing import Terminal
 from loadsim.report.reproduce import script
 from loadsim.report.verdict import render
 from loadsim.scenario.ways import AT_START, HANDLER, LOWERED, Probe, Trial
@@ -50,7 +51,7 @@ COMMAND = ["uvicorn", "app:app", "--port", "{port}"]
 def test_the_card(width: int) -> None:
     """One question a line, one way a column, the verdict last."""
     saved = "results/20261127T120000Z-verdict-uvicorn-3f2a"
-    text = render(judge(RUNS), RUNS, COMMAND, nofile=64, width=width, color=False, unicode=True, saved=saved)
+    text = render(judge(RUNS), RUNS, COMMAND, Terminal(width=width, color=False, unicode=True), nofile=64, saved=saved)
 
     assert text == golden(f"verdict-{width}.txt", text)
     assert max(map(len, text.splitlines())) <= width
@@ -59,7 +60,7 @@ def test_the_card(width: int) -> None:
 def test_a_card_says_how_long_nobody_answered() -> None:
     """Who calls a server gone for good says for how long it was watched."""
     gone = replace(UVICORN, recovery_s=None, watched_s=33.0)
-    text = render(judge([gone]), [gone], COMMAND, nofile=64, width=80, color=False, unicode=True)
+    text = render(judge([gone]), [gone], COMMAND, Terminal(width=80, color=False, unicode=True), nofile=64)
 
     assert "first answer after  none in 33 s" in text
     assert "no new client was answered within 33 s after there was room" in " ".join(text.split())
@@ -68,7 +69,7 @@ def test_a_card_says_how_long_nobody_answered() -> None:
 def test_a_card_shows_no_escape_of_a_command() -> None:
     """What a command is called, and why it did not start, cannot act on a terminal."""
     refused = Observed(way="limit at start", refusal="\x1b[31mno")
-    text = render(judge([refused]), [refused], ["a\x1b[2J"], nofile=64, width=80, color=False, unicode=True)
+    text = render(judge([refused]), [refused], ["a\x1b[2J"], Terminal(width=80, color=False, unicode=True), nofile=64)
 
     assert "\x1b" not in text
     assert "does not come up" in text

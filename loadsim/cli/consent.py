@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 def ask(matrix: Matrix, path: Path) -> None:
     """Ask before a command of this file is run for the first time; raises ScenarioError where the answer is no."""
-    from loadsim.report.text import printable
     from loadsim.scenario.toml import shipped_folder
 
     commands = {tuple(cell.scenario.server.command or ()) for cell in matrix.cells} - {()}
@@ -40,7 +39,7 @@ def ask(matrix: Matrix, path: Path) -> None:
         mark = _mark(path, command)
         if mark in agreed:
             continue
-        shown = printable(shlex.join(command), unicode=shared.look()["unicode"])
+        shown = shared.terminal().printable(shlex.join(command))
         click.echo(f"{click.format_filename(path)} starts this command, with your rights:\n\n    {shown}\n", err=True)
         if not click.confirm("Run it?", err=True):
             raise ScenarioError("nothing was started; --yes runs it without asking")

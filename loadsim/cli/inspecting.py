@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 
     from loadsim.inspect.model import Snapshot
     from loadsim.inspect.targets import Found
-    from loadsim.report.look import Look
 
 _KINDS = "TCP, UDP, unix, socket, file, pipe, terminal, device, epoll, eventfd, timerfd, signalfd, inotify, other"
 #: Time between the two looks of a summary.
@@ -115,7 +112,7 @@ def inspect(  # noqa: PLR0913 -- one for each option
         from loadsim.report.inspection.page import render
 
         shown = found.port or port
-        text = render(now, before, _stdout(), choice=choice, all_rows=all_rows, port=shown)
+        text = render(now, before, shared.terminal(), choice=choice, all_rows=all_rows, port=shown)
         shared.put(text)
 
 
@@ -138,7 +135,7 @@ def _overview(*, as_json: bool) -> None:
         return
     from loadsim.report.inspection.overview import render
 
-    shared.put(render(overview, _stdout()))
+    shared.put(render(overview, shared.terminal()))
 
 
 def _watch(target: str, *, exact: bool, for_s: float | None) -> None:
@@ -148,7 +145,7 @@ def _watch(target: str, *, exact: bool, for_s: float | None) -> None:
     from loadsim.report.inspection.watching import Watching
 
     port = parse_port(target)
-    watching = Watching(_stdout())
+    watching = Watching(shared.terminal())
     ended = False
     begun = time.monotonic()
     with suppress(KeyboardInterrupt), _noting_interrupt() as interrupted:
@@ -235,9 +232,3 @@ def _say_others(found: Found, target: str) -> None:
         click.echo(
             f"loadsim: {target} is {len(found.pids)} processes: nearest to its limit first; also {more}", err=True
         )
-
-
-def _stdout() -> Look:
-    from loadsim.report.look import Look
-
-    return Look.of(sys.stdout, os.environ)

@@ -145,7 +145,7 @@ def list_(*, out: Path) -> None:
         from loadsim.scenario.toml import shipped
 
         verdicts = [(path.name, verdict_of(path)) for path in results(out)]
-        shared.put(render(shipped(), verdicts, **shared.look()))
+        shared.put(render(shipped(), verdicts, shared.terminal()))
 
 
 @click.command(short_help="Explain a finding, fate, outcome or metric.")
@@ -164,12 +164,12 @@ def explain(*, id_: str | None) -> None:
         from loadsim.report.explain import render, render_index
 
         if id_ is None:
-            shared.put(render_index(**shared.look()))
+            shared.put(render_index(shared.terminal()))
             return
         explanation = explained(id_)
         if explanation is None:
             raise ScenarioError(_unknown_id(id_))
-        shared.put(render(explanation, **shared.look()))
+        shared.put(render(explanation, shared.terminal()))
 
 
 def _unknown_id(asked: str) -> str:

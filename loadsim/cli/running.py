@@ -231,7 +231,7 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
     if as_json:
         shared.print_json(dataclasses.asdict(plan) | {"scenario": plan.scenario.settings()})
     else:
-        shared.put(render(plan, **shared.look()))
+        shared.put(render(plan, shared.terminal()))
 
 
 def _show_matrix(matrix: Matrix, plans: list[Plan], *, as_json: bool) -> None:
@@ -244,7 +244,7 @@ def _show_matrix(matrix: Matrix, plans: list[Plan], *, as_json: bool) -> None:
     if as_json:
         shared.print_json(dataclasses.asdict(outlook))
     else:
-        shared.put(render(outlook, **shared.look()))
+        shared.put(render(outlook, shared.terminal()))
 
 
 @click.command(short_help="Run the simulated server alone.")

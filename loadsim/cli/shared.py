@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from loadsim.analysis.comparison import Comparison
     from loadsim.analysis.summary import Summary
+    from loadsim.report.drawing import Terminal
     from loadsim.run.verdict import Judged
 
 EXIT_THRESHOLD = 99
@@ -121,12 +122,11 @@ def made_anew(folder: Path, write: Callable[[], object]) -> bool:
     return True
 
 
-def look() -> dict[str, Any]:
+def terminal() -> Terminal:
     """Return what standard output can show: columns, colours, characters."""
-    from loadsim.report.look import Look
+    from loadsim.report.drawing import Terminal
 
-    seen = Look.of(sys.stdout, os.environ)
-    return {"width": seen.width, "color": seen.color, "unicode": seen.unicode}
+    return Terminal.of(sys.stdout, os.environ)
 
 
 def ui_of(asked: str) -> str:
@@ -174,7 +174,7 @@ def show(summary: Summary, folder: Path, *, as_json: bool) -> None:
     from loadsim.report.next_steps import next_steps
     from loadsim.report.terminal import render
 
-    put(render(summary, saved=str(folder), next_steps=next_steps(summary), **look()), folder)
+    put(render(summary, terminal(), saved=str(folder), next_steps=next_steps(summary)), folder)
 
 
 def show_comparison(comparison: Comparison, folder: Path | None, *, as_json: bool) -> None:
@@ -186,7 +186,7 @@ def show_comparison(comparison: Comparison, folder: Path | None, *, as_json: boo
     from loadsim.report.next_steps import after_comparison
 
     steps = after_comparison(comparison, folder)
-    put(render(comparison, saved=str(folder) if folder else None, next_steps=steps, **look()), folder)
+    put(render(comparison, terminal(), saved=str(folder) if folder else None, next_steps=steps), folder)
 
 
 def show_verdict(judged: Judged, *, as_json: bool) -> None:
@@ -197,7 +197,7 @@ def show_verdict(judged: Judged, *, as_json: bool) -> None:
     from loadsim.report.verdict import render
 
     saved = str(judged.folder)
-    card = render(judged.verdict, judged.seen, judged.command, nofile=judged.nofile, saved=saved, **look())
+    card = render(judged.verdict, judged.seen, judged.command, terminal(), nofile=judged.nofile, saved=saved)
     put(card, judged.folder)
 
 

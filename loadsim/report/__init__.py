@@ -24,11 +24,8 @@
     listing    scenarios and results
     next_steps commands worth trying after a run
     figures    numbers as text, where several reports show the same
-    prose      sentences on a terminal, wrapped or behind a mark
-    look       what a terminal can show: width, colours, characters
-    text       foreign text made harmless; wrapping, clipping
-    cells      how many columns text takes
-    ansi       styled lines without rich, for what has to start at once
+    drawing    lines on a terminal: what it can show, styles, bars; used by all commands
+    text       foreign text made harmless; columns, wrapping, clipping
 
 Must not compute: every number comes from `analysis.summary`, `scenario.plan` or `progress`; only columns and
 characters are counted here.

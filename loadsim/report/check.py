@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from loadsim.report.drawing import (
+    ALARM,
+    BAD,
+    GOOD,
+    QUIET,
+    STRONG,
+    STRONG_GOOD,
+    WARN,
+    Line,
+    Terminal,
+    bar,
+    both_ends,
+    joined,
+    line,
+    paint,
+    paragraph,
+)
 from loadsim.report.ledger import FATE_WORDS
-from loadsim.report.look import ALARM, BAD, GOOD, QUIET, STRONG, WARN, Look, bar, both_ends, line, paint
-from loadsim.report.prose import marked, wrapped
-from loadsim.report.text import clip, left, printable, right
+from loadsim.report.text import left, right
 from loadsim.units import format_bytes, format_count, format_duration, some
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from loadsim.scenario.plan import Need, Plan
 
 _LABEL = 26
@@ -24,18 +37,19 @@ _ROOMY = 100
 _EVENTS = {"emfile": "first EMFILE", "queue_full": "accept queue full"}
 
 
-def render(plan: Plan, *, width: int, color: bool, unicode: bool) -> str:
-    """Return the plan as text that ends in a newline and is nowhere wider than `width`."""
-    look = Look(width=width, color=color, unicode=unicode)
-    sections = [_head(plan, look), _needs(plan), _changes(plan), _prediction(plan, look), _warnings(plan, look)]
-    lines: list[Text] = []
-    for section in sections:
-        if section:
-            lines += [line(), *section] if lines else section
-    return paint(lines, look)
+def render(plan: Plan, terminal: Terminal) -> str:
+    """Return the plan as text that ends in a newline and is nowhere wider than the terminal."""
+    sections = [
+        _head(plan, terminal),
+        _needs(plan),
+        _changes(plan),
+        _prediction(plan, terminal),
+        _warnings(plan, terminal),
+    ]
+    return paint(joined(sections), terminal)
 
 
-def _head(plan: Plan, look: Look) -> list[Text]:
+def _head(plan: Plan, terminal: Terminal) -> list[Line]:
     scenario = plan.scenario
     about = "about " if plan.expected_is_mean else ""
     most = f"at most {plain_time(plan.length_s)}"
@@ -44,14 +58,14 @@ def _head(plan: Plan, look: Look) -> list[Text]:
         most if plan.expected_s >= plan.length_s else f"about {plain_time(plan.expected_s)}, {most}",
         f"seed {scenario.seed}",
     ]
-    right_end = look.glyphs.dot.join(fact for fact in facts if fact)
-    name = clip(printable(scenario.name, unicode=look.unicode), look.edge, ellipsis=look.glyphs.ellipsis)
-    lines = both_ends(line((name, STRONG)), line((right_end, QUIET)), look)
-    lines.append(line(("VALID", f"bold {GOOD}"), "  The scenario is well-formed; nothing was started."))
-    return [*lines, *wrapped(scenario.description, look, indent=7)]
+    right_end = terminal.glyphs.dot.join(fact for fact in facts if fact)
+    name = terminal.clip(scenario.name, terminal.edge)
+    lines = both_ends(line((name, STRONG)), line((right_end, QUIET)), terminal)
+    lines.append(line(("VALID", STRONG_GOOD), "  The scenario is well-formed; nothing was started."))
+    return [*lines, *paragraph(scenario.description, terminal, margin=" " * 7, style=QUIET)]
 
 
-def _needs(plan: Plan) -> list[Text]:
+def _needs(plan: Plan) -> list[Line]:
     """Return descriptors, ports, processes and space against what there is."""
     each = " each" if plan.scenario.client.processes > 1 else ""
     head = "".join(right(text, _NUMBER) for text in ("at most", "available"))
@@ -66,22 +80,22 @@ def _needs(plan: Plan) -> list[Text]:
     ]
 
 
-def _of_server(plan: Plan) -> list[Text]:
+def _of_server(plan: Plan) -> list[Line]:
     """Return what the server needs; nothing of one that runs already, whose limits nobody has read yet."""
     if plan.scenario.server.is_running:
         return []
     return [_need("descriptors, server", plan.server_fds, "not enough: this is the test", WARN)]
 
 
-def _need(label: str, need: Need, lack: str, style: str) -> Text:
+def _need(label: str, need: Need, lack: str, style: str) -> Line:
     needed = "unbounded" if need.needed is None else format_count(need.needed)
     row = line(left(f"  {label}", _LABEL), right(needed, _NUMBER), right(format_count(need.available), _NUMBER))
     if need.is_met:
         return row
-    return row.append("   may be too few", WARN) if need.needed is None else row.append(f"   {lack}", style)
+    return line(row, ("   may be too few", WARN) if need.needed is None else (f"   {lack}", style))
 
 
-def _changes(plan: Plan) -> list[Text]:
+def _changes(plan: Plan) -> list[Line]:
     """Return what the timeline will change, and who watches; nothing where nobody does and nothing changes."""
     scenario = plan.scenario
     rows = [(f"after {plain_time(step.at)}", _change(*step.change)) for step in scenario.timeline.ordered]
@@ -98,7 +112,7 @@ def _change(name: str, value: float) -> str:
     return f"{name} = {format_count(value)}"
 
 
-def _prediction(plan: Plan, look: Look) -> list[Text]:
+def _prediction(plan: Plan, terminal: Terminal) -> list[Line]:
     """Return when limits are reached and where the clients will end; what arithmetic cannot say, it says."""
     prediction = plan.prediction
     at = {"emfile": prediction.emfile_at_s, "queue_full": prediction.queue_full_at_s}
@@ -112,23 +126,22 @@ def _prediction(plan: Plan, look: Look) -> list[Text]:
     top = max(prediction.fates.values(), default=0.0)
     for fate, count in prediction.fates.items():
         style, meaning = FATE_WORDS.get(fate, (WARN, ""))
-        drawn = left(bar(count / top if top else 0.0, _BAR, look.glyphs), _BAR + 2)
-        row = line(
-            left(f"  {fate.replace('_', ' ')}", _LABEL), right(format_count(count), _NUMBER), "   ", (drawn, style)
-        )
-        lines.append(row.append(meaning if look.edge >= _ROOMY else "", QUIET))
+        drawn = left(bar(count / top if top else 0.0, _BAR, terminal.glyphs), _BAR + 2)
+        meant = meaning if terminal.edge >= _ROOMY else ""
+        name = left(f"  {fate.replace('_', ' ')}", _LABEL)
+        lines.append(line(name, right(format_count(count), _NUMBER), "   ", (drawn, style), (meant, QUIET)))
     for open_question in prediction.unpredicted:
-        lines += wrapped(f"not predicted: {open_question}", look, indent=2)
+        lines += paragraph(f"not predicted: {open_question}", terminal, margin=" " * 2, style=QUIET)
     return lines if len(lines) > 1 else [*lines, line(("  nothing is predicted", QUIET))]
 
 
-def _warnings(plan: Plan, look: Look) -> list[Text]:
+def _warnings(plan: Plan, terminal: Terminal) -> list[Line]:
     if not plan.warnings:
         return [line(("no warnings", GOOD))]
     lines = [line((f"WARNINGS ({len(plan.warnings)})", STRONG))]
     for warning in plan.warnings:
-        lines += marked("! ", WARN, warning.sentence, look, margin="")
-        lines += marked("-> ", GOOD, warning.remedy, look, margin="  ")
+        lines += paragraph(warning.sentence, terminal, mark="! ", mark_style=WARN)
+        lines += paragraph(warning.remedy, terminal, margin="  ", mark="-> ", mark_style=GOOD)
     return lines
 
 

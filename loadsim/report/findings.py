@@ -4,60 +4,55 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
-
+from loadsim.report.drawing import ALARM, BAD, GOOD, NAME, QUIET, STRONG, WARN, Line, both_ends, line, paragraph
 from loadsim.report.figures import both
-from loadsim.report.look import ALARM, BAD, GOOD, NAME, QUIET, STRONG, WARN, both_ends, line
-from loadsim.report.text import flow, left, right, widest, wrap
+from loadsim.report.text import cell_len, flow, left, right, widest, wrap
 from loadsim.units import format_count, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.text import Text
-
     from loadsim.analysis.summary import Compared, Finding, Judged, Summary
-    from loadsim.report.look import Look
+    from loadsim.report.drawing import Terminal
 
 #: Where the text behind a label begins.
 LABEL = 14
 _GAP = 3
 
 
-def what_happened(summary: Summary, look: Look) -> list[Text]:
+def what_happened(summary: Summary, terminal: Terminal) -> list[Line]:
     """Return the findings, numbered: sentence with its id at the right edge, evidence, remedy."""
     title, hint = line(("WHAT HAPPENED", STRONG)), line(("[loadsim explain ID]", QUIET))
     if not summary.findings:
         return [title, line("  Nothing was found, and nothing was judged.")]
-    lines = both_ends(title, hint, look)
+    lines = both_ends(title, hint, terminal)
     digits = len(str(len(summary.findings)))
     for number, finding in enumerate(summary.findings, 1):
-        lines += _finding(f"{number:>{digits}} ", finding, look)
+        lines += _finding(f"{number:>{digits}} ", finding, terminal)
     return lines
 
 
-def _finding(number: str, finding: Finding, look: Look) -> list[Text]:
+def _finding(number: str, finding: Finding, terminal: Terminal) -> list[Line]:
     style = ALARM if finding.fault else STRONG
     margin = " " * len(number)
-    room = look.edge - len(number)
+    room = terminal.edge - len(number)
     first, *more = wrap(finding.title, room, first=max(room - widest([finding.id]) - 2, 20))
-    lines = both_ends(line((number, style), (first, STRONG)), line((finding.id, NAME)), look)
+    lines = both_ends(line((number, style), (first, STRONG)), line((finding.id, NAME)), terminal)
     lines += [line(margin, (text, STRONG)) for text in more]
     if finding.evidence:
         lines += [line(margin, text) for text in wrap(finding.evidence, room)]
     if finding.remedy:
-        first, *more = wrap(finding.remedy, room - 3)
-        lines += [line(margin, ("-> ", GOOD), first), *(line(margin, "   ", text) for text in more)]
+        lines += paragraph(finding.remedy, terminal, margin=margin, mark="-> ", mark_style=GOOD)
     return lines
 
 
-def compared(prediction: Sequence[Compared], look: Look) -> list[Text]:
+def compared(prediction: Sequence[Compared], terminal: Terminal) -> list[Line]:
     """Return predicted above measured numbers, a column each; nothing where nothing was predicted."""
     columns = [(one.name, *both(one)) for one in prediction if one.predicted is not None or one.measured is not None]
     blocks: list[list[str]] = []
     for column in columns:
         width = widest(column)
-        if blocks and LABEL + cell_len(blocks[-1][0]) + _GAP + width <= look.edge:
+        if blocks and LABEL + cell_len(blocks[-1][0]) + _GAP + width <= terminal.edge:
             width += _GAP
         else:
             blocks.append(["", "", ""])
@@ -72,19 +67,19 @@ def compared(prediction: Sequence[Compared], look: Look) -> list[Text]:
     return lines
 
 
-def expected(thresholds: Sequence[Judged], look: Look) -> list[Text]:
+def expected(thresholds: Sequence[Judged], terminal: Terminal) -> list[Line]:
     """Return the thresholds with what was measured; those that were not met have a line of their own, in words."""
-    glyphs = look.glyphs
+    glyphs = terminal.glyphs
     met = [f"{glyphs.met} {one.text} ({one.measured})" for one in thresholds if one.ok]
     missed = [f"{glyphs.missed} {one.text} (measured: {one.measured})" for one in thresholds if not one.ok]
-    room = look.edge - LABEL
+    room = terminal.edge - LABEL
     return [
         *labelled("expected", flow(met, room), style=GOOD),
         *labelled("NOT MET", flow(missed, room), style=BAD),
     ]
 
 
-def generator(summary: Summary, look: Look) -> list[Text]:
+def generator(summary: Summary, terminal: Terminal) -> list[Line]:
     """Return what the generator says of itself, in every run: lag, CPU, its own failures."""
     metrics = summary.metrics
     lag, cpu, failures = (metrics.get(f"generator.{name}") for name in ("lag.p99_s", "cpu", "local_failures"))
@@ -95,10 +90,10 @@ def generator(summary: Summary, look: Look) -> list[Text]:
         f"{cpu:.2f} cores" if cpu is not None else "",
         f"{format_count(failures)} own failures" if failures is not None else "",
     ]
-    texts = flow([fact for fact in facts if fact], look.edge - LABEL)
+    texts = flow([fact for fact in facts if fact], terminal.edge - LABEL)
     return labelled("generator", texts, style=WARN if limited else "")
 
 
-def labelled(label: str, texts: Sequence[str], *, style: str = "") -> list[Text]:
+def labelled(label: str, texts: Sequence[str], *, style: str = "") -> list[Line]:
     """Return lines behind a label that stands on the first one alone; nothing where there is no text."""
     return [line((left(f"  {label if i == 0 else ''}", LABEL), QUIET), (text, style)) for i, text in enumerate(texts)]

@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loadsim.report.look import ALARM, QUIET, STRONG, WARN, bar, line
+from loadsim.report.drawing import ALARM, QUIET, STRONG, WARN, Line, bar, line
 from loadsim.report.text import left, right, widest, wrap
 from loadsim.units import format_count, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rich.text import Text
-
     from loadsim.analysis.summary import Band, Summary
-    from loadsim.report.look import Look
+    from loadsim.report.drawing import Part, Terminal
 
 _STATISTICS = ("p50", "p90", "p99", "p999", "max")
 _FAMILIES = {
@@ -77,7 +75,7 @@ class _Table:
         return "".join(right(cell, width) for cell, width in zip(cells, self.widths, strict=True))
 
 
-def latencies(summary: Summary, look: Look) -> list[Text]:
+def latencies(summary: Summary, terminal: Terminal) -> list[Line]:
     """Return how long connecting, the accept queue and the reply took; nothing where nothing was measured."""
     known = {
         family: [summary.metrics.get(f"{family}.{statistic}_s") for statistic in _STATISTICS] for family in _FAMILIES
@@ -90,7 +88,7 @@ def latencies(summary: Summary, look: Look) -> list[Text]:
     told = {name: what for name, what in _FAMILIES.items() if any(value is not None for value in known[name])}
     if "accept_least" in told:
         told["accept"] = "queued, at most"
-    explained = _LABEL + len(heads) + _GAP + widest(list(told.values())) <= look.edge
+    explained = _LABEL + len(heads) + _GAP + widest(list(told.values())) <= terminal.edge
     for family in _FAMILIES:
         what = told.get(family, "")
         if family in told:
@@ -101,17 +99,17 @@ def latencies(summary: Summary, look: Look) -> list[Text]:
     return lines
 
 
-def growth(summary: Summary, look: Look) -> list[Text]:
+def growth(summary: Summary, terminal: Terminal) -> list[Line]:
     """Return everything against the growing fd table, a line per band; nothing where there are no bands."""
     if not summary.growth:
         return []
-    columns = [column for column in _COLUMNS if look.edge >= _ROOMY or not column.wide]
+    columns = [column for column in _COLUMNS if terminal.edge >= _ROOMY or not column.wide]
     bands = [[_number(getattr(band, column.field), column) for column in columns] for band in summary.growth]
     totals = [_number(summary.metrics.get(column.metric), column) for column in columns]
     needed = [widest(cells) for cells in zip(_heads(columns, summary), totals, *bands, strict=True)]
     label = max(widest([_ALL, *(band.label for band in summary.growth)]), _LABEL - _SIGN)
     widths = [max(width + _GAP, _NUMBER) for width in needed]
-    room = look.edge - _SIGN - label - sum(widths)
+    room = terminal.edge - _SIGN - label - sum(widths)
     if room < 0:
         widths = [width + 1 for width in needed]
     table = _Table(
@@ -123,12 +121,13 @@ def growth(summary: Summary, look: Look) -> list[Text]:
         limit=summary.metrics.get("fds.limit"),
     )
 
-    head = line(left("  as the table grew", _SIGN + label), (table.joined(_heads(columns, summary)), QUIET))
-    lines = [head.append(" " * _GAP + _BARS if table.bar else "", QUIET)]
-    lines += [_band(band, cells, table, look) for band, cells in zip(summary.growth, bands, strict=True)]
+    heads = table.joined(_heads(columns, summary))
+    bars = " " * _GAP + _BARS if table.bar else ""
+    lines = [line(left("  as the table grew", _SIGN + label), (heads, QUIET), (bars, QUIET))]
+    lines += [_band(band, cells, table, terminal) for band, cells in zip(summary.growth, bands, strict=True)]
     if len(bands) > 1:
         lines.append(line((" " * _SIGN + right(_ALL, label) + table.joined(totals), QUIET)))
-    return lines + _notes(summary, look)
+    return lines + _notes(summary, terminal)
 
 
 def _heads(columns: Sequence[_Column], summary: Summary) -> list[str]:
@@ -137,28 +136,28 @@ def _heads(columns: Sequence[_Column], summary: Summary) -> list[str]:
     return [column.head + ("*" if shared and column.counter else "") for column in columns]
 
 
-def _band(band: Band, cells: Sequence[str], table: _Table, look: Look) -> Text:
-    sign = look.glyphs.grown if band.growth_point else ""
-    row = line(
-        "  ",
+def _band(band: Band, cells: Sequence[str], table: _Table, terminal: Terminal) -> Line:
+    sign = terminal.glyphs.grown if band.growth_point else ""
+    parts: list[Part] = [
+        ("  ", ""),
         (left(sign, _SIGN - 2), WARN),
         (right(band.label, table.label), STRONG if band.fds_from == table.limit else ""),
-    )
+    ]
     for column, width, cell in zip(table.columns, table.widths, cells, strict=True):
         nothing = cell in {"0", _NO_DATA}
-        row.append(right(cell, width), QUIET if nothing else ALARM if column.loss else "")
+        parts.append((right(cell, width), QUIET if nothing else ALARM if column.loss else ""))
     if table.bar and band.accept_max_s:
-        row.append(" " * _GAP + bar(band.accept_max_s / table.longest_s, table.bar, look.glyphs), WARN)
-    return row
+        parts.append((" " * _GAP + bar(band.accept_max_s / table.longest_s, table.bar, terminal.glyphs), WARN))
+    return line(*parts)
 
 
-def _notes(summary: Summary, look: Look) -> list[Text]:
+def _notes(summary: Summary, terminal: Terminal) -> list[Line]:
     notes = []
     if any(band.growth_point for band in summary.growth):
-        notes.append(f"{look.glyphs.grown} the kernel enlarged the fd table on entering this band")
+        notes.append(f"{terminal.glyphs.grown} the kernel enlarged the fd table on entering this band")
     if summary.namespace == "shared":
         notes.append("* this listener's own drops, an ACK counted twice: the namespace is shared")
-    return [line("  ", (text, QUIET)) for note in notes for text in wrap(note, look.edge - 2)]
+    return [line("  ", (text, QUIET)) for note in notes for text in wrap(note, terminal.edge - 2)]
 
 
 def _number(value: float | None, column: _Column) -> str:
@@ -171,7 +170,7 @@ def _time(value: float | None) -> str:
     return _NO_DATA if value is None else format_duration(value)
 
 
-def _waiting(metrics: Mapping[str, float]) -> list[Text]:
+def _waiting(metrics: Mapping[str, float]) -> list[Line]:
     """Percentiles of the accepted alone are survivor bias: say who still waits."""
     waiting, longest = metrics.get("accept.waiting"), metrics.get("accept.waiting_max_s")
     if not waiting:

@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loadsim.metrics import FATES
-from loadsim.report.look import ALARM, BAD, GOOD, QUIET, WARN, bar, line
-from loadsim.report.text import left, right, widest, wrap
+from loadsim.report.drawing import ALARM, BAD, GOOD, QUIET, WARN, Line, bar, line, paragraph
+from loadsim.report.text import left, right, widest
 from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rich.text import Text
-
     from loadsim.analysis.summary import Summary
-    from loadsim.report.look import Look
+    from loadsim.report.drawing import Terminal
 
 #: Fate -> the colour of its bar, and what became of the client in a few words.
 FATE_WORDS = {
@@ -74,18 +72,18 @@ class _Columns:
     meaning: int | None
 
 
-def ledger(summary: Summary, look: Look) -> list[Text]:
+def ledger(summary: Summary, terminal: Terminal) -> list[Line]:
     """Return where the clients ended, with bars, beside what they saw, and whether it adds up."""
     entries = _entries(summary)
     if not entries and not summary.clients:
-        return [line("  no client was started"), *_doubts(summary, look)]
-    columns = _columns(summary, entries, look)
+        return [line("  no client was started"), *_doubts(summary, terminal)]
+    columns = _columns(summary, entries, terminal)
     head = line(left(_heading(summary), columns.saw), "what they saw")
     if columns.meaning is not None:
-        head.append(" " * (columns.meaning - head.cell_len) + "what became of them")
+        head = line(head, " " * (columns.meaning - head.width), "what became of them")
     top = max([entry.count or 0 for entry in entries], default=0)
-    rows = [_row(entry, columns, top, look) for entry in entries]
-    return [head, *rows, _sum(summary, columns), *_doubts(summary, look)]
+    rows = [_row(entry, columns, top, terminal) for entry in entries]
+    return [head, *rows, _sum(summary, columns), *_doubts(summary, terminal)]
 
 
 def _heading(summary: Summary) -> str:
@@ -119,49 +117,46 @@ def _outcome_words(settings: Mapping[str, Mapping[str, object]]) -> dict[str, st
     return {outcome: words.format(**said) for outcome, words in OUTCOME_WORDS.items()}
 
 
-def _columns(summary: Summary, entries: list[_Entry], look: Look) -> _Columns:
+def _columns(summary: Summary, entries: list[_Entry], terminal: Terminal) -> _Columns:
     """Share the width out: numbers and words first, then the meanings, and the rest for the bars."""
     count = widest([format_count(n) for n in (summary.clients, *summary.ledger.values(), *summary.outcomes.values())])
     head = len(_heading(summary)) + _APART
     bars = 2 + _FATE + _GAP + count + _GAP
     words = count + _GAP + widest([_BLAMELESS, *(entry.words for entry in entries)])
     meanings = _GAP + widest([meaning for _, meaning in FATE_WORDS.values()])
-    room = look.edge - bars - _APART - words
+    room = terminal.edge - bars - _APART - words
     meant = room - meanings >= max(head - bars, _FATE)
     width = min(room - meanings if meant else room, _WIDEST_BAR)
     saw = max(bars + max(width, 0) + _APART, head)
     return _Columns(count=count, bar=max(width, 0), saw=saw, meaning=saw + words + _GAP if meant else None)
 
 
-def _row(entry: _Entry, columns: _Columns, top: int, look: Look) -> Text:
+def _row(entry: _Entry, columns: _Columns, top: int, terminal: Terminal) -> Line:
     style, meaning = FATE_WORDS.get(entry.fate, (WARN, ""))
     row = line()
     if entry.count is not None:
-        row.append(f"  {left(entry.fate.replace('_', ' '), _FATE + _GAP)}")
-        row.append(right(format_count(entry.count), columns.count) + " " * _GAP)
-        row.append(bar(entry.count / top, columns.bar, look.glyphs), style)
+        name = left(entry.fate.replace("_", " "), _FATE + _GAP)
+        count = right(format_count(entry.count), columns.count)
+        row = line("  ", name, count, " " * _GAP, (bar(entry.count / top, columns.bar, terminal.glyphs), style))
     if entry.saw is not None:
-        row.append(" " * (columns.saw - row.cell_len))
-        row.append(f"{right(format_count(entry.saw), columns.count)}  {entry.words}")
+        saw = right(format_count(entry.saw), columns.count)
+        row = line(row, " " * (columns.saw - row.width), f"{saw}  {entry.words}")
     if entry.count is not None and columns.meaning is not None:
-        row.append(" " * (columns.meaning - row.cell_len) + meaning, QUIET)
+        row = line(row, (" " * (columns.meaning - row.width) + meaning, QUIET))
     return row
 
 
-def _sum(summary: Summary, columns: _Columns) -> Text:
+def _sum(summary: Summary, columns: _Columns) -> Line:
     """Return the line under both columns: the attempts of the plan, and whether every one of them is accounted for."""
     total = right(format_count(summary.clients), columns.count)
-    row = line(" " * (2 + _FATE + _GAP), total + " " * _GAP)
-    if summary.balanced:
-        row.append("adds up", QUIET)
-    else:
-        row.append("DOES NOT ADD UP", ALARM)
+    verdict = ("adds up", QUIET) if summary.balanced else ("DOES NOT ADD UP", ALARM)
+    row = line(" " * (2 + _FATE + _GAP), total, " " * _GAP, verdict)
     blameless = not summary.ledger.get("local") and not summary.ledger.get("not_started")
-    row.append(" " * max(columns.saw - row.cell_len, _GAP) + total)
-    return row.append(" " * _GAP + _BLAMELESS, QUIET) if blameless else row
+    row = line(row, " " * max(columns.saw - row.width, _GAP), total)
+    return line(row, (" " * _GAP + _BLAMELESS, QUIET)) if blameless else row
 
 
-def _doubts(summary: Summary, look: Look) -> list[Text]:
+def _doubts(summary: Summary, terminal: Terminal) -> list[Line]:
     """Return what does not add up, and the accepts that the join could not place."""
     doubts = list(summary.imbalance)
     if summary.foreign:
@@ -170,8 +165,4 @@ def _doubts(summary: Summary, look: Look) -> list[Text]:
         doubts.append(
             f"{format_count(summary.ambiguous)} ambiguous: accepted connections that fit several attempts equally well"
         )
-    lines = []
-    for doubt in doubts:
-        first, *more = wrap(doubt, look.edge - 4)
-        lines += [line("  ", ("! ", ALARM), first), *(line("    ", text) for text in more)]
-    return lines
+    return [text for doubt in doubts for text in paragraph(doubt, terminal, margin="  ", mark="! ", mark_style=ALARM)]

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from loadsim.report.look import ALARM, BAD, GOOD, NAME, QUIET, STRONG, WARN, line
+from loadsim.report.drawing import ALARM, BAD, GOOD, NAME, QUIET, STRONG, WARN, Line, line
 from loadsim.report.text import flow, left, right, widest
 from loadsim.units import format_count, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.text import Text
-
     from loadsim.analysis.summary import Mark, Summary
-    from loadsim.report.look import Look
+    from loadsim.report.drawing import Part, Terminal
 
 _LABEL = 14
 #: Room that a label of the time axis takes at least.
@@ -51,7 +49,7 @@ _SETTINGS = [(64, 8), (64, 16), (32, 8), (16, 8), (8, 8)]
 _MOST_LETTERS = 512
 
 
-def picture(summary: Summary, look: Look) -> list[Text]:
+def picture(summary: Summary, terminal: Terminal) -> list[Line]:
     """Return the open descriptors and the accept queue over time, with marks; nothing where neither was read."""
     timeline = summary.timeline
     rows = [
@@ -62,47 +60,45 @@ def picture(summary: Summary, look: Look) -> list[Text]:
     if not rows:
         return []
     peaks = [_of(peak, limit) for _, _, limit, peak in rows]
-    columns = look.edge - _LABEL - widest([*peaks, "peak", "99.9 % answered" if timeline.canary else ""]) - 2
+    columns = terminal.edge - _LABEL - widest([*peaks, "peak", "99.9 % answered" if timeline.canary else ""]) - 2
     span_s = timeline.step_s * max(len(values) for _, values, _, _ in rows)
     axis = left(time_axis(span_s, columns), columns + 2)
     lines = [line(" " * _LABEL, (axis, QUIET), ("peak", QUIET))]
     for (label, values, limit, peak), shown in zip(rows, peaks, strict=True):
         full = peak is not None and limit is not None and peak >= limit
-        drawn = sparkline(values, limit, columns, look)
-        lines.append(
-            line(left(f"  {label}", _LABEL)).append_text(drawn).append("  ").append(shown, ALARM if full else "")
-        )
+        drawn = sparkline(values, limit, columns, terminal)
+        lines.append(line(left(f"  {label}", _LABEL), drawn, "  ", (shown, ALARM if full else "")))
     if timeline.canary:
-        lines.append(_canaries(timeline.canary, summary.metrics.get("canary.availability"), columns, look))
-    return lines + _marks(timeline.marks, span_s, columns, look)
+        lines.append(_canaries(timeline.canary, summary.metrics.get("canary.availability"), columns, terminal))
+    return lines + _marks(timeline.marks, span_s, columns, terminal)
 
 
-def _canaries(answered: Sequence[bool | None], share: float | None, columns: int, look: Look) -> Text:
+def _canaries(answered: Sequence[bool | None], share: float | None, columns: int, terminal: Terminal) -> Line:
     """Return when canaries were answered, and when one was not."""
-    drawn = line(left("  canary", _LABEL))
-    for bad in _resampled([None if one is None else int(not one) for one in answered], columns):
-        drawn.append(*((" ", "") if bad is None else (look.glyphs.down, BAD) if bad else (look.glyphs.up, GOOD)))
+    up, down = (terminal.glyphs.up, GOOD), (terminal.glyphs.down, BAD)
+    failed = _resampled([None if one is None else int(not one) for one in answered], columns)
+    drawn = [" " if bad is None else down if bad else up for bad in failed]
     told = "" if share is None else f"{share:.1%} answered".replace("%", " %")
-    return drawn.append("  ").append(told, "" if share == 1 else BAD)
+    return line(left("  canary", _LABEL), *drawn, "  ", (told, "" if share == 1 else BAD))
 
 
-def sparkline(values: Sequence[int | None], limit: int | None, columns: int, look: Look) -> Text:
+def sparkline(values: Sequence[int | None], limit: int | None, columns: int, terminal: Terminal) -> Line:
     """Return values as `columns` characters, the largest of each step; the last level means: at the limit.
 
     Without a limit they are drawn against the largest. What was not read stays blank.
     """
-    levels = look.glyphs.levels
+    levels = terminal.glyphs.levels
     known = [value for value in values if value is not None]
     top = limit or max(known, default=0) or 1
-    drawn = line()
+    drawn: list[Part] = []
     for value in _resampled(values, columns):
         if value is None:
-            drawn.append(" ")
+            drawn.append((" ", ""))
         elif value >= top:
-            drawn.append(levels[-1], BAD if limit else NAME)
+            drawn.append((levels[-1], BAD if limit else NAME))
         else:
-            drawn.append(levels[1 + value * (len(levels) - 2) // top if value > 0 else 0], NAME)
-    return drawn
+            drawn.append((levels[1 + value * (len(levels) - 2) // top if value > 0 else 0], NAME))
+    return line(*drawn)
 
 
 def time_axis(span_s: float, columns: int) -> str:
@@ -119,7 +115,7 @@ def time_axis(span_s: float, columns: int) -> str:
     return axis
 
 
-def fd_table(summary: Summary, look: Look) -> list[Text]:
+def fd_table(summary: Summary, terminal: Terminal) -> list[Line]:
     """Return the fd table at the end, a letter per descriptor, with a legend; nothing where it was not read."""
     table = summary.fd_map.rstrip(". ")
     if not table:
@@ -130,12 +126,12 @@ def fd_table(summary: Summary, look: Look) -> list[Text]:
     title = "  the fd table at the end"
     if limit is not None:
         changed = summary.timeline.fd_limit is None
-        title += f"{look.glyphs.dot}RLIMIT_NOFILE " + ("was changed" if changed else f"= {format_count(limit)}")
-    lines = [line(title), *_letter_rows(letters, each, look)]
+        title += f"{terminal.glyphs.dot}RLIMIT_NOFILE " + ("was changed" if changed else f"= {format_count(limit)}")
+    lines = [line(title), *_letter_rows(letters, each, terminal)]
     if each > 1:
         lines.append(line(f"  one letter stands for {each} descriptors, for most of them"))
     meanings = [f"{letter} {LETTERS[letter][1]}" for letter in LETTERS if letter in letters]
-    return lines + [line("  ", (text, QUIET)) for text in flow(meanings, look.edge - 2)]
+    return lines + [line("  ", (text, QUIET)) for text in flow(meanings, terminal.edge - 2)]
 
 
 def _of(peak: float | None, limit: int | None) -> str:
@@ -153,7 +149,7 @@ def _resampled(values: Sequence[int | None], columns: int) -> list[int | None]:
     return [max((value for value in part if value is not None), default=None) for part in parts]
 
 
-def _marks(marks: Sequence[Mark], span_s: float, columns: int, look: Look) -> list[Text]:
+def _marks(marks: Sequence[Mark], span_s: float, columns: int, terminal: Terminal) -> list[Line]:
     """Return a line of marks under the axis, and beside or below it what they mean."""
     marks = sorted(marks, key=lambda mark: mark.at_s)[: len(_MARKS)]
     if not marks or span_s <= 0:
@@ -167,11 +163,11 @@ def _marks(marks: Sequence[Mark], span_s: float, columns: int, look: Look) -> li
         f"{sign} {mark.label} ({format_duration(max(mark.at_s, 0.0))})"
         for sign, mark in zip(_MARKS, marks, strict=False)
     ]
-    beside = flow(meanings, look.edge - _LABEL - len(row) - 4)
+    beside = flow(meanings, terminal.edge - _LABEL - len(row) - 4)
     signs = line(" " * _LABEL, (row, STRONG))
     if len(beside) == 1 and not beside[0].endswith("..."):
-        return [signs.append("    ").append(beside[0], QUIET)]
-    return [signs, *(line(" " * _LABEL, (text, QUIET)) for text in flow(meanings, look.edge - _LABEL))]
+        return [line(signs, "    ", (beside[0], QUIET))]
+    return [signs, *(line(" " * _LABEL, (text, QUIET)) for text in flow(meanings, terminal.edge - _LABEL))]
 
 
 def _descriptors_per_letter(descriptors: int) -> int:
@@ -187,19 +183,21 @@ def _commonest(table: str, each: int) -> str:
     return "".join(max(sorted(set(part)), key=part.count) for part in parts)
 
 
-def _letter_rows(letters: str, each: int, look: Look) -> list[Text]:
+def _letter_rows(letters: str, each: int, terminal: Terminal) -> list[Line]:
     """Return the letters in groups, as many a row as fit; where there are several rows, each begins with a number."""
     per_row, group, numbers = next(
         (per_row, group, numbers)
         for per_row, group in _SETTINGS
         for numbers in [len(format_count(len(letters) * each)) + 2 if len(letters) > per_row else 0]
-        if 2 + numbers + per_row + per_row // group - 1 <= look.edge or per_row == group
+        if 2 + numbers + per_row + per_row // group - 1 <= terminal.edge or per_row == group
     )
     lines = []
     for at in range(0, len(letters), per_row):
-        row = line("  ", (right(format_count(at * each), numbers - 2) + "  ", QUIET) if numbers else "")
+        row: list[str | Part] = ["  "]
+        if numbers:
+            row.append((right(format_count(at * each), numbers - 2) + "  ", QUIET))
         for i, letter in enumerate(letters[at : at + per_row]):
             row.append(" " if i and i % group == 0 else "")
-            row.append(letter, LETTERS.get(letter, (WARN, ""))[0])
-        lines.append(row)
+            row.append((letter, LETTERS.get(letter, (WARN, ""))[0]))
+        lines.append(line(*row))
     return lines

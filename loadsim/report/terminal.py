@@ -9,90 +9,97 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, cast
 
-from rich.cells import chop_cells
-
 from loadsim.analysis.summary import Summary
+from loadsim.report.drawing import (
+    ALARM,
+    FOUND,
+    QUIET,
+    STRONG,
+    STRONG_GOOD,
+    STRONG_WARN,
+    WARN,
+    Line,
+    Terminal,
+    both_ends,
+    joined,
+    line,
+    paint,
+    paragraph,
+)
 from loadsim.report.findings import LABEL, compared, expected, generator, labelled, what_happened
 from loadsim.report.growth import growth, latencies
 from loadsim.report.ledger import ledger
-from loadsim.report.look import ALARM, QUIET, STRONG, WARN, Look, both_ends, line, paint
 from loadsim.report.picture import fd_table, picture
-from loadsim.report.text import clip, printable, wrap
+from loadsim.report.text import pieces, wrap
 from loadsim.units import format_duration, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.text import Text
 
 #: Verdict -> its style. What it means is in the word.
-VERDICTS = {"REPRODUCED": "bold magenta", "HEALTHY": "bold green", "FAILED": "bold red", "INCONCLUSIVE": "bold yellow"}
+VERDICTS = {"REPRODUCED": FOUND, "HEALTHY": STRONG_GOOD, "FAILED": ALARM, "INCONCLUSIVE": STRONG_WARN}
 
 
 def render(
     summary: Summary,
+    terminal: Terminal,
     *,
-    width: int,
-    color: bool,
-    unicode: bool,
     saved: str | None = None,
     next_steps: Sequence[str] = (),
 ) -> str:
-    """Return the summary of a run as text that ends in a newline and is nowhere wider than `width`.
+    """Return the summary of a run as text that ends in a newline and is nowhere wider than the terminal.
 
     `saved` is the result folder, None where nothing was written; `next_steps` are commands to try. Both, and every
     name in the summary, may hold any character: what could act on a terminal is shown escaped.
     """
-    look = Look(width=width, color=color, unicode=unicode)
-    shown = _harmless(summary, look)
+    shown = _harmless(summary, terminal)
     sections = [
-        _head(shown, look),
-        picture(shown, look),
-        fd_table(shown, look),
-        ledger(shown, look),
-        latencies(shown, look),
-        growth(shown, look),
-        what_happened(shown, look),
+        _head(shown, terminal),
+        picture(shown, terminal),
+        fd_table(shown, terminal),
+        ledger(shown, terminal),
+        latencies(shown, terminal),
+        growth(shown, terminal),
+        what_happened(shown, terminal),
         [
-            *compared(shown.prediction, look),
-            *generator(shown, look),
-            *expected(shown.thresholds, look),
-            *_saved(saved, look),
-            *_next(next_steps, look),
+            *compared(shown.prediction, terminal),
+            *generator(shown, terminal),
+            *expected(shown.thresholds, terminal),
+            *_saved(saved, terminal),
+            *_next(next_steps, terminal),
         ],
     ]
-    lines: list[Text] = []
-    for section in sections:
-        if section:
-            lines += [line(), *section] if lines else section
-    return paint(lines, look)
+    return paint(joined(sections), terminal)
 
 
-def _harmless(summary: Summary, look: Look) -> Summary:
+def _harmless(summary: Summary, terminal: Terminal) -> Summary:
     """Return the summary with every string safe to show; line breaks in prose become spaces, in a name they show."""
 
     def clean(value: object) -> object:
         if isinstance(value, str):
-            return printable(value.replace("\n", " "), unicode=look.unicode)
+            return terminal.prose(value)
         if isinstance(value, dict):
             return {clean(key): clean(item) for key, item in value.items()}
         return [clean(item) for item in value] if isinstance(value, list) else value
 
-    named = dataclasses.replace(summary, scenario=printable(summary.scenario, unicode=look.unicode))
+    named = dataclasses.replace(summary, scenario=terminal.printable(summary.scenario))
     return Summary.from_json(cast("dict[str, Any]", clean(named.to_json())))
 
 
-def _head(summary: Summary, look: Look) -> list[Text]:
+def _head(summary: Summary, terminal: Terminal) -> list[Line]:
     facts = [format_duration(summary.duration_s), some(summary.clients, "client"), f"seed {summary.seed}"]
-    name = clip(summary.scenario, look.edge, ellipsis=look.glyphs.ellipsis)
-    lines = both_ends(line((name, STRONG)), line((look.glyphs.dot.join(facts), QUIET)), look)
-    first, *more = wrap(summary.sentence, look.edge - LABEL)
+    name = terminal.clip(summary.scenario, terminal.edge)
+    lines = both_ends(line((name, STRONG)), line((terminal.glyphs.dot.join(facts), QUIET)), terminal)
+    first, *more = wrap(summary.sentence, terminal.edge - LABEL)
     verdict = summary.verdict.ljust(LABEL - 2) + "  "
     if len(verdict) > LABEL:
-        first, *more = wrap(summary.sentence, look.edge - LABEL, first=look.edge - len(verdict))
+        first, *more = wrap(summary.sentence, terminal.edge - LABEL, first=terminal.edge - len(verdict))
     lines.append(line((verdict, VERDICTS.get(summary.verdict, ALARM)), (first, STRONG)))
     lines += [line(" " * LABEL, (text, STRONG)) for text in more]
-    return lines + [text for notice in (*_interruption(summary), *summary.notices) for text in _notice(notice, look)]
+    for notice in (*_interruption(summary), *summary.notices):
+        lines += paragraph(notice, terminal, margin=" " * (LABEL - 2), mark="! ", mark_style=WARN)
+    return lines
 
 
 def _interruption(summary: Summary) -> list[str]:
@@ -102,21 +109,15 @@ def _interruption(summary: Summary) -> list[str]:
     return [f"{cause}: this is what happened until then."]
 
 
-def _notice(text: str, look: Look) -> list[Text]:
-    first, *more = wrap(text, look.edge - LABEL)
-    mark = " " * (LABEL - 2)
-    return [line(mark, ("! ", WARN), first), *(line(" " * LABEL, rest) for rest in more)]
-
-
-def _saved(saved: str | None, look: Look) -> list[Text]:
+def _saved(saved: str | None, terminal: Terminal) -> list[Line]:
     """Return where the result is; a path that is too long is cut between any two characters, and stays whole."""
-    return labelled("saved in", chop_cells(printable(saved, unicode=look.unicode), look.edge - LABEL)) if saved else []
+    return labelled("saved in", pieces(terminal.printable(saved), terminal.edge - LABEL)) if saved else []
 
 
-def _next(steps: Sequence[str], look: Look) -> list[Text]:
+def _next(steps: Sequence[str], terminal: Terminal) -> list[Line]:
     """Return commands to try; one that needs more than a line is continued as a shell would read it."""
     texts = []
     for step in steps:
-        *parts, last = wrap(printable(step, unicode=look.unicode), look.edge - LABEL - 4)
+        *parts, last = wrap(terminal.printable(step), terminal.edge - LABEL - 4)
         texts += [text + " \\" for text in parts] + [last]
     return labelled("next", texts)

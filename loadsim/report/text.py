@@ -1,14 +1,15 @@
 """Text that fits: harmless characters, columns instead of code points, wrapping, clipping.
 
-Owns what happens to foreign text (names, evidence, paths) before it reaches a terminal. Knows nothing of summaries.
+Foreign text (names, evidence, paths) passes through `printable` before it reaches a terminal. Widths come from the
+Unicode tables of the standard library. Knows nothing about styles (`drawing`) or summaries.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from functools import lru_cache
 from typing import TYPE_CHECKING
-
-from loadsim.report.cells import cell_len, chop_cells, set_cell_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,15 +35,19 @@ _ASCII = str.maketrans(
 )
 #: A number and its unit belong on one line, and so does "5 min 28 s".
 NUMBER_AND_UNIT = re.compile(r"(?<=\d) (?=(?:ns|us|ms|s|min|h|d|fds|kB|MB|GB)\b|%)|(?<=\d min) (?=\d)|(?<=\d h) (?=\d)")
-_GLUE = "\ue000"  # one column wide, and cannot occur: `printable` has escaped it
+_GLUE = "\ue000"  # one column wide; `printable` escapes it, and therefore no text contains it
+_NO_WIDTH = {"Mn", "Me", "Cf", "Cc"}  # Unicode categories: combining, format and control characters
+_WIDE = {"W", "F"}  # East Asian widths: two columns
 
 
 def printable(text: str, *, unicode: bool = True) -> str:
     r"""Return text that cannot move the cursor, ring the bell or reorder what stands beside it: "\x1b" is shown.
 
-    Where the terminal has ASCII alone (`unicode` false), every other character is transliterated or escaped.
+    On a terminal that has only ASCII (`unicode` false), every other character is transliterated or escaped.
     """
-    shown = "".join(char if char.isprintable() else _escaped(char) for char in text.replace("\xa0", " "))
+    shown = text
+    if not text.isprintable():
+        shown = "".join(char if char.isprintable() else _escaped(char) for char in text.replace("\xa0", " "))
     return shown if unicode else shown.translate(_ASCII).encode("ascii", "backslashreplace").decode()
 
 
@@ -62,9 +67,9 @@ def wrap(text: str, width: int, *, first: int | None = None) -> list[str]:
             lines.append(line)
             room = width
         if cell_len(word) > room:
-            head = chop_cells(word, max(room, 2))[0]
-            *cut, line = chop_cells(word[len(head) :], max(width, 2)) or [""]
-            lines += [head, *cut]
+            head = pieces(word, max(room, 2))[0]
+            *middle, line = pieces(word[len(head) :], max(width, 2)) or [""]
+            lines += [head, *middle]
             room = width
         else:
             line = word
@@ -85,11 +90,42 @@ def flow(cells: Sequence[str], width: int, *, gap: int = 3) -> list[str]:
 
 
 def clip(text: str, width: int, *, ellipsis: str = "...") -> str:
-    """Return at most `width` columns of text, and show by an ellipsis that something is missing."""
+    """Return at most `width` columns of text; an ellipsis marks missing text."""
     if cell_len(text) <= width:
         return text
     room = width - cell_len(ellipsis)
-    return set_cell_size(text, room).rstrip() + ellipsis if room > 0 else set_cell_size(text, max(width, 0))
+    return cut(text, room).rstrip() + ellipsis if room > 0 else cut(text, width)
+
+
+def cut(text: str, width: int) -> str:
+    """Return the longest beginning of a text that takes at most `width` columns."""
+    if text.isascii():
+        return text[: max(width, 0)]
+    room = width
+    for at, char in enumerate(text):
+        room -= _width(char)
+        if room < 0:
+            return text[:at]
+    return text
+
+
+def pieces(text: str, width: int) -> list[str]:
+    """Return the text in pieces of at most `width` columns, each of at least one character."""
+    found: list[str] = []
+    room = 0
+    for char in text:
+        needed = _width(char)
+        if not found or needed > room:
+            found.append("")
+            room = width
+        found[-1] += char
+        room -= needed
+    return found
+
+
+def cell_len(text: str) -> int:
+    """Return the number of columns that a text takes: combining characters take none, wide ones two."""
+    return len(text) if text.isascii() else sum(map(_width, text))
 
 
 def left(text: str, width: int) -> str:
@@ -103,9 +139,16 @@ def right(text: str, width: int) -> str:
 
 
 def widest(texts: Sequence[str]) -> int:
-    """Return the columns that the widest text takes, 0 where there is none."""
+    """Return the number of columns of the widest text, 0 for no text."""
     return max((cell_len(text) for text in texts), default=0)
 
 
 def _escaped(char: str) -> str:
     return char.encode("unicode_escape").decode()
+
+
+@lru_cache(maxsize=4096)
+def _width(char: str) -> int:
+    if unicodedata.category(char) in _NO_WIDTH:
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in _WIDE else 1

@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING
 
 from loadsim.analysis.grade import FLOODS_BYTES_PER_S, PROMPT_S
 from loadsim.analysis.verdict import BURNS_CORES, MEANINGS, Class, classify
-from loadsim.report.cells import chop_cells
+from loadsim.report.drawing import ALARM, BAD, GOOD, QUIET, STRONG, WARN, Line, Terminal, both_ends, line, paint
 from loadsim.report.findings import LABEL, labelled
-from loadsim.report.look import ALARM, BAD, GOOD, QUIET, STRONG, WARN, Look, both_ends, line, paint
-from loadsim.report.text import clip, left, printable, widest, wrap
+from loadsim.report.text import left, pieces, widest, wrap
 from loadsim.units import format_bytes, format_count, format_duration, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from rich.text import Text
-
     from loadsim.analysis.grade import Verdict
     from loadsim.analysis.verdict import Observed
+    from loadsim.report.drawing import Part
 
 _NOTHING = "-"
 _HEAD = "out of descriptors"
@@ -34,55 +32,48 @@ def render(
     verdict: Verdict,
     seen: Sequence[Observed],
     command: Sequence[str],
+    terminal: Terminal,
     *,
     nofile: int,
-    width: int,
-    color: bool,
-    unicode: bool,
     saved: str | None = None,
 ) -> str:
-    """Return the card as text that ends in a newline and is nowhere wider than `width`."""
-    look = Look(width=width, color=color, unicode=unicode)
+    """Return the card as text that ends in a newline and is nowhere wider than the terminal."""
     ways = {one.way: [other for other in seen if other.way == one.way] for one in seen}
     times = f"{some(len(ways), 'way')} x {some(max(map(len, ways.values())), 'run')}, nofile {format_count(nofile)}"
-    name = printable(shlex.join(command).replace("'{port}'", "{port}"), unicode=unicode)
-    room = max(look.edge - len(times) - 2, 20)
-    head = both_ends(line((clip(name, room, ellipsis=look.glyphs.ellipsis), STRONG)), line((times, QUIET)), look)
-    lines = [*head, line(), *_table(ways, look), line(), *_sentence(verdict, look)]
+    name = shlex.join(command).replace("'{port}'", "{port}")
+    room = max(terminal.edge - len(times) - 2, 20)
+    head = both_ends(line((terminal.clip(name, room), STRONG)), line((times, QUIET)), terminal)
+    lines = [*head, line(), *_table(ways, terminal), line(), *_sentence(verdict, terminal)]
     for one in seen:
         if one.refusal:
-            lines += [line(("  " + text, QUIET)) for text in wrap(_clean(one.refusal, look), look.edge - 2)]
+            lines += [line(("  " + text, QUIET)) for text in wrap(terminal.prose(one.refusal), terminal.edge - 2)]
             break
     if saved:
-        lines += [line(), *labelled("saved in", chop_cells(_clean(saved, look), look.edge - LABEL))]
+        lines += [line(), *labelled("saved in", pieces(terminal.prose(saved), terminal.edge - LABEL))]
         by_hand = f"bash {shlex.quote(saved)}/reproduce.sh"
-        lines += labelled("by hand", chop_cells(_clean(by_hand, look), look.edge - LABEL))
-    return paint(lines, look)
+        lines += labelled("by hand", pieces(terminal.prose(by_hand), terminal.edge - LABEL))
+    return paint(lines, terminal)
 
 
-def _clean(text: str, look: Look) -> str:
-    return printable(text.replace("\n", " "), unicode=look.unicode)
-
-
-def _sentence(verdict: Verdict, look: Look) -> list[Text]:
-    first, *more = wrap(f"{verdict.grade}: {verdict.rule}", look.edge - 9)
+def _sentence(verdict: Verdict, terminal: Terminal) -> list[Line]:
+    first, *more = wrap(f"{verdict.grade}: {verdict.rule}", terminal.edge - 9)
     lines = [line(("VERDICT  ", STRONG), (first, _GRADES.get(verdict.grade, STRONG)))]
     lines += [line(" " * 9, (text, STRONG)) for text in more]
     told = f"class: {verdict.class_.value} ({MEANINGS[verdict.class_]}). Here {verdict.because}."
-    return lines + [line(" " * 9, text) for text in wrap(_clean(told, look), look.edge - 9)]
+    return lines + [line(" " * 9, text) for text in wrap(terminal.prose(told), terminal.edge - 9)]
 
 
-def _table(ways: dict[str, list[Observed]], look: Look) -> list[Text]:
+def _table(ways: dict[str, list[Observed]], terminal: Terminal) -> list[Line]:
     rows = [(question, [answer(runs) for runs in ways.values()]) for question, answer in _QUESTIONS]
     label = widest([_HEAD, *(question for question, _ in rows)]) + _MARGIN
-    each = max((look.edge - label) // len(ways), 8)
-    heads = [clip(printable(way, unicode=look.unicode), each - 1, ellipsis=look.glyphs.ellipsis) for way in ways]
+    each = max((terminal.edge - label) // len(ways), 8)
+    heads = [terminal.clip(way, each - 1) for way in ways]
     lines = [line((left(f"  {_HEAD}", label), QUIET), (_set(heads, each), QUIET))]
     for question, cells in rows:
-        row = line(left(f"  {question}", label))
+        row: list[str | Part] = [left(f"  {question}", label)]
         for text, style in cells:
-            row.append(left(clip(text, each - 1, ellipsis=look.glyphs.ellipsis), each), style)
-        lines.append(row)
+            row.append((left(terminal.clip(text, each - 1), each), style))
+        lines.append(line(*row))
     return lines
 
 

@@ -1,4 +1,4 @@
-"""How is a live process shown? A look of `inspect` in, text out; nothing heavier than the standard library.
+"""How is a live process shown? A snapshot of `inspect` in, text out; nothing heavier than the standard library.
 
     page      one process: summary or rows, what is wrong, reading it, by hand
     rows      descriptors one by one, both ends of each connection

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loadsim.report.ansi import Line, line, paint, prose
+from loadsim.report.drawing import ALARM, BAD, NAME, QUIET, STRONG, WARN, Line, Terminal, gauge, line, paint, paragraph
 from loadsim.report.inspection.rows import named
-from loadsim.report.look import ALARM, BAD, NAME, QUIET, STRONG, WARN, Look, gauge
-from loadsim.report.text import clip, left, printable, right
+from loadsim.report.text import clip, left, right
 from loadsim.units import format_count
 
 if TYPE_CHECKING:
@@ -20,31 +19,31 @@ _GAUGE = 10
 _TIGHT = 0.8
 
 
-def render(overview: Overview, look: Look) -> str:
+def render(overview: Overview, terminal: Terminal) -> str:
     """Return both tables, and what to type next."""
-    name = max(min(look.edge - 54, 40), 12)
+    name = max(min(terminal.edge - 54, 40), 12)
     head = f"  {left('process', name)}{right('open', 9)}{right('limit', 10)}{right('hard', 10)}   share"
     lines = [line(("PROCESSES by share of their limit", STRONG)), line((head, QUIET))]
-    lines += [_process(one, name, look) for one in overview.processes[:_MOST_PROCESSES]]
+    lines += [_process(one, name, terminal) for one in overview.processes[:_MOST_PROCESSES]]
     if len(overview.processes) > _MOST_PROCESSES:
         lines.append(line((f"  and {format_count(len(overview.processes) - _MOST_PROCESSES)} more", QUIET)))
     lines += [line(), line(("LISTENERS", STRONG))]
     lines.append(line((f"  {left('address', 24)}{right('queue', 7)}{right('of', 8)}{right('drops', 9)}   who", QUIET)))
-    lines += [_listener(one, look) for one in overview.listeners[:_MOST_LISTENERS]]
+    lines += [_listener(one, terminal) for one in overview.listeners[:_MOST_LISTENERS]]
     if not overview.listeners:
         lines.append(line("  none in this network namespace"))
     elif len(overview.listeners) > _MOST_LISTENERS:
         lines.append(line((f"  and {format_count(len(overview.listeners) - _MOST_LISTENERS)} more", QUIET)))
     if overview.unreadable:
         text = f"{overview.unreadable} processes may not be looked into by this user: sudo loadsim inspect"
-        lines += [line(), *prose(text, look, first="! ", margin="  ", style=WARN)]
+        lines += [line(), *paragraph(text, terminal, mark="! ", mark_style=WARN)]
     return paint(
-        [*lines, line(), line(("next", NAME), "  loadsim inspect PID | NAME | :PORT  [--watch] [--fds]")], look
+        [*lines, line(), line(("next", NAME), "  loadsim inspect PID | NAME | :PORT  [--watch] [--fds]")], terminal
     )
 
 
-def _process(one: Candidate, name: int, look: Look) -> Line:
-    called = clip(printable(f"{one.process.name}[{one.process.pid}]", unicode=look.unicode), name)
+def _process(one: Candidate, name: int, terminal: Terminal) -> Line:
+    called = clip(terminal.printable(f"{one.process.name}[{one.process.pid}]"), name)
     style = BAD if one.share >= _TIGHT else ""
     numbers = "".join(
         right(format_count(number), width)
@@ -56,16 +55,16 @@ def _process(one: Candidate, name: int, look: Look) -> Line:
         (left(called, name), style),
         numbers,
         f"  {one.share:>5.1%} ",
-        (gauge(min(one.share, 1.0), _GAUGE, look.glyphs), style),
+        (gauge(min(one.share, 1.0), _GAUGE, terminal.glyphs), style),
         full,
     )
 
 
-def _listener(one: Listener, look: Look) -> Line:
+def _listener(one: Listener, terminal: Terminal) -> Line:
     both = " (IPv4, IPv6)" if one.family == "dual-stack" else ""
     host = "*" if one.local in {"0.0.0.0", "::"} else one.local  # noqa: S104  # written, not bound to
     address = left(clip(f"{f'[{host}]' if ':' in host else host}:{one.port}{both}", 24), 24)
     drops = "?" if one.drops is None else format_count(one.drops)
     numbers = f"{right(format_count(one.queue), 7)}{right(format_count(one.backlog + 1), 8)}{right(drops, 9)}"
-    who = printable(named(one.holders) if one.holders else "holder not found", unicode=look.unicode)
+    who = terminal.printable(named(one.holders) if one.holders else "holder not found")
     return line("  ", address, (numbers, BAD if one.full else ""), "   ", who, ("  FULL", ALARM) if one.full else "")

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from loadsim.inspect.closing import PLAIN, closing
 from loadsim.inspect.groups import queue_of
 from loadsim.inspect.model import CLOSED, HANDSHAKE, IN_QUEUE, LISTENING, NO_SOCKET, QUEUED, REMOTE, SYN_SENT
-from loadsim.report.ansi import Line, line
-from loadsim.report.look import ALARM, BAD, GOOD, QUIET, STRONG, WARN
-from loadsim.report.text import left, printable, right, wrap
+from loadsim.report.drawing import ALARM, BAD, GOOD, QUIET, STRONG, WARN, Line, line
+from loadsim.report.text import left, right, wrap
 from loadsim.units import format_bytes, format_count, format_duration, some
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from loadsim.inspect.model import OtherEnd, Row
     from loadsim.kernel.processes import Holder
-    from loadsim.report.look import Look
+    from loadsim.report.drawing import Terminal
 
 _GAP = 2
 #: Least columns that a row's text is given, however narrow the terminal is.
@@ -35,16 +34,16 @@ _IDLE_S = 60
 
 
 class Columns:
-    """How wide the columns before the text are, for all rows of one look."""
+    """How wide the columns before the text are, for all rows of one terminal."""
 
-    def __init__(self, rows: Iterable[Row], look: Look, ports: set[int]) -> None:
+    def __init__(self, rows: Iterable[Row], terminal: Terminal, ports: set[int]) -> None:
         """Measure the rows; `ports` are those at which the process takes connections."""
         rows = list(rows)
         self.number = max((len(str(row.fds[0])) for row in rows if row.fds), default=1)
         self.number = max(self.number, 2) + 1
         self.inode = max((len(_inode(row)) for row in rows), default=1)
         self.role = max((len(row.role) for row in rows), default=0) + 1
-        self.look = look
+        self.terminal = terminal
         self.ports = ports
 
     @property
@@ -65,15 +64,15 @@ def rows_of(rows: Iterable[Row], columns: Columns) -> list[Line]:
 
 def row_of(row: Row, columns: Columns) -> list[Line]:
     """Return one row: a line, more where it is long, and quiet ones below it for what else there is to know."""
-    look = columns.look
+    terminal = columns.terminal
     start = columns.start(str(row.fds[0]) if row.fds else "-", _inode(row))
     indent = columns.indent + (columns.role if row.role else 0)
-    what = printable(in_words(row, look, columns.ports), unicode=look.unicode)
-    head, *more = wrap(what, max(look.edge - indent, _LEAST))
+    what = terminal.printable(in_words(row, terminal, columns.ports))
+    head, *more = wrap(what, max(terminal.edge - indent, _LEAST))
     full = ("  FULL", ALARM) if row.full else ("", "")
     role = (left(row.role, columns.role), _STYLES.get(row.role, "")) if row.role else ("", "")
-    room = max(look.edge - indent, _LEAST)
-    details = printable(look.glyphs.dot.join(_details(row)), unicode=look.unicode)
+    room = max(terminal.edge - indent, _LEAST)
+    details = terminal.printable(terminal.glyphs.dot.join(_details(row)))
     if details and not more and len(head) + _GAP + len(details) <= room and not row.full:
         return [line(start, role, head, (" " * _GAP + details, QUIET))]
     return [
@@ -89,7 +88,7 @@ def _inode(row: Row) -> str:
     return "" if row.inode is None else str(row.inode)
 
 
-def in_words(row: Row, look: Look, ports: set[int]) -> str:
+def in_words(row: Row, terminal: Terminal, ports: set[int]) -> str:
     """Return what a row is and who is at its other end, without its role."""
     if row.role == LISTENING:
         return f"{_listens_at(row)}   {queue_of(row)}"
@@ -97,19 +96,19 @@ def in_words(row: Row, look: Look, ports: set[int]) -> str:
         return _file(row)
     if row.kind == "TCP" and row.remote:
         cut = row.role == SYN_SENT and not row.fds
-        arrow = ("──x" if cut else "<──>") if look.unicode else ("--x" if cut else "<-->")
+        arrow = ("──x" if cut else "<──>") if terminal.unicode else ("--x" if cut else "<-->")
         to = "" if row.local_port in ports or not row.fds else "to "
         return f"{to}{short(row.remote)} {arrow} {other_end(row.other)}"
     if row.kind == "unix":
         name = row.local or row.remote
-        return f"unix {row.path}{' ' + name if name else ''}{_unix_end(row, look)}"
+        return f"unix {row.path}{' ' + name if name else ''}{_unix_end(row, terminal)}"
     return " ".join(part for part in (row.kind, row.local, row.remote and f"to {row.remote}") if part)
 
 
-def _unix_end(row: Row, look: Look) -> str:
+def _unix_end(row: Row, terminal: Terminal) -> str:
     if row.other is None:
         return ""
-    return f" {'<──>' if look.unicode else '<-->'} {other_end(row.other)}"
+    return f" {'<──>' if terminal.unicode else '<-->'} {other_end(row.other)}"
 
 
 def _listens_at(row: Row) -> str:

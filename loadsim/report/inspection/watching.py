@@ -10,9 +10,8 @@ from loadsim.inspect.events import CHANGED, CLOSED, LIMIT, OPENED, QUEUE, RELIEF
 from loadsim.inspect.groups import groups_of, name_of, queue_of
 from loadsim.inspect.model import LISTENING
 from loadsim.inspect.suspects import suspects
-from loadsim.report.ansi import Line, line, paint, prose
+from loadsim.report.drawing import ALARM, BAD, GOOD, QUIET, STRONG, WARN, Line, line, paint, paragraph
 from loadsim.report.inspection.rows import in_words
-from loadsim.report.look import ALARM, BAD, GOOD, QUIET, STRONG, WARN
 from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from loadsim.inspect.events import Event
     from loadsim.inspect.model import Snapshot
     from loadsim.inspect.watch import Seen
-    from loadsim.report.look import Look
+    from loadsim.report.drawing import Terminal
 
 #: More events of one kind at once than this become one line.
 _MANY = 8
@@ -31,17 +30,17 @@ _SIGNS = {OPENED: ("+", GOOD), CLOSED: ("-", QUIET), CHANGED: ("~", WARN)}
 
 
 class Watching:
-    """Turns looks into lines; keeps the first look, to say at the end what has come since."""
+    """Turns snapshots into lines; keeps the first one, to report the change at the end."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, terminal: Terminal) -> None:
         """Begin with nothing seen."""
-        self._look = look
+        self._terminal = terminal
         self._first: Snapshot | None = None
         self._last: Snapshot | None = None
         self._told_s = 0.0
 
     def tell(self, seen: Seen) -> str:
-        """Return the lines of one look, "" where nothing happened."""
+        """Return the lines of one snapshot, "" where nothing happened."""
         now = seen.now
         lines: list[Line] = []
         if self._first is None:
@@ -54,7 +53,7 @@ class Watching:
         if now.at_s - self._told_s >= _PACE_EVERY_S:
             self._told_s = now.at_s
             lines += [self._stamped(stamp, parts) for parts in self._pace(seen)]
-        return paint(lines, self._look)
+        return paint(lines, self._terminal)
 
     def end(self, *, ended: bool) -> str:
         """Return what has come since the beginning, and what leaked."""
@@ -73,21 +72,21 @@ class Watching:
         ]
         leaks = [one.sentence for one in suspects(last, groups) if one.leaks]
         for sentence in leaks:
-            lines += prose(sentence, self._look, first="LEAK ", margin="     ", style=ALARM)
+            lines += paragraph(sentence, self._terminal, mark="LEAK ", mark_style=ALARM)
         if not grown and not leaks:
             lines.append(line("  nothing leaked while it was watched"))
-        return paint(lines, self._look)
+        return paint(lines, self._terminal)
 
     def _opening(self, now: Snapshot) -> list[Line]:
         name = f"{now.process.name}[{now.process.pid}]"
-        doors = [in_words(row, self._look, now.ports) for row in now.rows if row.role == LISTENING]
+        doors = [in_words(row, self._terminal, now.ports) for row in now.rows if row.role == LISTENING]
         return [
             line((name, STRONG), f"  {_of(now)}", ("   Ctrl-C ends, and says what leaked", QUIET)),
             *(line("  ", ("LISTENING ", STRONG), door) for door in doors[:_MANY]),
         ]
 
     def _stamped(self, stamp: str, parts: Line) -> Line:
-        return ((f"{stamp}  ", QUIET), *parts)
+        return line((f"{stamp}  ", QUIET), parts)
 
     def _events(self, seen: Seen) -> list[Line]:
         lines: list[Line] = []
@@ -115,7 +114,7 @@ class Watching:
         if event.kind == CHANGED:
             leaves = "  the other side has closed" if is_leak(event) else ""
             return line((f"{sign} fd {event.fd} {event.was} -> {row.role}", style), leaves)
-        words = in_words(row, self._look, now.ports)
+        words = in_words(row, self._terminal, now.ports)
         return line((f"{sign} fd {event.fd} ", style), f"{row.role} " if row.role else "", words)
 
     def _pace(self, seen: Seen) -> list[Line]:

@@ -10,7 +10,7 @@
     pairs       what one group is beside another, as a sign and a word
     intervals   one metric by group, drawn: median, interval and every run
     charts      what the script draws, as plain values
-    drawing     scales and shapes of the drawings that need no script
+    svg         scales and shapes of the drawings that need no script
     parts       pieces of both pages: sections, tables, fold-outs, numbers with units
     document    the file around them: style, script, policy, data
     markup      HTML that cannot be broken by what stands in it

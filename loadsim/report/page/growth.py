@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loadsim.report.page import drawing
-from loadsim.report.page.drawing import Scale, box, diamond, dot, label, line
+from loadsim.report.page import svg
 from loadsim.report.page.markup import Markup, joined, tag
 from loadsim.report.page.parts import NOTHING, count, table, time
+from loadsim.report.page.svg import Scale, box, diamond, dot, label, line
 from loadsim.units import format_duration
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def growth_chart(summary: Summary, waits: Waits) -> Markup:
         ),
     ]
     title = "Waits in the accept queue against the open descriptors of the server"
-    return joined([_legend(bands), drawing.picture(shapes, width=_WIDTH, height=height, title=title, least=_LEAST)])
+    return joined([_legend(bands), svg.picture(shapes, width=_WIDTH, height=height, title=title, least=_LEAST)])
 
 
 def growth_table(summary: Summary) -> Markup:
@@ -131,7 +131,7 @@ def _times(axis: _Axis, waits: Waits) -> list[float]:
 
 
 def _waits(axis: _Axis, waits: Waits) -> Iterator[Markup]:
-    ticks = drawing.log_ticks(_times(axis, waits))
+    ticks = svg.log_ticks(_times(axis, waits))
     if not ticks:
         yield label(_WIDTH / 2, _TOP + _WAITS / 2, "nothing was accepted")
         return

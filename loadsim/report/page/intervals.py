@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loadsim.report.page import drawing
-from loadsim.report.page.drawing import Scale, dot, label, line
+from loadsim.report.page import svg
 from loadsim.report.page.markup import Markup, tag
 from loadsim.report.page.parts import number
+from loadsim.report.page.svg import Scale, dot, label, line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,7 +59,7 @@ def _drawing(comparison: Comparison, column: Column, row: Row) -> Markup:
         )
         shapes += _estimate(one, scale, middle, row) if one else ()
     title = f"{column.heading} by group"
-    return drawing.picture(shapes, width=_WIDTH, height=bottom + _BOTTOM, title=title, least=_LEAST)
+    return svg.picture(shapes, width=_WIDTH, height=bottom + _BOTTOM, title=title, least=_LEAST)
 
 
 def _clipped(name: str) -> str:
@@ -72,13 +72,13 @@ def _scale(estimates: Sequence[Estimate], left: float) -> Scale:
     low, high = min(one.low for one in estimates), max(one.high for one in estimates)
     start, end = left, _WIDTH - _RIGHT
     if low > 0 and high / low > _WIDE_APART:
-        ticks = drawing.log_ticks([low, high])
+        ticks = svg.log_ticks([low, high])
         return Scale(low=ticks[0], high=ticks[-1], start=start, end=end, log=True)
     return Scale(low=min(low, 0), high=high if high > 0 else 1, start=start, end=end)
 
 
 def _axis(scale: Scale, row: Row, bottom: float) -> Iterator[Markup]:
-    ticks = drawing.log_ticks([scale.low, scale.high]) if scale.log else drawing.steps(scale.low, scale.high)
+    ticks = svg.log_ticks([scale.low, scale.high]) if scale.log else svg.steps(scale.low, scale.high)
     for place, tick in enumerate(ticks):
         yield line(scale.at(tick), _TOP, scale.at(tick), bottom, "grid")
         if place % (1 + len(ticks) // _MOST_LABELS) == 0:
