@@ -8,7 +8,8 @@ The house, from the top down; a module imports only from below it, and folders o
     analysis                     what it means (pure)
     record                       what happened: the narrow waist
     scenario   kernel            what is to be run (pure), what Linux says
-    exchange   metrics   units   errors   control   interrupt
+    metrics                      names and definitions of the numbers
+    exchange   units   errors   control   interrupt   fates
 """
 
 __version__ = "0.1.0"

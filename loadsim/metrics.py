@@ -1,26 +1,19 @@
 """The table of metrics: name, unit, which way is better, and a definition for people.
 
 These names are the public interface: thresholds, `summary.json`, reports and `loadsim explain` all use them. Owns the
-names and what they mean; must not know how a number is computed (`analysis`). Standard library alone.
+names and what they mean; must not know how a number is computed (`analysis`). Standard library and `fates` only.
 """
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from loadsim.fates import Better, Fate, Outcome
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-
-class Better(enum.StrEnum):
-    """Which way a metric should go; NEITHER where only the question can tell."""
-
-    LOWER = "lower"
-    HIGHER = "higher"
-    NEITHER = "neither"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,37 +59,6 @@ _FAMILIES = {
     "held.reply": "Answers to requests on connections that were in before anything went wrong: from the moment the "
     "request was due to its first byte, however late",
     "reply": "Response time of the reply: from the moment the schedule intended the attempt to its first byte",
-}
-
-#: Every fate by its name: which way is better, and what it means.
-FATES = {
-    "accepted": (_HIGH, "the server's accept() returned it, also after its client had left: the outcome tells"),
-    "shed": (_LOW, "the server accepted it and closed it at once, unserved (the reserved-descriptor trick)"),
-    "queued": (_LOW, "it was complete and still in the accept queue when the run ended"),
-    "orphaned": (_LOW, "it was in the accept queue when the listener died"),
-    "phantom": (_LOW, "its client was connected, but it never entered the accept queue of the server"),
-    "aborted": (_LOW, "the kernel reset it at a full queue (net.ipv4.tcp_abort_on_overflow)"),
-    "half_open": (_LOW, "the server answered its SYN and the client never got the answer (not on loopback)"),
-    "dropped": (_LOW, "its SYNs were never answered"),
-    "refused": (_LOW, "its SYN was answered by RST: nobody listened"),
-    "local": (_LOW, "it never left the generator (its own limit); never charged to the server"),
-    "not_started": (_LOW, "the plan had it, but client.max_in_flight or the clock did not let it start"),
-    "unknown": (_LOW, "the server could not be seen whole"),
-}
-
-#: Every outcome by its name: which way is better, and what the client saw.
-OUTCOMES = {
-    "ok": (_HIGH, "the exchange completed"),
-    "connected": (_NONE, "connected and closed as planned, without an exchange: says nothing about service"),
-    "error": (_LOW, "a reply came and says failure (an HTTP status of 400 or more)"),
-    "eof": (_LOW, "the server ended the stream before the reply"),
-    "reset": (_LOW, "a RST before the reply"),
-    "refused": (_LOW, "ECONNREFUSED"),
-    "connect_timeout": (_LOW, "gave up connecting"),
-    "reply_timeout": (_LOW, "connected, and no reply in time"),
-    "local": (_LOW, "the generator's own limit"),
-    "not_started": (_LOW, "nothing: the attempt never began"),
-    "unfinished": (_LOW, "still under way when the run ended"),
 }
 
 
@@ -311,10 +273,11 @@ def _families() -> Iterator[Metric]:
     for family, what in _FAMILIES.items():
         for statistic, says in _STATISTICS.items():
             yield _of(f"{family}.{statistic}", "s", _LOW, f"{what}. {says[0].upper()}{says[1:]}.")
-    for fate, (better, meaning) in FATES.items():
-        yield _of(f"fate.{fate}", "", better, f"Attempts of this fate: {meaning}.")
-    for outcome, (better, meaning) in OUTCOMES.items():
-        yield _of(f"outcome.{outcome}", "", better, f"Attempts whose client saw this: {meaning}.")
+    for fate in Fate:
+        yield _of(f"fate.{fate.id}", "", fate.row.better, f"Attempts of this fate: {fate.row.means}.")
+    for outcome in Outcome:
+        means = f"Attempts whose client saw this: {outcome.row.means}."
+        yield _of(f"outcome.{outcome.id}", "", outcome.row.better, means)
 
 
 #: Every metric by its name.

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from loadsim.exchange import Exchange
+from loadsim.fates import Outcome
 from loadsim.load.driver import demand_of
 from loadsim.load.engine import Engine
 from loadsim.record.arrays import Records, records_of
-from loadsim.record.events import ATTEMPT, COUNTERS, AttemptFlag, Outcome
+from loadsim.record.events import ATTEMPT, COUNTERS, AttemptFlag
 from loadsim.record.journal import Journal
 from loadsim.scenario.spec import LoadSpec
 

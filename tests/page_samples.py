@@ -22,8 +22,9 @@ from loadsim.analysis.comparison import (
     Row,
     Says,
 )
+from loadsim.fates import Outcome
 from loadsim.record.arrays import Recording, empty
-from loadsim.record.events import ACCEPT, ATTEMPT, Outcome
+from loadsim.record.events import ACCEPT, ATTEMPT
 
 #: Every character that could end an attribute, an element or a script.
 NASTY = "<script>document.title='owned'</script>\"'&\u2028\u2029<!--]]>"

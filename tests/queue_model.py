@@ -12,7 +12,8 @@ from typing import Any
 
 from recordings import Row, packed, source
 
-from loadsim.record.events import AcceptFlag, AttemptFlag, Outcome
+from loadsim.fates import Outcome
+from loadsim.record.events import AcceptFlag, AttemptFlag
 
 
 @dataclass(kw_only=True)

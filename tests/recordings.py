@@ -9,8 +9,9 @@ import dataclasses
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
+from loadsim.fates import Outcome
 from loadsim.record.arrays import Recording, Records, empty
-from loadsim.record.events import ACCEPT, ATTEMPT, FAILURE, LAYOUTS, SAMPLE, SOCKET, Layout, Outcome, Where
+from loadsim.record.events import ACCEPT, ATTEMPT, FAILURE, LAYOUTS, SAMPLE, SOCKET, Layout, Where
 from loadsim.record.facts import DriverFacts, EndState, Facts, ServerFacts
 
 if TYPE_CHECKING:

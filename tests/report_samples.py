@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from loadsim.analysis.summary import Band, Compared, Finding, Judged, Mark, Summary, Timeline
-from loadsim.metrics import FATES, OUTCOMES
+from loadsim.fates import FATES, OUTCOMES
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from recordings import Row, accept, attempt, failure, ns, recording, sample, settings, unanswered, unserved
 
-from loadsim.record.events import AcceptFlag, AttemptFlag, Outcome, Where
+from loadsim.fates import Outcome
+from loadsim.record.events import AcceptFlag, AttemptFlag, Where
 
 if TYPE_CHECKING:
     from loadsim.record.arrays import Recording

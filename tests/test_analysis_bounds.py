@@ -9,7 +9,8 @@ from recordings import attempt, recording, seen, unserved
 
 from loadsim.analysis.judge import summarise
 from loadsim.analysis.view import View
-from loadsim.record.events import AttemptFlag, Outcome, SocketFlag
+from loadsim.fates import Outcome
+from loadsim.record.events import AttemptFlag, SocketFlag
 
 if TYPE_CHECKING:
     from recordings import Row

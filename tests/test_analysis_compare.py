@@ -9,7 +9,8 @@ import pytest
 
 from loadsim.analysis.compare import differences, flat_host, flat_settings, pairs_of, rows_of, unlike
 from loadsim.analysis.comparison import Row, Says
-from loadsim.metrics import METRICS, Better
+from loadsim.fates import Better
+from loadsim.metrics import METRICS
 
 DIFFERENT = {Says.BETTER, Says.WORSE, Says.HIGHER, Says.LOWER}
 

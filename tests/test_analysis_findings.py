@@ -13,7 +13,8 @@ from recordings import accept, attempt, failure, ns, recording, sample, settings
 
 from loadsim.analysis.judge import summarise
 from loadsim.analysis.rules.registry import FINDINGS
-from loadsim.record.events import AcceptFlag, AttemptFlag, Outcome, Where
+from loadsim.fates import Outcome
+from loadsim.record.events import AcceptFlag, AttemptFlag, Where
 
 if TYPE_CHECKING:
     from recordings import Row

@@ -9,7 +9,8 @@ from recordings import attempt, ns, recording, sample, seen, unanswered, unserve
 
 from loadsim.analysis.judge import summarise
 from loadsim.analysis.ledger import settle
-from loadsim.record.events import Outcome, SocketFlag
+from loadsim.fates import Outcome
+from loadsim.record.events import SocketFlag
 
 if TYPE_CHECKING:
     from recordings import Row

@@ -9,7 +9,8 @@ from queue_model import History, World
 from recordings import Row, accept, attempt, packed, recording, unanswered, unserved
 
 from loadsim.analysis.join import join
-from loadsim.record.events import AcceptFlag, AttemptFlag, Outcome
+from loadsim.fates import Outcome
+from loadsim.record.events import AcceptFlag, AttemptFlag
 
 
 def joined_numbers(history: History) -> list[int]:

@@ -9,7 +9,8 @@ from queue_model import World
 from recordings import Row, accept, attempt, recording, sample, unanswered, unserved
 
 from loadsim.analysis.ledger import Ledger, settle
-from loadsim.record.events import AcceptFlag, AttemptFlag, Fate, Outcome
+from loadsim.fates import Fate, Outcome
+from loadsim.record.events import AcceptFlag, AttemptFlag
 
 ABORTS = {"net.ipv4.tcp_abort_on_overflow": "1"}
 
@@ -134,9 +135,12 @@ def test_without_the_end_of_the_run_nobody_can_tell_queued_from_phantom() -> Non
     assert fates_of(settle(recording([unserved(1)], lost_records={"accepts": 1}))) == ["UNKNOWN"]
 
 
-def test_half_open_does_not_happen_on_loopback() -> None:
-    """No fate is given that nothing on this host can show."""
-    assert settle(recording([attempt(1)])).fates()["half_open"] == 0
+def test_a_reserved_code_is_not_a_fate() -> None:
+    """The ledger counts every fate under its name, also those behind the reserved code."""
+    rows = [unanswered(1), unanswered(2, outcome=Outcome.REFUSED), unserved(3)]
+    fates = settle(recording(rows, end=None)).fates()
+    assert list(fates) == [fate.id for fate in Fate]
+    assert (fates["dropped"], fates["refused"], fates["unknown"]) == (1, 1, 1)
 
 
 def test_a_balanced_run_has_nothing_to_say() -> None:

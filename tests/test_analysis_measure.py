@@ -15,8 +15,9 @@ from loadsim.analysis.columns import nearest_rank
 from loadsim.analysis.latencies import family
 from loadsim.analysis.measure import in_json, measure
 from loadsim.analysis.view import View
+from loadsim.fates import Outcome
 from loadsim.metrics import METRICS
-from loadsim.record.events import AcceptFlag, AttemptFlag, FailureFlag, Outcome, Where
+from loadsim.record.events import AcceptFlag, AttemptFlag, FailureFlag, Where
 
 
 def measured(*args: Any, **changes: Any) -> dict[str, float]:  # noqa: ANN401 -- as for `recording`

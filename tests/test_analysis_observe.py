@@ -10,7 +10,8 @@ from recordings import attempt, failure, ns, recording, sample
 from loadsim.analysis.measure import measure
 from loadsim.analysis.observe import observe
 from loadsim.analysis.view import View
-from loadsim.record.events import FailureFlag, Outcome
+from loadsim.fates import Outcome
+from loadsim.record.events import FailureFlag
 from loadsim.record.facts import StepFacts
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from scenes import exhausted, healthy, pausing, phantoms
 
 from loadsim.analysis.series import Line, Series, series_of, thinned
 from loadsim.analysis.view import View
-from loadsim.record.events import Fate, Outcome
+from loadsim.fates import Fate, Outcome
 
 INTS = np.int64
 

@@ -11,7 +11,8 @@ from recordings import START_NS, Row, accept, attempt, failure, ns, recording, s
 
 from loadsim.analysis.clock import Clock
 from loadsim.analysis.view import View
-from loadsim.record.events import AcceptFlag, AttemptFlag, FailureFlag, Outcome, Where
+from loadsim.fates import Outcome
+from loadsim.record.events import AcceptFlag, AttemptFlag, FailureFlag, Where
 
 MS = 1_000_000
 

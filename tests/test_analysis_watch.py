@@ -8,7 +8,7 @@ import pytest
 from recordings import Row, accept, attempt, ns, packed, recording
 
 from loadsim.analysis.judge import summarise
-from loadsim.record.events import Outcome
+from loadsim.fates import Outcome
 from loadsim.record.facts import StepFacts
 
 CANARY, HELD = "127.0.1.1", "127.0.1.2"

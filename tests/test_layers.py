@@ -17,10 +17,11 @@ LAYERS = (
     {"analysis", "inspect"},
     {"record"},
     {"scenario", "kernel"},
-    {"exchange", "metrics", "units", "errors", "control", "interrupt"},
+    {"metrics"},
+    {"exchange", "units", "errors", "control", "interrupt", "fates"},
 )
 #: Decided in pure functions: no socket, clock, process, trio or global random.
-PURE = ("exchange", "metrics", "units", "scenario", "analysis", "inspect", "target.policy")
+PURE = ("exchange", "fates", "metrics", "units", "scenario", "analysis", "inspect", "target.policy")
 NOT_PURE = {"scenario.toml", "inspect.overview", "inspect.snapshot", "inspect.targets", "inspect.watch"}
 IMPURE_MODULES = {"socket", "time", "trio", "subprocess", "select", "selectors", "signal", "threading", "os", "secrets"}
 

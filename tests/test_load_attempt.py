@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadsim.fates import Outcome
 from loadsim.load.attempt import Attempt, Stage
 from loadsim.load.demand import NEVER
-from loadsim.record.events import ATTEMPT, AttemptFlag, Outcome
+from loadsim.record.events import ATTEMPT, AttemptFlag
 
 if TYPE_CHECKING:
     from _socket import socket

@@ -22,10 +22,11 @@ from loads import MILLISECOND, greet, listening, open_loop, port_of, serving, sp
 from simulated import spec_in as simulated_spec
 
 from loadsim.errors import EnvironmentRefusedError
+from loadsim.fates import Outcome
 from loadsim.kernel.netns import private_namespace
 from loadsim.load.process import driver
 from loadsim.record.arrays import Records, records_of
-from loadsim.record.events import AttemptFlag, Outcome
+from loadsim.record.events import AttemptFlag
 from loadsim.record.journal import Journal
 from loadsim.target.process import simulated_server
 

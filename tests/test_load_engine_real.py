@@ -31,10 +31,11 @@ from loads import (
 )
 
 from loadsim.exchange import Exchange
+from loadsim.fates import Outcome
 from loadsim.load.connections import Connections
 from loadsim.load.driver import demand_of
 from loadsim.record.arrays import records_of
-from loadsim.record.events import ATTEMPT, AttemptFlag, Outcome
+from loadsim.record.events import ATTEMPT, AttemptFlag
 from loadsim.record.journal import Journal
 
 if TYPE_CHECKING:

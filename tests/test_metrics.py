@@ -6,17 +6,6 @@ import pytest
 
 from loadsim import metrics
 from loadsim.metrics import METRICS, Metric
-from loadsim.record.events import Fate, Outcome
-
-
-def test_every_fate_has_a_meaning() -> None:
-    """The fates of the records and the fates of the table are the same."""
-    assert [fate.name.lower() for fate in Fate] == list(metrics.FATES)
-
-
-def test_every_outcome_has_a_meaning() -> None:
-    """The outcomes of the records and the outcomes of the table are the same."""
-    assert {outcome.name.lower() for outcome in Outcome} == set(metrics.OUTCOMES)
 
 
 def test_times_carry_their_unit_in_json() -> None:

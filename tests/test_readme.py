@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from loadsim.metrics import FATES, METRICS, OUTCOMES
+from loadsim.fates import Fate, Outcome
+from loadsim.metrics import METRICS
 from loadsim.scenario.client import Client
 from loadsim.scenario.model import Network
 from loadsim.scenario.server import Server
@@ -24,12 +25,12 @@ def rows_of(head: str) -> dict[str, str]:
 
 def test_every_fate_is_explained() -> None:
     """The table of fates is that of the code, in its order."""
-    assert list(rows_of("fate").items()) == [(name, meaning) for name, (_, meaning) in FATES.items()]
+    assert list(rows_of("fate").items()) == [(fate.id, fate.row.means) for fate in Fate]
 
 
 def test_every_outcome_is_explained() -> None:
     """The table of outcomes is that of the code, in its order."""
-    assert list(rows_of("outcome").items()) == [(name, meaning) for name, (_, meaning) in OUTCOMES.items()]
+    assert list(rows_of("outcome").items()) == [(outcome.id, outcome.row.means) for outcome in Outcome]
 
 
 def test_every_single_metric_is_defined() -> None:

@@ -6,20 +6,14 @@ import dataclasses
 
 from report_samples import generator_limited, healthy, phantoms, too_many_open_files
 
-from loadsim.metrics import FATES, METRICS, OUTCOMES
+from loadsim.metrics import METRICS
 from loadsim.report import growth as growth_module
 from loadsim.report.drawing import Terminal
 from loadsim.report.growth import growth, latencies
-from loadsim.report.ledger import FATE_WORDS, OUTCOME_WORDS, ledger
+from loadsim.report.ledger import ledger
 
 NARROW = Terminal(width=80, color=False, unicode=True)
 WIDE = Terminal(width=120, color=False, unicode=True)
-
-
-def test_every_fate_and_outcome_has_words() -> None:
-    """None of them is shown as an identifier."""
-    assert set(FATES) == set(FATE_WORDS)
-    assert set(OUTCOMES) == set(OUTCOME_WORDS)
 
 
 def test_every_number_of_the_tables_is_a_metric() -> None:

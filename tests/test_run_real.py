@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from real_runs import Ran, run_scenario, write_scenario
 
-from loadsim.record.events import AcceptFlag, Outcome
+from loadsim.fates import Outcome
+from loadsim.record.events import AcceptFlag
 from loadsim.scenario.toml import shipped
 
 if TYPE_CHECKING:

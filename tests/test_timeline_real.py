@@ -15,7 +15,8 @@ import pytest
 from real_runs import Ran, run_scenario, write_scenario
 
 from loadsim.analysis.columns import known
-from loadsim.record.events import AttemptFlag, Outcome
+from loadsim.fates import Outcome
+from loadsim.record.events import AttemptFlag
 
 pytestmark = pytest.mark.real
 

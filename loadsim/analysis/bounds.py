@@ -16,7 +16,8 @@ import numpy as np
 from loadsim.analysis.columns import AGE_ERROR_NS, Bools, Ints, column, has_flag, has_outcome
 from loadsim.analysis.foreign import attempts_of_sockets
 from loadsim.analysis.waits import LATE_NS
-from loadsim.record.events import AttemptFlag, Fate, Outcome, SocketFlag
+from loadsim.fates import Fate, Outcome
+from loadsim.record.events import AttemptFlag, SocketFlag
 
 if TYPE_CHECKING:
     from loadsim.analysis.ledger import Ledger

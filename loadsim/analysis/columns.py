@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from loadsim.record.events import AcceptFlag, FailureFlag, Outcome, Where
+from loadsim.fates import Outcome
+from loadsim.record.events import AcceptFlag, FailureFlag, Where
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:

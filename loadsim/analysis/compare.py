@@ -18,7 +18,8 @@ from loadsim.analysis.statistics import (
     median_interval,
     repeats_needed,
 )
-from loadsim.metrics import METRICS, Better
+from loadsim.fates import Better
+from loadsim.metrics import METRICS
 from loadsim.scenario.tables import flattened
 
 if TYPE_CHECKING:

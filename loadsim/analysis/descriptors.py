@@ -8,7 +8,8 @@ import numpy as np
 
 from loadsim.analysis.columns import Bools, Ints, column, emfile_records, has_flag, has_outcome, known
 from loadsim.analysis.growth import stalls
-from loadsim.record.events import AcceptFlag, AttemptFlag, FailureFlag, Fate, Outcome, Where
+from loadsim.fates import Fate, Outcome
+from loadsim.record.events import AcceptFlag, AttemptFlag, FailureFlag, Where
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:

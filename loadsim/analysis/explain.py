@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loadsim.analysis.rules.registry import FINDINGS
-from loadsim.analysis.texts import FATE_TEXTS, METRIC_TEXTS, OUTCOME_TEXTS
-from loadsim.metrics import FATES, METRICS, OUTCOMES, Metric
+from loadsim.analysis.texts import METRIC_TEXTS
+from loadsim.fates import FATES, OUTCOMES, Fate, Outcome
+from loadsim.metrics import METRICS, Metric
 
 if TYPE_CHECKING:
     from loadsim.analysis.rules.definition import Definition
@@ -59,10 +60,11 @@ def _all() -> dict[str, Explanation]:
     metrics = [metric for metric in METRICS.values() if metric.name.partition(".")[0] in METRIC_TEXTS]
     table = {metric.json_key: _metric(metric) for metric in metrics}
     table |= {metric.name: _metric(metric) for metric in metrics}
-    table |= {f"fate.{name}": _fate(f"fate.{name}", name) for name in FATES}
-    table |= {f"outcome.{name}": _outcome(f"outcome.{name}", name) for name in OUTCOMES}
-    table |= {name: _fate(name, name) for name in FATES}
-    table |= {name: _both(name) if name in FATES else _outcome(name, name) for name in OUTCOMES}
+    table |= {f"fate.{fate.id}": _fate(f"fate.{fate.id}", fate) for fate in Fate}
+    table |= {f"outcome.{outcome.id}": _outcome(f"outcome.{outcome.id}", outcome) for outcome in Outcome}
+    table |= {fate.id: _fate(fate.id, fate) for fate in Fate}
+    table |= {name: _outcome(name, outcome) for name, outcome in OUTCOMES.items()}
+    table |= {name: _both(name) for name in OUTCOMES if name in FATES}
     return table | {name: _finding(finding) for name, finding in FINDINGS.items()}
 
 
@@ -70,20 +72,18 @@ def _finding(finding: Definition) -> Explanation:
     return Explanation(id=finding.id, kind="finding", means=finding.means, look_at=finding.look_at, do=finding.do)
 
 
-def _fate(asked: str, name: str) -> Explanation:
-    told = FATE_TEXTS[name]
-    means = f"Where an attempt ended at the server: {FATES[name][1]}."
-    return Explanation(id=asked, kind="fate", means=means, look_at=told.look_at, do=told.do)
+def _fate(asked: str, fate: Fate) -> Explanation:
+    means = f"Where an attempt ended at the server: {fate.row.means}."
+    return Explanation(id=asked, kind="fate", means=means, look_at=fate.row.look_at, do=fate.row.do)
 
 
-def _outcome(asked: str, name: str) -> Explanation:
-    told = OUTCOME_TEXTS[name]
-    means = f"What the client of an attempt saw: {OUTCOMES[name][1]}."
-    return Explanation(id=asked, kind="outcome", means=means, look_at=told.look_at, do=told.do)
+def _outcome(asked: str, outcome: Outcome) -> Explanation:
+    means = f"What the client of an attempt saw: {outcome.row.means}."
+    return Explanation(id=asked, kind="outcome", means=means, look_at=outcome.row.look_at, do=outcome.row.do)
 
 
 def _both(name: str) -> Explanation:
-    fate, outcome = _fate(name, name), _outcome(name, name)
+    fate, outcome = _fate(name, FATES[name]), _outcome(name, OUTCOMES[name])
     means = f"{fate.means} {outcome.means}"
     return Explanation(id=name, kind="fate and outcome", means=means, look_at=fate.look_at, do=fate.do)
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from loadsim.analysis.columns import Bools, Ints, column, has_flag, has_outcome, was_connected
 from loadsim.analysis.join import attempt_keys, client_keys, latest
-from loadsim.record.events import Fate, Outcome, SocketFlag
+from loadsim.fates import Fate, Outcome
+from loadsim.record.events import SocketFlag
 
 if TYPE_CHECKING:
     from loadsim.record.arrays import Recording

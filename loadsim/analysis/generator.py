@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.analysis.columns import Bools, Ints, between, column, nearest_rank
-from loadsim.record.events import Fate, Outcome
+from loadsim.fates import Fate, Outcome
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from loadsim.analysis.columns import (
     was_connected,
 )
 from loadsim.analysis.join import Join, join
-from loadsim.record.events import AcceptFlag, Fate, Outcome
+from loadsim.fates import Fate, Outcome
+from loadsim.record.events import AcceptFlag
 from loadsim.units import NANOSECONDS, format_count, some
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ _NEVER_CONNECTED = {
     Outcome.LOCAL: Fate.LOCAL,
     Outcome.NOT_STARTED: Fate.NOT_STARTED,
 }
+#: The shape of the table: codes are its indices, and one code of a fate is reserved.
+_FATES, _OUTCOMES = max(Fate) + 1, max(Outcome) + 1
 #: The conductor learns of the server's end later than its clients do.
 _DEATH_SLACK_NS = NANOSECONDS // 10
 
@@ -51,18 +54,16 @@ class Ledger:
 
     def fates(self) -> dict[str, int]:
         """Return the attempts of each fate, in the order of the table, zeros too."""
-        return {fate.name.lower(): int(self.table[fate].sum()) for fate in Fate}
+        return {fate.id: int(self.table[fate].sum()) for fate in Fate}
 
     def outcomes(self) -> dict[str, int]:
         """Return the attempts of each outcome, zeros too."""
-        return {outcome.name.lower(): int(self.table[:, outcome].sum()) for outcome in Outcome}
+        return {outcome.id: int(self.table[:, outcome].sum()) for outcome in Outcome}
 
     def cells(self) -> dict[str, dict[str, int]]:
         """Return the attempts by fate and outcome; only cells that are not 0."""
         return {
-            fate.name.lower(): {
-                outcome.name.lower(): int(self.table[fate, outcome]) for outcome in Outcome if self.table[fate, outcome]
-            }
+            fate.id: {outcome.id: int(self.table[fate, outcome]) for outcome in Outcome if self.table[fate, outcome]}
             for fate in Fate
             if self.table[fate].any()
         }
@@ -77,12 +78,12 @@ def settle(recording: Recording) -> Ledger:
     joined = join(recording)
     fate = _fates(recording, joined)
     outcome = column(recording.attempts, "outcome")
-    cells = np.bincount(fate * len(Outcome) + outcome, minlength=len(Fate) * len(Outcome))
+    cells = np.bincount(fate * _OUTCOMES + outcome, minlength=_FATES * _OUTCOMES)
     return Ledger(
         join=joined,
         fate=fate,
         outcome=outcome,
-        table=cells.reshape(len(Fate), len(Outcome)),
+        table=cells.reshape(_FATES, _OUTCOMES),
         imbalance=_imbalance(recording, joined),
     )
 

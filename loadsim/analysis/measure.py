@@ -15,8 +15,9 @@ from loadsim.analysis.columns import Ints, between, column, has_flag, known, nea
 from loadsim.analysis.descriptors import descriptor_metrics
 from loadsim.analysis.latencies import accept_latencies, connect_latencies, family, own_accepts
 from loadsim.analysis.watch import watch_metrics
+from loadsim.fates import Fate, Outcome
 from loadsim.metrics import METRICS
-from loadsim.record.events import AttemptFlag, Fate, Outcome
+from loadsim.record.events import AttemptFlag
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import numpy as np
 from loadsim.analysis.columns import Bools, column, has_flag, has_outcome, known
 from loadsim.analysis.relief import reliefs, settled, telling
 from loadsim.analysis.verdict import Observed
-from loadsim.record.events import FailureFlag, Outcome
+from loadsim.fates import Outcome
+from loadsim.record.events import FailureFlag
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:

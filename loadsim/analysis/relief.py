@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.analysis.columns import column, has_outcome
-from loadsim.record.events import Outcome
+from loadsim.fates import Outcome
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:

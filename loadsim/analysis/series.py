@@ -18,7 +18,8 @@ from loadsim.analysis.columns import Ints, between, column, emfile_records, has_
 from loadsim.analysis.comparison import Curve
 from loadsim.analysis.latencies import Latencies, accept_latencies, connect_latencies
 from loadsim.analysis.relief import telling
-from loadsim.record.events import Outcome, Where
+from loadsim.fates import Outcome
+from loadsim.record.events import Where
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:

@@ -15,46 +15,6 @@ class Text(NamedTuple):
     do: str = ""
 
 
-FATE_TEXTS: dict[str, Text] = {
-    "accepted": Text("The outcome says whether its client was still there.", ""),
-    "shed": Text("", "See the finding shed-clients."),
-    "queued": Text(
-        "`ss -tn` at the server: ESTABLISHED (or CLOSE-WAIT) without a process, inode 0.",
-        "Such a client believes that it is connected. See the findings false-connect and slow-accept.",
-    ),
-    "orphaned": Text("", "See the finding target-ended."),
-    "phantom": Text("No socket at the server, or one in SYN-RECV.", "See the finding phantom-connections."),
-    "aborted": Text("", "See the finding queue-abort."),
-    "half_open": Text("`ss -tan state syn-recv`.", "Look for a firewall between the two."),
-    "dropped": Text("`ss -tan state syn-sent` at the client.", "See the finding queue-overflow."),
-    "refused": Text("`ss -ltn`: does anybody listen on that port?", "Start the server; see the finding target-ended."),
-    "local": Text(
-        "The errno in the finding generator-limited.", "Give the generator what it lacks; blame nobody else."
-    ),
-    "not_started": Text("", "Raise client.max_in_flight; waiting instead would have hidden the delay."),
-    "unknown": Text(
-        "", "Happens where records of the server are missing, as after a killed run, or where it writes none."
-    ),
-}
-
-OUTCOME_TEXTS: dict[str, Text] = {
-    "ok": Text("reply.* says how long it took.", ""),
-    "connected": Text("The fate: it may never have been accepted.", "Use another client.exchange to learn of service."),
-    "error": Text("The server's log.", "See the finding emfile-handler."),
-    "eof": Text("", "The server closed without a reply: shed, or a handler that failed."),
-    "reset": Text("", "The server or its kernel refused to go on: shed, queue-abort, target-ended."),
-    "refused": Text("`ss -ltn`: does anybody listen on that port?", "Start the server; see the finding target-ended."),
-    "connect_timeout": Text("The fate, mostly `dropped`.", "See the finding queue-overflow."),
-    "reply_timeout": Text(
-        "The fate: `queued` waited for accept(), `phantom` for nobody, `accepted` for a slow or late reply.", ""
-    ),
-    "local": Text(
-        "The errno in the finding generator-limited.", "Give the generator what it lacks; blame nobody else."
-    ),
-    "not_started": Text("", "Raise client.max_in_flight; waiting instead would have hidden the delay."),
-    "unfinished": Text("Whether the run was interrupted.", "A longer client.reply_timeout ends nothing sooner."),
-}
-
 #: By the first word of a metric's name.
 METRIC_TEXTS: dict[str, Text] = {
     "attempts": Text("The plan of the scenario: rate, stages or clients.", ""),

@@ -10,7 +10,7 @@ from loadsim.analysis.columns import Ints, column, has_outcome, known
 from loadsim.analysis.relief import telling
 from loadsim.analysis.rules.recovery import told
 from loadsim.analysis.summary import Mark, Timeline
-from loadsim.record.events import Fate, Outcome
+from loadsim.fates import Fate, Outcome
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:

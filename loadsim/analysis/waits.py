@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.analysis.columns import Bools, Ints, came_after_the_end, column, emfile_records, has_flag, known
-from loadsim.record.events import AcceptFlag, AttemptFlag, Fate, Where
+from loadsim.fates import Fate
+from loadsim.record.events import AcceptFlag, AttemptFlag, Where
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:

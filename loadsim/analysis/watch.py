@@ -9,7 +9,8 @@ import numpy as np
 from loadsim.analysis.columns import Ints, column, emfile_records, has_outcome
 from loadsim.analysis.latencies import family
 from loadsim.analysis.relief import settled, telling
-from loadsim.record.events import Outcome, Where
+from loadsim.fates import Outcome
+from loadsim.record.events import Where
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from loadsim.exchange import HELLO, Exchange, Reply, judge, partial, request
+from loadsim.fates import Outcome
 from loadsim.load.attempt import TAIL, TAIL_AT, Attempt, Stage
-from loadsim.record.events import ATTEMPT, CLIENT_ERRNO, AttemptFlag, Outcome
+from loadsim.record.events import ATTEMPT, CLIENT_ERRNO, AttemptFlag
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:

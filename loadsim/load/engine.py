@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from loadsim.fates import Outcome
 from loadsim.kernel.sockdiag import family_of
 from loadsim.kernel.timerfd import Timer
 from loadsim.load.connections import Connections
 from loadsim.load.demand import NEVER
-from loadsim.record.events import ATTEMPT, COUNTERS, Outcome
+from loadsim.record.events import ATTEMPT, COUNTERS
 from loadsim.scenario.spec import source_address
 from loadsim.units import NANOSECONDS
 

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from loadsim.exchange import Reply, judge, request
+from loadsim.fates import Outcome
 from loadsim.kernel.part import play
 from loadsim.kernel.sockdiag import family_of
 from loadsim.load.driver import say, serve
-from loadsim.record.events import CLIENT_ERRNO, Outcome
+from loadsim.record.events import CLIENT_ERRNO
 from loadsim.scenario.spec import LoadSpec, source_address
 from loadsim.units import NANOSECONDS
 

@@ -1,7 +1,7 @@
 """The layouts of all records, and the codes in them.
 
 The single source: writers pack with `Layout.struct`, readers derive their numpy dtype from `Layout.fields`. Times are
-CLOCK_MONOTONIC nanoseconds of one host; 0 means "did not happen". Imports the standard library alone.
+CLOCK_MONOTONIC nanoseconds of one host; 0 means "did not happen". Imports the standard library and `fates` only.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import enum
 import errno
 import struct
 from dataclasses import dataclass, field
+
+from loadsim.fates import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,39 +141,6 @@ SOCKET = Layout(
 )
 
 LAYOUTS = {layout.name: layout for layout in (ATTEMPT, ACCEPT, FAILURE, SAMPLE, SOCKET)}
-
-
-class Outcome(enum.IntEnum):
-    """What the client saw; every attempt has exactly one."""
-
-    UNFINISHED = 0
-    OK = 1
-    CONNECTED = 2
-    ERROR = 3
-    EOF = 4
-    RESET = 5
-    REFUSED = 6
-    CONNECT_TIMEOUT = 7
-    REPLY_TIMEOUT = 8
-    LOCAL = 9
-    NOT_STARTED = 10
-
-
-class Fate(enum.IntEnum):
-    """Where an attempt ended at the server; every attempt has exactly one, decided by `analysis.ledger`."""
-
-    ACCEPTED = 0
-    SHED = 1
-    QUEUED = 2
-    ORPHANED = 3
-    PHANTOM = 4
-    ABORTED = 5
-    HALF_OPEN = 6
-    DROPPED = 7
-    REFUSED = 8
-    LOCAL = 9
-    NOT_STARTED = 10
-    UNKNOWN = 11
 
 
 class AttemptFlag(enum.IntFlag):

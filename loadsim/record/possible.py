@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.errors import RecordingError
-from loadsim.record.events import Outcome, Where
+from loadsim.fates import Outcome
+from loadsim.record.events import Where
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,7 +21,7 @@ from loadsim.report.drawing import (
     paint,
     paragraph,
 )
-from loadsim.report.ledger import FATE_WORDS
+from loadsim.report.ledger import style_and_words
 from loadsim.report.text import left, right
 from loadsim.units import format_bytes, format_count, format_duration, some
 
@@ -125,7 +125,7 @@ def _prediction(plan: Plan, terminal: Terminal) -> list[Line]:
             lines.append(line(left(f"  {name}", _LABEL), (right("never", _NUMBER), GOOD)))
     top = max(prediction.fates.values(), default=0.0)
     for fate, count in prediction.fates.items():
-        style, meaning = FATE_WORDS.get(fate, (WARN, ""))
+        style, meaning = style_and_words(fate)
         drawn = left(bar(count / top if top else 0.0, _BAR, terminal.glyphs), _BAR + 2)
         meant = meaning if terminal.edge >= _ROOMY else ""
         name = left(f"  {fate.replace('_', ' ')}", _LABEL)

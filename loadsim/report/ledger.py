@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loadsim.metrics import FATES
+from loadsim.fates import FATES, Outcome, Tone
 from loadsim.report.drawing import ALARM, BAD, GOOD, QUIET, WARN, Line, bar, line, paragraph
 from loadsim.report.text import left, right, widest
 from loadsim.units import format_count, format_duration, some
@@ -16,34 +16,14 @@ if TYPE_CHECKING:
     from loadsim.analysis.summary import Summary
     from loadsim.report.drawing import Terminal
 
-#: Fate -> the colour of its bar, and what became of the client in a few words.
-FATE_WORDS = {
-    "accepted": (GOOD, "accept() returned it"),
-    "shed": (WARN, "accepted, closed at once"),
-    "queued": (WARN, "still in the accept queue"),
-    "orphaned": (BAD, "queued when the listener died"),
-    "phantom": (BAD, "no socket at the server"),
-    "aborted": (BAD, "reset at the full queue"),
-    "half_open": (BAD, "the SYN-ACK never arrived"),
-    "dropped": (BAD, "its SYNs went unanswered"),
-    "refused": (BAD, "nobody listened"),
-    "local": (WARN, "never left the generator"),
-    "not_started": (WARN, "never left the plan"),
-    "unknown": (QUIET, "the server was not seen whole"),
-}
-#: Outcome -> what the client saw; {connect} and {reply} are " in 2 s", or nothing where the time-out is not known.
-OUTCOME_WORDS = {
-    "ok": "ok",
-    "connected": "connected, as planned",
-    "error": "an error for a reply",
-    "eof": "end of stream, no reply",
-    "reset": "connection reset, no reply",
-    "refused": "connection refused",
-    "connect_timeout": "no answer to connect{connect}",
-    "reply_timeout": '"connected", then no reply{reply}',
-    "local": "the generator's own limit",
-    "not_started": "never began",
-    "unfinished": "no answer before the end",
+#: The style of a fate's bar.
+_STYLES = {
+    Tone.GOOD: GOOD,
+    Tone.WARN: WARN,
+    Tone.BAD: BAD,
+    Tone.PHANTOM: BAD,
+    Tone.GENERATOR: WARN,
+    Tone.UNKNOWN: QUIET,
 }
 _FATE = 11
 _GAP = 2
@@ -114,7 +94,13 @@ def _outcome_words(settings: Mapping[str, Mapping[str, object]]) -> dict[str, st
         name: f" in {format_duration(limit).replace('.0 ', ' ')}" if isinstance(limit, int | float) else ""
         for name, limit in limits.items()
     }
-    return {outcome: words.format(**said) for outcome, words in OUTCOME_WORDS.items()}
+    return {outcome.id: outcome.row.words.format(**said) for outcome in Outcome}
+
+
+def style_and_words(fate: str) -> tuple[str, str]:
+    """Return the style of a fate's bar, and its few words; a fate that this version does not know has none."""
+    known = FATES.get(fate)
+    return (_STYLES[known.row.tone], known.row.words) if known is not None else (WARN, "")
 
 
 def _columns(summary: Summary, entries: list[_Entry], terminal: Terminal) -> _Columns:
@@ -123,7 +109,7 @@ def _columns(summary: Summary, entries: list[_Entry], terminal: Terminal) -> _Co
     head = len(_heading(summary)) + _APART
     bars = 2 + _FATE + _GAP + count + _GAP
     words = count + _GAP + widest([_BLAMELESS, *(entry.words for entry in entries)])
-    meanings = _GAP + widest([meaning for _, meaning in FATE_WORDS.values()])
+    meanings = _GAP + widest([fate.row.words for fate in FATES.values()])
     room = terminal.edge - bars - _APART - words
     meant = room - meanings >= max(head - bars, _FATE)
     width = min(room - meanings if meant else room, _WIDEST_BAR)
@@ -132,7 +118,7 @@ def _columns(summary: Summary, entries: list[_Entry], terminal: Terminal) -> _Co
 
 
 def _row(entry: _Entry, columns: _Columns, top: int, terminal: Terminal) -> Line:
-    style, meaning = FATE_WORDS.get(entry.fate, (WARN, ""))
+    style, meaning = style_and_words(entry.fate)
     row = line()
     if entry.count is not None:
         name = left(entry.fate.replace("_", " "), _FATE + _GAP)

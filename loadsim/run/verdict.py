@@ -23,9 +23,9 @@ from loadsim.analysis.observe import observe
 from loadsim.analysis.verdict import Observed, classify
 from loadsim.analysis.view import View
 from loadsim.errors import DidNotStartError, EnvironmentRefusedError
+from loadsim.fates import Outcome
 from loadsim.kernel.limits import own_nofile
 from loadsim.record.bundle import Bundle
-from loadsim.record.events import Outcome
 from loadsim.record.folder import VERDICT_MARK, Folder, file_name, make_folder, new_folder
 from loadsim.record.untrusted import raise_if_newer, sound
 from loadsim.report.reproduce import script

@@ -27,9 +27,9 @@ import numpy as np
 import trio
 
 from loadsim.exchange import Exchange
+from loadsim.fates import Outcome
 from loadsim.load.process import driver
 from loadsim.record.arrays import records_of
-from loadsim.record.events import Outcome
 from loadsim.record.journal import Journal
 from loadsim.scenario.spec import LoadSpec
 

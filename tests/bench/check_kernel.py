@@ -20,7 +20,7 @@ from cli_runs import Reading, Result, run, running
 from witnesses import Seen, Tally, Traced, calls_of, counter_of, show, sockets_of, tool, tracing
 
 from loadsim.analysis.columns import column, known
-from loadsim.record.events import Fate
+from loadsim.fates import Fate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

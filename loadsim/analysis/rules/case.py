@@ -11,7 +11,7 @@ from loadsim.units import NANOSECONDS, format_count, format_duration
 if TYPE_CHECKING:
     from loadsim.analysis.summary import Compared
     from loadsim.analysis.view import View
-    from loadsim.record.events import Fate, Outcome
+    from loadsim.fates import Fate, Outcome
 
 #: The signals that end servers, by number on Linux (x86-64 and arm64 alike).
 _SIGNALS = {1: "SIGHUP", 2: "SIGINT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL"} | {

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from loadsim.analysis.prediction import GAP, is_gap
 from loadsim.analysis.rules.case import Found, ending, sentences, were
 from loadsim.analysis.rules.definition import Definition, Kind, Rule
-from loadsim.record.events import TABLE_HZ, Fate, Outcome
+from loadsim.fates import Fate, Outcome
+from loadsim.record.events import TABLE_HZ
 from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:

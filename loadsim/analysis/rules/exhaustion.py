@@ -9,7 +9,8 @@ from loadsim.analysis.growth import stalls
 from loadsim.analysis.rules.case import Found, sentences, were
 from loadsim.analysis.rules.definition import Definition, Kind, Rule
 from loadsim.analysis.rules.room import Room
-from loadsim.record.events import AcceptFlag, Fate, Outcome
+from loadsim.fates import Fate, Outcome
+from loadsim.record.events import AcceptFlag
 from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from loadsim.analysis.columns import column
 from loadsim.analysis.generator import CPU_CORES, lag_limit_s, own_failures
 from loadsim.analysis.rules.case import Found, ending, sentences, were
 from loadsim.analysis.rules.definition import Definition, Kind, Rule
-from loadsim.record.events import CLIENT_ERRNO, Fate
+from loadsim.fates import Fate
+from loadsim.record.events import CLIENT_ERRNO
 from loadsim.units import format_duration, some
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from loadsim.analysis.descriptors import leaked_connections
 from loadsim.analysis.rules.case import Found, sentences
 from loadsim.analysis.rules.definition import Definition, Kind, Rule
 from loadsim.analysis.rules.room import Room, leaks_extras
-from loadsim.record.events import AcceptFlag, Fate
+from loadsim.fates import Fate
+from loadsim.record.events import AcceptFlag
 from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:

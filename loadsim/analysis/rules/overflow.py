@@ -10,7 +10,7 @@ from loadsim.analysis.columns import Bools, column, was_connected
 from loadsim.analysis.rules.case import Found, sentences, were
 from loadsim.analysis.rules.definition import Definition, Kind, Rule
 from loadsim.analysis.syn import LINEAR, retransmit_times
-from loadsim.record.events import Fate, Outcome
+from loadsim.fates import Fate, Outcome
 from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loadsim.metrics import FATES, OUTCOMES
-from loadsim.report.ledger import FATE_WORDS
+from loadsim.fates import FATES, OUTCOMES, Fate
 from loadsim.report.page.markup import Markup, joined, tag
 from loadsim.report.page.parts import NOTHING, count, count_of, notices
 
@@ -31,6 +30,12 @@ def _named(name: str) -> str:
     return name.replace("_", " ")
 
 
+def _colour(fate: str) -> str:
+    """Return the classes that colour a fate; one that this version does not know is grey."""
+    row = FATES.get(fate, Fate.UNKNOWN).row
+    return f"tone-{row.tone} pattern-{row.pattern}"
+
+
 def _bar(summary: Summary) -> Markup:
     total = sum(summary.ledger.values()) or 1
     parts = [_part(fate, summary.ledger[fate], total) for fate in _fates(summary)]
@@ -41,14 +46,14 @@ def _bar(summary: Summary) -> Markup:
 def _part(fate: str, clients: int, total: int) -> Markup:
     label = tag("span", tag("b", count(clients)), _named(fate)) if clients / total >= _NARROW else None
     title = f"{_named(fate)}: {count_of(clients, 'client')}, {100 * clients / total:.1f} %"
-    return tag("div", label, class_=f"part fate-{fate}", style=f"flex-grow:{clients}", title=title)
+    return tag("div", label, class_=f"part {_colour(fate)}", style=f"flex-grow:{clients}", title=title)
 
 
 def _table(summary: Summary) -> Markup:
     """Return fates by outcomes; a column for each outcome that occurred, and sums at both margins."""
     outcomes = [name for name in dict.fromkeys((*OUTCOMES, *summary.outcomes)) if summary.outcomes.get(name)]
     heads = [tag("th", "where they ended", scope="col"), tag("th", "clients", scope="col", class_="number")]
-    meanings = {name: OUTCOMES[name][1] if name in OUTCOMES else "" for name in outcomes}
+    meanings = {name: OUTCOMES[name].row.means if name in OUTCOMES else "" for name in outcomes}
     saw = [tag("th", _named(name), scope="col", class_="number saw", title=meanings[name]) for name in outcomes]
     group = tag("th", "what they saw", scope="colgroup", colspan=len(outcomes) or None, class_="group saw")
     rows = [_row(summary, fate, outcomes) for fate in _fates(summary)]
@@ -69,8 +74,8 @@ def _table(summary: Summary) -> Markup:
 
 def _row(summary: Summary, fate: str, outcomes: list[str]) -> Markup:
     cells = summary.fate_by_outcome.get(fate, {})
-    meaning = FATE_WORDS[fate][1] if fate in FATE_WORDS else ""
-    swatch = tag("span", class_=f"swatch fate-{fate}", aria_hidden="true")
+    meaning = FATES[fate].row.words if fate in FATES else ""
+    swatch = tag("span", class_=f"swatch {_colour(fate)}", aria_hidden="true")
     name = tag("th", swatch, _named(fate), " ", tag("small", meaning), scope="row")
     saw = [
         tag("td", count(cells[outcome]) if cells.get(outcome) else NOTHING, class_=_saw(cells.get(outcome)))
