@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from loadsim import metrics
+from loadsim.analysis import generator, latencies
 from loadsim.metrics import METRICS, Metric
+from loadsim.units import format_duration
 
 
 def test_times_carry_their_unit_in_json() -> None:
@@ -25,3 +27,14 @@ def test_every_metric_is_defined_in_sentences(metric: Metric) -> None:
 def test_names_are_unique() -> None:
     """No metric of the table hides another."""
     assert len(METRICS) == len([*metrics._SINGLE, *metrics._families()])
+
+
+def test_definitions_state_the_limits_of_the_code() -> None:
+    """From how many samples a percentile is shown, and from which lag and CPU the generator counts as limited."""
+    for statistic, enough in latencies._ENOUGH.items():
+        assert enough == 1 or f"shown from {enough:,} samples on" in METRICS[f"accept.{statistic}"].definition
+    limited = METRICS["generator.limited"].definition
+    assert f"lag p90 above {format_duration(generator.LAG_S).replace('.0 ', ' ')}" in limited
+    assert f"{generator.LAG_SHARE * 100:.0f} % of the interval" in limited
+    assert f"above {generator.CPU_CORES} core" in limited
+    assert f"above {generator.CPU_CORES} it is" in METRICS["generator.cpu"].definition

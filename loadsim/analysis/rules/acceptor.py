@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: A pause shorter than this is the scheduler's, not the server's.
 _PAUSE_NS = NANOSECONDS // 50
+_PAUSE = format_duration(_PAUSE_NS / NANOSECONDS)
 #: Share of the time in which clients arrived that pauses must take before they are a finding.
 _SHARE = 0.02
 #: More clients than any closed loop has.
@@ -109,7 +110,7 @@ def _pausing(case: Case, still: _Standstill) -> Found:
     gathered = min(int(np.ceil(rate * still.longest_s)), case.view.setting("client", "clients") or _MANY)
     return Found(
         f"The server stopped accepting for up to {format_duration(still.longest_s)} while clients waited.",
-        f"{some(still.count, 'pause')} of 20 ms or more took {format_duration(still.total_s)} in all, "
+        f"{some(still.count, 'pause')} of {_PAUSE} or more took {format_duration(still.total_s)} in all, "
         f"{still.share * 100:.0f} % of the load. About {_rate(rate)} clients a second arrive, so about "
         f"{format_count(gathered)} gather in the longest; {case.backlog}.",
         "keep blocking work (garbage collection, files, DNS) off the thread that accepts; until then choose backlog >= "

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from loadsim.analysis.summary import Compared
     from loadsim.record.facts import ServerFacts
 
+_GAP = f"{GAP * 100:.0f} %"
 _FAILED = (
     Outcome.ERROR,
     Outcome.EOF,
@@ -104,7 +105,7 @@ def prediction_gap(case: Case) -> Found | None:
     if not gaps or not case.view.recording.facts.complete:  # the prediction is of a whole run
         return None
     return Found(
-        f"{some(len(gaps), 'number')} differ{'s' if len(gaps) == 1 else ''} by more than 10 % from what arithmetic "
+        f"{some(len(gaps), 'number')} differ{'s' if len(gaps) == 1 else ''} by more than {_GAP} from what arithmetic "
         "predicts.",
         f"Predicted and measured: {'; '.join(_gap(row) for row in gaps)}.",
         "the plan knows rates, limits and baseline alone: look for what else took descriptors, or time.",
@@ -269,8 +270,7 @@ FINDINGS = (
         id="prediction-gap",
         rules=(Rule(kind=Kind.INFORMATION, order=50, find=prediction_gap),),
         means="Before a run loadsim calculates from rates, limits and the baseline when the limit is reached, when the "
-        f"queue is full, and how many clients have which fate. Here a measurement differs by more than "
-        f"{GAP * 100:.0f} %.",
+        f"queue is full, and how many clients have which fate. Here a measurement differs by more than {_GAP}.",
         look_at="The two columns predicted and measured.",
         do="Ask what else used descriptors or time: other threads, log files, a slow machine, a raised limit.",
     ),
