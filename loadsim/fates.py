@@ -182,7 +182,7 @@ class Fate(enum.IntEnum):
             better=Better.LOWER,
             tone=Tone.BAD,
             pattern=Pattern.LINES,
-            means="its SYN was answered by RST: no socket listened",
+            means="its SYN was answered by RST because no socket listened",
             words="no socket listened",
             look_at=_LISTENING,
             do=_START,

@@ -33,6 +33,19 @@ class Metric:
         """Its key in `summary.json`: the name, with "_s" appended where it is a time."""
         return self.name + "_s" if self.unit == "s" else self.name
 
+    @property
+    def family(self) -> str:
+        """The first word of its name, a key of FAMILIES except for `fate` and `outcome`."""
+        return self.name.partition(".")[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """Metrics with one first word: what `loadsim explain` says of each of them besides its definition."""
+
+    look_at: str
+    do: str  # "" where there is nothing to do
+
 
 _LOW, _HIGH, _NONE = Better.LOWER, Better.HIGHER, Better.NEITHER
 
@@ -282,6 +295,56 @@ def _families() -> Iterator[Metric]:
 
 #: Every metric by its name.
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in (*_SINGLE, *_families())})
+
+#: What to look at and do about a metric, by the first word of its name; fates and outcomes have their own rows.
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "attempts": Family(look_at="The plan of the scenario: rate, stages or clients.", do=""),
+        "connect": Family(
+            look_at="attempts.delayed first: a second more is a SYN that was sent again.",
+            do="See the finding syn-delay.",
+        ),
+        "connect_service": Family(look_at="connect.*: the difference is the lag of the load generator.", do=""),
+        "accept": Family(
+            look_at="accept.waiting too: clients that were never accepted are not in the percentiles.",
+            do="See the finding slow-accept.",
+        ),
+        "accept_least": Family(
+            look_at="accept.*: the true latency lies between the two.",
+            do="Run as root for exact latencies: the kernel is then traced.",
+        ),
+        "reply": Family(look_at="The table of outcomes: clients without a reply are not in the percentiles.", do=""),
+        "fds": Family(
+            look_at="The chart of open fds and the growth table.", do="See the findings fd-leak and fd-limit."
+        ),
+        "emfile": Family(
+            look_at="The finding that names the cause of the exhaustion.",
+            do="See the findings fd-leak, fd-limit and emfile-spin.",
+        ),
+        "queue": Family(
+            look_at="`ss -ltn` in the same namespace: Recv-Q is the length of the queue, Send-Q the backlog. Its "
+            "capacity is one more than the backlog.",
+            do="See the finding queue-overflow.",
+        ),
+        "listen": Family(
+            look_at="`nstat -az` in the same namespace. These are packets, not clients.",
+            do="See the finding queue-overflow.",
+        ),
+        "syn": Family(
+            look_at="attempts.delayed: the clients that sent these packets.", do="See the finding syn-delay."
+        ),
+        "server": Family(
+            look_at="The chart during the time at the limit.", do="See the findings emfile-spin and target-ended."
+        ),
+        "canary": Family(look_at="The row of canaries below the chart.", do="See the findings outage and no-recovery."),
+        "recovery": Family(look_at="The marks of the timeline in the chart.", do="See the finding recovery."),
+        "held": Family(look_at="held.unanswered too: requests without an answer are not in the percentiles.", do=""),
+        "generator": Family(
+            look_at="The line of the generator in the summary.", do="See the finding generator-limited."
+        ),
+        "join": Family(look_at="The ledger.", do="See the findings foreign-accepts and join-ambiguous."),
+    }
+)
 
 #: Metrics that are also known while a run goes on: `abort` thresholds can name only these.
 LIVE = frozenset(

@@ -17,8 +17,7 @@ from loadsim.analysis.explain import explain, ids
 from loadsim.analysis.judge import summarise
 from loadsim.analysis.rules.registry import FINDINGS
 from loadsim.analysis.summary import Summary
-from loadsim.analysis.texts import METRIC_TEXTS
-from loadsim.metrics import METRICS
+from loadsim.metrics import FAMILIES, METRICS
 
 if TYPE_CHECKING:
     from recordings import Row
@@ -140,8 +139,8 @@ def test_what_does_not_exist_is_not_explained() -> None:
 
 def test_the_texts_cover_the_tables() -> None:
     """Every family of metrics has its text, and no text is of something else."""
-    families = {name.partition(".")[0] for name in METRICS} - {"fate", "outcome"}
-    assert set(METRIC_TEXTS) == families
+    families = {metric.family for metric in METRICS.values()} - {"fate", "outcome"}
+    assert set(FAMILIES) == families
 
 
 def test_texts_name_findings_that_exist() -> None:

@@ -38,8 +38,7 @@
 
     syn         when the kernel sends a SYN again
     diagnosis   findings in order: cause, evidence, remedy; each is made by one of the `rules`
-    explain     what each finding, fate, outcome and metric means; the words stand in `texts`
-    texts       where to look and what to do, for each of them
+    explain     what each finding, fate, outcome and metric means
 
 Must not know how a recording was made, nor how a summary is shown: no socket, clock, process or file.
 """

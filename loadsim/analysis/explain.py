@@ -1,7 +1,7 @@
 """What a finding, a fate, an outcome or a metric means, where to look, and what to do.
 
-For an engineer at three in the morning and for a learner alike. Owns the lookup; the texts stand in `texts`, and what
-fates, outcomes and metrics are in `loadsim.metrics`.
+For an engineer at three in the morning and for a learner alike. Owns the lookup only: the texts stand with the
+findings (`rules`), with fates and outcomes (`loadsim.fates`) and with the metrics (`loadsim.metrics`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loadsim.analysis.rules.registry import FINDINGS
-from loadsim.analysis.texts import METRIC_TEXTS
 from loadsim.fates import FATES, OUTCOMES, Fate, Outcome
-from loadsim.metrics import METRICS, Metric
+from loadsim.metrics import FAMILIES, METRICS, Metric
 
 if TYPE_CHECKING:
     from loadsim.analysis.rules.definition import Definition
@@ -57,7 +56,7 @@ def ids() -> list[str]:
 @functools.cache
 def _all() -> dict[str, Explanation]:
     """Return every explanation by everything that it can be asked for by."""
-    metrics = [metric for metric in METRICS.values() if metric.name.partition(".")[0] in METRIC_TEXTS]
+    metrics = [metric for metric in METRICS.values() if metric.family in FAMILIES]
     table = {metric.json_key: _metric(metric) for metric in metrics}
     table |= {metric.name: _metric(metric) for metric in metrics}
     table |= {f"fate.{fate.id}": _fate(f"fate.{fate.id}", fate) for fate in Fate}
@@ -89,7 +88,7 @@ def _both(name: str) -> Explanation:
 
 
 def _metric(metric: Metric) -> Explanation:
-    told = METRIC_TEXTS[metric.name.partition(".")[0]]
+    told = FAMILIES[metric.family]
     better = "" if metric.better == "neither" else f", {metric.better} is better"
     means = f"{metric.definition} ({_UNITS[metric.unit]}{better})"
     return Explanation(id=metric.name, kind="metric", means=means, look_at=told.look_at, do=told.do)

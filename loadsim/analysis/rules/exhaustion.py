@@ -161,8 +161,8 @@ FINDINGS = (
         means="connect() succeeded, but the server never accepted the connection in time. The kernel completes the "
         "handshake and puts the connection into the accept queue. The server learns of it only by accept(), which "
         "needs a free descriptor. The client sees a slow server, until its time-out.",
-        look_at="The fate `queued` and the outcome `reply_timeout`. In production: `ss -ltn` shows Recv-Q (the length "
-        "of the queue) above Send-Q (the backlog) while health checks that only connect stay green.",
+        look_at="The fate `queued` and the outcome `reply_timeout`. In production: `ss -ltn` shows a long queue "
+        "(Recv-Q, at most Send-Q + 1) while health checks that only connect stay green.",
         do="Let health checks and clients wait for a reply, with a time-out. Fix the missing descriptors (fd-leak or "
         "fd-limit). A smaller backlog makes such clients fail sooner, a larger one hides more of them.",
     ),
