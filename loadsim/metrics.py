@@ -177,7 +177,7 @@ _SINGLE = [
         "together), else the largest sample: at least this many.",
     ),
     _of(
-        "queue.limit",
+        "queue.capacity",
         "",
         _NONE,
         "What the accept queue holds: min(backlog, net.core.somaxconn) + 1, read back from the kernel.",
@@ -345,6 +345,9 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "join": Family(look_at="The ledger.", do="See the findings foreign-accepts and join-ambiguous."),
     }
 )
+
+#: Names that metrics had in results of format 1 -> the names that they have.
+FORMER_NAMES: Mapping[str, str] = MappingProxyType({"queue.limit": "queue.capacity"})
 
 #: Metrics that are also known while a run goes on: `abort` thresholds can name only these.
 LIVE = frozenset(

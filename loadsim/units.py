@@ -1,4 +1,4 @@
-"""Durations and rates as people write them: "250ms", "1000/s".
+"""Durations and rates as people write them: "250ms", "1000/s"; and how a backlog counts as connections.
 
 Owns the units and their spelling, in both directions. Knows nothing of scenarios or reports.
 """
@@ -38,6 +38,16 @@ def parse_rate(text: str) -> float:
     if match is None:
         raise ValueError(f'a rate needs a number and a unit ({", ".join(RATE_UNITS)}), for example "200/s"')
     return float(match[1]) * RATE_UNITS[match[2]]
+
+
+def queue_capacity(backlog: int) -> int:
+    """Return how many connections an accept queue holds while this backlog is in force: the kernel takes one more."""
+    return backlog + 1
+
+
+def backlog_for(capacity: int) -> int:
+    """Return the smallest backlog with which an accept queue holds this many connections."""
+    return max(capacity - 1, 0)
 
 
 def format_duration(seconds: float) -> str:

@@ -21,7 +21,7 @@ from loadsim.metrics import METRICS
 
 BACKLOGS = (1, 8, 128, 256, 4096)
 _COLUMNS = [
-    Column(metric="queue.max", heading="queue peak", of="queue.limit"),
+    Column(metric="queue.max", heading="queue peak", of="queue.capacity"),
     Column(metric="attempts.served", heading="served"),
     Column(metric="attempts.late", heading="1 s late", legend="served, but the first SYN was lost and sent again"),
     Column(metric="fate.phantom", heading="phantom", legend="connected at the client only"),
@@ -30,7 +30,7 @@ _COLUMNS = [
 ]
 _MEDIANS = {
     "queue.max": (2, 9, 129, 212, 216),
-    "queue.limit": (2, 9, 129, 257, 4097),
+    "queue.capacity": (2, 9, 129, 257, 4097),
     "attempts.served": (0.761, 0.857, 1.0, 1.0, 1.0),
     "attempts.late": (1557, 1123, 389, 0, 0),
     "fate.phantom": (1136, 808, 0, 0, 0),

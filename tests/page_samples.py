@@ -62,7 +62,7 @@ def backlog_sweep(**changes: Any) -> Comparison:  # noqa: ANN401 -- any field of
     backlogs = [1, 8, 128, 256, 4096]
     rows = [
         _row("queue.max", "", "lower", [2, 9, 129, 212, 216], 3),
-        _row("queue.limit", "", "neither", [2, 9, 129, 257, 4097], 0),
+        _row("queue.capacity", "", "neither", [2, 9, 129, 257, 4097], 0),
         _row("attempts.served", "share", "higher", [0.761, 0.857, 1.0, 1.0, 1.0], 0),
         _row("attempts.late", "", "lower", [1557, 1123, 389, 0, 0], 12),
         _row("fate.phantom", "", "lower", [1136, 808, 0, 0, 0], 9),
@@ -90,7 +90,7 @@ def backlog_sweep(**changes: Any) -> Comparison:  # noqa: ANN401 -- any field of
             for label, backlog in zip(labels, backlogs, strict=True)
         ],
         columns=[
-            Column(metric="queue.max", heading="queue peak", of="queue.limit"),
+            Column(metric="queue.max", heading="queue peak", of="queue.capacity"),
             Column(metric="attempts.served", heading="served"),
             Column(metric="attempts.late", heading="1 s late", legend="their first SYN was lost and sent again"),
             Column(metric="fate.phantom", heading="phantom", legend="connected at the client only"),

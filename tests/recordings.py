@@ -114,7 +114,7 @@ def facts(**changes: Any) -> Facts:  # noqa: ANN401 -- any field of Facts, Serve
     """Return the facts of a run that went well; `server_...` and `end_...` reach into its parts."""
     parts = {name: _part(changes, name) for name in ("server", "end")}
     server = ServerFacts(**{
-        "pid": 4242, "address": "127.0.0.1", "port": 9999, "backlog_asked": 128, "queue_limit": 128,
+        "pid": 4242, "address": "127.0.0.1", "port": 9999, "backlog_asked": 128, "backlog": 128,
         "nofile_soft": 64, "nofile_hard": 64, "baseline_fds": 8, "threads": 1, **parts["server"],
     })  # fmt: skip
     end = EndState(**{

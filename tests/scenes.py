@@ -24,7 +24,7 @@ def healthy(count: int = 400, **changes: Any) -> Recording:  # noqa: ANN401 -- a
 
 def quiet() -> list[Row]:
     """Return samples of a server that has nothing to do."""
-    return [sample(0.1 * n, open_fds=9, queue=0, queue_limit=128, fd_limit=64, **counters()) for n in range(-1, 50)]
+    return [sample(0.1 * n, open_fds=9, queue=0, queue_capacity=129, fd_limit=64, **counters()) for n in range(-1, 50)]
 
 
 def counters(**changes: int) -> Row:
@@ -73,7 +73,7 @@ def pausing(*, pause_s: float = 0.1, backlog: int = 128, seconds: int = 2, **cha
             late = at + 1.0 + pause_s
             rows.append(attempt(n + 1, at, connected=late, replied=late, ended=late + 0.001, syn_retransmits=1))
             accepts.append(accept(rows[-1], 30e-6))
-    made: Row = {"server_queue_limit": backlog, "server_backlog_asked": backlog, "samples": quiet()}
+    made: Row = {"server_backlog": backlog, "server_backlog_asked": backlog, "samples": quiet()}
     return recording(rows, accepts, **{**made, **changes})
 
 
@@ -81,9 +81,7 @@ def slow(*, each_s: float = 0.05, count: int = 200, **changes: Any) -> Recording
     """Return a run at 200 clients a second whose server takes 50 ms for each; all fit into the queue."""
     rows = [attempt(n + 1, n * STEP_S, replied=None, ended=30.0) for n in range(count)]
     accepts = [accept(row, each_s * (n + 1) - n * STEP_S) for n, row in enumerate(rows)]
-    return recording(
-        rows, accepts, **{"server_queue_limit": 1000, "load_end_ns": ns(30), "judged_ns": ns(31), **changes}
-    )
+    return recording(rows, accepts, **{"server_backlog": 1000, "load_end_ns": ns(30), "judged_ns": ns(31), **changes})
 
 
 def phantoms(*, count: int = 100, accepted: int = 4, **changes: Any) -> Recording:  # noqa: ANN401 -- as for `recording`

@@ -42,7 +42,7 @@ def asked(*sides: Side, axes: tuple[str, ...] | None = None, repeat: int = 6, **
 def queue(peak: float, limit: float, overflows: float = 0, **more: float) -> dict[str, float]:
     """Return the metrics of a run whose queue went that far."""
     names = {name.replace("_", ".", 1): value for name, value in more.items()}
-    return {"queue.max": peak, "queue.limit": limit, "listen.overflows": overflows, **names}
+    return {"queue.max": peak, "queue.capacity": limit, "listen.overflows": overflows, **names}
 
 
 def backlogs(**changes: Any) -> tuple[Side, ...]:  # noqa: ANN401

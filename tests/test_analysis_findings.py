@@ -291,7 +291,7 @@ def test_an_overflow_that_lasts_wants_a_faster_acceptor() -> None:
     dropped = [unanswered(n, 0.01 * n) for n in range(6, 50)]
     accepts = [accept(row, 1.0 * n) for n, row in enumerate(queued)]
     samples = [sample(0.0, **scenes.counters()), sample(1.0, **scenes.counters(listen_overflows=50, drops=51))]
-    made = recording([*queued, *dropped], accepts, samples=samples, server_queue_limit=3)
+    made = recording([*queued, *dropped], accepts, samples=samples, server_backlog=3)
     found = finding(made, "queue-overflow")
     assert found.title == "44 clients got no answer: 50 SYNs and ACKs met a full queue."
     assert found.remedy is not None
@@ -432,7 +432,7 @@ def test_pauses_below_two_percent_are_the_schedulers() -> None:
 )
 def test_a_capped_backlog_is_told(asked: int, got: int | None, found: list[str]) -> None:
     """As information while the queue was never full."""
-    assert ids(scenes.healthy(server_backlog_asked=asked, server_queue_limit=got)) == found
+    assert ids(scenes.healthy(server_backlog_asked=asked, server_backlog=got)) == found
 
 
 def test_a_capped_backlog_that_was_full_is_a_fault() -> None:
@@ -475,7 +475,7 @@ def test_failures_that_nothing_explains_are_not_healthy() -> None:
 def test_what_was_still_under_way_keeps_all_from_being_well() -> None:
     """Nothing went wrong, but not every client got what it came for."""
     rows = [attempt(1), unserved(2, 0.1, outcome=Outcome.UNFINISHED, ended=None, flags=AttemptFlag.PENDING)]
-    made = recording(rows, [accept(row) for row in rows], server_queue_limit=None)
+    made = recording(rows, [accept(row) for row in rows], server_backlog=None)
     assert finding(made, "nothing-found").title == "Nothing went wrong that can be seen from here."
     assert "queue held" not in finding(made, "nothing-found").evidence
 

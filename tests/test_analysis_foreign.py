@@ -95,7 +95,7 @@ def test_who_still_waits_has_waited_since_it_was_connected() -> None:
     assert metrics["accept.waiting_max_s"] == pytest.approx(5.1 - 1.0, abs=0.001)
 
 
-def test_more_waiting_than_the_queue_holds_unbalances_the_books() -> None:
+def test_more_waiting_than_the_queue_capacity_unbalances_the_books() -> None:
     """The table and the queue were read of a server that stood still."""
     one = unserved(1)
     made = recording([one], sockets=[seen(one, JUDGED_S, flags=END)], server_command=["./server"], end_queue=0)
@@ -114,9 +114,9 @@ def test_nothing_is_said_of_what_nobody_can_look_into() -> None:
     """Of a server on another host neither descriptors nor queue; a SYN without an answer proves nothing there."""
     nowhere: Row = {"server_process_seen": False, "server_sockets_seen": False, "server_emfile_seen": False}
     rows = [attempt(1), unserved(2), unanswered(3), attempt(4, connected=None, replied=None, outcome=Outcome.REFUSED)]
-    blind = {"open_fds": -1, "fd_limit": -1, "queue": -1, "queue_limit": -1, "cpu_ns": -1, "rss": -1, "drops": -1}
+    blind = {"open_fds": -1, "fd_limit": -1, "queue": -1, "queue_capacity": -1, "cpu_ns": -1, "rss": -1, "drops": -1}
     samples = [sample(at, **blind) for at in (-0.1, 1.0)]
-    facts: Row = {"server_command": [], "server_started": False, "server_queue_limit": None, "namespace": "shared"}
+    facts: Row = {"server_command": [], "server_started": False, "server_backlog": None, "namespace": "shared"}
     made = summarise(recording(rows, samples=samples, end_queue=None, **facts, **nowhere))
     prefixes = ("fds.", "server.", "emfile.", "queue.", "listen.", "accept.")
     assert [name for name in made.metrics if name.startswith(prefixes)] == []

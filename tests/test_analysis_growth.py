@@ -173,15 +173,15 @@ def test_a_queue_shows_no_more_than_it_holds() -> None:
     """Overlapping stamps are cut; where the limit is not known nothing is."""
     rows = [attempt(n, 0.0, ended=1.0) for n in range(3)]
     accepts = [accept(row, 0.5) for row in rows]
-    assert timeline(view_of(rows, accepts, server_queue_limit=1)).queue[0] == 2
-    assert timeline(view_of(rows, accepts, server_queue_limit=None)).queue[0] == 3
+    assert timeline(view_of(rows, accepts, server_backlog=1)).queue[0] == 2
+    assert timeline(view_of(rows, accepts, server_backlog=None)).queue[0] == 3
 
 
 def test_moments_are_marked_in_their_order() -> None:
     """First EMFILE, full queue, and the server's end."""
     rows = [attempt(n, 0.5, ended=3.0) for n in (1, 2)]
     accepts = [accept(row, 1.0) for row in rows]
-    made: Row = {"failures": [failure(0.25)], "server_queue_limit": 1, "server_exited_ns": ns(4.0)}
+    made: Row = {"failures": [failure(0.25)], "server_backlog": 1, "server_exited_ns": ns(4.0)}
     assert timeline(view_of(rows, accepts, **made)).marks == [
         Mark(at_s=0.25, label="first EMFILE"),
         Mark(at_s=0.50003, label="queue full"),
@@ -192,7 +192,7 @@ def test_moments_are_marked_in_their_order() -> None:
 def test_a_full_queue_that_lost_something_says_so() -> None:
     """The mark tells a queue that was just full from one that dropped."""
     samples = [sample(0.0, listen_overflows=0, queue=2), sample(1.0, listen_overflows=3)]
-    marks = timeline(view_of(samples=samples, server_queue_limit=1)).marks
+    marks = timeline(view_of(samples=samples, server_backlog=1)).marks
     assert marks == [Mark(at_s=0.0, label="queue full: SYNs dropped")]
 
 

@@ -134,17 +134,17 @@ def test_the_queue_is_exact_but_never_more_than_it_holds() -> None:
     rows = [attempt(n, 0.5, ended=2.0) for n in (1, 2, 3)]
     accepts = [accept(row, 0.25) for row in rows]
     assert measured(rows, accepts)["queue.max"] == 3
-    assert measured(rows, accepts, server_queue_limit=1)["queue.max"] == 2
+    assert measured(rows, accepts, server_backlog=1)["queue.max"] == 2
     assert measured(rows, accepts, samples=[sample(0.6, queue=9)])["queue.max"] == 9
-    unknown = measured(rows, accepts, server_queue_limit=None)
-    assert (unknown["queue.max"], "queue.limit" in unknown) == (3, False)
+    unknown = measured(rows, accepts, server_backlog=None)
+    assert (unknown["queue.max"], "queue.capacity" in unknown) == (3, False)
 
 
 def test_the_share_of_a_full_queue_is_of_the_load() -> None:
     """Two of five seconds full, whatever happens after the load."""
     rows = [attempt(n, 3.0, ended=9.0) for n in (1, 2)]
-    numbers = measured(rows, [accept(row, 5.0) for row in rows], server_queue_limit=1)
-    assert numbers["queue.limit"] == 2
+    numbers = measured(rows, [accept(row, 5.0) for row in rows], server_backlog=1)
+    assert numbers["queue.capacity"] == 2
     assert numbers["queue.full_share"] == pytest.approx(0.4, abs=1e-4)
     assert "queue.full_share" not in measured(rows, load_end_ns=ns(0.0))
 

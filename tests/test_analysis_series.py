@@ -81,7 +81,7 @@ def test_the_queue_is_exact_and_never_longer_than_it_holds() -> None:
     """Both journals together show each client that entered and left, up to what the queue holds."""
     view = View.of(pausing(backlog=64, pause_s=0.2))
     lines = series_of(view)
-    assert max(lines.queue.values) == 65 == lines.queue_limit
+    assert max(lines.queue.values) == 65 == lines.queue_capacity
     assert at(lines.queue, 0.03) == pytest.approx(30, abs=1)
     assert lines.queue.at_s[-1] == lines.span_s
     assert lines.queue.values[0] == 0

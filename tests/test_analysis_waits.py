@@ -171,11 +171,11 @@ def test_a_server_that_ended_is_judged_at_its_end() -> None:
     assert (clock.at(clock.judged), clock.load_s) == (2.0, 5.0)
 
 
-@pytest.mark.parametrize(("limit", "read", "holds"), [(128, [], 129), (None, [64], 65), (None, [], None), (0, [], 1)])
+@pytest.mark.parametrize(("limit", "read", "holds"), [(128, [], 129), (None, [65], 65), (None, [], None), (0, [], 1)])
 def test_the_queue_holds_one_more_than_the_backlog(limit: int | None, read: list[int], holds: int | None) -> None:
-    """Its limit comes from the server's start, else from a sample, else it is not known."""
-    samples = [sample(0.1, queue_limit=value) for value in read]
-    assert view_of(samples=samples, server_queue_limit=limit).queue_holds == holds
+    """The capacity comes from the server's backlog, else from a sample, else it is not known."""
+    samples = [sample(0.1, queue_capacity=value) for value in read]
+    assert view_of(samples=samples, server_backlog=limit).queue_capacity == holds
 
 
 def test_a_full_queue_is_seen_by_journals_or_by_a_sample() -> None:
@@ -183,10 +183,10 @@ def test_a_full_queue_is_seen_by_journals_or_by_a_sample() -> None:
     rows = [attempt(n, 0.5, ended=2.0) for n in (1, 2)]
     accepts = [accept(row, 0.2) for row in rows]
     seen = [sample(0.1, queue=1), sample(0.3, queue=2)]
-    assert view_of(rows, accepts, server_queue_limit=1).queue_full_at_s == pytest.approx(0.50003)
-    assert view_of(rows, accepts, samples=seen, server_queue_limit=1).queue_full_at_s == 0.3
-    assert view_of(rows, accepts, server_queue_limit=9).queue_full_at_s is None
-    assert view_of(rows, accepts, server_queue_limit=None).queue_full_at_s is None
+    assert view_of(rows, accepts, server_backlog=1).queue_full_at_s == pytest.approx(0.50003)
+    assert view_of(rows, accepts, samples=seen, server_backlog=1).queue_full_at_s == 0.3
+    assert view_of(rows, accepts, server_backlog=9).queue_full_at_s is None
+    assert view_of(rows, accepts, server_backlog=None).queue_full_at_s is None
 
 
 def test_a_setting_that_a_scenario_lacks_is_none() -> None:

@@ -8,11 +8,15 @@ import random
 import shutil
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from hostile_folders import ESCAPES, KEPT, KINDS, LARGEST_BYTES, ask, damaged, tainted_report, texts_in
 
 from loadsim.cli import main
+from loadsim.record.bundle import Bundle
+from loadsim.record.format1 import SAMPLE_1
+from loadsim.record.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +65,36 @@ def test_an_old_run_says_what_it_said(kind: str, said: tuple[str, int, int], tmp
     assert said == (summary["verdict"], summary["ledger"]["accepted"], summary["metrics"]["fds.max"])
     for name in ("report.html", "summary.md", "junit.xml", "timeseries.csv"):
         assert (folder / name).stat().st_size > 100
+
+
+@pytest.mark.parametrize(("kind", "capacity"), [("simulated", 9), ("command", 6), ("sweep/runs/01-backlog-4-1", 5)])
+def test_an_old_queue_limit_is_read(kind: str, capacity: int, tmp_path: Path) -> None:
+    """Format 1 recorded the backlog as `queue_limit`: facts, samples and thresholds are read under the new names."""
+    folder = shutil.copytree(KEPT / kind, tmp_path / "it")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["facts"]["settings"]["thresholds"]["expect"] = [f"queue.limit == {capacity}", "emfile.count >= 0"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    old = np.load(folder / "samples.npy")
+    recording, summary = Bundle(folder).read(), json.loads(report(folder, "--json").stdout)
+
+    assert recording.facts.server.backlog == capacity - 1
+    assert set(recording.samples["queue_capacity"].tolist()) <= {capacity, -1}
+    assert (recording.samples["open_fds"] == old["open_fds"]).all()
+    assert (summary["metrics"]["queue.capacity"], summary["timeline"]["queue_capacity"]) == (capacity, capacity)
+    assert [one["text"] for one in summary["thresholds"]] == [f"queue.capacity == {capacity}", "emfile.count >= 0"]
+    assert summary["thresholds"][0]["ok"]
+
+
+def test_an_old_run_that_was_cut_off_is_read(tmp_path: Path) -> None:
+    """Samples of format 1 are also read from their journal."""
+    folder = shutil.copytree(KEPT / "simulated", tmp_path / "it")
+    old = np.load(folder / "samples.npy")
+    (folder / "samples.npy").unlink()
+    with Journal.create(folder / "samples.journal", SAMPLE_1, len(old)) as journal:
+        for row in old.tolist():
+            journal.append(*row)
+
+    assert (Bundle(folder).read().samples["queue"] == old["queue"]).all()
 
 
 def test_names_in_a_folder_command_neither_terminal_nor_page(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_namespace_of_its_own() -> None:
                 pipe.readline()
                 listener = namespace.diag.listener("127.0.0.1", 4711)
                 assert listener is not None
-                assert listener.limit == 5
+                assert listener.backlog == 5
                 assert namespace.diag.dump()["local_port"].tolist() == [4711]
                 hint = await trio.run_process(shlex.split(namespace.enter_hint), capture_stdout=True)
                 assert b"127.0.0.1:4711" in hint.stdout

@@ -27,7 +27,7 @@ def recorded(name: str) -> bytes:
 def test_listener() -> None:
     """An exact lookup tells queue, limit, drops, owner and inode of a listener whose queue is full."""
     reply = recorded("sock_diag-listener-6.18.bin")
-    expected = ListenerState(queue=4, limit=3, drops=2, inode=11160005, uid=0)
+    expected = ListenerState(queue=4, backlog=3, drops=2, inode=11160005, uid=0)
     assert expected == parse_listener(reply, len(reply))
 
 

@@ -92,13 +92,13 @@ def test_listener_and_its_queue(diag: SockDiag, listener: socket.socket) -> None
             clients.enter_context(socket.create_connection(("127.0.0.1", port)))
             state = diag.listener("127.0.0.1", port)
             assert state is not None
-            assert (state.queue, state.limit, state.drops) == (waiting, 3, 0)
+            assert (state.queue, state.backlog, state.drops) == (waiting, 3, 0)
             assert (state.inode, state.uid) == (os.fstat(listener.fileno()).st_ino, os.getuid())
         listener.listen(7)
         clients.enter_context(listener.accept()[0])
         state = diag.listener("127.0.0.1", port)
         assert state is not None
-        assert (state.queue, state.limit) == (2, 7)
+        assert (state.queue, state.backlog) == (2, 7)
     listener.close()
     assert diag.listener("127.0.0.1", port) is None
 
@@ -182,7 +182,7 @@ def test_questions_from_two_threads(diag: SockDiag, listener: socket.socket) -> 
         target=lambda: dumped.extend(len(diag.dump(port=port, states=["LISTEN"])) for _ in range(20))
     )
     thread.start()
-    limits = [state.limit for _ in range(200) if (state := diag.listener("127.0.0.1", port))]
+    limits = [state.backlog for _ in range(200) if (state := diag.listener("127.0.0.1", port))]
     thread.join()
     assert (limits, dumped) == ([3] * 200, [1] * 20)
 
@@ -212,7 +212,7 @@ def test_overflow_is_counted_as_nstat_counts() -> None:
                     shown = await trio.run_process([*enter, "nstat", "-asz"], capture_stdout=True)
                     after = counters.read()
             assert state is not None
-            assert (state.queue, state.limit, state.drops) == (2, 1, before.listen_drops)
+            assert (state.queue, state.backlog, state.drops) == (2, 1, before.listen_drops)
             assert before.listen_overflows == before.listen_drops >= 4
             told = dict(line.split()[:2] for line in shown.stdout.decode().splitlines() if not line.startswith("#"))
             for field, name in KERNEL_NAMES.items():
@@ -302,7 +302,7 @@ def test_all_listeners_of_a_port_are_found(diag: SockDiag) -> None:
         port = first.getsockname()[1]
         second = stack.enter_context(socket.create_server(("127.0.0.1", port), backlog=4, reuse_port=True))
         third = stack.enter_context(socket.create_server(("::1", port), family=socket.AF_INET6, backlog=5))
-        found = {one.inode: one.limit for one in diag.listeners(port)}
+        found = {one.inode: one.backlog for one in diag.listeners(port)}
         assert found == {os.fstat(one.fileno()).st_ino: n for n, one in enumerate((first, second, third), 3)}
 
 

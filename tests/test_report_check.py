@@ -47,7 +47,7 @@ def leaking() -> Plan:
         server_fds=Need(610, 64),
         driver_fds=Need(628, 20_000),
         ports=Need(600, 28_232),
-        queue_limit=129,
+        queue_capacity=129,
         expected_s=4.93,
         length_s=7.0,
         reserved_bytes=346_000,

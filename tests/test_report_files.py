@@ -38,7 +38,7 @@ def made_up() -> View:
     ]
     samples = [
         sample(-0.05, open_fds=8, fd_limit=64, cost_ns=12_345),
-        sample(0.0100000007, open_fds=9, queue=0, queue_limit=128, rss=2**40),
+        sample(0.0100000007, open_fds=9, queue=0, queue_capacity=128, rss=2**40),
     ]
     accepts = [accept(row, 0.0002 * index % 0.009) for index, row in enumerate(rows)]
     return View.of(recording(rows, accepts, [failure(1.0)], samples, load_end_ns=ns(2.6), start_unix_s=WALL_CLOCK))

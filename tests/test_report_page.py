@@ -111,7 +111,7 @@ def page_of(summary: Summary, series: Series | None = None) -> Page:
 def nothing() -> Summary:
     """Return a run of which nothing is known."""
     base = too_many_open_files()
-    empty = Timeline(step_s=0.1, open_fds=[], fd_limit=None, queue=[], queue_limit=None, marks=[])
+    empty = Timeline(step_s=0.1, open_fds=[], fd_limit=None, queue=[], queue_capacity=None, marks=[])
     changes: dict[str, Any] = {
         "clients": 0, "metrics": {}, "ledger": dict.fromkeys(base.ledger, 0), "fate_by_outcome": {}, "growth": [],
         "outcomes": {}, "findings": [], "thresholds": [], "prediction": [], "timeline": empty, "fd_map": "",

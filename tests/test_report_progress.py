@@ -40,7 +40,7 @@ EARLY = Progress(
     open_fds=58,
     fd_limit=64,
     queue=0,
-    queue_limit=129,
+    queue_capacity=129,
     emfile=0,
     overflows=0,
 )
@@ -58,7 +58,7 @@ LATE = dataclasses.replace(
     overflows=314,
 )
 UNREAD = dataclasses.replace(
-    LATE, open_fds=None, queue=None, queue_limit=None, overflows=None, lost_by_generator=7, elapsed_s=-0.05
+    LATE, open_fds=None, queue=None, queue_capacity=None, overflows=None, lost_by_generator=7, elapsed_s=-0.05
 )
 HUGE = dataclasses.replace(LATE, started=10**15, open_fds=10**9, fd_limit=10**9, rate=1e12, elapsed_s=1e7, shared=True)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SAMPLES = [too_many_open_files, healthy, phantoms, generator_limited]
-NOTHING = Timeline(step_s=0.1, open_fds=[], fd_limit=None, queue=[], queue_limit=None, marks=[])
+NOTHING = Timeline(step_s=0.1, open_fds=[], fd_limit=None, queue=[], queue_capacity=None, marks=[])
 
 
 def shown(summary: Summary, *, width: int = 80, color: bool = False, unicode: bool = True) -> str:
@@ -52,7 +52,7 @@ def odd() -> dict[str, Summary]:
             fd_map="",
             settings={},
         ),
-        "no queue": changed(base, timeline=dataclasses.replace(base.timeline, queue=[None] * 102, queue_limit=None)),
+        "no queue": changed(base, timeline=dataclasses.replace(base.timeline, queue=[None] * 102, queue_capacity=None)),
         "one step": changed(base, timeline=dataclasses.replace(base.timeline, open_fds=[8], queue=[0])),
         "a step of no length": changed(base, timeline=dataclasses.replace(base.timeline, step_s=0.0)),
         "many marks": changed(

@@ -62,17 +62,17 @@ def test_drivers_are_added_up(world: World) -> None:
 
 def test_peaks_are_kept_and_overflows_count_from_the_start(world: World) -> None:
     """A queue that has drained again had its peak all the same; the kernel's counter began before the run."""
-    world.samples.latest = Latest(open_fds=64, queue=129, queue_limit=128, listen_overflows=1000)
+    world.samples.latest = Latest(open_fds=64, queue=129, queue_capacity=129, listen_overflows=1000)
     world.monitor.metrics()
-    world.samples.latest = Latest(open_fds=12, queue=0, queue_limit=128, listen_overflows=1007)
+    world.samples.latest = Latest(open_fds=12, queue=0, queue_capacity=129, listen_overflows=1007)
     metrics = world.monitor.metrics()
     assert (metrics["fds.max"], metrics["queue.max"], metrics["listen.overflows"]) == (64, 129, 7)
 
 
 def test_what_was_not_read_is_not_shown_as_a_number(world: World) -> None:
-    """Before the first sample nothing is known of descriptors and queue; a backlog of 128 holds 129."""
+    """Before the first sample nothing is known of descriptors and queue."""
     empty = world.monitor.progress(0.1)
-    assert (empty.open_fds, empty.queue, empty.queue_limit) == (None, None, None)
-    world.samples.latest = Latest(open_fds=12, fd_limit=64, queue=0, queue_limit=128)
+    assert (empty.open_fds, empty.queue, empty.queue_capacity) == (None, None, None)
+    world.samples.latest = Latest(open_fds=12, fd_limit=64, queue=0, queue_capacity=129)
     full = world.monitor.progress(0.2)
-    assert (full.open_fds, full.fd_limit, full.queue, full.queue_limit) == (12, 64, 0, 129)
+    assert (full.open_fds, full.fd_limit, full.queue, full.queue_capacity) == (12, 64, 0, 129)

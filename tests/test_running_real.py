@@ -133,7 +133,7 @@ def test_an_address_alone_shows_sockets_and_no_process(tmp_path: Path) -> None:
         ran = run(tmp_path, f"server.address=127.0.0.1:{port}")
     metrics = ran.summary.metrics
     assert (ran.summary.ledger["accepted"], ran.summary.balanced) == (30, True)
-    assert metrics["queue.limit"] == 65
+    assert metrics["queue.capacity"] == 65
     assert [name for name in metrics if name.startswith(("fds.", "server.", "emfile."))] == []
     assert any("--pid" in notice for notice in ran.summary.notices)
 
@@ -234,7 +234,7 @@ def test_a_process_in_another_network_namespace_is_read_where_it_is(tmp_path: Pa
     folder = next(path for path in tmp_path.iterdir() if path.is_dir())
     metrics = json.loads((folder / "summary.json").read_text())["metrics"]
     assert metrics["emfile.count"] + metrics["emfile.idle"] == 1000
-    assert (metrics["queue.limit"], metrics["fds.limit"]) == (65, 16)
+    assert (metrics["queue.capacity"], metrics["fds.limit"]) == (65, 16)
     assert metrics["fds.max"] == 16
     assert metrics["queue.max"] > 0
     assert metrics["fate.unknown"] == 30

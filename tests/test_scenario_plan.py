@@ -31,7 +31,7 @@ def test_the_plan_counts_what_is_needed() -> None:
 
     assert made.expected_attempts == 600
     assert (made.server_fds, made.driver_fds, made.ports) == (Need(608, 64), Need(628, 20_000), Need(600, 64_512))
-    assert (made.queue_limit, made.processes) == (129, 2)
+    assert (made.queue_capacity, made.processes) == (129, 2)
     assert (made.expected_s, made.length_s) == (4.995, 7.0)
     assert (made.attempts_capacity, made.accepts_capacity) == (601, 600 + 1024)
 
@@ -53,7 +53,7 @@ def test_a_leak_in_a_closed_loop_without_end_has_no_bound() -> None:
 
 def test_somaxconn_limits_the_queue() -> None:
     """The kernel takes the smaller one, and lets in one more than that."""
-    assert plan(server={"backlog": 9000}).queue_limit == 4097
+    assert plan(server={"backlog": 9000}).queue_capacity == 4097
     assert plan(server={"backlog": 4096}).warnings == []
     assert len(plan(server={"backlog": 4097}).warnings) == 1
 

@@ -41,6 +41,7 @@ def test_a_threshold_is_metric_operator_and_value_in_the_unit_of_the_metric(
         ("accept.p99_s < 1s", "no metric is called accept.p99_s", "accept.p99 < 1s"),
         ("baseline < 9", "no metric is called baseline", "fds.baseline < 9"),
         ("idle > 9", "no metric is called idle", "emfile.idle > 9"),
+        ("queue.limit > 9", "no metric is called queue.limit", "queue.capacity > 9"),
         ("p99 < 1s", "no metric is called p99", None),
         ("accept.p99 < 50", "accept.p99: a duration needs a number and a unit", None),
         ("attempts.rate > 50", "attempts.rate: a rate needs a number and a unit", None),

@@ -167,7 +167,7 @@ def test_a_backlog_that_is_changed_live_is_in_force(tmp_path: Path) -> None:
 
     assert_accounted_for(ran)
     assert next((step.change, step.before, step.after) for step in ran.recording.facts.steps) == ("backlog", 16, 8)
-    assert set(known(ran.recording.samples, "queue_limit")[1].tolist()) == {16, 8}
+    assert set(known(ran.recording.samples, "queue_capacity")[1].tolist()) == {17, 9}
 
 
 def test_a_share_of_the_clients_leaves(tmp_path: Path) -> None:

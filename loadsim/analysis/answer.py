@@ -13,7 +13,7 @@ from loadsim.analysis.comparison import Answer, Says
 from loadsim.metrics import METRICS
 from loadsim.scenario.sweep import short
 from loadsim.scenario.thresholds import show
-from loadsim.units import format_count, format_duration
+from loadsim.units import backlog_for, format_count, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -218,7 +218,7 @@ def _rule_of_a_queue(side: Side) -> str:
 
 
 def _advice_of_a_queue(value: float, side: Side) -> str:
-    granted = (side.typical("queue.limit") or 0) - 1
+    granted = backlog_for(round(side.typical("queue.capacity") or 0))
     here = "here it is" if granted >= value else f"here the kernel granted {format_count(granted)}"
     shown = f"{value:.0f}"
     return f"Set both: listen(fd, {shown}) and net.core.somaxconn >= {shown} ({here})."

@@ -22,7 +22,7 @@ _QUEUED = Column(metric="fate.queued", heading="left queued", legend='"connected
 _EMFILE = Column(metric="emfile.count", heading="EMFILE", legend='calls that failed with "Too many open files"')
 _PAUSE = Column(metric="accept.pause_max", heading="longest pause", legend="clients waited and none was accepted")
 _REPLY = Column(metric="reply.p99", heading="reply p99")
-_QUEUE = Column(metric="queue.max", heading="queue peak", of="queue.limit")
+_QUEUE = Column(metric="queue.max", heading="queue peak", of="queue.capacity")
 _FDS = Column(metric="fds.max", heading="fds peak", of="fds.limit")
 _CPU = Column(metric="server.cpu", heading="CPU", legend="cores, over the whole load")
 

@@ -150,9 +150,9 @@ def _queue_at_death(recording: Recording) -> int:
     the last sample that saw the listener, up to 10 ms before its end; 0 = none did.
     """
     samples = recording.samples
-    limit, overflows = recording.facts.server.queue_limit, known(samples, "listen_overflows")[1]
-    if limit is not None and len(overflows) and overflows[-1] == overflows[0]:
-        return limit + 1
+    capacity, overflows = recording.facts.server.queue_capacity, known(samples, "listen_overflows")[1]
+    if capacity is not None and len(overflows) and overflows[-1] == overflows[0]:
+        return capacity
     seen = (samples["queue"] >= 0) & (column(samples, "time") <= recording.facts.server.exited_ns)
     return int(samples["queue"][seen][-1]) if seen.any() else 0
 

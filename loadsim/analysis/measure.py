@@ -131,7 +131,7 @@ def _waiting(view: View, since: Ints, count: int) -> Numbers:
 
 
 def _queue(view: View) -> Numbers:
-    holds = view.queue_holds
+    holds = view.queue_capacity
     _, seen = known(view.recording.samples, "queue")
     sampled, exact = int(seen.max(initial=0)), view.queue.peak
     if not (view.recording.facts.server.sockets_seen or len(seen)):
@@ -139,7 +139,7 @@ def _queue(view: View) -> Numbers:
     if holds is None:
         return {"queue.max": max(sampled, exact)}
     # Both stamps are taken a few microseconds after the fact: together they can show one more than there was.
-    numbers: Numbers = {"queue.max": max(sampled, min(exact, holds)), "queue.limit": holds}
+    numbers: Numbers = {"queue.max": max(sampled, min(exact, holds)), "queue.capacity": holds}
     clock = view.clock
     if clock.load_end > clock.start:
         full = view.queue.time_at(holds, clock.start, clock.load_end)

@@ -34,7 +34,7 @@ def timeline_of(view: View, numbers: dict[str, float]) -> Timeline:
         open_fds=_open_fds(view, edges),
         fd_limit=None if view.limit_changes else view.fd_limit,
         queue=_queue(view, edges),
-        queue_limit=view.queue_holds,
+        queue_capacity=view.queue_capacity,
         canary=_canary(view, edges),
         marks=sorted(_marks(view, numbers), key=lambda mark: mark.at_s),
     )
@@ -54,7 +54,7 @@ def _queue(view: View, edges: Ints) -> list[int | None]:
     largest = _largest(times, seen, edges)
     if len(view.queue.times):
         exact = view.queue.peaks(edges)
-        holds = view.queue_holds
+        holds = view.queue_capacity
         largest = np.maximum(largest, exact if holds is None else np.minimum(exact, holds))
     return _shown(largest)
 

@@ -81,21 +81,20 @@ class View:
         return {0: self.recording.facts.server.nofile_soft, **self.limit_changes}
 
     @property
-    def queue_holds(self) -> int | None:
-        """What the accept queue holds at most: the effective backlog and one more; None = not read."""
-        backlog = self.recording.facts.server.queue_limit
-        if backlog is None:
-            limits = self.recording.samples["queue_limit"]
-            backlog = int(limits.max(initial=-1))
-        return backlog + 1 if backlog >= 0 else None
+    def queue_capacity(self) -> int | None:
+        """How many connections the accept queue holds at most; None = not read."""
+        if (capacity := self.recording.facts.server.queue_capacity) is not None:
+            return capacity
+        sampled = int(self.recording.samples["queue_capacity"].max(initial=-1))
+        return sampled if sampled >= 0 else None
 
     @property
     def queue_full_at_s(self) -> float | None:
         """When the accept queue first was full, in seconds from the start of the load; None = never."""
-        if self.queue_holds is None:
+        if self.queue_capacity is None:
             return None
         times, seen = known(self.recording.samples, "queue")
-        moments = [self.queue.reached(self.queue_holds), *times[seen >= self.queue_holds][:1].tolist()]
+        moments = [self.queue.reached(self.queue_capacity), *times[seen >= self.queue_capacity][:1].tolist()]
         reached = [moment for moment in moments if moment is not None]
         return self.clock.at(min(reached)) if reached else None
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from loadsim.inspect.closing import closing
 from loadsim.inspect.model import CONNECTED, LISTENING, PHANTOM, QUEUED, SYN_SENT
-from loadsim.units import format_count, some
+from loadsim.units import format_count, queue_capacity, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +81,7 @@ def _queues(now: Snapshot) -> Iterator[str]:
         if row.send_q is not None and row.recv_q:
             again = ", SYNs that their clients send again" if any(one.role == SYN_SENT for one in now.knocking) else ""
             drops = f" It has dropped {some(row.drops, 'packet')} so far{again}." if row.drops else ""
-            yield f"listen(fd, {row.send_q}) holds {format_count(row.send_q + 1)} (backlog + 1).{drops}"
+            yield f"listen(fd, {row.send_q}) holds {format_count(queue_capacity(row.send_q))} (backlog + 1).{drops}"
             return
 
 

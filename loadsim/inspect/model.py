@@ -9,6 +9,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from loadsim.units import queue_capacity
+
 if TYPE_CHECKING:
     from loadsim.kernel.processes import Holder, Identity
 
@@ -55,7 +57,7 @@ class Row:
     local_port: int = 0
     remote_port: int = 0
     recv_q: int | None = None  # bytes unread; of a listener: connections in the accept queue
-    send_q: int | None = None  # bytes not yet acknowledged; of a listener: the backlog, its queue holds one more
+    send_q: int | None = None  # bytes not yet acknowledged; of a listener: the backlog in force
     drops: int | None = None  # packets dropped by this socket since it was made
     retransmits: int = 0
     idle_s: float | None = None  # since data last went either way, or since it was connected
@@ -69,7 +71,7 @@ class Row:
     @property
     def capacity(self) -> int | None:
         """What the accept queue of a listener holds; None of anything else, and where the backlog is unknown."""
-        return self.send_q + 1 if self.role == LISTENING and self.send_q is not None else None
+        return queue_capacity(self.send_q) if self.role == LISTENING and self.send_q is not None else None
 
     @property
     def full(self) -> bool:

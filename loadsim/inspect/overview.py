@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from loadsim import units
 from loadsim.inspect.index import Index
 from loadsim.inspect.join import link_of
 from loadsim.inspect.targets import Candidate, candidates
@@ -26,15 +27,20 @@ class Listener:
     port: int
     family: str
     queue: int
-    backlog: int  # as it is in force; the queue holds one more
+    backlog: int  # in force
     drops: int | None
     inode: int
     holders: tuple[Holder, ...]
 
     @property
+    def queue_capacity(self) -> int:
+        """How many connections its accept queue holds."""
+        return units.queue_capacity(self.backlog)
+
+    @property
     def full(self) -> bool:
         """Whether its accept queue is full."""
-        return self.queue > self.backlog
+        return self.queue >= self.queue_capacity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

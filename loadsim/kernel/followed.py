@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 from loadsim.kernel.fdtable import FdTable
 from loadsim.kernel.procfs import Process, ProcessGoneError
 from loadsim.kernel.sockdiag import ListenerState
+from loadsim.units import backlog_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -202,7 +203,7 @@ def _sum(listeners: Sequence[ListenerState]) -> ListenerState | None:
         return None
     return ListenerState(
         queue=sum(one.queue for one in listeners),
-        limit=sum(one.limit + 1 for one in listeners) - 1,
+        backlog=backlog_for(sum(one.queue_capacity for one in listeners)),
         drops=sum(one.drops for one in listeners),
         inode=listeners[0].inode,
         uid=listeners[0].uid,

@@ -17,6 +17,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, cast
 
+from loadsim import units
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -99,10 +101,15 @@ class ListenerState:
     """A listening socket at one moment."""
 
     queue: int  # complete connections that wait for accept()
-    limit: int  # the effective backlog, min(backlog, somaxconn); the queue holds one more
+    backlog: int  # in force: min(the argument of listen(), somaxconn)
     drops: int  # sk_drops since it was made, in packets
     inode: int
     uid: int
+
+    @property
+    def queue_capacity(self) -> int:
+        """How many connections its accept queue holds."""
+        return units.queue_capacity(self.backlog)
 
 
 class SockDiag:
@@ -245,8 +252,8 @@ def parse_listener(message: bytes | bytearray, size: int) -> ListenerState | Non
         _raise_error(message, absent=errno.ENOENT)
     if kind != _SOCK_DIAG_BY_FAMILY or message[_STATE_AT] != LISTEN:
         return None
-    queue, limit, uid, inode = _QUEUES.unpack_from(message, _QUEUES_AT)
-    return ListenerState(queue=queue, limit=limit, drops=_drops(message, size), uid=uid, inode=inode)
+    queue, backlog, uid, inode = _QUEUES.unpack_from(message, _QUEUES_AT)
+    return ListenerState(queue=queue, backlog=backlog, drops=_drops(message, size), uid=uid, inode=inode)
 
 
 def parse_silence(message: bytes | bytearray, size: int) -> int | None:

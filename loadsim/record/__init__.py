@@ -6,6 +6,7 @@
     arrays    records as numpy arrays, and a recording as a value
     sampler   what the kernel says about the target, 100 times a second
     bundle    the result folder of one run: its files, its format version, its reader
+    format1   result folders of the first format, read as those of today
     sweep     the folder of a sweep: its plan, and which of its runs are done
     possible  whether the moments and codes of a recording can be true
     untrusted how files are read that somebody else may have made

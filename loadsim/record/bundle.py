@@ -13,7 +13,7 @@ interrupted or its conductor killed. Must not know what the records mean.
     timeseries.csv connect.hlog accept.hlog *.hgrm         derived from the records, for other tools
     target.stdout target.stderr driver-N.stderr            what the processes printed
 
-Format history: 1, the first.
+Format history: 1, the first (see `format1`); 2 records the capacity of the accept queue, and calls a backlog so.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ import numpy as np
 
 from loadsim import __version__
 from loadsim.errors import RecordingError
+from loadsim.record import format1
 from loadsim.record.arrays import Recording, Records, dtype_of, empty, raise_if_too_large, read_array, records_of
-from loadsim.record.events import ACCEPT, ATTEMPT, FAILURE, SAMPLE, SOCKET, Layout
+from loadsim.record.events import ACCEPT, ATTEMPT, FAILURE, LAYOUTS, SAMPLE, SOCKET, Layout
 from loadsim.record.facts import Facts
 from loadsim.record.folder import Folder, new_folder
 from loadsim.record.journal import Journal
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-FORMAT = 1
+FORMAT = 2
 #: The arrays of a recording and the journals they come from.
 _ARRAYS = {
     "attempts": ATTEMPT,
@@ -144,13 +145,17 @@ class Bundle(Folder):
 
     def read(self) -> Recording:
         """Return the whole recording, from .npy files or, where the run never got to its end, from its journals."""
+        manifest = self.read_manifest()
+        is_first = manifest["format"] < 2
         with sound(self.path / "manifest.json"):
-            facts = Facts.from_json(self.read_manifest()["facts"])
+            facts = Facts.from_json(format1.facts_of(manifest["facts"]) if is_first else manifest["facts"])
         arrays, lost = {}, dict(facts.lost_records)
-        for name, layout in _ARRAYS.items():
+        for name, layout in (_ARRAYS | {"samples": format1.SAMPLE_1} if is_first else _ARRAYS).items():
             arrays[name], without_space = self._read_array(name, layout)
             if without_space:
                 lost[name] = without_space
+        if is_first:
+            arrays["samples"] = format1.samples_of(arrays["samples"])
         recording = Recording(facts=replace(facts, lost_records=lost), **arrays)
         raise_if_impossible(self.path, recording)
         return recording
@@ -172,7 +177,7 @@ class _Written:
 def _read_journals(paths: Sequence[Path], layout: Layout) -> tuple[Records, int]:
     parts, lost = [empty(layout)], 0
     for path in paths:
-        with Journal.attach(path) as journal:
+        with Journal.attach(path, LAYOUTS | {layout.name: layout}) as journal:
             if journal.layout is not layout:
                 raise RecordingError(f"{path}: is damaged (holds records of kind {journal.layout.name})")
             raise_if_too_large(path, journal.used * layout.size)

@@ -102,7 +102,7 @@ SAMPLE = Layout(
         ("open_fds", "q"),
         ("fd_limit", "q"),  # soft RLIMIT_NOFILE
         ("queue", "q"),  # accept queue length, connections
-        ("queue_limit", "q"),  # the effective backlog; the queue holds one more
+        ("queue_capacity", "q"),  # connections that the accept queue holds at most
         ("drops", "q"),  # the listener's own sk_drops
         ("cpu_ns", "q"),  # CPU time of the target
         ("rss", "q"),  # bytes

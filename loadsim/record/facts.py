@@ -14,6 +14,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from loadsim import units
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFacts:
@@ -23,7 +25,7 @@ class ServerFacts:
     address: str
     port: int
     backlog_asked: int | None  # None: a command's own, which nobody sees
-    queue_limit: int | None  # the effective backlog, read back from the kernel; the queue holds one more
+    backlog: int | None  # in force, read back from the kernel: min(backlog_asked, somaxconn)
     nofile_soft: int  # read back
     nofile_hard: int
     baseline_fds: int  # open when ready, before the load
@@ -46,6 +48,11 @@ class ServerFacts:
     def died(self) -> bool:
         """Whether it ended by itself during the run; how is not known of one that was not started here."""
         return self.exit_status is not None or self.exited_ns > 0
+
+    @property
+    def queue_capacity(self) -> int | None:
+        """How many connections its accept queue holds; None: not known."""
+        return None if self.backlog is None else units.queue_capacity(self.backlog)
 
     @property
     def is_simulated(self) -> bool:

@@ -20,6 +20,7 @@ from loadsim.record.events import COUNTERS, LAYOUTS, Layout
 from loadsim.record.untrusted import opened
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 MAGIC = b"LOADSIM1"
@@ -80,8 +81,8 @@ class Journal:
         return cls(buffer, layout, capacity)
 
     @classmethod
-    def attach(cls, path: Path) -> Self:
-        """Map an existing journal for reading; raises RecordingError where it is none."""
+    def attach(cls, path: Path, layouts: Mapping[str, Layout] = LAYOUTS) -> Self:
+        """Map an existing journal of one of these layouts for reading; raises RecordingError where it is none."""
         try:
             with opened(path) as file:
                 buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -89,7 +90,7 @@ class Journal:
             raise RecordingError(f"{path}: cannot be read ({error}); it may have been removed") from error
         try:
             magic, kind, size, capacity = _IDENTITY.unpack_from(buffer, 0)
-            layout = LAYOUTS[kind.rstrip(b"\0").decode()]
+            layout = layouts[kind.rstrip(b"\0").decode()]
         except (struct.error, KeyError, UnicodeDecodeError) as error:
             raise RecordingError(f"{path}: is no loadsim journal") from error
         whole = HEADER_BYTES + capacity * size <= len(buffer)

@@ -97,7 +97,7 @@ class Latest:
     open_fds: int = _NOT_READ
     fd_limit: int = _NOT_READ
     queue: int = _NOT_READ
-    queue_limit: int = _NOT_READ
+    queue_capacity: int = _NOT_READ
     listen_overflows: int = _NOT_READ
 
 
@@ -158,13 +158,13 @@ class Sampler:
         self._last_ns = begun
         self._journal.append(begun, *quick, *slow, time.monotonic_ns() - begun)
         self._taken += 1
-        open_fds, fd_limit, queue, queue_limit, *_ = quick
+        open_fds, fd_limit, queue, queue_capacity, *_ = quick
         self._overflows = slow[0] if full else self._overflows
         self.latest = Latest(
             open_fds=open_fds,
             fd_limit=fd_limit,
             queue=queue,
-            queue_limit=queue_limit,
+            queue_capacity=queue_capacity,
             listen_overflows=self._overflows,
         )
         return True
@@ -172,7 +172,7 @@ class Sampler:
     def _quick(self) -> tuple[int, ...]:
         process = self._sources.process
         listener = self._sources.listener()
-        queue = (listener.queue, listener.limit, listener.drops) if listener else (_NOT_READ,) * 3
+        queue = (listener.queue, listener.queue_capacity, listener.drops) if listener else (_NOT_READ,) * 3
         if process is None:
             return (_NOT_READ, _NOT_READ, *queue, _NOT_READ, _NOT_READ)
         return (process.open_fds(), process.limits().soft, *queue, process.cpu_ns(), process.rss())

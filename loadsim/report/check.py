@@ -74,7 +74,7 @@ def _needs(plan: Plan) -> list[Line]:
         *_of_server(plan),
         _need(f"descriptors, driver{each}", plan.driver_fds, "NOT ENOUGH", ALARM),
         _need("source ports", plan.ports, "NOT ENOUGH", ALARM),
-        line(left("  accept queue", _LABEL), right("", _NUMBER), right(format_count(plan.queue_limit), _NUMBER)),
+        line(left("  accept queue", _LABEL), right("", _NUMBER), right(format_count(plan.queue_capacity), _NUMBER)),
         line(left("  processes", _LABEL), right(format_count(plan.processes), _NUMBER)),
         line(left("  space for records", _LABEL), right(format_bytes(plan.reserved_bytes), _NUMBER)),
     ]

@@ -37,11 +37,11 @@ _SEE = "  see it yourself: "
 def frame(opening: Opening, progress: Progress, terminal: Terminal) -> list[Line]:
     """Return the picture of one moment, at most `terminal.edge` columns wide."""
     lines = [*_head(opening, progress, terminal), line(), *_clients(opening, progress, terminal)]
-    words = widest([_full(limit) for limit in (progress.fd_limit, progress.queue_limit)])
+    words = widest([_full(limit) for limit in (progress.fd_limit, progress.queue_capacity)])
     room = max(terminal.edge - _LABEL - words - 2, 0)
     lines += [
         _gauge("open fds", (progress.open_fds, progress.fd_limit), room, terminal),
-        _gauge("accept queue", (progress.queue, progress.queue_limit), room, terminal),
+        _gauge("accept queue", (progress.queue, progress.queue_capacity), room, terminal),
         _counter("EMFILE", progress.emfile, '"Too many open files"'),
         _counter("SYNs lost", progress.overflows, _whose(progress)),
     ]

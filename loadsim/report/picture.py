@@ -54,7 +54,7 @@ def picture(summary: Summary, terminal: Terminal) -> list[Line]:
     timeline = summary.timeline
     rows = [
         ("open fds", timeline.open_fds, timeline.fd_limit, summary.metrics.get("fds.max")),
-        ("queue", timeline.queue, timeline.queue_limit, summary.metrics.get("queue.max")),
+        ("queue", timeline.queue, timeline.queue_capacity, summary.metrics.get("queue.max")),
     ]
     rows = [row for row in rows if any(value is not None for value in row[1])]
     if not rows:

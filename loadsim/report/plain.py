@@ -34,7 +34,7 @@ def progress_line(progress: Progress) -> str:
     parts = [
         f"{elapsed:>8} {clients:>15}",
         f"{_of(progress.open_fds, progress.fd_limit)} fds",
-        f"{_of(progress.queue, progress.queue_limit)} queued",
+        f"{_of(progress.queue, progress.queue_capacity)} queued",
         f"{format_count(progress.emfile)} EMFILE",
         "" if progress.overflows is None else f"{format_count(progress.overflows)} SYNs lost",
         f"{format_count(progress.lost_by_generator)} own failures" if progress.lost_by_generator else "",

@@ -47,7 +47,7 @@ class Progress:
     open_fds: int | None
     fd_limit: int | None
     queue: int | None
-    queue_limit: int | None  # what the queue holds at most: effective backlog + 1
+    queue_capacity: int | None  # connections that the queue holds at most
     emfile: int
     overflows: int | None
     lost_by_generator: int = 0  # attempts that failed at the generator's own limits, or never began

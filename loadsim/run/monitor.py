@@ -87,7 +87,7 @@ class Monitor:
             open_fds=_read(latest.open_fds),
             fd_limit=_read(latest.fd_limit),
             queue=_read(latest.queue),
-            queue_limit=_read(latest.queue_limit + 1) if latest.queue_limit >= 0 else None,
+            queue_capacity=_read(latest.queue_capacity),
             emfile=self.accepts("emfile_accept") + self.accepts("emfile_handler"),
             overflows=self.overflows(),
             lost_by_generator=self.attempts("local") + self.attempts("not_started"),

@@ -88,7 +88,7 @@ def _value(stage: Stage, change: str) -> float | None:
         except ProcessGoneError:
             return None
     listener = sources.listener() if change == "backlog" else None
-    return listener.limit if listener else None
+    return listener.backlog if listener else None
 
 
 async def _wait_changed(stage: Stage, before: float | None) -> None:

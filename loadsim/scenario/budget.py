@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from loadsim import units
 from loadsim.scenario.arrivals import upper_count
 from loadsim.scenario.client import MAX_ATTEMPTS
 from loadsim.scenario.predict import MOST_WALKED, Prediction, Room, predict
@@ -121,10 +122,10 @@ class Budget:
         return min(client.max_in_flight, math.ceil(self.peak_rate * longest * burst), self.attempts)
 
     @cached_property
-    def queue_limit(self) -> int:
-        """Connections that may wait to be accepted, one more than the effective backlog; of other servers at most."""
+    def queue_capacity(self) -> int:
+        """Connections that may wait to be accepted; of a server that is not ours, the most that somaxconn permits."""
         server, most = self.scenario.server, self.host.somaxconn
-        return (min(server.backlog, most) if server.is_simulated else most) + 1
+        return units.queue_capacity(min(server.backlog, most) if server.is_simulated else most)
 
     @cached_property
     def baseline(self) -> int:
@@ -154,7 +155,7 @@ class Budget:
             return Prediction(unpredicted=["what a timeline changes, and what a canary takes, is not predicted"])
         if not (self.driver_fds.is_met and self.ports.is_met):
             return Prediction(unpredicted=["the generator may run out of descriptors or ports itself"])
-        room = Room(free_fds=free, queue=self.queue_limit)
+        room = Room(free_fds=free, queue=self.queue_capacity)
         return predict(self.scenario, room, most_walked=self.most_walked)
 
     @cached_property

@@ -36,7 +36,7 @@ class Plan:
     server_fds: Need  # of the server, against its RLIMIT_NOFILE
     driver_fds: Need  # of each driver, against the hard limit
     ports: Need  # of all source addresses
-    queue_limit: int  # connections that may wait to be accepted: min(backlog, somaxconn) + 1; of a command at most
+    queue_capacity: int  # connections that may wait to be accepted; of a command at most
     expected_s: float  # from the first attempt to the end of the last; `length_s` where it is not predicted
     length_s: float  # the same, at most
     reserved_bytes: int  # of records
@@ -208,7 +208,7 @@ def make_plan(
         server_fds=budget.server_fds,
         driver_fds=budget.driver_fds,
         ports=budget.ports,
-        queue_limit=budget.queue_limit,
+        queue_capacity=budget.queue_capacity,
         expected_s=budget.expected_s,
         length_s=budget.length_s,
         reserved_bytes=budget.reserved_bytes,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from loadsim import units
-from loadsim.metrics import METRICS, Metric
+from loadsim.metrics import FORMER_NAMES, METRICS, Metric
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -100,7 +100,9 @@ def show(metric: Metric, value: float) -> str:
 
 @functools.cache
 def nearest_metric(name: str) -> str | None:
-    """Return the metric that was perhaps meant: by its key in summary.json, by spelling, or by its last part alone."""
+    """Return the metric that was perhaps meant: by an earlier name, its key in summary.json, spelling or last part."""
+    if name in FORMER_NAMES:
+        return FORMER_NAMES[name]
     by_key = {metric.json_key: metric.name for metric in METRICS.values()}
     close = difflib.get_close_matches(name, [*METRICS, *by_key], n=1, cutoff=0.6)
     if close:

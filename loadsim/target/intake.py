@@ -99,7 +99,7 @@ class Intake:
         return self._state()[0]
 
     def backlog(self) -> int:
-        """Return the effective backlog; the queue holds one more."""
+        """Return the backlog in force."""
         return self._state()[1]
 
     def listen(self, backlog: int) -> None:

@@ -136,7 +136,7 @@ def _facts_of(ready: Message, spec: ServerSpec) -> ServerFacts:
         address=ready["address"],
         port=ready["port"],
         backlog_asked=spec.backlog,
-        queue_limit=ready["backlog"],
+        backlog=ready["backlog"],
         nofile_soft=ready["nofile_soft"],
         nofile_hard=ready["nofile_hard"],
         baseline_fds=ready["open_fds"],

@@ -226,7 +226,7 @@ def _little(where: Whereabouts, state: ListenerState | None) -> ServerFacts:
         address=where.address,
         port=where.port,
         backlog_asked=None,
-        queue_limit=state.limit if state else None,
+        backlog=state.backlog if state else None,
         nofile_soft=0,
         nofile_hard=0,
         baseline_fds=0,

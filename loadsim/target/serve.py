@@ -142,7 +142,7 @@ class Teller:
         free = max(facts.nofile_soft - facts.baseline_fds, 0)
         yield (
             f"{facts.baseline_fds} of {format_count(facts.nofile_soft)} descriptors are open, "
-            f"{format_count(free)} free; the accept queue holds {format_count((facts.queue_limit or 0) + 1)}"
+            f"{format_count(free)} free; the accept queue holds {format_count(facts.queue_capacity or 0)}"
         )
         yield f"look     ls -l /proc/{facts.pid}/fd     ss -tan 'sport = :{facts.port}'     Ctrl-C ends it"
 

@@ -78,7 +78,7 @@ def facts_of(
         address=address,
         port=port,
         backlog_asked=None,
-        queue_limit=listener.limit if listener else None,
+        backlog=listener.backlog if listener else None,
         nofile_soft=limits.soft,
         nofile_hard=limits.hard,
         baseline_fds=followed.open_fds(),

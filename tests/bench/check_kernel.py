@@ -100,7 +100,7 @@ def test_emfile_count(tmp_path: Path) -> None:
 
 
 def test_queue_samples(tmp_path: Path) -> None:
-    """Length and limit of the accept queue are what ss shows at the same time."""
+    """Length and capacity of the accept queue are what ss shows at the same time."""
     command = [tool("ss"), "-Hltn"]
     with running("too-many-open-files", tmp_path) as now:
         readings = list(now.readings(*command, every_s=0.3))
@@ -108,11 +108,11 @@ def test_queue_samples(tmp_path: Path) -> None:
     exhausted_s = result.summary.metrics["emfile.first_at_s"]  # from then on the queue only grows
     full = 0
     show("\naccept queue, too-many-open-files:   Recv-Q   samples    Send-Q   samples")
-    for reading, (queue, limit) in beside(result, readings, "queue", "queue_limit"):
+    for reading, (queue, limit) in beside(result, readings, "queue", "queue_capacity"):
         [listener] = sockets_of(reading.text)
         at = result.view.clock.at(reading.begun)
         show(f"  {at:5.2f} s {listener.recv_q:33} {span(queue):>9} {listener.send_q:9} {span(limit):>9}")
-        assert limit == (listener.send_q, listener.send_q)
+        assert limit == (listener.send_q + 1, listener.send_q + 1)
         if at > exhausted_s:
             assert queue[0] <= listener.recv_q <= queue[1]
             full += (listener.recv_q, listener.send_q) == (129, 128)

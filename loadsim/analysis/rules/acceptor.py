@@ -154,7 +154,7 @@ _CAP = "net.core.somaxconn caps what listen() asks for, and says nothing."
 
 def _is_capped(case: Case) -> bool:
     server = case.view.recording.facts.server
-    return None not in (server.queue_limit, server.backlog_asked) and _got(server) < _asked(server)
+    return None not in (server.backlog, server.backlog_asked) and _got(server) < _asked(server)
 
 
 def _cap_title(case: Case) -> str:
@@ -173,7 +173,7 @@ def _asked(server: ServerFacts) -> int:
 
 
 def _got(server: ServerFacts) -> int:
-    return server.queue_limit or 0
+    return server.backlog or 0
 
 
 FINDINGS = (

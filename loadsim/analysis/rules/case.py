@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loadsim.analysis.columns import column
-from loadsim.units import NANOSECONDS, format_count, format_duration
+from loadsim.units import NANOSECONDS, backlog_for, format_count, format_duration
 
 if TYPE_CHECKING:
     from loadsim.analysis.summary import Compared
@@ -50,8 +50,8 @@ class Case:
     @property
     def backlog(self) -> str:
         """The accept queue in words: "backlog 128 holds 129"."""
-        holds = self.view.queue_holds
-        return f"backlog {format_count(holds - 1)} holds {format_count(holds)}" if holds else "its backlog"
+        holds = self.view.queue_capacity
+        return f"backlog {format_count(backlog_for(holds))} holds {format_count(holds)}" if holds else "its backlog"
 
     @property
     def arrivals_s(self) -> float:

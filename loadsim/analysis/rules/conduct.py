@@ -193,7 +193,7 @@ def unexplained_failures(case: Case) -> Found | None:
 def nothing(case: Case) -> Found:
     """Say that nothing was found, and how far from it the server was."""
     good = case.outcomes(Outcome.OK, Outcome.CONNECTED)
-    queue, holds = case.number("queue.max"), case.view.queue_holds
+    queue, holds = case.number("queue.max"), case.view.queue_capacity
     return Found(
         "Every client was served, and nothing went wrong."
         if good == case.number("attempts.count")
@@ -263,7 +263,7 @@ FINDINGS = (
         id="nothing-found",
         rules=(Rule(kind=Kind.INFORMATION, order=10, find=nothing, unless=frozenset({Kind.DOUBT, Kind.FAULT})),),
         means="No rule of loadsim found a fault: no limit was reached, no queue overflowed, no client waited long.",
-        look_at="The headroom: fds.max and fds.limit, queue.max and queue.limit.",
+        look_at="The headroom: fds.max and fds.limit, queue.max and queue.capacity.",
         do="Raise the load until something fails: that load is the number to know.",
     ),
     Definition(

@@ -11,7 +11,7 @@ from loadsim.analysis.rules.case import Found, sentences, were
 from loadsim.analysis.rules.definition import Definition, Kind, Rule
 from loadsim.analysis.syn import LINEAR, retransmit_times
 from loadsim.fates import Fate, Outcome
-from loadsim.units import format_count, format_duration, some
+from loadsim.units import backlog_for, format_count, format_duration, some
 
 if TYPE_CHECKING:
     from loadsim.analysis.columns import Ints
@@ -82,7 +82,7 @@ def needed_backlog(case: Case) -> int:
     times = np.concatenate([view.queue.times, since, until])
     steps = np.concatenate([np.diff(view.queue.levels, prepend=0), np.ones_like(since), -np.ones_like(until)])
     order = np.argsort(times, kind="stable")
-    return max(int(np.cumsum(steps[order]).max(initial=1)) - 1, 0)
+    return backlog_for(int(np.cumsum(steps[order]).max(initial=1)))
 
 
 def _kept_out(case: Case) -> Bools:
@@ -117,7 +117,7 @@ def _ran_empty(empty: Ints, since: Ints) -> Ints:
 def _kept_up(case: Case) -> bool:
     """Return whether the queue was empty again after it had been full, before the last client came."""
     view = case.view
-    holds = view.queue_holds
+    holds = view.queue_capacity
     full_at = view.queue.reached(holds) if holds else None
     if full_at is None:
         return True
@@ -232,7 +232,7 @@ FINDINGS = (
         means="The accept queue was full. It holds min(backlog, net.core.somaxconn) + 1 connections. When it is full, "
         "the kernel drops SYNs, and the final ACKs of handshakes that had begun. The client is not notified: its "
         f"kernel sends the SYN again, first after about {retransmit_times({})[0]:.0f} s.",
-        look_at="queue.max and queue.limit, listen.overflows (packets, not clients), the fates `dropped` and "
+        look_at="queue.max and queue.capacity, listen.overflows (packets, not clients), the fates `dropped` and "
         "`phantom`. In production: `nstat -az TcpExtListenOverflows`, `ss -ltn`.",
         do="First ask why the queue is not emptied: no free descriptors, or an acceptor that is slow or pauses. A "
         "backlog covers a pause if backlog >= arrivals per second x longest pause. Set both listen(fd, n) and "

@@ -65,6 +65,6 @@ def _listener(one: Listener, terminal: Terminal) -> Line:
     host = "*" if one.local in {"0.0.0.0", "::"} else one.local  # noqa: S104  # written, not bound to
     address = left(clip(f"{f'[{host}]' if ':' in host else host}:{one.port}{both}", 24), 24)
     drops = "?" if one.drops is None else format_count(one.drops)
-    numbers = f"{right(format_count(one.queue), 7)}{right(format_count(one.backlog + 1), 8)}{right(drops, 9)}"
+    numbers = f"{right(format_count(one.queue), 7)}{right(format_count(one.queue_capacity), 8)}{right(drops, 9)}"
     who = terminal.printable(named(one.holders) if one.holders else "holder not found")
     return line("  ", address, (numbers, BAD if one.full else ""), "   ", who, ("  FULL", ALARM) if one.full else "")

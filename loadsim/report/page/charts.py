@@ -53,7 +53,7 @@ def time_panels(series: Series, marks: Sequence[Mark], *, shared: bool) -> Value
                 _line("as sampled", series.queue_samples, "sample", kind="points"),
                 _line(lost, _losses(series.overflows), "lost", kind="bars", axis="right"),
             ],
-            limit=series.queue_limit,
+            limit=series.queue_capacity,
         ),
         _panel(
             "waits",

@@ -56,7 +56,7 @@ def tiles(summary: Summary) -> Markup:
     metrics = summary.metrics
     shown = [
         _gauge("open descriptors", metrics.get("fds.max"), metrics.get("fds.limit")),
-        _gauge("accept queue", metrics.get("queue.max"), metrics.get("queue.limit")),
+        _gauge("accept queue", metrics.get("queue.max"), metrics.get("queue.capacity")),
         _tile("accepted", count(summary.ledger.get("accepted", 0)), f"of {count_of(summary.clients, 'client')}"),
         _emfile(metrics),
         _lost(summary),
