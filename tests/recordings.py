@@ -9,6 +9,8 @@ import dataclasses
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
+from loadsim.analysis.judge import summary_of
+from loadsim.analysis.view import View
 from loadsim.fates import Outcome
 from loadsim.record.arrays import Recording, Records, empty
 from loadsim.record.events import ACCEPT, ATTEMPT, FAILURE, LAYOUTS, SAMPLE, SOCKET, Layout, Where
@@ -16,6 +18,8 @@ from loadsim.record.facts import DriverFacts, EndState, Facts, ServerFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from loadsim.analysis.summary import Summary
 
 Row = dict[str, Any]
 
@@ -118,8 +122,8 @@ def facts(**changes: Any) -> Facts:  # noqa: ANN401 -- any field of Facts, Serve
         "nofile_soft": 64, "nofile_hard": 64, "baseline_fds": 8, "threads": 1, **parts["server"],
     })  # fmt: skip
     end = EndState(**{
-        "queue": 0, "server_states": {}, "client_states": {}, "open_fds": 8, "fds_end": 8, "fd_map": "fffesseL",
-        "fd_size": 64, **parts["end"],
+        "queue": 0, "server_states": {}, "open_fds": 8, "fds_end": 8, "fd_map": "fffesseL",
+        **parts["end"],
     })  # fmt: skip
     drivers = [DriverFacts(share=0, pid=4243, cpu_ns=300_000_000, wall_ns=3_000_000_000, nofile_soft=20_000)]
     plain = Facts(
@@ -128,6 +132,11 @@ def facts(**changes: Any) -> Facts:  # noqa: ANN401 -- any field of Facts, Serve
         namespace="private", end=end,
     )  # fmt: skip
     return dataclasses.replace(plain, **changes)
+
+
+def summarise(made: Recording) -> Summary:
+    """Return everything that is said about a run."""
+    return summary_of(View.of(made))
 
 
 def settings(**tables: Row) -> Row:

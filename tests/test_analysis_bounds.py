@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from recordings import attempt, recording, seen, unserved
+from recordings import attempt, recording, seen, summarise, unserved
 
-from loadsim.analysis.judge import summarise
 from loadsim.analysis.view import View
 from loadsim.fates import Outcome
 from loadsim.record.events import AttemptFlag, SocketFlag

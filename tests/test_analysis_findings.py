@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import scenes
-from recordings import accept, attempt, failure, ns, recording, sample, settings, unanswered, unserved
+from recordings import accept, attempt, failure, ns, recording, sample, settings, summarise, unanswered, unserved
 
-from loadsim.analysis.judge import summarise
 from loadsim.analysis.rules.registry import FINDINGS
 from loadsim.fates import Outcome
 from loadsim.record.events import AcceptFlag, AttemptFlag, Where

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from recordings import attempt, ns, recording, sample, seen, unanswered, unserved
+from recordings import attempt, ns, recording, sample, seen, summarise, unanswered, unserved
 
-from loadsim.analysis.judge import summarise
 from loadsim.analysis.ledger import settle
 from loadsim.fates import Outcome
 from loadsim.record.events import SocketFlag

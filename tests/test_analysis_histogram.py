@@ -10,10 +10,9 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recordings import accept, attempt, ns, recording, unanswered
+from recordings import accept, attempt, ns, recording, summarise, unanswered
 
 from loadsim.analysis.histogram import DIGITS, HIGHEST_NS, LOWEST_NS, Histogram, distribution, intervals
-from loadsim.analysis.judge import summarise
 from loadsim.analysis.latencies import Latencies, accept_latencies, connect_latencies
 from loadsim.analysis.view import View
 from loadsim.record.events import AcceptFlag

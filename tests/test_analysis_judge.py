@@ -10,11 +10,10 @@ import scenes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from queue_model import World
-from recordings import recording
+from recordings import recording, summarise
 from recordings import settings as scenario_settings
 
 from loadsim.analysis.explain import explain, ids
-from loadsim.analysis.judge import summarise
 from loadsim.analysis.rules.registry import FINDINGS
 from loadsim.analysis.summary import Summary
 from loadsim.metrics import FAMILIES, METRICS

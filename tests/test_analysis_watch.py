@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from recordings import Row, accept, attempt, ns, packed, recording
+from recordings import Row, accept, attempt, ns, packed, recording, summarise
 
-from loadsim.analysis.judge import summarise
 from loadsim.fates import Outcome
 from loadsim.record.facts import StepFacts
 

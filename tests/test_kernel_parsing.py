@@ -114,17 +114,14 @@ def test_empty_dump() -> None:
 def test_netstat() -> None:
     """The counters stand under their kernel names."""
     counters = parse_netstat(recorded("proc-pid-netstat-6.18.txt"))
-    expected = Counters(
-        listen_overflows=2, listen_drops=2, cookies=0, request_drops=0, embryonic_resets=0, syn_retransmits=0
-    )
-    assert expected == counters
+    assert counters == Counters(listen_overflows=2, listen_drops=2, cookies=0)
 
 
 def test_netstat_columns_by_name() -> None:
     """Columns are found by name, in any order, beside other groups."""
     names = b" ".join(reversed(KERNEL_NAMES.values()))
-    counters = parse_netstat(b"TcpExt: New " + names + b"\nTcpExt: 99 6 5 4 3 2 1\nIpExt: A\nIpExt: 7\n")
-    assert [getattr(counters, field) for field in KERNEL_NAMES] == [1, 2, 3, 4, 5, 6]
+    counters = parse_netstat(b"TcpExt: New " + names + b"\nTcpExt: 99 3 2 1\nIpExt: A\nIpExt: 7\n")
+    assert [getattr(counters, field) for field in KERNEL_NAMES] == [1, 2, 3]
 
 
 def test_netstat_of_an_old_kernel() -> None:

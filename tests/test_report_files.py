@@ -37,7 +37,7 @@ def made_up() -> View:
         attempt(n + 1, at := n / 200, started=at, connected=at + int(took) / 1e9) for n, took in enumerate(LATENCIES_NS)
     ]
     samples = [
-        sample(-0.05, open_fds=8, fd_limit=64, cost_ns=12_345),
+        sample(-0.05, open_fds=8, fd_limit=64, fd_size=256),
         sample(0.0100000007, open_fds=9, queue=0, queue_capacity=128, rss=2**40),
     ]
     accepts = [accept(row, 0.0002 * index % 0.009) for index, row in enumerate(rows)]

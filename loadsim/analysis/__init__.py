@@ -1,6 +1,6 @@
 """What does it mean? Pure: a recording in, numbers and sentences out.
 
-    judge       the whole of it: `summarise`, and the verdict
+    judge       the whole of it: `summary_of`, and the verdict
     summary     the shapes of the result, which is what summary.json holds
     view        a recording and what the rest is computed from: clock, ledger, accept queue
     ledger      every attempt accounted for: fate by outcome

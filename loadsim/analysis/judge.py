@@ -1,4 +1,4 @@
-"""The whole analysis of one run: a recording in, a summary with its verdict out."""
+"""The whole analysis of one run: the view of a recording in, a summary with its verdict out."""
 
 from __future__ import annotations
 
@@ -12,23 +12,18 @@ from loadsim.analysis.rules.case import Case
 from loadsim.analysis.rules.definition import Kind
 from loadsim.analysis.summary import Judged, Summary
 from loadsim.analysis.timeline import timeline_of
-from loadsim.analysis.view import View
 from loadsim.scenario import thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from loadsim.analysis.diagnosis import Diagnosed
+    from loadsim.analysis.view import View
     from loadsim.record.arrays import Recording
 
 
-def summarise(recording: Recording) -> Summary:
-    """Return everything that is said about a run."""
-    return summary_of(View.of(recording))
-
-
 def summary_of(view: View) -> Summary:
-    """Return everything that is said about a run of which the view is at hand."""
+    """Return everything that is said about a run."""
     recording, facts = view.recording, view.recording.facts
     numbers = measure(view)
     case = Case(view=view, numbers=numbers, prediction=compare(view, numbers))

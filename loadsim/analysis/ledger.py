@@ -48,7 +48,6 @@ class Ledger:
 
     join: Join
     fate: Ints  # of each attempt, a Fate
-    outcome: Ints  # of each attempt, an Outcome
     table: Ints  # attempts by [fate, outcome]
     imbalance: list[str]  # whole sentences: what does not add up
 
@@ -82,7 +81,6 @@ def settle(recording: Recording) -> Ledger:
     return Ledger(
         join=joined,
         fate=fate,
-        outcome=outcome,
         table=cells.reshape(_FATES, _OUTCOMES),
         imbalance=_imbalance(recording, joined),
     )

@@ -7,9 +7,8 @@ is a rate. Must not know how a line is drawn.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -87,10 +86,6 @@ class Series:
     unanswered: Line  # and how long the others did, in vain
     curves: list[Curve]  # of connect, accept and reply, each where it has latencies; all of group 0
     waits: Waits
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values for json.dump."""
-        return dataclasses.asdict(self)
 
 
 def series_of(view: View, *, most: int = MOST) -> Series:

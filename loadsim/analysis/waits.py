@@ -151,7 +151,6 @@ class Pauses:
     """
 
     lengths: Ints  # nanoseconds, never negative
-    ends: Ints
     starved: Bools  # the server had no descriptor for an accept() in it
     final: bool  # the last one was ended by the end of the run, not by an accept()
 
@@ -170,7 +169,7 @@ def pauses_of(recording: Recording, ledger: Ledger, waits: Waits, clock: Clock) 
         ends, entered = np.append(ends, clock.judged), np.append(entered, left.min())
     begins = np.maximum(entered, np.append(0, ends[:-1])) if len(ends) else ends
     lengths = (ends - begins).clip(min=0)
-    return Pauses(lengths=lengths, ends=ends, starved=_starved(recording, begins, ends), final=len(left) > 0)
+    return Pauses(lengths=lengths, starved=_starved(recording, begins, ends), final=len(left) > 0)
 
 
 def _starved(recording: Recording, begins: Ints, ends: Ints) -> Bools:

@@ -29,7 +29,6 @@ class Listener:
     queue: int
     backlog: int  # in force
     drops: int | None
-    inode: int
     holders: tuple[Holder, ...]
 
     @property
@@ -73,6 +72,5 @@ def _listener(one: InetSocket, holders: tuple[Holder, ...]) -> Listener:
         queue=one.rqueue,
         backlog=one.wqueue or 0,
         drops=one.drops,
-        inode=one.inode,
         holders=holders,
     )

@@ -24,9 +24,6 @@ class Counters:
     listen_overflows: int  # ListenOverflows: SYNs and final ACKs that met a full accept queue
     listen_drops: int  # ListenDrops: the same, and what was dropped for other reasons
     cookies: int  # TCPReqQFullDoCookies: SYNs answered by a cookie, because the SYN queue was full
-    request_drops: int  # TCPReqQFullDrop: SYNs dropped, because the SYN queue was full and cookies are off
-    embryonic_resets: int  # EmbryonicRsts: handshakes ended by RST, with tcp_abort_on_overflow at a full queue
-    syn_retransmits: int  # TCPSynRetrans: SYNs and SYN-ACKs sent again
 
 
 #: Field of Counters -> the kernel's name.
@@ -34,9 +31,6 @@ KERNEL_NAMES = {
     "listen_overflows": b"ListenOverflows",
     "listen_drops": b"ListenDrops",
     "cookies": b"TCPReqQFullDoCookies",
-    "request_drops": b"TCPReqQFullDrop",
-    "embryonic_resets": b"EmbryonicRsts",
-    "syn_retransmits": b"TCPSynRetrans",
 }
 
 

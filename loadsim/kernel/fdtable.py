@@ -5,8 +5,6 @@ Owns the letters of the map and what tells them apart. Must not know which of th
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loadsim.kernel.descriptors import (
@@ -51,15 +49,6 @@ _WITHOUT_FD = {"SYN_RECV", "NEW_SYN_RECV", "TIME_WAIT"}
 _WITH_FDS = [name for name in TCP_STATES.values() if name not in _WITHOUT_FD]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kinds:
-    """How many of the open descriptors are of which kind; together they are all of them."""
-
-    established: int
-    close_wait: int
-    other: int
-
-
 class FdTable:
     """The descriptors of a process; it must be ours, or we root. Owns neither the process nor the socket."""
 
@@ -71,56 +60,29 @@ class FdTable:
         self._process = process
         self._diag = diag
         self._families = families
-        self._inodes: dict[int, int] = {}  # number -> inode of the socket that it was
-        self._protocols: dict[int, str] = {}  # inode -> protocol, of sockets in no table
-
-    def kinds(self) -> Kinds:
-        """Count the descriptors by kind; 1 us for a TCP socket seen before, about 6 us for any other.
-
-        A socket seen before is taken to be under the number that it had. That fails only for a server that hands
-        its connections to another process or number, and keeps them open there while the old number is used again.
-        Raises ProcessGoneError, and PermissionError for processes of other users.
-        """
-        counts = Counter(self._letters().values())
-        established, close_wait = counts["E"], counts["W"]
-        return Kinds(established=established, close_wait=close_wait, other=counts.total() - established - close_wait)
 
     def map(self) -> str:
-        """Return one letter per number, from 0 to the highest open one; see LETTERS. Reads all; raises as `kinds`."""
-        self._inodes.clear()
+        """Return one letter per number, from 0 to the highest open one; see LETTERS.
+
+        Raises ProcessGoneError, and PermissionError for processes of other users.
+        """
         letters = self._letters()
         return "".join(letters.get(number, ".") for number in range(max(letters, default=-1) + 1))
 
     def _letters(self) -> dict[int, str]:
-        """Return the letter of each open descriptor.
-
-        A number keeps its socket as long as the TCP table has that inode. Any other is read again, since it may have
-        been closed and given out anew.
-        """
-        numbers = self._process.fd_numbers()
+        """Return the letter of each open descriptor."""
+        links = {number: self._process.fd_link(number) for number in self._process.fd_numbers()}
         sockets = self._diag.dump(states=_WITH_FDS, families=self._families)
         states = dict(zip(sockets["inode"].tolist(), sockets["state"].tolist(), strict=True))
-        known = {number: self._inodes[number] for number in numbers if self._inodes.get(number) in states}
-        links = {number: self._process.fd_link(number) for number in numbers if number not in known}
-        read = {number: inode_in(link) or 0 for number, link in links.items() if kind_of_link(link) == SOCKET}
-        self._inodes = known | read
-        self._protocols = {
-            inode: self._protocol(number, inode) for number, inode in read.items() if inode not in states
-        }
+        inodes = {number: inode_in(link) or 0 for number, link in links.items() if kind_of_link(link) == SOCKET}
         letters = {number: letter_of_link(link) for number, link in links.items() if link}
-        return letters | {number: self._letter_of_socket(inode, states) for number, inode in self._inodes.items()}
+        return letters | {number: self._letter_of_socket(number, inode, states) for number, inode in inodes.items()}
 
-    def _letter_of_socket(self, inode: int, states: dict[int, int]) -> str:
+    def _letter_of_socket(self, number: int, inode: int, states: dict[int, int]) -> str:
         """Return a socket's letter; one that was reset is in no table, but still says which protocol it speaks."""
         if inode in states:
             return _STATES.get(TCP_STATES[states[inode]], _OTHER_STATE)
-        return _OTHER_STATE if self._protocols[inode].startswith("TCP") else "s"
-
-    def _protocol(self, number: int, inode: int) -> str:
-        """Return "TCP", "UNIX", "UDPv6" ..., "" where the descriptor is gone."""
-        if inode in self._protocols:
-            return self._protocols[inode]
-        return socket_protocol(self._process.pid, number)
+        return _OTHER_STATE if socket_protocol(self._process.pid, number).startswith("TCP") else "s"
 
 
 def letter_of_link(link: str) -> str:

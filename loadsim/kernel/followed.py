@@ -18,7 +18,6 @@ from loadsim.units import backlog_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from loadsim.kernel.fdtable import Kinds
     from loadsim.kernel.limits import Limits
     from loadsim.kernel.sockdiag import SockDiag
 
@@ -94,10 +93,6 @@ class Followed:
     def threads(self) -> int:
         """Return its number of threads."""
         return self._fullest().process.threads()
-
-    def kinds(self) -> Kinds:
-        """Count its descriptors by kind."""
-        return self._fullest().table.kinds()
 
     def map(self) -> str:
         """Return one letter for each of its descriptors, as `FdTable.map`."""

@@ -110,16 +110,9 @@ SAMPLE = Layout(
         ("listen_overflows", "q"),
         ("listen_drops", "q"),
         ("cookies", "q"),  # TCPReqQFullDoCookies
-        ("request_drops", "q"),  # TCPReqQFullDrop
-        ("embryonic_resets", "q"),  # EmbryonicRsts
-        ("syn_retransmits", "q"),  # TCPSynRetrans
         ("fd_size", "q"),  # FDSize of /proc/PID/status
-        ("fds_established", "q"),  # kinds of the target's descriptors, while reading them is cheap
-        ("fds_close_wait", "q"),
-        ("fds_other", "q"),
-        ("cost_ns", "q"),  # what taking this sample cost
     ),
-    152,
+    96,
 )
 
 #: The TCP table is read at most this often for them.

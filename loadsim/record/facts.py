@@ -79,11 +79,9 @@ class EndState:
 
     queue: int | None  # the listener's accept queue
     server_states: dict[str, int]  # TCP state name -> sockets at the server's port
-    client_states: dict[str, int]  # the same at the other end
     open_fds: int | None
     fds_end: int | None  # after the drain, once unchanged
     fd_map: str  # one letter per descriptor, by number: f file, e epoll, s socket, L listening, E W ...; "" = not read
-    fd_size: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

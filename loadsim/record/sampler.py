@@ -21,33 +21,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from loadsim.kernel.counters import TcpCounters
-    from loadsim.kernel.fdtable import Kinds
     from loadsim.kernel.limits import Limits
     from loadsim.kernel.sockdiag import ListenerState
     from loadsim.record.journal import Journal
 
 #: Samples a second. A queue can fill and empty between two of them: its exact peak comes from the journals.
 RATE_HZ = 100
-#: Every n-th sample also reads the namespace's counters and the kinds of descriptors.
+#: Every n-th sample also reads the namespace's counters and the size of the fd table.
 FULL_EVERY = 10
-#: Kinds are read only while the table is this small: each descriptor costs 4.3 us (Linux 6.18).
-KINDS_UP_TO = 1_000
-#: And so rarely that they take at most this share of the time: to walk past 20,000 sockets in TIME_WAIT takes 2-5 ms.
-KINDS_SHARE = 0.01
 
 #: Without a sample for longer than this, somebody has stopped us, or the host had no time for us.
 GAP_S = 1.0
 
 _NOT_READ = -1
 #: The fields of a sample that are counters of the namespace, in the order of the record.
-_COUNTERS = (
-    "listen_overflows",
-    "listen_drops",
-    "cookies",
-    "request_drops",
-    "embryonic_resets",
-    "syn_retransmits",
-)
+_COUNTERS = ("listen_overflows", "listen_drops", "cookies")
 _COUNTED = attrgetter(*_COUNTERS)
 
 
@@ -72,9 +60,6 @@ class Read(Protocol):
 
 class Classified(Protocol):
     """Its descriptors by kind; see `kernel.fdtable.FdTable`."""
-
-    def kinds(self) -> Kinds:
-        """Count them by kind."""
 
     def map(self) -> str:
         """Return one letter for each number."""
@@ -109,7 +94,6 @@ class Sampler:
         self._sources = sources
         self._taken = 0
         self._overflows = _NOT_READ
-        self._kinds_due = 0  # when the kinds may be read again
         self._stopped = False
         self._last_ns = 0  # when the last sample was taken; 0: there is none yet
         self._gap_ns = 0  # the longest time without one
@@ -143,11 +127,11 @@ class Sampler:
         self.take(full=True)
 
     def take(self, *, full: bool) -> bool:
-        """Take one sample now, with counters and kinds if `full`; False when the target is gone."""
+        """Take one sample now, with counters and fd size if `full`; False when the target is gone."""
         begun = time.monotonic_ns()
         try:
             quick = self._quick()
-            slow = self._slow(quick[0]) if full else (_NOT_READ,) * 10
+            slow = self._slow() if full else (_NOT_READ,) * (len(_COUNTERS) + 1)
         except ProcessGoneError:
             return False
         except OSError as error:  # a want of ours is no end of the run
@@ -156,7 +140,7 @@ class Sampler:
         if self._last_ns:
             self._gap_ns = max(self._gap_ns, begun - self._last_ns)
         self._last_ns = begun
-        self._journal.append(begun, *quick, *slow, time.monotonic_ns() - begun)
+        self._journal.append(begun, *quick, *slow)
         self._taken += 1
         open_fds, fd_limit, queue, queue_capacity, *_ = quick
         self._overflows = slow[0] if full else self._overflows
@@ -177,17 +161,7 @@ class Sampler:
             return (_NOT_READ, _NOT_READ, *queue, _NOT_READ, _NOT_READ)
         return (process.open_fds(), process.limits().soft, *queue, process.cpu_ns(), process.rss())
 
-    def _slow(self, open_fds: int) -> tuple[int, ...]:
+    def _slow(self) -> tuple[int, ...]:
         counters, process = self._sources.counters, self._sources.process
         counted = (_NOT_READ,) * len(_COUNTERS) if counters is None else _COUNTED(counters.read())
-        return (*counted, _NOT_READ if process is None else process.fd_size(), *self._kinds(open_fds))
-
-    def _kinds(self, open_fds: int) -> tuple[int, int, int]:
-        begun = time.monotonic_ns()
-        table = self._sources.table
-        if table is None or open_fds > KINDS_UP_TO or begun < self._kinds_due:
-            return (_NOT_READ,) * 3
-        kinds = table.kinds()
-        ended = time.monotonic_ns()
-        self._kinds_due = ended + round((ended - begun) / KINDS_SHARE)
-        return kinds.established, kinds.close_wait, kinds.other
+        return (*counted, _NOT_READ if process is None else process.fd_size())

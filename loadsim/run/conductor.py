@@ -264,29 +264,26 @@ def _look(stage: Stage, fds_end: int | None) -> EndState:
     sources, port = stage.sources, stage.server.facts.port
     sockets = stage.namespace.diag.dump(port=port)
     at_server = sockets[sockets["local_port"] == port]
-    at_client = sockets[sockets["remote_port"] == port]
     listener = sources.listener()
-    open_fds, fd_size, fd_map = _descriptors(sources)
+    open_fds, fd_map = _descriptors(sources)
     return EndState(
         queue=listener.queue if listener else None,
         server_states=_by_state(at_server),
-        client_states=_by_state(at_client),
         open_fds=open_fds,
         fds_end=fds_end,
         fd_map=fd_map,
-        fd_size=fd_size,
     )
 
 
-def _descriptors(sources: Sources) -> tuple[int | None, int | None, str]:
-    """Return how many are open, the slots of their table, and one letter for each, as far as that can be seen."""
+def _descriptors(sources: Sources) -> tuple[int | None, str]:
+    """Return how many are open, and one letter for each, as far as that can be seen."""
     if sources.process is None:
-        return None, None, ""
+        return None, ""
     try:
         fd_map = "" if sources.table is None else sources.table.map()
-        return sources.process.open_fds(), sources.process.fd_size(), fd_map
+        return sources.process.open_fds(), fd_map
     except ProcessGoneError:
-        return None, None, ""
+        return None, ""
 
 
 def _by_state(sockets: Records) -> dict[str, int]:

@@ -249,7 +249,7 @@ def _pids(process: Process) -> list[int]:
 
 def _may_read(followed: Followed) -> bool:
     try:
-        followed.kinds()
+        followed.map()
     except PermissionError:
         return False
     return True

@@ -203,11 +203,11 @@ Span = tuple[int, int]
 def beside(result: Result, readings: list[Reading], *names: str) -> Iterator[tuple[Reading, list[Span]]]:
     """Yield each reading with the least and most that the samples say of its time, from the last before to the next.
 
-    Readings that are not between two samples are left out.
+    A sample was complete when the next one began. Readings that are not between two samples are left out.
     """
-    times, cost, *columns = known(result.view.recording.samples, "cost_ns", *names)
+    times, *columns = known(result.view.recording.samples, *names)
     for reading in readings:
-        before = int(np.searchsorted(times + cost, reading.begun, "right")) - 1
+        before = int(np.searchsorted(times, reading.begun, "right")) - 2
         after = int(np.searchsorted(times, reading.ended))
         if before >= 0 and after < len(times):
             spans = [values[before : after + 1] for values in columns]
