@@ -18,6 +18,11 @@ _RATE = re.compile(rf"{_NUMBER}\s*(/ms|/s|/min|/h)")
 NANOSECONDS = 1_000_000_000
 
 
+def nanoseconds(seconds: float) -> int:
+    """Return seconds as the whole nanoseconds that a loop counts in."""
+    return round(seconds * NANOSECONDS)
+
+
 def parse_duration(text: str) -> float:
     """Return the seconds that "250ms", "1.5s" or "2min" stand for.
 

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from loadsim.exchange import Exchange
 from loadsim.fates import Outcome
 from loadsim.load.driver import demand_of
 from loadsim.load.engine import Engine
 from loadsim.record.arrays import Records, records_of
 from loadsim.record.events import ATTEMPT, COUNTERS, AttemptFlag
 from loadsim.record.journal import Journal
-from loadsim.scenario.spec import LoadSpec
+from loadsim.scenario.client import Client
+from loadsim.scenario.spec import ClientSettings, LoadSpec
+from loadsim.scenario.tables import carried
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -33,22 +34,17 @@ LINGER_RESET = struct.pack("=ii", 1, 0)
 
 #: Ten attempts of one client, one after the other, each of which waits for a greeting.
 PLAIN = LoadSpec(
+    **carried(
+        Client.model_validate({"clients": 1, "attempts": 10, "connect_timeout": "5s", "reply_timeout": "5s"}),
+        ClientSettings,
+    ),
     share=0,
-    processes=1,
     address="127.0.0.1",
     port=0,
     stages=[],
-    arrivals="constant",
     clients=1,
-    attempts=10,
     duration_s=60.0,
     max_in_flight=1000,
-    hold_s=0.0,
-    exchange=Exchange.HELLO,
-    close="fin",
-    connect_timeout_s=5.0,
-    reply_timeout_s=5.0,
-    sources=1,
     first_source=0,
     seed=7,
     attempts_path="",

@@ -15,28 +15,19 @@ from typing import TYPE_CHECKING, Any
 from loadsim.exchange import Exchange
 from loadsim.record.arrays import Records, records_of
 from loadsim.record.journal import Journal
-from loadsim.scenario.spec import ServerSpec
+from loadsim.scenario.server import Server
+from loadsim.scenario.spec import ServerSettings, ServerSpec
+from loadsim.scenario.tables import carried
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PLAIN = ServerSpec(
+    **carried(Server(), ServerSettings),
     address="127.0.0.1",
     port=0,
-    backlog=128,
-    nofile=None,
-    leak=0.0,
-    leak_of="connection",
-    extra_fds=0,
-    close_after_s=0.0,
-    accept_delay_s=0.0,
-    pause_s=0.0,
-    pause_every_s=0.5,
-    on_emfile="sleep",
-    emfile_delay_s=0.1,
-    idle_threads=0,
-    prewarm_fds=0,
     exchange=Exchange.HELLO,
+    expect="",
     seed=7,
     accepts_path="",
     accepts_capacity=10_000,

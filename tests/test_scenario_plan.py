@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-from typing import Any
+import operator
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
+from loadsim.scenario.client import Client
 from loadsim.scenario.model import Scenario
 from loadsim.scenario.plan import Caution, Host, Need, Plan, make_plan, part
-from loadsim.scenario.spec import LoadSpec, ServerSpec, source_address
+from loadsim.scenario.server import Server
+from loadsim.scenario.spec import ClientSettings, LoadSpec, ServerSettings, ServerSpec, Spec, source_address
+from loadsim.scenario.tables import carried, plain_name
+
+if TYPE_CHECKING:
+    from loadsim.scenario.tables import Table
 
 HOST = Host(nofile_hard=20_000, port_first=1024, port_last=65_535, cpus=2)
 
@@ -223,8 +231,41 @@ def test_specs_carry_the_whole_scenario_to_the_children() -> None:
     assert (load.port, load.share, load.attempts, load.sources) == (1234, 1, 10, 3)
     assert (load.stages, load.duration_s) == ([[0.05, 200.0, 200.0]], 0.05)
     assert load.attempts_capacity >= 5
-    assert ServerSpec.from_json(server.to_json()) == server
-    assert LoadSpec.from_json(load.to_json()) == load
+    assert ServerSpec.of(json.loads(json.dumps(dataclasses.asdict(server)))) == server
+    assert LoadSpec.of(json.loads(json.dumps(dataclasses.asdict(load)))) == load
+
+
+#: Settings of [server] that belong to a server of another kind, and those of [client] of which the plan makes others.
+_NOT_SIMULATED = {"command", "pid", "address", "start_timeout"}
+_PLANNED = {"rate", "stages", "clients", "duration", "max_in_flight"}
+
+
+@pytest.mark.parametrize(
+    ("table", "view", "others"), [(Server, ServerSettings, _NOT_SIMULATED), (Client, ClientSettings, _PLANNED)]
+)
+def test_every_setting_crosses_under_its_name_and_unit(table: type[Table], view: type[Spec], others: set[str]) -> None:
+    """A setting that is declared is a field of the view, of the declared type, with `_s` where it is a duration."""
+    declared = {plain_name(table, name): field for name, field in table.model_fields.items() if name not in others}
+    fields = get_type_hints(view)
+    assert fields.keys() == declared.keys()
+    for name, field in declared.items():
+        choices = get_origin(field.annotation) is Literal
+        assert (str if choices else _plain(field.annotation)) == fields[name], name
+
+
+def _plain(annotation: Any) -> object:  # noqa: ANN401 -- any annotation
+    """Return a type without its metadata: `Annotated[float, ...] | None` is `float | None`."""
+    parts = [_plain(part) for part in get_args(annotation) if isinstance(part, type) or get_origin(part)]
+    if get_origin(annotation) is Annotated:
+        return parts[0]
+    return functools.reduce(operator.or_, parts) if parts else annotation
+
+
+def test_a_setting_crosses_with_its_value() -> None:
+    """Text with a unit in the scenario, seconds in the spec."""
+    server = Server.model_validate({"emfile_delay": "250ms", "close_after": "client", "pause": "10ms"})
+    values = carried(server, ServerSettings)
+    assert (values["emfile_delay_s"], values["close_after_s"], values["pause_s"]) == (0.25, None, 0.01)
 
 
 def test_clients_are_shared_without_loss() -> None:

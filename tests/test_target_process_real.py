@@ -62,7 +62,7 @@ def test_facts_are_read_back(tmp_path: Path) -> None:
         async with server_in(tmp_path, nofile=64, backlog=5, idle_threads=2) as server:
             facts = server.facts
             counted = open_fds(facts.pid)
-            assert (facts.nofile_soft, facts.queue_capacity, facts.threads) == (64, 5, 3)
+            assert (facts.nofile_soft, facts.backlog, facts.threads) == (64, 5, 3)
             assert counted == facts.baseline_fds
 
     trio.run(main)

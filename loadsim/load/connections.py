@@ -367,7 +367,7 @@ def _usual_request(spec: LoadSpec) -> bytes | None:
     """Return what every client says, None where each says its own number; half of one are zeros."""
     if spec.exchange is Exchange.ECHO and spec.request == "whole":
         return None
-    return partial(request(spec.exchange, 0, spec.path, send=spec.send), spec.request)
+    return partial(request(spec.exchange, 0, spec.path, send=spec.send or ""), spec.request)
 
 
 def _tcp_info(sock: _socket.socket) -> tuple[int, int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import math
 import os
 import time
@@ -52,7 +51,7 @@ async def serve(role: Play) -> None:
         order = await channel.receive()
         if order is None or order["do"] != "prepare":
             return
-        spec = LoadSpec.from_json(json.dumps(order["spec"]))
+        spec = LoadSpec.of(order["spec"])
         try:
             most, ready = prepare(spec)
             journal = Journal.create(Path(spec.attempts_path), ATTEMPT, spec.attempts_capacity)

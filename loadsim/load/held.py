@@ -111,7 +111,8 @@ class Held:
             port = sock.getsockname()[1]
             with self._until_stopped():
                 _skip_rest(sock)
-                await sock.send(request(self._spec.exchange, number, self._spec.path, send=self._spec.send, keep=True))
+                spec = self._spec
+                await sock.send(request(spec.exchange, number, spec.path, send=spec.send or "", keep=True))
                 outcome, replied = await self._hear(sock, number)
                 ended = monotonic_ns()
         except OSError as failure:

@@ -7,12 +7,22 @@ with its remedy here, and an honest clamp later; nothing is changed silently.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loadsim.scenario.budget import BASELINE_FDS, Budget, Host, Need
 from loadsim.scenario.cautions import Caution, cautions
 from loadsim.scenario.predict import MOST_WALKED, Prediction
-from loadsim.scenario.spec import CANARY_SOURCE, HELD_SOURCE, CommandSpec, LoadSpec, RunningSpec, ServerSpec
+from loadsim.scenario.spec import (
+    CANARY_SOURCE,
+    HELD_SOURCE,
+    ClientSettings,
+    CommandSpec,
+    LoadSpec,
+    RunningSpec,
+    ServerSettings,
+    ServerSpec,
+)
+from loadsim.scenario.tables import carried
 from loadsim.scenario.timeline import Canary
 
 if TYPE_CHECKING:
@@ -82,26 +92,14 @@ class Plan:
 
     def server_spec(self, *, accepts_path: str, failures_path: str, port: int | None = None) -> ServerSpec:
         """Return what the simulated server is told; `port` overrides the scenario's."""
-        server, network = self.scenario.server, self.scenario.network
+        scenario, network = self.scenario, self.scenario.network
         return ServerSpec(
+            **carried(scenario.server, ServerSettings),
             address=network.address,
             port=network.port if port is None else port,
-            backlog=server.backlog,
-            nofile=server.nofile,
-            leak=server.leak,
-            leak_of=server.leak_of,
-            extra_fds=server.extra_fds,
-            close_after_s=server.close_after,
-            accept_delay_s=server.accept_delay,
-            pause_s=server.pause,
-            pause_every_s=server.pause_every,
-            on_emfile=server.on_emfile,
-            emfile_delay_s=server.emfile_delay,
-            idle_threads=server.idle_threads,
-            prewarm_fds=server.prewarm_fds,
-            exchange=self.scenario.client.exchange,
-            expect=self.scenario.client.expect,
-            seed=self.scenario.seed,
+            exchange=scenario.client.exchange,
+            expect=scenario.client.expect,
+            seed=scenario.seed,
             accepts_path=accepts_path,
             accepts_capacity=self.accepts_capacity,
             failures_path=failures_path,
@@ -112,26 +110,14 @@ class Plan:
         """Return what the driver with this share (0 .. processes - 1) is told; `port` is the server's."""
         client = self.scenario.client
         return LoadSpec(
+            **carried(client, ClientSettings),
             share=share,
-            processes=client.processes,
             address=address or self.scenario.destination,
             port=port,
             stages=client.schedule(),
-            arrivals=client.arrivals,
             clients=part(client.clients or 0, share, client.processes),
-            attempts=client.attempts,
             duration_s=client.load_s,
             max_in_flight=part(min(client.max_in_flight, self.attempts), share, client.processes),
-            hold_s=client.hold,
-            exchange=client.exchange,
-            path=client.path,
-            send=client.send or "",
-            expect=client.expect,
-            request=client.request,
-            close=client.close,
-            connect_timeout_s=client.connect_timeout,
-            reply_timeout_s=client.reply_timeout,
-            sources=client.sources,
             first_source=0,
             seed=self.scenario.seed,
             attempts_path=attempts_path,
@@ -139,29 +125,29 @@ class Plan:
         )
 
     def canary_spec(self, *, port: int, path: str, held: int = 0, address: str | None = None) -> LoadSpec:
-        """Return what the canary is told, or whoever asks on so many connections that it holds."""
-        canary, client = self.scenario.canary or Canary(), self.scenario.client
+        """Return what the canary is told, or the process that asks on so many connections that it holds."""
+        canary = self.scenario.canary or Canary()
         server, rate = address or self.scenario.destination, 1 / canary.every
+        own: dict[str, Any] = {
+            "arrivals": "constant",
+            "attempts": None,
+            "hold_s": 0.0,
+            "request": "whole",
+            "close": "fin",
+            "connect_timeout_s": canary.timeout,
+            "reply_timeout_s": canary.timeout,
+            "processes": 1,
+            "sources": 1,
+        }
         return LoadSpec(
+            **carried(self.scenario.client, ClientSettings) | own,
             share=0,
-            processes=1,
             address=server,
             port=port,
             stages=[[self.length_s + 60, rate, rate]],
-            arrivals="constant",
             clients=held,
-            attempts=None,
             duration_s=self.length_s + 60,
             max_in_flight=self.canaries_capacity,
-            hold_s=0.0,
-            exchange=client.exchange,
-            path=client.path,
-            send=client.send or "",
-            expect=client.expect,
-            close="fin",
-            connect_timeout_s=canary.timeout,
-            reply_timeout_s=canary.timeout,
-            sources=1,
             first_source=_own_source(server, HELD_SOURCE if held else CANARY_SOURCE),
             seed=self.scenario.seed,
             attempts_path=path,

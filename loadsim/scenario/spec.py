@@ -1,55 +1,60 @@
 """What the simulated server and each driver are told: the scenario, reduced to what they need, as plain values.
 
 Frozen dataclasses of the standard library that travel as JSON: the processes under measurement import neither
-pydantic nor numpy, whose threads would share the fd table under test.
+pydantic nor numpy, whose threads would share the fd table under test. `ServerSettings` and `ClientSettings` are views
+of the tables [server] and [client], which declare each setting with its unit, bounds, default and meaning. They name
+the settings that cross, and `tables.carried` fills them: a dataclass that is generated from the tables would hide its
+fields from mypy and from a reader. A test holds names and types against the tables.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from loadsim.exchange import Exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """Something that travels to a child process as one line of JSON."""
-
-    def to_json(self) -> str:
-        """Return one line of JSON."""
-        return json.dumps(dataclasses.asdict(self))
+    """Something that travels to a child process in the order "prepare"."""
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Return the spec that `to_json` wrote."""
-        values = json.loads(text)
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Return the spec of which these values, read from JSON, are the fields."""
         return cls(**{**values, "exchange": Exchange(values["exchange"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServerSpec(Spec):
-    """The simulated server. Times in seconds; `None` as said per field."""
+class ServerSettings(Spec):
+    """The settings of [server] that the simulated server needs; times in seconds."""
 
-    address: str
-    port: int  # 0: any free one
     backlog: int
-    nofile: int | None  # soft RLIMIT_NOFILE; None: as inherited
+    nofile: int | None
     leak: float
-    leak_of: str  # "connection" | "extra"
+    leak_of: str
     extra_fds: int
-    close_after_s: float | None  # None: when the client closes
+    close_after_s: float | None
     accept_delay_s: float
     pause_s: float
     pause_every_s: float
-    on_emfile: str  # sleep | backoff | spin | shed | until_close | exit
+    on_emfile: str
     emfile_delay_s: float
     idle_threads: int
     prewarm_fds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSpec(ServerSettings):
+    """The simulated server."""
+
+    address: str
+    port: int  # 0: any free one
     exchange: Exchange
-    expect: str = ""  # of exchange raw: what it answers; "": something
+    expect: str  # of exchange raw: what it answers; "": something
     seed: int
     accepts_path: str
     accepts_capacity: int
@@ -91,29 +96,35 @@ class CommandSpec(WatchedSpec):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoadSpec(Spec):
+class ClientSettings(Spec):
+    """The settings of [client] that a driver needs as they are; times in seconds."""
+
+    arrivals: str
+    attempts: int | None
+    hold_s: float
+    exchange: Exchange
+    path: str
+    send: str | None
+    expect: str
+    request: str
+    close: str
+    connect_timeout_s: float
+    reply_timeout_s: float
+    processes: int
+    sources: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSpec(ClientSettings):
     """One driver's share of the load. Times in seconds, rates in attempts per second."""
 
     share: int  # 0 .. processes - 1
-    processes: int
     address: str
     port: int
     stages: list[list[float]]  # open loop: [for_s, rate_from, rate_to] of the whole load; empty: closed loop
-    arrivals: str  # "constant" | "poisson"
     clients: int  # closed loop: of this driver; 0: open loop
-    attempts: int | None  # of the whole load; None: until `duration_s` is over
     duration_s: float
     max_in_flight: int  # of this driver
-    hold_s: float
-    exchange: Exchange
-    path: str = "/"  # of the HTTP request
-    send: str = ""  # of exchange raw: what a client says,
-    expect: str = ""  # and how an answer to it begins; "": any byte is one
-    request: str = "whole"  # "whole" | "half" | "none": how much of it is sent; where not all, no reply is expected
-    close: str  # "fin" | "rst"
-    connect_timeout_s: float
-    reply_timeout_s: float
-    sources: int
     first_source: int  # index of the first source address
     seed: int
     attempts_path: str

@@ -1,12 +1,21 @@
-"""What every table of a scenario has in common: strictness, and contradictions reported beside single errors."""
+"""What every table of a scenario has in common: strictness, contradictions beside single errors, and how it crosses.
+
+Owns the one conversion from a table to the plain dataclasses of `spec`, which are what a child process reads.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
+
+from loadsim.scenario.quantities import Quantity
+
+if TYPE_CHECKING:
+    from loadsim.scenario.spec import Spec
 
 _KNOWN_ERRORS = frozenset(get_args(core_schema.ErrorType))
 
@@ -78,6 +87,30 @@ class Table(BaseModel):
                 return table
         errors += [_as_error(problem, given) for problem in found]
         raise ValidationError.from_exception_data(cls.__name__, errors)
+
+
+#: Unit of a quantity -> what its name ends with where it is a plain number.
+_SUFFIXES = {"s": "_s", "/s": "_per_s"}
+
+
+def carried(table: Table, into: type[Spec]) -> dict[str, Any]:
+    """Return the settings of a table that are fields of a spec, under its names: a duration is NAME_s, in seconds."""
+    names = {plain_name(type(table), name): name for name in type(table).model_fields}
+    return {field.name: getattr(table, names[field.name]) for field in dataclasses.fields(into)}
+
+
+def plain_name(table: type[Table], name: str) -> str:
+    """Return what a setting is called where it is a plain number: its name and its unit."""
+    field = table.model_fields[name]
+    units = (each.unit for each in (*field.metadata, *_parts(field.annotation)) if isinstance(each, Quantity))
+    return name + _SUFFIXES.get(next(units, ""), "")
+
+
+def _parts(annotation: object) -> Iterator[object]:
+    """Yield everything that an annotation such as `Annotated[float, Quantity(...)] | None` is made of."""
+    for part in get_args(annotation):
+        yield part
+        yield from _parts(part)
 
 
 def _again(line: ErrorDetails) -> InitErrorDetails:

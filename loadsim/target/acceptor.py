@@ -10,7 +10,6 @@ import errno
 import math
 import os
 import select
-from dataclasses import dataclass
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
@@ -20,8 +19,10 @@ from loadsim.kernel.timerfd import Timer
 from loadsim.record.events import AcceptFlag, Where
 from loadsim.target.books import NO_DESCRIPTOR
 from loadsim.target.policy import POLICIES, Action, Decision, Exhausted, next_pause
+from loadsim.units import nanoseconds
 
 if TYPE_CHECKING:
+    from loadsim.scenario.spec import ServerSettings
     from loadsim.target.books import Books
     from loadsim.target.connections import Connections
     from loadsim.target.intake import Intake, RawSocket
@@ -36,17 +37,6 @@ _PATIENCE_S: Final = 0.1
 _NEVER: Final = math.inf
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
-    """How the server accepts."""
-
-    policy: str  # a key of POLICIES
-    emfile_delay_ns: int
-    accept_delay_ns: int
-    pause_ns: int
-    pause_every_ns: int
-
-
 class Acceptor:
     """Has connections accepted and served, in one task, until it is cancelled.
 
@@ -59,7 +49,7 @@ class Acceptor:
         self,
         intake: Intake,
         connections: Connections,
-        manner: Manner,
+        settings: ServerSettings,
         *,
         books: Books,
         epoll: select.epoll,
@@ -67,11 +57,14 @@ class Acceptor:
     ) -> None:
         self._intake = intake
         self._connections = connections
-        self._manner = manner
+        self._emfile_delay_ns = nanoseconds(settings.emfile_delay_s)
+        self._accept_delay_ns = nanoseconds(settings.accept_delay_s)
+        self._pause_ns = nanoseconds(settings.pause_s)
+        self._pause_every_ns = nanoseconds(settings.pause_every_s)
         self._books = books
         self._epoll = epoll
-        self._decide = POLICIES[manner.policy]
-        self._batch = 1 if manner.accept_delay_ns else _BATCH
+        self._decide = POLICIES[settings.on_emfile]
+        self._batch = 1 if self._accept_delay_ns else _BATCH
         self._pause_at: float = _NEVER
         self._resume_at: float = 0  # the listener is left alone until then
         self._listening = True  # epoll reports the listener
@@ -79,7 +72,7 @@ class Acceptor:
         self._in_a_row = 0  # failures since accept() last succeeded
         #: The policy was to die, and accept() found no descriptor.
         self.dead = False
-        self._reserve = _open_reserve() if manner.policy == "shed" else -1
+        self._reserve = _open_reserve() if settings.on_emfile == "shed" else -1
         self._timer = Timer()
         self._armed: float = _NEVER  # what the timer is set to
         self._neighbour = neighbour
@@ -93,7 +86,7 @@ class Acceptor:
         while not self.dead:
             now = monotonic_ns()
             if now >= self._pause_at:
-                self._arm(now + self._manner.pause_ns)
+                self._arm(now + self._pause_ns)
                 await trio.lowlevel.wait_readable(self._timer.fd)  # not epoll: nothing is accepted, nobody is served
                 self._set_pause(start_ns)
                 continue
@@ -131,8 +124,8 @@ class Acceptor:
     # waiting
 
     def _set_pause(self, start_ns: int) -> None:
-        if self._manner.pause_ns:
-            every = self._manner.pause_every_ns
+        if self._pause_ns:
+            every = self._pause_every_ns
             self._pause_at = next_pause(now_ns=monotonic_ns(), start_ns=start_ns, every_ns=every)
 
     def _arm(self, due: float) -> None:
@@ -190,8 +183,8 @@ class Acceptor:
             self._in_a_row = 0
         if error in NO_DESCRIPTOR:
             return calls + self._fail(error)
-        if self._manner.accept_delay_ns and not error:
-            self._leave_alone(monotonic_ns() + self._manner.accept_delay_ns)
+        if self._accept_delay_ns and not error:
+            self._leave_alone(monotonic_ns() + self._accept_delay_ns)
         return calls  # EAGAIN, or an error of one connection (accept(2), "Error handling"): epoll tells of the next
 
     # running out of descriptors
@@ -204,7 +197,7 @@ class Acceptor:
         if idle:  # EMFILE comes before EAGAIN: nobody waits, and epoll will tell when somebody does
             return 1
         self._in_a_row += 1
-        delay = self._manner.emfile_delay_ns
+        delay = self._emfile_delay_ns
         return self._carry_out(self._decide(Exhausted(now_ns=now, delay_ns=delay, in_a_row=self._in_a_row)))
 
     def _carry_out(self, decision: Decision) -> int:
@@ -223,8 +216,8 @@ class Acceptor:
 
     def _spin(self) -> int:
         """Call accept() again and again, only counting; open connections get their turn after each batch."""
-        if self._manner.accept_delay_ns:
-            self._leave_alone(monotonic_ns() + self._manner.accept_delay_ns)
+        if self._accept_delay_ns:
+            self._leave_alone(monotonic_ns() + self._accept_delay_ns)
             return 1
         accept, failed, first, taken = self._intake.accept, 0, monotonic_ns(), None
         while failed < _BATCH and taken is None:
@@ -252,7 +245,7 @@ class Acceptor:
         except OSError:
             pass  # the limit is below it by now; the next time is the next chance
         if calls == 1:  # not even the reserved one was enough: all that is left is to wait
-            self._leave_alone(monotonic_ns() + self._manner.emfile_delay_ns)
+            self._leave_alone(monotonic_ns() + self._emfile_delay_ns)
         return calls
 
     def _turn_away(self, sock: RawSocket, at: int, *_: int) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
-import json
 import os
 import select
 import signal
@@ -32,12 +31,12 @@ from loadsim.kernel.sockdiag import family_of
 from loadsim.record.events import ACCEPT, FAILURE
 from loadsim.record.journal import Journal
 from loadsim.scenario.spec import ServerSpec
-from loadsim.target.acceptor import Acceptor, Manner
+from loadsim.target.acceptor import Acceptor
 from loadsim.target.books import NO_DESCRIPTOR, Books
 from loadsim.target.connections import Connections, Service
 from loadsim.target.intake import Intake
 from loadsim.target.policy import Leak
-from loadsim.units import NANOSECONDS
+from loadsim.units import nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -75,7 +74,7 @@ def prepare(spec: ServerSpec, stack: ExitStack) -> Prepared:
     intake = Intake(listener, books, _leak_of(spec, "connection"))
     connections = Connections(_service_of(spec), books, epoll)
     control = sys.stdin.fileno()
-    acceptor = Acceptor(intake, connections, _manner_of(spec), books=books, epoll=epoll, neighbour=control)
+    acceptor = Acceptor(intake, connections, spec, books=books, epoll=epoll, neighbour=control)
     stack.callback(acceptor.close)
     _prewarm(spec.prewarm_fds)
     _start_idle_threads(spec.idle_threads)
@@ -117,7 +116,7 @@ async def _follow(channel: Channel, stack: ExitStack) -> int:
     if order is None or order["do"] != "prepare":
         return 0
     try:
-        server = prepare(ServerSpec.from_json(json.dumps(order["spec"])), stack)
+        server = prepare(ServerSpec.of(order["spec"]), stack)
     except EnvironmentRefusedError as error:
         await channel.send({"event": "failed", "error": str(error)})
         return 0
@@ -228,19 +227,9 @@ def _service_of(spec: ServerSpec) -> Service:
     return Service(
         exchange=spec.exchange,
         expected=spec.expect,
-        close_after_ns=None if spec.close_after_s is None else round(spec.close_after_s * NANOSECONDS),
+        close_after_ns=None if spec.close_after_s is None else nanoseconds(spec.close_after_s),
         extra_fds=spec.extra_fds,
         extra_leak=_leak_of(spec, "extra"),
-    )
-
-
-def _manner_of(spec: ServerSpec) -> Manner:
-    return Manner(
-        policy=spec.on_emfile,
-        emfile_delay_ns=round(spec.emfile_delay_s * NANOSECONDS),
-        accept_delay_ns=round(spec.accept_delay_s * NANOSECONDS),
-        pause_ns=round(spec.pause_s * NANOSECONDS),
-        pause_every_ns=round(spec.pause_every_s * NANOSECONDS),
     )
 
 

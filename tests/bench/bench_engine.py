@@ -31,7 +31,9 @@ from loadsim.fates import Outcome
 from loadsim.load.process import driver
 from loadsim.record.arrays import records_of
 from loadsim.record.journal import Journal
-from loadsim.scenario.spec import LoadSpec
+from loadsim.scenario.client import Client
+from loadsim.scenario.spec import ClientSettings, LoadSpec
+from loadsim.scenario.tables import carried
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,22 +46,17 @@ CLIENT_CPU, OTHER_CPU = 0, 1
 
 #: One driver in a closed loop, but for what a case says.
 PLAIN = LoadSpec(
+    **carried(
+        Client.model_validate({"clients": 1, "exchange": "none", "connect_timeout": "5s", "reply_timeout": "5s"}),
+        ClientSettings,
+    ),
     share=0,
-    processes=1,
     address="127.0.0.1",
     port=0,
     stages=[],
-    arrivals="constant",
     clients=0,
-    attempts=None,
     duration_s=1.0,
     max_in_flight=10_000,
-    hold_s=0.0,
-    exchange=Exchange.NONE,
-    close="fin",
-    connect_timeout_s=5.0,
-    reply_timeout_s=5.0,
-    sources=1,
     first_source=0,
     seed=1,
     attempts_path="",
