@@ -2,7 +2,7 @@
 
 The house, from the top down; a module imports only from below it, and folders on one line do not import each other:
 
-    cli                          parse, call, show, exit code
+    commands                     one file per command: options, help, what it does
     run                          the conductor: target, load, sampler and recording meet here
     report   target   load       how it is shown, what is under test, what hits it
     analysis                     what it means (pure)

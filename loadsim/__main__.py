@@ -6,7 +6,7 @@ from loadsim.interrupt import heeded
 def run() -> None:
     """Run the command line; does not return."""
     with heeded():
-        from loadsim.cli import main  # noqa: PLC0415 -- Ctrl-C is taken while it is imported
+        from loadsim.commands import main  # noqa: PLC0415 -- Ctrl-C is taken while it is imported
 
         main(prog_name="loadsim")
 

@@ -24,7 +24,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from loadsim.cli import main
+from loadsim.commands import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

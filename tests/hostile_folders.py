@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loadsim.cli import main
+from loadsim.commands import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

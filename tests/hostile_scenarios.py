@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from hypothesis import strategies as st
 
 from loadsim.analysis.outlook import outlook_of
+from loadsim.commands import check
 from loadsim.errors import LoadsimError
-from loadsim.report import check, outlook
 from loadsim.report.drawing import Terminal
 from loadsim.scenario.budget import Host
 from loadsim.scenario.plan import make_plans
-from loadsim.scenario.toml import load_matrix, shipped_paths
+from loadsim.scenario.shipped import shipped_paths
+from loadsim.scenario.toml import load_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -165,9 +166,9 @@ def read(text: bytes, folder: Path, overrides: Sequence[str] = ()) -> tuple[str,
         matrix = load_matrix(str(path), overrides)
         plans = make_plans([cell.scenario for cell in matrix.cells], lambda _: Host())
         if matrix.is_single:
-            shown = check.render(plans[0], Terminal(width=80, color=False, unicode=True))
+            shown = check.render_plan(plans[0], Terminal(width=80, color=False, unicode=True))
         else:
-            shown = outlook.render(outlook_of(matrix, plans), Terminal(width=80, color=False, unicode=True))
+            shown = check.render_outlook(outlook_of(matrix, plans), Terminal(width=80, color=False, unicode=True))
         said = "valid"
     except LoadsimError as error:
         said = shown = str(error)

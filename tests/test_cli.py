@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 from report_samples import too_many_open_files
 
-from loadsim.cli import main
-from loadsim.cli.shared import open_page, publish, status
+from loadsim.commands import main
+from loadsim.commands.output import exit_status, open_page, publish
 from loadsim.errors import RecordingError
 
 if TYPE_CHECKING:
@@ -46,17 +46,20 @@ RUNNING = 'schema = 1\nname = "it"\n[client]\nrate = "10/s"\nattempts = 1\n'
     [
         (["--address", "10.1.2.3:80"], "add --allow-remote"),
         (["--address", "10.1.2.3:80", "--repeat", "2"], "add --allow-remote"),
-        (["--address", "10.1.2.3:80", "--yes-public"], "add --allow-remote"),
-        (["--address", "8.8.8.8:53", "--allow-remote"], "add --yes-public"),
-        (["--address", "[::ffff:8.8.8.8]:53", "--allow-remote"], "add --yes-public"),
-        (["--address", "10.1.2.3:80", "--allow-remote", "--set", "client.rate=1001/s"], "1,001 clients/s are a lot"),
-        (["--address", "10.1.2.3:80", "--allow-remote", "--set", "client.attempts=601"], "60 s of load are long"),
+        (["--address", "10.1.2.3:80", "--allow-public"], "add --allow-remote"),
+        (["--address", "8.8.8.8:53", "--allow-remote"], "add --allow-public"),
+        (["--address", "[::ffff:8.8.8.8]:53", "--allow-remote"], "add --allow-public"),
+        (
+            ["--address", "10.1.2.3:80", "--allow-remote", "--set", "client.rate=1001/s"],
+            "this load has 1,001 clients/s",
+        ),
+        (["--address", "10.1.2.3:80", "--allow-remote", "--set", "client.attempts=601"], "this load lasts 60 s"),
         (
             ["--address", "10.1.2.3:80", "--allow-remote", *CLOSED],
-            "as many clients a second as it serves are a lot for a server on another host",
+            "a closed loop has no rate limit",
         ),
         (["--address", "no host:80"], "has no IPv4 address"),
-        (["--pid", "1", "--", "server"], "take one away"),
+        (["--pid", "1", "--", "server"], "COMMAND cannot be combined with --pid or --address."),
         (["--pid", "1", "--set", "server.nofile=64"], "are read, never set"),
     ],
 )
@@ -130,7 +133,7 @@ def test_an_unknown_id_suggests_the_nearest() -> None:
 def test_help_imports_nothing_heavy() -> None:
     """`loadsim --help` answers without numpy, pydantic, rich, trio or psutil."""
     code = (
-        "import sys\nfrom loadsim.cli import main\n"
+        "import sys\nfrom loadsim.commands import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         "print([n for n in ('numpy', 'pydantic', 'rich', 'trio', 'psutil') if n in sys.modules], file=sys.stderr)"
     )
@@ -151,7 +154,7 @@ def test_the_exit_status_says_what_became_of_the_expectations() -> None:
     failed = dataclasses.replace(fine, thresholds=[dataclasses.replace(fine.thresholds[0], ok=False)])
     aborted = dataclasses.replace(fine, complete=False, interrupted="aborted: emfile.count > 0")
     broken = dataclasses.replace(fine, complete=False, interrupted="driver 1 ended with status -9")
-    assert [status(one) for one in (fine, failed, aborted, broken)] == [0, 99, 99, 1]
+    assert [exit_status(one) for one in (fine, failed, aborted, broken)] == [0, 99, 99, 1]
 
 
 def test_a_sweep_is_checked_before_it_starts() -> None:
@@ -211,10 +214,10 @@ def test_without_a_browser_the_page_is_named(tmp_path: Path, monkeypatch: pytest
     open_page(page)
     monkeypatch.setattr(click, "launch", lambda _: 0)
     open_page(page)
-    assert said == [f"loadsim: no browser could be started; open file://{page} in one"]
+    assert said == [f"loadsim: no browser could be started; open file://{page} yourself"]
 
 
 def test_no_number_is_no_smallest_effect() -> None:
     """Nothing would be judged with it, and nothing written."""
     result = call("run", "backlog-sweep", "--min-effect", "nan")
-    assert (result.exit_code, "a share from 0 to 1 is needed" in result.stderr) == (2, True)
+    assert (result.exit_code, "nan is not a number: write a fraction from 0 to 1" in result.stderr) == (2, True)

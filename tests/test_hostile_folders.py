@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hostile_folders import ESCAPES, KEPT, KINDS, LARGEST_BYTES, ask, damaged, tainted_report, texts_in
 
-from loadsim.cli import main
+from loadsim.commands import main
 from loadsim.record.bundle import Bundle
 from loadsim.record.format1 import SAMPLE_1
 from loadsim.record.journal import Journal
@@ -138,12 +138,12 @@ def test_a_journal_that_is_no_file_is_damage(harm: Callable[[Path], None], tmp_p
 def test_only_a_page_that_was_just_made_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A verdict has none: whatever lies in its folder under that name is somebody else's."""
     opened: list[str] = []
-    monkeypatch.setattr("loadsim.cli.shared.open_page", lambda page: opened.append(page.name))
+    monkeypatch.setattr("loadsim.commands.output.open_page", lambda page: opened.append(page.name))
     for kind in ("verdict", "simulated"):
         (shutil.copytree(KEPT / kind, tmp_path / kind) / "report.html").write_text("<script>theirs()</script>")
         told = report(tmp_path / kind, "--open")
         assert told.exit_code == 0
-        assert ("its runs do: loadsim report --open" in told.stderr) == (kind == "verdict")
+        assert ("its runs have one: loadsim report --open" in told.stderr) == (kind == "verdict")
     assert opened == ["report.html"]
     assert "theirs()" not in (tmp_path / "simulated" / "report.html").read_text()
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from inspected import ZOO, Running, running, wait_until
 from jsonschema import Draft202012Validator
 
-from loadsim.cli import main
+from loadsim.commands import main
 from loadsim.inspect.schema import overview_schema, process_schema
 from loadsim.inspect.snapshot import take
 from loadsim.inspect.targets import find
@@ -75,7 +75,7 @@ def test_a_name_means_the_one_nearest_to_its_limit() -> None:
         assert find("zebra-one", exact=True).pids == [few.pid]
         result = inspect("zebra", "--over", "0s")
         assert f"zebra-two[{many.pid}]" in result.stdout
-        assert f"zebra is 2 processes: nearest to its limit first; also {few.pid}" in result.stderr
+        assert f"zebra matches 2 processes; this is the one nearest to its limit. Others: {few.pid}" in result.stderr
         assert inspect("zebra", "--exact").exit_code == 3
 
 
@@ -86,8 +86,10 @@ def test_a_name_means_the_one_nearest_to_its_limit() -> None:
         ((":99999",), 2, "is no port: write a colon and 1 to 65535"),
         ((":http",), 2, "is no port"),
         (("4194304000",), 3, "there is no process 4194304000: loadsim inspect lists all"),
-        (("1", "--over", "soon"), 2, "a duration needs a number and a unit"),
-        (("1", "--watch", "--json"), 2, "--watch prints lines, --json one document: choose one"),
+        (("1", "--over", "soon"), 2, '"soon" is not a duration: write a number with a unit, such as 10s or 250ms'),
+        (("1", "--watch", "--json"), 2, "--watch cannot be combined with --json or --save."),
+        (("1", "--over", "5"), 2, "5 has no unit: write 5s"),
+        (("1", "--for", "5s"), 2, "--for needs --watch."),
         (("--watch",), 2, "--watch and --save need a target"),
     ],
 )

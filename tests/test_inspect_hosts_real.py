@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 from inspected import ZOO, running
 
-from loadsim.cli import main
+from loadsim.commands import main
 from loadsim.inspect import snapshot
 from loadsim.inspect.snapshot import take
 from loadsim.inspect.targets import find
@@ -235,7 +235,7 @@ def test_it_only_reads(tmp_path: Path) -> None:
 def test_nothing_heavy_is_imported() -> None:
     """What `inspect` imports, its drawing included, is the standard library, click and psutil."""
     script = (
-        "import sys; from click.testing import CliRunner; from loadsim.cli import main; import os\n"
+        "import sys; from click.testing import CliRunner; from loadsim.commands import main; import os\n"
         "result = CliRunner().invoke(main, ['inspect', str(os.getppid())])\n"
         "assert result.exit_code == 0, result.output\n"
         "assert CliRunner().invoke(main, ['inspect']).exit_code == 0\n"

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 from inspected import Running, running, wait_until
 
-from loadsim.cli import main
+from loadsim.commands import main
 from loadsim.inspect.snapshot import take
 from loadsim.scenario.toml import load
 

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "loadsim"
 
 #: Imports point down only; rooms of one line do not import each other.
 LAYERS = (
-    {"cli"},
+    {"commands"},
     {"run"},
     {"report", "target", "load"},
     {"analysis", "inspect"},

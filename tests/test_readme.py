@@ -11,7 +11,8 @@ from loadsim.metrics import METRICS
 from loadsim.scenario.client import Client
 from loadsim.scenario.model import Network
 from loadsim.scenario.server import Server
-from loadsim.scenario.toml import load_text_matrix, shipped
+from loadsim.scenario.shipped import shipped
+from loadsim.scenario.toml import load_text_matrix
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 

@@ -9,7 +9,8 @@ import pytest
 from report_samples import golden
 from rich.cells import cell_len
 
-from loadsim.report import check, listing
+from loadsim.commands import check
+from loadsim.commands import list as listing
 from loadsim.report.drawing import Terminal
 from loadsim.scenario.model import Scenario
 from loadsim.scenario.plan import Caution, Host, Need, Plan, Prediction, make_plan
@@ -92,7 +93,7 @@ def storming() -> Plan:
 
 def checked(plan: Plan, *, width: int = 80, unicode: bool = True) -> str:
     """Return what `loadsim check` prints."""
-    return check.render(plan, Terminal(width=width, color=False, unicode=unicode))
+    return check.render_plan(plan, Terminal(width=width, color=False, unicode=unicode))
 
 
 def listed(results: list[tuple[str, str]], *, width: int = 80) -> str:
@@ -182,7 +183,7 @@ every = "100ms"
 held = 2
 """
     plan = make_plan(load_text(text), Host())
-    shown = check.render(plan, Terminal(width=80, color=False, unicode=True))
+    shown = check.render_plan(plan, Terminal(width=80, color=False, unicode=True))
     told = [" ".join(line.split()) for line in shown.splitlines()]
 
     at = told.index("what changes meanwhile")
@@ -193,4 +194,4 @@ held = 2
     ]
     assert "processes 4" in told
     calm = make_plan(load_text('schema = 1\n[client]\nrate = "1/s"\n'), Host())
-    assert "changes meanwhile" not in check.render(calm, Terminal(width=80, color=False, unicode=True))
+    assert "changes meanwhile" not in check.render_plan(calm, Terminal(width=80, color=False, unicode=True))

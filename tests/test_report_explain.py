@@ -7,8 +7,8 @@ from report_samples import golden
 from rich.cells import cell_len
 
 from loadsim.analysis.explain import Explanation, explain, ids
+from loadsim.commands.explain import render, render_index
 from loadsim.report.drawing import Terminal
-from loadsim.report.explain import render, render_index
 
 LEAK = Explanation(
     id="fd-leak",
@@ -39,7 +39,7 @@ def test_commands_stand_out() -> None:
 def test_what_is_empty_is_left_out() -> None:
     """No label stands alone."""
     text = shown(Explanation(id="x", kind="metric", means="A number.", look_at="", do=""))
-    assert "TERMINAL AT" not in text
+    assert "LOOK AT" not in text
     assert "DO" not in text
 
 

@@ -11,8 +11,8 @@ from report_samples import generator_limited, golden, healthy, phantoms, too_man
 from rich.cells import cell_len
 
 from loadsim.analysis.summary import Compared, Finding, Judged, Mark, Summary, Timeline
-from loadsim.report.drawing import Terminal
-from loadsim.report.terminal import VERDICTS, render
+from loadsim.report.drawing import STATUSES, Terminal
+from loadsim.report.terminal import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -227,4 +227,4 @@ def test_what_was_not_measured_is_not_shown() -> None:
 
 def test_every_verdict_has_a_style() -> None:
     """The four words of the design are known."""
-    assert {"REPRODUCED", "HEALTHY", "FAILED", "INCONCLUSIVE"} == set(VERDICTS)
+    assert {"REPRODUCED", "HEALTHY", "FAILED", "INCONCLUSIVE"} == set(STATUSES)

@@ -11,7 +11,7 @@ from real_runs import Ran, run_scenario, write_scenario
 
 from loadsim.fates import Outcome
 from loadsim.record.events import AcceptFlag
-from loadsim.scenario.toml import shipped
+from loadsim.scenario.shipped import shipped
 
 if TYPE_CHECKING:
     from pathlib import Path

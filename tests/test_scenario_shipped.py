@@ -8,7 +8,8 @@ import pytest
 
 from loadsim.scenario.model import Scenario
 from loadsim.scenario.plan import Host, make_plan
-from loadsim.scenario.toml import Shipped, load_matrix, load_text_matrix, shipped
+from loadsim.scenario.shipped import Shipped, shipped
+from loadsim.scenario.toml import load_matrix, load_text_matrix
 from loadsim.scenario.writing import to_toml
 
 #: A small machine: two CPUs, a low hard limit, the port range of a private namespace.

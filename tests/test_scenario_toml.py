@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from loadsim.errors import ScenarioError
 from loadsim.scenario.layers import Layer, merge, override
 from loadsim.scenario.places import places_in
-from loadsim.scenario.toml import find, load, load_matrix, load_text, shipped
+from loadsim.scenario.shipped import shipped
+from loadsim.scenario.toml import find, load, load_matrix, load_text
 
 MINIMAL = '[client]\nrate = "200/s"\n'
 

@@ -11,7 +11,7 @@ import pytest
 import trio
 from simulated import spec_in
 
-from loadsim.target.serve import serve
+from loadsim.commands.serve import serve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +76,7 @@ def test_sums_up_failures(tmp_path: Path) -> None:
         lambda: serve_clients(tmp_path, 9, r"EMFILE .*, [\d,]+ times; 4 waiting in the queue", **settings)
     )
     assert terminal.has(r"^[\d,]+ times accept\(\) found no free descriptor \(EMFILE\)$")
-    assert terminal.has(r"^4 waiting in the accept queue: connected, and never served$")
+    assert terminal.has(r"^4 waiting in the accept queue: connected, never served$")
     assert len([line for line in terminal.lines if " EMFILE " in line]) < 5
 
 

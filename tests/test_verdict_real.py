@@ -30,8 +30,8 @@ POLICIES = {
     "until_close": "waits for a close",
     "exit": "dies",
 }
-#: Short, and the first way alone: which class it is shows in three seconds here.
-BRIEFLY = ("--way", "start", "--seconds", "3", "--watch", "3", "--ui", "none", "--json")
+#: Only the first trial, and short: the class shows within three seconds here.
+BRIEFLY = ("--trial", "start", "--hold", "3s", "--recover-within", "3s", "--ui", "none", "--json")
 
 
 def verdict(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -105,8 +105,8 @@ def test_a_server_that_speaks_otherwise_is_not_judged(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--echo", "--url", "/leak"), "--url is a path of a server that speaks HTTP"),
-        (("--echo", "--send", "x"), "leave --send and --expect out"),
+        (("--echo", "--leak-path", "/leak"), "--leak-path cannot be combined with --echo or --send"),
+        (("--echo", "--send", "x"), "--echo cannot be combined with --send or --expect."),
         (("--expect", "x"), "--expect needs --send TEXT"),
     ],
 )

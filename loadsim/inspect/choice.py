@@ -28,7 +28,7 @@ _ORDERS: dict[str, Callable[[Row], tuple[object, ...]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What `--kind`, `--state`, `--port` and `--sort` ask for."""
+    """What `--kind`, `--state`, `--socket-port` and `--sort` ask for."""
 
     kind: str | None = None
     state: str | None = None

@@ -127,7 +127,7 @@ def process_schema() -> dict[str, Any]:
                 {"when": _a("string", "When.", enum=["NOW", "LATER", "NOT"]), "text": _a("string", "What to do.")},
             ),
         ),
-        "rows": _list("Every open file of it, by --sort; those that --kind, --state and --port ask for.", _ROW),
+        "rows": _list("Every open file of it, by --sort; those that --kind, --state and --socket-port choose.", _ROW),
         "waiting": _list("Connections in its accept queues: no descriptor yet.", _ROW),
         "knocking": _list("Clients on this machine that have no socket here: SYN-SENT or PHANTOM.", _ROW),
         "host": _object(

@@ -35,6 +35,8 @@ NAMESPACE_SYSCTLS = (
     "net.ipv4.tcp_tw_reuse",
     "net.ipv4.tcp_wmem",
 )
+#: The port range of a private namespace: only the load generator uses it, so it does not copy the host's.
+WIDE_PORT_RANGE = {"net.ipv4.ip_local_port_range": "1024 65535"}
 #: Those of the whole host, for the record.
 HOST_SYSCTLS = (
     "fs.file-max",

@@ -18,15 +18,13 @@ import trio
 
 from loadsim.errors import EnvironmentRefusedError
 from loadsim.kernel.launch import Child, start_bare
-from loadsim.kernel.limits import NAMESPACE_SYSCTLS, normal, read_sysctl
+from loadsim.kernel.limits import NAMESPACE_SYSCTLS, WIDE_PORT_RANGE, normal, read_sysctl
 from loadsim.kernel.refusals import OUTSIDE, SHARED, explain_refusal, not_in_force
 from loadsim.kernel.sockdiag import SockDiag
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
-#: What a private namespace has instead of the host's port range: the tuples are the generator's, not the host's.
-WIDE_PORT_RANGE = {"net.ipv4.ip_local_port_range": "1024 65535"}
 _HOLDER_TIMEOUT_S = 10
 _ANSWER_BYTES = 65_536
 _MOST_FDS = 3

@@ -8,6 +8,7 @@
     bundle    the result folder of one run: its files, its format version, its reader
     format1   result folders of the first format, read as those of today
     sweep     the folder of a sweep: its plan, and which of its runs are done
+    status    how far a result came, for lists
     possible  whether the moments and codes of a recording can be true
     untrusted how files are read that somebody else may have made
     folder    how either is made, written to, found and read

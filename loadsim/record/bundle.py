@@ -135,14 +135,6 @@ class Bundle(Folder):
             return {}
         return host if isinstance(host, dict) else {}
 
-    def read_verdict(self) -> str:
-        """Return the verdict in summary.json, "" where the run did not get that far."""
-        try:
-            verdict = self.read_json("summary.json")["verdict"]
-        except (RecordingError, KeyError, TypeError):
-            return ""
-        return verdict if isinstance(verdict, str) else ""
-
     def read(self) -> Recording:
         """Return the whole recording, from .npy files or, where the run never got to its end, from its journals."""
         manifest = self.read_manifest()

@@ -30,7 +30,8 @@ from pydantic import TypeAdapter, ValidationError
 from loadsim import __version__
 from loadsim.errors import EnvironmentRefusedError, RecordingError
 from loadsim.record.bundle import Bundle
-from loadsim.record.folder import RESULT_MARK, SWEEP_MARK, Folder, file_name, make_folder, new_folder
+from loadsim.record.folder import RESULT_MARK, SWEEP_MARK, Folder, make_folder, new_folder
+from loadsim.record.status import MOST_RUNS, is_complete, run_name
 from loadsim.record.untrusted import raise_if_newer, read_text
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT = 1
-#: A day of runs of a second each.
-_MOST_RUNS = 86_400
 _REFUSED = "refused.txt"
 _SCENARIO = "scenario.resolved.toml"
 _COMPARISON = "comparison.json"
@@ -66,8 +65,8 @@ class SweepPlan:
         cells, runs = len(self.labels), len(self.order)
         if len(self.values) != cells or cells * self.repeat != runs or len(set(self.order)) != runs:
             raise ValueError("its order does not fit its cells")
-        if runs > _MOST_RUNS:
-            raise ValueError(f"it has {runs:,} runs, and {_MOST_RUNS:,} are the most")
+        if runs > MOST_RUNS:
+            raise ValueError(f"it has {runs:,} runs, and {MOST_RUNS:,} are the most")
         if any(not (0 <= cell < cells and 0 <= repeat < self.repeat) for cell, repeat in self.order):
             raise ValueError("its order does not fit its cells")
         if any(set(one) != set(self.axes) for one in self.values):
@@ -129,7 +128,7 @@ class SweepFolder(Folder):
 
     def run_name(self, cell: int, repeat: int) -> str:
         """Return the folder of a run, relative to this one: "runs/03-backlog-128-2"."""
-        return f"runs/{cell + 1:02d}-{file_name(self.plan.labels[cell])}-{repeat + 1}"
+        return run_name(self.plan.labels[cell], cell, repeat)
 
     def begin_run(self, cell: int, repeat: int) -> Path:
         """Make the folder of a run; what was cut off in it is kept aside, an earlier refusal or start forgotten."""
@@ -147,12 +146,8 @@ class SweepFolder(Folder):
         Folder(self.path / self.run_name(cell, repeat)).write_text(_REFUSED, reason + "\n")
 
     def is_complete(self, cell: int, repeat: int) -> bool:
-        """Return whether this run took place, to its end or to that of an `abort`, and was summarised."""
-        try:
-            values = Folder(self.path / self.run_name(cell, repeat)).read_json("summary.json")
-            return values["complete"] is True or values["interrupted"].startswith("aborted")
-        except (RecordingError, KeyError, TypeError, AttributeError):
-            return False
+        """Return whether this run ended as planned or by an `abort`, and has a summary."""
+        return is_complete(self.path / self.run_name(cell, repeat))
 
     def refusal(self, cell: int, repeat: int) -> str | None:
         """Return why this run could not take place; None where nothing says so."""

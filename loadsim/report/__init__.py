@@ -18,10 +18,6 @@
     markdown   the same in short, for job summaries and pull requests
     junit      thresholds as test cases
     files      the derived files of a result folder: the samples as CSV, latencies in HdrHistogram's formats
-    check      what a scenario needs, and what it will do
-    outlook    what a sweep will do, and whether it can tell anything
-    explain    one finding, fate, outcome or metric in full
-    listing    scenarios and results
     next_steps commands worth trying after a run
     figures    numbers as text, where several reports show the same
     drawing    lines on a terminal: what it can show, styles, bars; used by all commands

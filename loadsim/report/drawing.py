@@ -31,6 +31,8 @@ ALARM = "1;31"
 STRONG_GOOD = "1;32"
 STRONG_WARN = "1;33"
 FOUND = "1;35"
+#: Status of a run -> its style.
+STATUSES = {"REPRODUCED": FOUND, "HEALTHY": STRONG_GOOD, "FAILED": ALARM, "INCONCLUSIVE": STRONG_WARN}
 
 Part = tuple[str, str]  # text and style; "" is the terminal's own style
 

@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 from loadsim.analysis.summary import Summary
 from loadsim.report.drawing import (
     ALARM,
-    FOUND,
     QUIET,
+    STATUSES,
     STRONG,
-    STRONG_GOOD,
-    STRONG_WARN,
     WARN,
     Line,
     Terminal,
@@ -35,10 +33,6 @@ from loadsim.units import format_duration, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-#: Verdict -> its style. What it means is in the word.
-VERDICTS = {"REPRODUCED": FOUND, "HEALTHY": STRONG_GOOD, "FAILED": ALARM, "INCONCLUSIVE": STRONG_WARN}
 
 
 def render(
@@ -95,7 +89,7 @@ def _head(summary: Summary, terminal: Terminal) -> list[Line]:
     verdict = summary.verdict.ljust(LABEL - 2) + "  "
     if len(verdict) > LABEL:
         first, *more = wrap(summary.sentence, terminal.edge - LABEL, first=terminal.edge - len(verdict))
-    lines.append(line((verdict, VERDICTS.get(summary.verdict, ALARM)), (first, STRONG)))
+    lines.append(line((verdict, STATUSES.get(summary.verdict, ALARM)), (first, STRONG)))
     lines += [line(" " * LABEL, (text, STRONG)) for text in more]
     for notice in (*_interruption(summary), *summary.notices):
         lines += paragraph(notice, terminal, margin=" " * (LABEL - 2), mark="! ", mark_style=WARN)

@@ -4,6 +4,7 @@
     interruption what a signal means at each moment of a run
     options     what the command line says of it
     destination may the load go there? loopback, or what the command line permits
+    host        the limits of this host that a plan needs
     stage       what is on stage: namespace, server, drivers, readings; opened and closed here
     timeline    the steps that change something while a run goes on
     verdict     a command run out of descriptors in every way, and judged

@@ -24,8 +24,9 @@ from loadsim.record.bundle import Bundle
 from loadsim.record.facts import DriverFacts, EndState
 from loadsim.report.files import write_files
 from loadsim.run.destination import permit
+from loadsim.run.host import observe_host
 from loadsim.run.interruption import Interruption
-from loadsim.run.stage import first_facts, not_in_force, notices_of, observe_host, on_stage, open_namespace
+from loadsim.run.stage import first_facts, not_in_force, notices_of, on_stage, open_namespace
 from loadsim.run.timeline import follow, let_go
 from loadsim.scenario.plan import make_plan
 from loadsim.scenario.predict import SETTLE_AT_MOST_S, SETTLED_S

@@ -1,6 +1,6 @@
-"""May the load go there, and so much of it? Loopback always; elsewhere only as the command line says, in its own words.
+"""Whether a load may go to its destination: to loopback always, elsewhere only with an option on the command line.
 
-No file can say it: whoever runs somebody else's scenario sends nothing to anybody by that alone.
+No scenario file can permit it: running a file from somebody else must not load a third party.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from loadsim.run.options import Options
     from loadsim.scenario.model import Scenario
 
-#: What another host may be sent with no more than --allow-remote.
+#: The most that --allow-remote permits without --allow-heavy.
 _MOST_RATE: Final = 1000.0
 _LONGEST_S: Final = 60.0
 
 
 def permit(scenario: Scenario, options: Options) -> None:
-    """Raise ScenarioError where clients would leave this host, or its networks, or be too many for that, unasked."""
+    """Raise ScenarioError for a destination or an amount of load that the command line does not permit."""
     address = ipaddress.ip_address(scenario.destination)
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
@@ -30,31 +30,30 @@ def permit(scenario: Scenario, options: Options) -> None:
         return
     if not options.allow_remote:
         raise ScenarioError(
-            f"server.address is {scenario.server.address}, which is not on loopback: add --allow-remote if that server "
-            "is yours to load; nothing was started"
+            f"{scenario.server.address} is not on loopback: add --allow-remote if you may load that server; "
+            "nothing was started"
         )
-    if address.is_global and not options.yes_public:
+    if address.is_global and not options.allow_public:
         raise ScenarioError(
-            f"{address} is an address of the public internet: add --yes-public if you may load it, and whoever runs "
-            "the network in between knows; nothing was started"
+            f"{address} is a public address: add --allow-public if you may load it and the operators of the network in "
+            "between know; nothing was started"
         )
     if not options.allow_heavy and (much := _too_much(scenario)):
         raise ScenarioError(
-            f"{much} for a server on another host: {format_count(_MOST_RATE)} clients a second for "
-            f"{format_duration(_LONGEST_S)} are sent there without a further word. Lower that, or add --allow-heavy if "
-            "it and the network in between can take it; nothing was started"
+            f"{much}. Loads on another host are limited to {format_count(_MOST_RATE)} clients/s for "
+            f"{format_duration(_LONGEST_S)}: lower the load, or add --allow-heavy if the server and the network in "
+            "between can take it; nothing was started"
         )
 
 
 def _too_much(scenario: Scenario) -> str:
-    """Return what of a load is more than a stranger's server should get by mistake; "" where nothing is."""
+    """Return which limit a load exceeds, as a sentence; "" for none."""
     client = scenario.client
     rate = max((max(start, end) for _, start, end in client.schedule()), default=0.0)
-    if client.clients is not None:  # each comes again when it has been served, as fast as that may be
+    if client.clients is not None:  # a closed loop: each client starts again as soon as it was served
         rate = client.clients / client.hold if client.hold else math.inf
     if rate > _MOST_RATE:
-        fast = (
-            "as many clients a second as it serves are" if math.isinf(rate) else f"{format_count(rate)} clients/s are"
+        return (
+            "a closed loop has no rate limit" if math.isinf(rate) else f"this load has {format_count(rate)} clients/s"
         )
-        return f"{fast} a lot"
-    return f"{format_duration(client.load_s)} of load are long" if client.load_s > _LONGEST_S else ""
+    return f"this load lasts {format_duration(client.load_s)}" if client.load_s > _LONGEST_S else ""

@@ -132,21 +132,6 @@ def is_sweep(path: Path) -> bool:
     return (path / SWEEP_MARK).exists()
 
 
-def verdict_of(path: Path) -> str:
-    """Return in a word or two how a result or a sweep ended; "" where it did not get that far."""
-    if (path / VERDICT_MARK).exists():
-        return "verdict"
-    if not is_sweep(path):
-        return Bundle(path).read_verdict()
-    try:
-        folder = SweepFolder.open(path)
-    except RecordingError:
-        return ""
-    planned = len(folder.plan.order)
-    done = planned - len(folder.missing())
-    return f"{done} runs" if done == planned else f"{done} of {planned} runs"
-
-
 def _by_settings(paths: Sequence[Path]) -> list[Side]:
     """Return plain results as sides: those of the same settings on the same kind of host, in the order given."""
     groups: dict[str, list[Path]] = {}

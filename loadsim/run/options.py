@@ -1,4 +1,7 @@
-"""What the command line says about how to run: where results go, and what it permits. No file can say it."""
+"""Options of a run that are not settings of the scenario: where results go, and what the command line permits.
+
+No scenario file can set them.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the command line says about how to run, besides the scenario."""
+    """Options of a run that are not settings of the scenario."""
 
     out: Path
     argv: Sequence[str] = ()
     allow_degraded: bool = False
     allow_remote: bool = False  # the load may leave this host
-    yes_public: bool = False  # and go to an address of the public internet
-    allow_heavy: bool = False  # and be more than a server of somebody else should get by mistake
+    allow_public: bool = False  # and go to a public address
+    allow_heavy: bool = False  # and exceed 1,000 clients/s or 60 s there
     folder: Path | None = None  # the result folder, made already, of a run that is one of many; None: a new one

@@ -6,14 +6,13 @@ Owns their opening, in the one order that works, and what is known of them befor
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loadsim.errors import DidNotStartError, ScenarioError
-from loadsim.kernel.limits import HostLimits, own_nofile
-from loadsim.kernel.netns import WIDE_PORT_RANGE, private_namespace, shared_namespace
+from loadsim.errors import DidNotStartError
+from loadsim.kernel.limits import own_nofile
+from loadsim.kernel.netns import private_namespace, shared_namespace
 from loadsim.kernel.procfs import ProcessGoneError
 from loadsim.load.process import driver
 from loadsim.record.events import SAMPLE
@@ -21,15 +20,13 @@ from loadsim.record.facts import Facts
 from loadsim.record.journal import Journal
 from loadsim.record.sampler import RATE_HZ, Sampler
 from loadsim.run.monitor import Monitor
-from loadsim.scenario.plan import Host, make_plan
 from loadsim.target.command import command
 from loadsim.target.process import simulated_server
 from loadsim.target.running import running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Sequence
     from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
 
     from loadsim.kernel.netns import Namespace
     from loadsim.load.process import Driver
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
     from loadsim.record.sampler import Sources
     from loadsim.scenario.model import Scenario
     from loadsim.scenario.plan import Plan
-    from loadsim.scenario.spec import ServerSpec
     from loadsim.target.contract import Target
 
 #: Samples are taken for this much longer than the load can last; space is reserved for an hour (55 MB) at most, and
@@ -60,28 +56,6 @@ class Stage:
     sources: Sources
     sampler: Sampler
     monitor: Monitor
-
-
-def observe_host(scenario: Scenario, in_force: Mapping[str, str] | None = None) -> Host:
-    """Return what a plan has to know of this host; `in_force` are the sysctls of the run's namespace.
-
-    None: as they will be there.
-    """
-    if in_force is None:
-        wide = WIDE_PORT_RANGE if scenario.network.namespace == "private" else {}
-        in_force = {**wide, **scenario.sysctl}
-    limits = HostLimits.gather(in_force)
-    return Host(
-        nofile_soft=limits.nofile_soft,
-        nofile_hard=limits.nofile_hard,
-        somaxconn=limits.somaxconn,
-        port_first=limits.port_low,
-        port_last=limits.port_high,
-        cpus=limits.cpus,
-        syn_retries=limits.syn_retries,
-        syn_linear_timeouts=limits.syn_linear_timeouts,
-        syncookies=limits.syncookies,
-    )
 
 
 def open_namespace(scenario: Scenario) -> AbstractAsyncContextManager[Namespace]:
@@ -214,24 +188,3 @@ def notices_of(stage: Stage) -> list[str]:
     if namespace.kind == "shared" and stage.plan.scenario.network.namespace == "private":
         notices.append(f"counters are those of the whole host: no network namespace of its own ({namespace.reason})")
     return [*notices, *stage.server.notices, *stage.sampler.notices]
-
-
-def serve_spec(scenario: Scenario, port: int, folder: Path, *, address: str | None = None) -> ServerSpec:
-    """Return what the simulated server of a scenario is told when it serves alone; its journals go to `folder`.
-
-    `address` is where it listens instead of loopback. Raises ScenarioError where the scenario has another server, or
-    that is no address.
-    """
-    if not scenario.server.is_simulated:
-        raise ScenarioError("this scenario has no simulated server, but one of its own: loadsim run is for that")
-    plan = make_plan(scenario, observe_host(scenario))
-    journals = {f"{name}_path": str(folder / f"{name}.journal") for name in ("accepts", "failures")}
-    spec = plan.server_spec(**journals, port=port)
-    return spec if address is None else dataclasses.replace(spec, address=_numeric(address))
-
-
-def _numeric(address: str) -> str:
-    try:
-        return str(ipaddress.ip_address(address))
-    except ValueError:
-        raise ScenarioError(f"{address} is no address to listen on: write one in numbers, such as 0.0.0.0") from None

@@ -21,8 +21,8 @@ from loadsim.report.files import write_comparison
 from loadsim.run.conductor import run
 from loadsim.run.destination import permit
 from loadsim.run.gather import gather_sweep, is_sweep
+from loadsim.run.host import observe_host
 from loadsim.run.interruption import SIGNALS, NotBegunError, QuitError
-from loadsim.run.stage import observe_host
 from loadsim.scenario.plan import make_plans
 from loadsim.scenario.sweep import AROUND_A_RUN_S, Job, Matrix, order
 from loadsim.scenario.toml import load_matrix, load_text_matrix
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from loadsim.report.progress import Watcher
     from loadsim.run.gather import Gathered
     from loadsim.run.options import Options
+    from loadsim.scenario.layers import Override
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,7 @@ def matrix_of(folder: SweepFolder) -> Matrix:
 
 
 def find_unfinished(
-    run_or_scenario: str, overrides: Sequence[str], out: Path, *, allow_outside: bool = False
+    run_or_scenario: str, overrides: Sequence[Override], out: Path, *, allow_outside: bool = False
 ) -> SweepFolder:
     """Return the sweep to go on with: that folder, or the last one of this scenario that was not brought to its end.
 

@@ -12,6 +12,7 @@
     ways        the ways in which a command is run out of descriptors for a verdict
     sweep       many runs of one scenario: cells, repeats, their order
     toml        reading a file: `extends`, overrides, everything that is wrong
+    shipped     the scenarios that come with loadsim
     layers      files and overrides, merged, each still findable
     places      where keys and values stand in a text
     wording     what the model says about a field, in words people know
@@ -25,6 +26,6 @@
     cautions    what will not be as asked, each with its remedy
     spec        what the server and the drivers are told
 
-Must not know how anything is run, recorded or shown. Only `toml` touches the file system. `spec` and `arrivals`
-import the standard library alone: the server and the drivers use them.
+Must not know how anything is run, recorded or shown. Only `toml` and `shipped` touch the file system. `spec` and
+`arrivals` import only the standard library: the server and the drivers use them.
 """

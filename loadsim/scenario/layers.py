@@ -61,6 +61,8 @@ class Layer:
     @cached_property
     def places(self) -> dict[Path, Place]:
         """The place of every path in it; dotted names that are one key, in [sysctl] and [sweep], as that."""
+        if self.source.is_option:
+            return _places_of_option(self.data, Span(1, 1, len(self.source.text)))
         found = _places_of_override(self.source.text) if self.source.is_override else places_in(self.source.text)
         joined: dict[Path, Place] = {}
         for path, place in found.items():
@@ -139,10 +141,33 @@ class _Part(NamedTuple):
     end: int
 
 
-def override(text: str) -> Layer | Problem:
-    """Return the layer of one "key=value"; the value is TOML where it can be, else text: client.rate=200/s.
+class OptionValue(NamedTuple):
+    """A setting that an option other than --set stands for; errors quote the option."""
 
-    Several values with commas between them are swept: server.backlog=8,128,4096.
+    option: str  # "--pid"
+    typed: str  # its value on the command line
+    key: str  # "server.pid"
+    value: Any
+
+    @classmethod
+    def repeat(cls, count: int) -> OptionValue:
+        """Return the setting of `--repeat`."""
+        return cls("--repeat", str(count), "sweep.repeat", count)
+
+    def layer(self) -> Layer:
+        """Return the layer that sets this and nothing else."""
+        table, _, name = self.key.partition(".")
+        return Layer(source=Source(self.option, self.typed, is_option=True), data={table: {name: self.value}})
+
+
+#: "key=value" of a --set, or what another option stands for.
+Override = str | OptionValue
+
+
+def override(text: str) -> Layer | Problem:
+    """Return the layer of one "key=value"; the value is TOML if possible, else text: client.rate=200/s.
+
+    Several values separated by commas are swept: server.backlog=8,128,4096.
     """
     source = Source(OVERRIDE, text)
     if len(text) > _LONGEST_OVERRIDE or _LONG_KEY.search(text):
@@ -226,6 +251,11 @@ def _places_of_override(text: str) -> dict[Path, Place]:
         path = (*path, part.name)
         found[path] = Place(Span(1, part.start + 1, part.end - part.start), whole)
     return found
+
+
+def _places_of_option(data: Mapping[str, Any], span: Span) -> dict[Path, Place]:
+    [(table, keys)] = data.items()
+    return {path: Place(span, span) for path in ((table,), *((table, key) for key in keys))}
 
 
 def merge(layers: Sequence[Layer]) -> dict[str, Any]:

@@ -24,15 +24,16 @@ class Span(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A text that somebody wrote: a file, or the argument of one --set."""
+    """A text that the user wrote: a file, or the argument of an option."""
 
-    name: str  # the path as the user knows it, or "--set"
+    name: str  # the path as the user knows it, or the option
     text: str
+    is_option: bool = False  # another option than --set, which stands for one setting
 
     @property
     def is_override(self) -> bool:
-        """Whether this is the text of a --set."""
-        return self.name == OVERRIDE
+        """Whether this is the argument of an option."""
+        return self.is_option or self.name == OVERRIDE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,8 @@ class Problem:
     @property
     def place(self) -> str:
         """The place as "file:line:column", the form that editors and terminals understand."""
+        if self.source.is_option:
+            return self.source.name
         if self.source.is_override:
             return f"--set, column {self.span.column}"
         return f"{self.source.name}:{self.span.line}:{self.span.column}"
@@ -62,7 +65,7 @@ def render(problems: Sequence[Problem]) -> str:
 def _account(problem: Problem) -> str:
     lines = problem.source.text.split("\n")
     line = lines[problem.span.line - 1].rstrip("\r") if problem.span.line <= len(lines) else ""
-    number = OVERRIDE if problem.source.is_override else str(problem.span.line)
+    number = problem.source.name if problem.source.is_override else str(problem.span.line)
     shown, indent, width = _excerpt(line, problem.span.column - 1, problem.span.width)
     mark = "^" * max(1, width)
     hint = f" did you mean {problem.hint}?" if problem.hint else ""

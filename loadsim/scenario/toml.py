@@ -1,4 +1,4 @@
-"""Reading scenarios: files, `extends`, overrides; the only module of this folder that touches the file system.
+"""Reading scenarios: files, `extends`, overrides. Only this module and `shipped` touch the file system.
 
 Every problem is reported at once, each with its place; nothing is started for a scenario that has one. Values come
 from the standard library's parser, places from `places`, what wins from `layers`.
@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from loadsim.errors import ScenarioError
 from loadsim.scenario.layers import Layer, merge, override, read_layer
 from loadsim.scenario.problems import Problem, Source, render
+from loadsim.scenario.shipped import shipped_folder, shipped_paths
 from loadsim.scenario.sweep import Matrix, expand
 from loadsim.scenario.wording import nearest, problem_of, spell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from loadsim.scenario.layers import Override
     from loadsim.scenario.model import Scenario
-
-__all__ = ["Shipped", "find", "load", "load_matrix", "load_text", "shipped", "shipped_folder", "shipped_paths"]
 
 #: A scenario is a page of text; whatever is larger was not meant, /dev/zero included.
 _LARGEST_FILE = 100_000
@@ -35,24 +34,16 @@ _MOST_TOLD = 100
 _NEEDS_ALL_LAYERS = frozenset({"missing", "contradiction"})
 
 
-class Shipped(NamedTuple):
-    """A scenario that comes with loadsim."""
-
-    name: str
-    path: Path
-    summary: str  # its description, one line
-
-
 class _UnreadableError(Exception):
     """A file cannot be had; the text is a sentence with the remedy."""
 
 
-def load(path_or_name: str, overrides: Sequence[str] = ()) -> Scenario:
+def load(path_or_name: str, overrides: Sequence[Override] = ()) -> Scenario:
     """Return the one scenario of a file, as `load_matrix` does; raises ScenarioError where the file sweeps."""
     return _single(load_matrix(path_or_name, overrides))
 
 
-def load_matrix(path_or_name: str, overrides: Sequence[str] = (), *, allow_outside: bool = False) -> Matrix:
+def load_matrix(path_or_name: str, overrides: Sequence[Override] = (), *, allow_outside: bool = False) -> Matrix:
     """Return all cells of a file, or of the shipped scenario of that name, with "key=value" overrides applied.
 
     What it extends lies in its own folder or below, unless `allow_outside`. Raises ScenarioError whose text is the full
@@ -65,12 +56,12 @@ def load_matrix(path_or_name: str, overrides: Sequence[str] = (), *, allow_outsi
         raise ScenarioError(str(error)) from None
 
 
-def load_text(text: str, overrides: Sequence[str] = (), *, name: str = "built-in") -> Scenario:
+def load_text(text: str, overrides: Sequence[Override] = (), *, name: str = "built-in") -> Scenario:
     """Return the one scenario in a text; `name` stands for its path, also for what it extends."""
     return _single(load_text_matrix(text, overrides, name=name))
 
 
-def load_text_matrix(text: str, overrides: Sequence[str] = (), *, name: str = "built-in") -> Matrix:
+def load_text_matrix(text: str, overrides: Sequence[Override] = (), *, name: str = "built-in") -> Matrix:
     """Return all cells of a text, as `load_matrix` does."""
     return _resolved(_Chain(Path(name), text.encode()), overrides)
 
@@ -82,9 +73,9 @@ def _single(matrix: Matrix) -> Scenario:
     return matrix.scenario
 
 
-def _resolved(chain: _Chain, overrides: Sequence[str]) -> Matrix:
+def _resolved(chain: _Chain, overrides: Sequence[Override]) -> Matrix:
     """Return what the files and overrides say together; raises ScenarioError with everything that is wrong."""
-    given = [override(text) for text in overrides]
+    given = [override(one) if isinstance(one, str) else one.layer() for one in overrides]
     problems = [*chain.problems, *(found for found in given if isinstance(found, Problem))]
     layers = [*chain.layers, *(layer for layer in given if isinstance(layer, Layer))]
     more = 0
@@ -112,27 +103,6 @@ def find(path_or_name: str) -> Path:
             if known.stem == path_or_name:
                 return known
     return Path(path_or_name)
-
-
-def shipped_folder() -> Path:
-    """Return where the shipped scenarios are: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).parent.parent
-    inside = package / "scenarios"
-    return inside if inside.is_dir() else package.parent / "scenarios"
-
-
-def shipped_paths() -> list[Path]:
-    """Return the files of the shipped scenarios by name."""
-    return sorted(shipped_folder().glob("*.toml"))
-
-
-def shipped() -> list[Shipped]:
-    """Return the shipped scenarios by name, each with its description."""
-    found = []
-    for path in shipped_paths():
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-        found.append(Shipped(path.stem, path, str(data.get("description", ""))))
-    return found
 
 
 class _Chain:

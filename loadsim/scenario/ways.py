@@ -97,7 +97,7 @@ class Trial:
         if self.roomy < self.nofile + _BESIDE and (not names or LOWERED in names):
             raise ScenarioError(
                 f"--nofile {self.nofile} leaves no room above it: the hard limit is {self.hard}. Ask for at most "
-                f"{max(self.hard - _BESIDE, 8)}, raise the hard limit (ulimit -Hn), or take --way start alone"
+                f"{max(self.hard - _BESIDE, 8)}, raise the hard limit (ulimit -Hn), or make only --trial start"
             )
         known = {AT_START: self.at_start, LOWERED: self.lowered}
         if self.probe.leak_path:

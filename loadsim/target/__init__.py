@@ -16,7 +16,6 @@
     acceptor     the loop: one epoll descriptor, delays, pauses, and what to do when accept() fails
     server       the process around them: limits, listener, control channel
     process      starting such a process, waiting for it to be ready, stopping it
-    serve        the same server alone, for people and for other load generators
 
 Must not know who connects to it, nor what its records will mean. `server` and all that it imports are the standard
 library and trio: another thread would share the descriptor table under test.

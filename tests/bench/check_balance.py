@@ -15,7 +15,7 @@ import pytest
 from cli_runs import run
 from witnesses import show
 
-from loadsim.scenario.toml import shipped
+from loadsim.scenario.shipped import shipped
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from hostile_folders import HUNG_S, KEPT, KINDS, SLOW_S, Told, ask, damaged, tainted_report, texts_in
 
-import loadsim.cli.reading
+import loadsim.commands.report
 import loadsim.run.gather
 import loadsim.run.verdict  # noqa: F401 -- once for all children
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import click
+
 from loadsim.analysis import explain as explanations
+from loadsim.commands import options, output
+from loadsim.errors import ScenarioError
 from loadsim.report.drawing import NAME, QUIET, STRONG, Line, Terminal, both_ends, line, paint
 from loadsim.report.text import flow, left, widest, wrap
 
@@ -24,6 +28,40 @@ _HEADINGS = {
     "fate and outcome": "both a fate and an outcome",
     "metric": "metrics: thresholds and summary.json use these names",
 }
+
+
+@click.command("explain", short_help="Explain a finding, fate, outcome or metric.")
+@click.argument("asked", metavar="[ID]", type=options.ExplainedName(), required=False)
+def command(*, asked: str | None) -> None:
+    """Explain a finding, fate, outcome or metric by its ID. Without ID, list all of them.
+
+    \b
+    Exit status:
+      0  it was explained
+      2  nothing has this ID, or the command line is wrong
+    \b
+    Examples:
+      loadsim explain
+      loadsim explain fd-leak
+      loadsim explain phantom
+      loadsim explain accept.p99
+    """
+    with output.explained():
+        if asked is None:
+            output.put(render_index(output.terminal()))
+            return
+        explanation = explanations.explain(asked)
+        if explanation is None:
+            raise ScenarioError(_unknown(asked))
+        output.put(render(explanation, output.terminal()))
+
+
+def _unknown(asked: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(asked, explanations.ids(), n=1, cutoff=0.5)
+    remedy = f'did you mean "{near[0]}"?' if near else "loadsim explain lists all ids"
+    return f'there is no finding, fate, outcome or metric "{asked}"; {remedy}'
 
 
 def render(explanation: Explanation, terminal: Terminal) -> str:

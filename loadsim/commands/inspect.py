@@ -1,4 +1,7 @@
-"""The command that looks at a live process. Imports no more than that needs: it starts on a host in trouble."""
+"""`loadsim inspect`: show what a live process holds.
+
+Imports only what it needs, so it starts on a host in trouble.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loadsim.cli import shared
+from loadsim.commands import options, output
 from loadsim.errors import EnvironmentRefusedError, ScenarioError
-from loadsim.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,50 +24,40 @@ if TYPE_CHECKING:
     from loadsim.inspect.targets import Found
 
 _KINDS = "TCP, UDP, unix, socket, file, pipe, terminal, device, epoll, eventfd, timerfd, signalfd, inotify, other"
-#: Time between the two looks of a summary.
+#: Time between the two snapshots of a summary.
 _OVER_S = 2.0
 _SORTS = ("fd", "inode", "kind", "state", "port", "peer", "idle", "queue")
 
 
-def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
-    if value is None:
-        return None
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-
-
-@click.command(short_help="Look at a live process: its descriptors and sockets in one view.")
+@click.command("inspect", short_help="Show the descriptors and sockets of a live process.")
 @click.argument("target", metavar="[PID|NAME|:PORT]", required=False)
-@click.option("--exact", is_flag=True, help="NAME is the whole name, as with pgrep -x.")
-@click.option("--fds", "all_rows", is_flag=True, help="List every descriptor; without it up to 39 are listed.")
-@click.option("--kind", help=f"List these alone: {_KINDS}.")
-@click.option("--state", help="List sockets in this TCP state or role alone: CLOSE_WAIT, LISTENING, QUEUED ...")
-@click.option("--port", type=click.IntRange(1, 65535), help="List sockets with this port at either end alone.")
-@click.option("--sort", type=click.Choice(_SORTS), default="fd", show_default=True, help="Order of the list.")
+@click.option("--exact", is_flag=True, help="Match the whole NAME, like pgrep -x.")
+@click.option("--fds", "all_rows", is_flag=True, help="List every descriptor. By default at most 39 are listed.")
+@click.option("--kind", help=f"List only descriptors of this kind: {_KINDS}.")
+@click.option("--state", help="List only sockets in this TCP state or role: CLOSE_WAIT, LISTENING, QUEUED ...")
+@click.option("--socket-port", type=click.IntRange(1, 65535), help="List only sockets with this port at either end.")
+@click.option("--sort", type=click.Choice(_SORTS), default="fd", show_default=True, help="The order of the list.")
 @click.option(
     "--over",
-    metavar="DURATION",
-    callback=_seconds,
-    help="Look twice, so long apart, and show what changed; 0s: once.  [default: 2s for a summary]",
+    type=options.Duration(),
+    help="Take two snapshots this far apart and show the change; 0s takes one.  [default: 2s for a summary]",
 )
-@click.option("--watch", "watches", is_flag=True, help="Show what happens as it happens; :PORT waits for a listener.")
-@click.option("--for", "for_s", metavar="DURATION", callback=_seconds, help="Watch no longer than this.")
+@click.option("--watch", "watches", is_flag=True, help="Print events as they happen. :PORT waits for a listener.")
+@click.option("--for", "for_s", type=options.Duration(), help="End --watch after this time.")
 @click.option(
     "--save",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Write a scenario from what the process shows: the incident on a laptop.",
+    help="Write a scenario that reproduces what the process shows.",
 )
-@shared.JSON
-def inspect(  # noqa: PLR0913 -- one for each option
+@options.JSON
+def command(  # noqa: PLR0913 -- one for each option
     *,
     target: str | None,
     exact: bool,
     all_rows: bool,
     kind: str | None,
     state: str | None,
-    port: int | None,
+    socket_port: int | None,
     sort: str,
     over: float | None,
     watches: bool,
@@ -73,23 +65,30 @@ def inspect(  # noqa: PLR0913 -- one for each option
     save: Path | None,
     as_json: bool,
 ) -> None:
-    """Show what a live process holds: descriptors and sockets joined, both ends, who shares them, what leaks.
+    """Show what a live process holds: its descriptors joined with sockets, both ends, their holders, and leaks.
 
-    Reads only: no process is stopped, traced or signalled. Without a target: processes by share of their limit, and
-    every listener. NAME is a command, argv[0] or systemd unit; of several the one nearest to its limit.
+    It only reads: no process is stopped, traced or signalled. Without a target it lists processes by share of their
+    limit, and every listener. NAME is a command, argv[0] or a systemd unit; of several processes the one nearest to its
+    limit is shown.
 
+    \b
+    Exit status:
+      0  it was shown
+      2  the command line is wrong
+      3  the process does not exist, ended, or cannot be read
     \b
     Examples:
       loadsim inspect
       loadsim inspect :9999
       loadsim inspect nginx --exact --state CLOSE_WAIT
+      loadsim inspect :8080 --watch --for 10s
       loadsim inspect 4242 --json | jq '.rows[] | select(.role == "QUEUED")'
     """
-    with shared.explained():
+    with output.explained():
         from loadsim.inspect.choice import Choice
 
-        _refuse(target, watches=watches, save=save, as_json=as_json)
-        choice = Choice(kind=kind, state=state, port=port, sort=sort)
+        _raise_if_contradicting(target, watches=watches, for_s=for_s, save=save, as_json=as_json)
+        choice = Choice(kind=kind, state=state, port=socket_port, sort=sort)
         if target is None:
             _overview(as_json=as_json)
             return
@@ -103,25 +102,29 @@ def inspect(  # noqa: PLR0913 -- one for each option
         if save is not None:
             _save(found.pids[0], save, _OVER_S if over is None else over)
             return
-        now, before = _look(found.pids[0], over, summary=not (all_rows or choice.chooses or as_json))
+        now, before = _snapshots(found.pids[0], over, summary=not (all_rows or choice.chooses or as_json))
         if as_json:
             from loadsim.inspect.document import document
 
-            shared.print_json(document(now, before, choice))
+            output.print_json(document(now, before, choice))
             return
         from loadsim.report.inspection.page import render
 
-        shown = found.port or port
-        text = render(now, before, shared.terminal(), choice=choice, all_rows=all_rows, port=shown)
-        shared.put(text)
+        shown = found.port or socket_port
+        text = render(now, before, output.terminal(), choice=choice, all_rows=all_rows, port=shown)
+        output.put(text)
 
 
-def _refuse(target: str | None, *, watches: bool, save: Path | None, as_json: bool) -> None:
+def _raise_if_contradicting(
+    target: str | None, *, watches: bool, for_s: float | None, save: Path | None, as_json: bool
+) -> None:
     """Raise ScenarioError for options that do not go together."""
     if target is None and (watches or save is not None):
-        raise ScenarioError("--watch and --save need a target: a pid, a name or :PORT")
-    if watches and as_json:
-        raise ScenarioError("--watch prints lines, --json one document: choose one")
+        raise ScenarioError("--watch and --save need a target: PID, NAME or :PORT.")
+    if watches and (as_json or save is not None):
+        raise ScenarioError("--watch cannot be combined with --json or --save.")
+    if for_s is not None and not watches:
+        raise ScenarioError("--for needs --watch.")
 
 
 def _overview(*, as_json: bool) -> None:
@@ -131,21 +134,21 @@ def _overview(*, as_json: bool) -> None:
     if as_json:
         from loadsim.inspect.document import overview_document
 
-        shared.print_json(overview_document(overview))
+        output.print_json(overview_document(overview))
         return
     from loadsim.report.inspection.overview import render
 
-    shared.put(render(overview, shared.terminal()))
+    output.put(render(overview, output.terminal()))
 
 
 def _watch(target: str, *, exact: bool, for_s: float | None) -> None:
-    """Show what happens until Ctrl-C, the end of the process, or the end of the time; then what leaked."""
+    """Print events until Ctrl-C, the end of the process or the end of --for; then a summary of leaks."""
     from loadsim.inspect.targets import find, parse_port
     from loadsim.inspect.watch import wait_listener, watch
     from loadsim.report.inspection.watching import Watching
 
     port = parse_port(target)
-    watching = Watching(shared.terminal())
+    watching = Watching(output.terminal())
     ended = False
     begun = time.monotonic()
     with suppress(KeyboardInterrupt), _noting_interrupt() as interrupted:
@@ -164,9 +167,9 @@ def _watch(target: str, *, exact: bool, for_s: float | None) -> None:
 
 @contextmanager
 def _noting_interrupt() -> Iterator[Callable[[], bool]]:
-    """Give a function that says whether Ctrl-C was pressed.
+    """Yield a function that returns whether Ctrl-C was pressed.
 
-    It raises KeyboardInterrupt as always; one that is raised while an object is being finalised is dropped by Python.
+    Ctrl-C still raises KeyboardInterrupt, but Python drops an exception raised while it finalises an object.
     """
     pressed = []
 
@@ -182,7 +185,7 @@ def _noting_interrupt() -> Iterator[Callable[[], bool]]:
 
 
 def _save(pid: int, path: Path, over_s: float) -> None:
-    """Write the scenario and say what it will do; an existing file is never overwritten."""
+    """Write the scenario and print its main numbers; an existing file is never overwritten."""
     from loadsim.inspect.incident import SYSCTLS, incident, to_toml
     from loadsim.inspect.watch import watch
     from loadsim.kernel.limits import read_sysctl
@@ -190,24 +193,24 @@ def _save(pid: int, path: Path, over_s: float) -> None:
     from loadsim.scenario.toml import load
 
     if over_s <= 0:
-        raise ScenarioError("a growth needs two looks: give --over a time above 0s, such as --over 5s")
-    looks = [seen.now for seen in watch(pid, for_s=over_s)]
-    if len(looks) < 2:
-        raise EnvironmentRefusedError(f"process {pid} ended while it was being looked at: nothing is left")
+        raise ScenarioError("--save needs two snapshots: give --over a duration above 0s, for example --over 5s.")
+    snapshots = [seen.now for seen in watch(pid, for_s=over_s)]
+    if len(snapshots) < 2:
+        raise EnvironmentRefusedError(f"process {pid} ended before its second snapshot")
     sysctls = {name: value for name in SYSCTLS if (value := read_sysctl(name)) is not None}
-    found = incident(looks, BASELINE_FDS)
+    found = incident(snapshots, BASELINE_FDS)
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(to_toml(found, looks[-1], sysctls, BASELINE_FDS))
+            file.write(to_toml(found, snapshots[-1], sysctls, BASELINE_FDS))
     except OSError as error:
-        raise ScenarioError(f"{path} is not written: {error.strerror}; name another file") from error
+        raise ScenarioError(f"--save {path} was not written: {error.strerror}; choose another file") from error
     load(str(path))
     click.echo(f"saved {path}: {found.nofile} descriptors, {found.rate:.4g} clients/s, {found.leak:.0%} of them leak")
     click.echo(f"next  loadsim check {path}     loadsim run {path}")
 
 
-def _look(pid: int, over: float | None, *, summary: bool) -> tuple[Snapshot, Snapshot | None]:
-    """Return the look, and the one before it where there were two."""
+def _snapshots(pid: int, over: float | None, *, summary: bool) -> tuple[Snapshot, Snapshot | None]:
+    """Return the newest snapshot, and the one before it if two were taken."""
     from loadsim.inspect.snapshot import take
     from loadsim.kernel.procfs import ProcessGoneError
     from loadsim.report.inspection.page import FEW
@@ -221,14 +224,13 @@ def _look(pid: int, over: float | None, *, summary: bool) -> tuple[Snapshot, Sna
         time.sleep(wait_s)
         return take(pid), before
     except ProcessGoneError as error:
-        raise EnvironmentRefusedError(f"process {pid} ended while it was being looked at: nothing is left") from error
+        raise EnvironmentRefusedError(f"process {pid} ended while it was being read") from error
 
 
 def _say_others(found: Found, target: str) -> None:
-    """Say which other processes the target names, where it names several."""
+    """Report the other processes that the target matches."""
     others = found.pids[1:]
     if others:
         more = ", ".join(map(str, others[:10])) + (" ..." if len(others) > 10 else "")
-        click.echo(
-            f"loadsim: {target} is {len(found.pids)} processes: nearest to its limit first; also {more}", err=True
-        )
+        nearest = f"{target} matches {len(found.pids)} processes; this is the one nearest to its limit"
+        click.echo(f"loadsim: {nearest}. Others: {more}", err=True)

@@ -1,9 +1,12 @@
-"""What `loadsim check` prints: what a scenario needs, what it will do, and what to know before it is run."""
+"""`loadsim check`: what a scenario or a sweep needs and will do, and the warnings before it is run."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import click
+
+from loadsim.commands import options, output
 from loadsim.report.drawing import (
     ALARM,
     BAD,
@@ -22,11 +25,14 @@ from loadsim.report.drawing import (
     paragraph,
 )
 from loadsim.report.ledger import style_and_words
-from loadsim.report.text import left, right
+from loadsim.report.text import left, right, widest
 from loadsim.units import format_bytes, format_count, format_duration, some
 
 if TYPE_CHECKING:
+    from loadsim.analysis.outlook import Outlook
+    from loadsim.scenario.layers import Override
     from loadsim.scenario.plan import Need, Plan
+    from loadsim.scenario.sweep import Matrix
 
 _LABEL = 26
 _NUMBER = 11
@@ -37,7 +43,68 @@ _ROOMY = 100
 _EVENTS = {"emfile": "first EMFILE", "queue_full": "accept queue full"}
 
 
-def render(plan: Plan, terminal: Terminal) -> str:
+@click.command("check", short_help="Validate a scenario and predict its run; start nothing.")
+@click.argument("scenario", type=options.ScenarioName())
+@options.SET
+@options.REPEAT
+@options.ALLOW_OUTSIDE
+@options.JSON
+def command(
+    *, scenario: str, overrides: tuple[str, ...], repeat: int | None, allow_outside: bool, as_json: bool
+) -> None:
+    """Validate SCENARIO, show what it needs and predict what it will do. Nothing is started.
+
+    For a sweep it shows the cells, the time that all runs take, and whether the repeats can tell the cells apart.
+
+    \b
+    Exit status:
+      0  the scenario is valid, whatever the warnings
+      2  the command line or the scenario is wrong
+    \b
+    Examples:
+      loadsim check too-many-open-files --set server.nofile=1024
+      loadsim check backlog-sweep
+      loadsim check my.toml --json | jq .prediction
+    """
+    with output.explained():
+        from loadsim.run.host import observe_host
+        from loadsim.scenario.layers import OptionValue
+        from loadsim.scenario.plan import make_plans
+        from loadsim.scenario.toml import load_matrix
+
+        settings: list[Override] = [*overrides]
+        if repeat is not None:
+            settings.append(OptionValue.repeat(repeat))
+        matrix = load_matrix(scenario, settings, allow_outside=allow_outside)
+        plans = make_plans([cell.scenario for cell in matrix.cells], observe_host)
+        if matrix.is_single:
+            _show_plan(plans[0], as_json=as_json)
+        else:
+            _show_matrix(matrix, plans, as_json=as_json)
+
+
+def _show_plan(plan: Plan, *, as_json: bool) -> None:
+    import dataclasses
+
+    if as_json:
+        output.print_json(dataclasses.asdict(plan) | {"scenario": plan.scenario.settings()})
+    else:
+        output.put(render_plan(plan, output.terminal()))
+
+
+def _show_matrix(matrix: Matrix, plans: list[Plan], *, as_json: bool) -> None:
+    import dataclasses
+
+    from loadsim.analysis.outlook import outlook_of
+
+    outlook = outlook_of(matrix, plans)
+    if as_json:
+        output.print_json(dataclasses.asdict(outlook))
+    else:
+        output.put(render_outlook(outlook, output.terminal()))
+
+
+def render_plan(plan: Plan, terminal: Terminal) -> str:
     """Return the plan as text that ends in a newline and is nowhere wider than the terminal."""
     sections = [
         _head(plan, terminal),
@@ -52,10 +119,10 @@ def render(plan: Plan, terminal: Terminal) -> str:
 def _head(plan: Plan, terminal: Terminal) -> list[Line]:
     scenario = plan.scenario
     about = "about " if plan.expected_is_mean else ""
-    most = f"at most {plain_time(plan.length_s)}"
+    most = f"at most {_plain_time(plan.length_s)}"
     facts = [
         "" if plan.expected_attempts is None else f"{about}{some(plan.expected_attempts, 'client')}",
-        most if plan.expected_s >= plan.length_s else f"about {plain_time(plan.expected_s)}, {most}",
+        most if plan.expected_s >= plan.length_s else f"about {_plain_time(plan.expected_s)}, {most}",
         f"seed {scenario.seed}",
     ]
     right_end = terminal.glyphs.dot.join(fact for fact in facts if fact)
@@ -98,10 +165,10 @@ def _need(label: str, need: Need, lack: str, style: str) -> Line:
 def _changes(plan: Plan) -> list[Line]:
     """Return what the timeline will change, and who watches; nothing where nobody does and nothing changes."""
     scenario = plan.scenario
-    rows = [(f"after {plain_time(step.at)}", _change(*step.change)) for step in scenario.timeline.ordered]
+    rows = [(f"after {_plain_time(step.at)}", _change(*step.change)) for step in scenario.timeline.ordered]
     if (canary := scenario.canary) is not None:
         held = f", and on {some(canary.held, 'held connection')}" if canary.held else ""
-        rows.append(("canary", f"asks every {plain_time(canary.every)}{held}"))
+        rows.append(("canary", f"asks every {_plain_time(canary.every)}{held}"))
     lines = [line(left(f"  {when}", _LABEL), "   ", what) for when, what in rows]
     return [line("  what changes meanwhile"), *lines] if lines else []
 
@@ -120,7 +187,7 @@ def _prediction(plan: Plan, terminal: Terminal) -> list[Line]:
     for event, name in _EVENTS.items():
         when = at[event]
         if when is not None:
-            lines.append(line(left(f"  {name}", _LABEL), (right(plain_time(when), _NUMBER), BAD)))
+            lines.append(line(left(f"  {name}", _LABEL), (right(_plain_time(when), _NUMBER), BAD)))
         elif event in prediction.never:
             lines.append(line(left(f"  {name}", _LABEL), (right("never", _NUMBER), GOOD)))
     top = max(prediction.fates.values(), default=0.0)
@@ -145,6 +212,46 @@ def _warnings(plan: Plan, terminal: Terminal) -> list[Line]:
     return lines
 
 
-def plain_time(seconds: float) -> str:
+def _plain_time(seconds: float) -> str:
     """Return a time of a plan, which is round more often than not: "2 s", not "2.0 s"."""
     return format_duration(seconds).replace(".0 ", " ")
+
+
+def render_outlook(outlook: Outlook, terminal: Terminal) -> str:
+    """Return what is known of a sweep before it starts, as text that ends in a newline."""
+    facts = f"{some(outlook.runs, 'run')}, about {format_duration(outlook.expected_s)}"
+    lines = both_ends(line((terminal.printable(outlook.scenario), STRONG)), line((facts, QUIET)), terminal)
+    lines += [*paragraph(outlook.description, terminal, style=QUIET), line()]
+    name = widest([cell.label for cell in outlook.cells])
+    lines.append(line((f"  {left('cells', name)}   one run   EMFILE at   queue full at", QUIET)))
+    for cell in outlook.cells:
+        times = (cell.expected_s, cell.emfile_at_s, cell.queue_full_at_s)
+        run, emfile, full = ("-" if time is None else _plain_time(time) for time in times)
+        label = left(terminal.printable(cell.label), name)
+        lines.append(line(f"  {label}{right(run, 10)}{right(emfile, 12)}{right(full, 16)}"))
+    lines.append(line((f"  {outlook.repeat} x each, shuffled; times are predicted, - where nothing is", QUIET)))
+    lines += [line(), *_power(outlook, terminal)]
+    for cell in outlook.cells:
+        for warning in cell.warnings:
+            lines += paragraph(f"{cell.label}: {warning.sentence}", terminal, mark="! ", mark_style=WARN)
+            lines += paragraph(warning.remedy, terminal, margin="  ", mark="-> ", mark_style=GOOD)
+    return paint(lines, terminal)
+
+
+def _power(outlook: Outlook, terminal: Terminal) -> list[Line]:
+    """Return whether so many repeats can tell the cells apart."""
+    if len(outlook.cells) == 1:
+        return [line(("one cell: its runs show how much is chance; nothing is compared", QUIET))]
+    if outlook.can_tell:
+        return [line((f"{outlook.repeat} runs of each can tell any two cells apart", GOOD))]
+    says = (
+        f"cannot tell: {outlook.repeats_needed} repeats needed, {outlook.repeat} planned. With fewer, no difference is"
+    )
+    says += f" large enough to be told from chance between {len(outlook.cells)} cells."
+    warned = paragraph(says, terminal, mark="! ", mark_style=WARN)
+    return [
+        *warned,
+        *paragraph(
+            f"--repeat {outlook.repeats_needed}, or fewer cells", terminal, margin="  ", mark="-> ", mark_style=GOOD
+        ),
+    ]

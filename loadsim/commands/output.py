@@ -1,9 +1,8 @@
-"""What several commands have in common: options, errors as sentences, what standard output can show."""
+"""What commands print: errors as sentences, results as text or JSON, within what standard output can show."""
 
 from __future__ import annotations
 
 import errno
-import math
 import os
 import signal
 import sys
@@ -25,44 +24,10 @@ if TYPE_CHECKING:
 
 EXIT_THRESHOLD = 99
 
-OUT = click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="The folder in which result folders are made.",
-)
-SET = click.option(
-    "--set",
-    "overrides",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Change one setting, for example --set server.backlog=8; an empty value takes it away, several with commas "
-    "are swept (server.backlog=8,128). May be repeated.",
-)
-ALLOW_OUTSIDE = click.option("--allow-outside", is_flag=True, help="What SCENARIO extends may lie outside its folder.")
-JSON = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON document instead of text.")
-
-
-def _a_number(_: click.Context, __: click.Parameter, value: float) -> float:
-    if math.isnan(value):
-        raise click.BadParameter("a share from 0 to 1 is needed, such as 0.05")
-    return value
-
-
-MIN_EFFECT = click.option(
-    "--min-effect",
-    callback=_a_number,
-    type=click.FloatRange(0, 1),
-    default=0.05,
-    show_default=True,
-    help="The smallest relative difference that matters.",
-)
-
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn what loadsim can explain into a sentence and its exit code."""
+    """Print an error that loadsim can explain as a sentence, and exit with its status."""
     try:
         yield
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as raised:
@@ -77,20 +42,20 @@ def explained() -> Iterator[None]:
 
 
 def occupy_standard_descriptors() -> None:
-    """Open /dev/null in place of standard input, output or error where they are closed.
+    """Open /dev/null in place of a closed standard input, output or error.
 
-    Whatever is opened next would get their numbers, and be taken for them by the processes that are started.
+    The next file would get its number, and child processes would read from it or write to it.
     """
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
-            setattr(sys, name, open(fd, "r" if fd == 0 else "w", closefd=False))  # noqa: SIM115  # for good
+            setattr(sys, name, open(fd, "r" if fd == 0 else "w", closefd=False))  # noqa: SIM115  # it stays open
 
 
 def say(sentence: str) -> None:
-    """Say something to whoever typed the command, who may listen no more; names in it cannot command a terminal."""
+    """Print a sentence on standard error, which may be closed; escape sequences in it are shown, not sent."""
     from loadsim.report.text import printable
 
     with suppress(OSError):
@@ -98,45 +63,45 @@ def say(sentence: str) -> None:
 
 
 def put(text: str, saved: Path | None = None) -> None:
-    """Print a result; `saved` is where it also stands. Who closes the pipe or the terminal has seen enough of it.
+    """Print a result that is also in the folder `saved`. A closed pipe or terminal is not an error.
 
-    Raises EnvironmentRefusedError where it cannot be printed for any other reason.
+    Raises EnvironmentRefusedError for any other failure to write.
     """
     try:
         click.echo(text, nl=False)
     except OSError as error:
-        with suppress(OSError):  # what is still in its buffer would fail again when the interpreter ends
+        with suppress(OSError):  # flushing the rest of the buffer at exit would fail again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.errno not in (errno.EPIPE, errno.EIO):
-            remedy = f"loadsim report {saved} prints it again" if saved else "see to where it goes"
+            remedy = f"loadsim report {saved} prints it again" if saved else "free space there, or write elsewhere"
             raise EnvironmentRefusedError(f"the result could not be printed: {error.strerror}; {remedy}") from error
 
 
-def made_anew(folder: Path, write: Callable[[], object]) -> bool:
-    """Write files and return whether that was possible; where not, say so: what was recorded can still be shown."""
+def regenerated(folder: Path, write: Callable[[], object]) -> bool:
+    """Write the report files and return whether that worked; a failure is reported, and the result is still shown."""
     try:
         write()
     except OSError as error:
-        say(f"the files in {folder} stay as they are: {error.strerror}")
+        say(f"the report files in {folder} could not be written again: {error.strerror}")
         return False
     return True
 
 
 def terminal() -> Terminal:
-    """Return what standard output can show: columns, colours, characters."""
+    """Return the width of standard output, and whether it can show colours and Unicode."""
     from loadsim.report.drawing import Terminal
 
     return Terminal.of(sys.stdout, os.environ)
 
 
 def ui_of(asked: str) -> str:
-    """Return how progress is shown; "auto": live on a terminal, lines otherwise."""
+    """Return how progress is shown; "auto" is live on a terminal and lines elsewhere."""
     if asked != "auto":
         return asked
     return "live" if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else "plain"
 
 
-def print_json(values: Any, saved: Path | None = None) -> None:  # noqa: ANN401 -- whatever json.dumps takes
+def print_json(values: Any, saved: Path | None = None) -> None:  # noqa: ANN401 -- as json.dumps
     """Print one JSON document; `saved` as for `put`."""
     import json
 
@@ -144,17 +109,17 @@ def print_json(values: Any, saved: Path | None = None) -> None:  # noqa: ANN401 
 
 
 def open_page(page: Path) -> None:
-    """Open a page in a browser, or say where it is: over ssh and in a container there is none."""
+    """Open a page in a browser, or print its address: over ssh and in a container no browser starts."""
     if not page.exists():
-        say(f"{page} could not be made; there is nothing to open")
+        say(f"{page} does not exist, so it cannot be opened")
         return
     address = page.resolve().as_uri()
     if click.launch(address):
-        say(f"no browser could be started; open {address} in one")
+        say(f"no browser could be started; open {address} yourself")
 
 
 def publish(folder: Path) -> None:
-    """Append summary.md to the page of a GitHub job, where this is one."""
+    """Append summary.md to the job summary in GitHub Actions."""
     target = os.environ.get("GITHUB_STEP_SUMMARY")
     if not target:
         return
@@ -163,11 +128,11 @@ def publish(folder: Path) -> None:
         with Path(target).open("a", encoding="utf-8") as page:
             page.write(text + "\n")
     except OSError as error:
-        say(f"{target} stays without a summary: {error.strerror}")
+        say(f"the summary could not be added to {target}: {error.strerror}")
 
 
 def show(summary: Summary, folder: Path, *, as_json: bool) -> None:
-    """Print what one run was."""
+    """Print the result of one run."""
     if as_json:
         print_json(summary.to_json(), folder)
         return
@@ -178,7 +143,7 @@ def show(summary: Summary, folder: Path, *, as_json: bool) -> None:
 
 
 def show_comparison(comparison: Comparison, folder: Path | None, *, as_json: bool) -> None:
-    """Print what several groups of runs say together; `folder` is where that is saved."""
+    """Print a comparison of several groups of runs; `folder` is where it is saved."""
     if as_json:
         print_json(comparison.to_json(), folder)
         return
@@ -190,7 +155,7 @@ def show_comparison(comparison: Comparison, folder: Path | None, *, as_json: boo
 
 
 def show_verdict(judged: Judged, *, as_json: bool) -> None:
-    """Print the card of a command, or its numbers."""
+    """Print the verdict on a command as a card, or as JSON."""
     if as_json:
         print_json(judged.to_json(), judged.folder)
         return
@@ -201,8 +166,8 @@ def show_verdict(judged: Judged, *, as_json: bool) -> None:
     put(card, judged.folder)
 
 
-def status(summary: Summary) -> int:
-    """Return the exit status of a run that no signal ended."""
+def exit_status(summary: Summary) -> int:
+    """Return the exit status of a run that was not ended by a signal."""
     if not all(one.ok for one in summary.thresholds) or (summary.interrupted or "").startswith("aborted"):
         return EXIT_THRESHOLD
     return 0 if summary.complete else LoadsimError.exit_code
