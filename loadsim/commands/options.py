@@ -8,7 +8,6 @@ the command in any case.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import os
@@ -171,6 +170,8 @@ def ask(matrix: Matrix, path: Path) -> None:
 
 
 def _mark(path: Path, command: Sequence[str]) -> str:
+    import hashlib
+
     return hashlib.sha256(json.dumps([str(path.resolve()), *command]).encode()).hexdigest()
 
 

@@ -8,9 +8,6 @@ from __future__ import annotations
 import tomllib
 from typing import TYPE_CHECKING, NamedTuple
 
-import tree_sitter_toml
-from tree_sitter import Language, Parser
-
 from loadsim.scenario.problems import Span
 
 if TYPE_CHECKING:
@@ -36,6 +33,9 @@ def places_in(text: str) -> dict[Path, Place]:
 
     Its grammar may lag behind the parser of the standard library.
     """
+    import tree_sitter_toml  # noqa: PLC0415 -- only errors need it, and `check` answers at once without
+    from tree_sitter import Language, Parser  # noqa: PLC0415 -- as above
+
     parser = Parser(Language(tree_sitter_toml.language()))
     reader = _Reader(text)
     reader.read_document(parser.parse(text.encode()).root_node)

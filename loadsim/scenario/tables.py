@@ -48,7 +48,13 @@ class Table(BaseModel):
     """A table of a scenario: unknown keys, loose types and contradictions are errors, all reported together."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True, validate_by_alias=True
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        validate_by_alias=True,
+        defer_build=True,  # builds one validator when a scenario is read, not one per table at import
     )
 
     #: Pairs of keys of which each excludes the other, and why.
