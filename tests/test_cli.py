@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 from report_samples import too_many_open_files
 
-from loadsim.commands import main
+from loadsim.commands import NAMES, main
+from loadsim.commands.options import Duration
 from loadsim.commands.output import exit_status, open_page, publish
 from loadsim.errors import RecordingError
 
@@ -130,22 +134,52 @@ def test_an_unknown_id_suggests_the_nearest() -> None:
     assert (result.exit_code, 'did you mean "fd-leak"?' in result.stderr) == (2, True)
 
 
-def test_help_imports_nothing_heavy() -> None:
-    """`loadsim --help` answers without numpy, pydantic, rich, trio or psutil."""
+HEAVY = ("hdrh", "numpy", "psutil", "pydantic", "rich", "tree_sitter", "trio")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "imported"),
+    [
+        (["--help"], []),
+        (["list", "--out", "OUT"], []),
+        (["check", "healthy"], ["pydantic"]),
+        (["explain"], ["numpy"]),
+        (["explain", "fd-leak"], ["numpy"]),
+    ],
+)
+def test_commands_that_answer_at_once_import_little(arguments: list[str], imported: list[str], tmp_path: Path) -> None:
+    """Only check imports pydantic, only explain imports numpy, also with a run and a sweep in the list."""
+    for name in ("run", "sweep"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "run" / "manifest.json").write_text("{}")
+    (tmp_path / "sweep" / "sweep.json").write_text('{"labels": ["a"], "order": [[0, 0], [0, 1]]}')
     code = (
         "import sys\nfrom loadsim.commands import main\n"
-        "try: main(['--help'])\nexcept SystemExit: pass\n"
-        "print([n for n in ('numpy', 'pydantic', 'rich', 'trio', 'psutil') if n in sys.modules], file=sys.stderr)"
+        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stderr.strip() == "[]"
-    assert "Start with: loadsim run too-many-open-files" in done.stdout
+    typed = [word.replace("OUT", str(tmp_path)) for word in arguments]
+    done = subprocess.run([sys.executable, "-c", code, *typed], capture_output=True, text=True, check=True)
+    assert done.stdout
+    assert done.stderr.strip() == str(imported)
+
+
+def test_the_help_of_all_commands_is_one_line_each_at_80_columns() -> None:
+    """No sentence is clipped or wrapped, and each ends with a full stop."""
+    result = CliRunner(env={"COLUMNS": "80"}).invoke(main, ["--help"], prog_name="loadsim")
+    lines = result.stdout.split("Commands:\n")[1].split("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in lines] == list(NAMES)
+    assert [line for line in lines if not line.endswith(".") or line.endswith("...")] == []
+    assert "Start with: loadsim run too-many-open-files" in result.stdout
 
 
 def test_every_command_has_help() -> None:
-    """Each command explains itself."""
-    for name in main.commands:
-        assert call(name, "--help").stdout.startswith("Usage: main " + name)
+    """Each help ends with the exit statuses and examples of the command."""
+    for name in NAMES:
+        shown = call(name, "--help").stdout
+        assert shown.startswith("Usage: main " + name)
+        end = shown.split("-h, --help")[1]
+        assert re.search(rf"\n  Exit status:\n    0 .*\n *\n  Examples:\n(    loadsim {name}.*\n)+$", end, re.DOTALL)
 
 
 def test_the_exit_status_says_what_became_of_the_expectations() -> None:
@@ -221,3 +255,112 @@ def test_no_number_is_no_smallest_effect() -> None:
     """Nothing would be judged with it, and nothing written."""
     result = call("run", "backlog-sweep", "--min-effect", "nan")
     assert (result.exit_code, "nan is not a number: write a fraction from 0 to 1" in result.stderr) == (2, True)
+
+
+def test_durations_need_a_unit() -> None:
+    """A number without a unit, a word and a duration out of range are errors that say what to write."""
+    typed = {
+        "5": "5 has no unit: write 5s",
+        "2.5": "2.5 has no unit: write 2.5s",
+        "soon": '"soon" is not a duration: write a number with a unit, such as 10s or 250ms.',
+        "1s": "1s is out of range: write a duration from 2s to 10min.",
+    }
+    for text, says in typed.items():
+        result = call("verdict", "--at-limit", text, "--", "true", "{port}")
+        assert (result.exit_code, says in " ".join(result.stderr.split())) == (2, True)
+
+
+def test_durations_become_seconds() -> None:
+    """Each unit of a scenario is a unit of the command line."""
+    convert = partial(Duration("0s").convert, param=None, ctx=None)
+    assert [convert(text) for text in ("250ms", "10s", "1.5 min", "0s")] == [0.25, 10.0, 90.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "quoted"),
+    [
+        (["--pid", "7"], "--pid 7"),
+        (["--address", "127.0.0.1:0"], "--address 127.0.0.1:0"),
+        (["--repeat", "3", "--set", "sweep.exclude=1"], None),
+        (["--", "./my server", "{port}"], "COMMAND './my server' '{port}'"),
+    ],
+)
+def test_an_error_quotes_the_option_that_was_typed(arguments: list[str], quoted: str | None) -> None:
+    """It shows neither --set nor the key of the setting as if that had been typed."""
+    result = call("run", "healthy", "--set", "server.backlog=8", *arguments)
+    assert result.exit_code == 2
+    assert quoted is None or f"  {quoted}\n" in result.stderr
+    assert ("--set server." in result.stderr.replace("--set server.backlog=8", "")) is False
+
+
+def test_options_that_cannot_be_combined() -> None:
+    """The sentence names both sides, and nothing is started."""
+    for arguments in (("--pid", "1"), ("--address", "127.0.0.1:80")):
+        result = call("run", "healthy", *arguments, "--", "server")
+        assert (result.exit_code, result.stderr) == (
+            2,
+            "loadsim: COMMAND cannot be combined with --pid or --address.\n",
+        )
+
+
+def completed(*arguments: str, incomplete: str = "") -> list[str]:
+    """Return the values that the shell offers for the next word."""
+    complete = ShellComplete(main, {}, "loadsim", "_LOADSIM_COMPLETE")
+    return [item.value for item in complete.get_completions(list(arguments), incomplete) if item.type == "plain"]
+
+
+def test_shells_complete_names(tmp_path: Path) -> None:
+    """Commands, shipped scenarios, results (the newest first) and ids; a folder that cannot be read has none."""
+    for name in ("20260101T000000Z-a-0001", "20260102T000000Z-b-0002"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text("{}")
+    results = ["latest", "20260102T000000Z-b-0002", "20260101T000000Z-a-0001"]
+    out = ("--out", str(tmp_path))
+
+    assert completed(incomplete="re") == ["report"]
+    assert completed("run", incomplete="heal") == ["healthy"]
+    assert completed("check", incomplete="too-") == ["too-many-open-files"]
+    assert completed("report", *out) == results
+    assert completed("compare", *out, "latest", incomplete="20260101") == results[2:]
+    assert set(results) < set(completed("run", *out, "--resume"))
+    assert completed("report", "--out", "x" * 300) == []
+    assert completed("explain", incomplete="phan") == ["phantom"]
+    assert {"fd-leak", "dropped", "reply_timeout", "accept.p99"} < set(completed("explain"))
+
+
+@pytest.mark.parametrize(
+    ("shell", "words"),
+    [
+        ("bash", {"COMP_WORDS": "loadsim explain fd-l", "COMP_CWORD": "2"}),
+        ("zsh", {"COMP_WORDS": "loadsim explain fd-l", "COMP_CWORD": "2"}),
+        ("fish", {"COMP_WORDS": "loadsim explain", "COMP_CWORD": "fd-l"}),
+    ],
+)
+def test_each_shell_gets_its_form(shell: str, words: dict[str, str]) -> None:
+    """bash, zsh and fish ask the command itself, through an environment variable."""
+    result = CliRunner(env={"_LOADSIM_COMPLETE": f"{shell}_complete", **words}).invoke(main, prog_name="loadsim")
+    assert "fd-leak" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("files", "status"),
+    [
+        ({"manifest.json": "{}"}, "no status"),
+        ({"manifest.json": "{}", "summary.json": '{"verdict": "HEALTHY"}'}, "HEALTHY"),
+        ({"manifest.json": "{}", "summary.json": '{"verdict": 7}'}, "no status"),
+        ({"verdict.json": "{}"}, "verdict"),
+        ({"sweep.json": "[]"}, "no status"),
+        ({"sweep.json": '{"labels": ["a b"], "order": [[0, 0], [0, 1]]}'}, "1 of 2 runs"),
+        ({"sweep.json": '{"labels": ["a b"], "order": [[0, 0]]}'}, "1 runs"),
+        ({"sweep.json": json.dumps({"labels": ["a b"], "order": [[0, 0]] * 86_401})}, "no status"),
+    ],
+)
+def test_a_list_shows_the_status_of_each_result(files: dict[str, str], status: str, tmp_path: Path) -> None:
+    """A run without a summary and a damaged one have none; a sweep counts its complete runs."""
+    done = tmp_path / "it" / "runs" / "01-a-b-1"
+    done.mkdir(parents=True)
+    (done / "summary.json").write_text('{"complete": true}')
+    for name, text in files.items():
+        (tmp_path / "it" / name).write_text(text)
+    last = call("list", "--out", str(tmp_path)).stdout.splitlines()[-1]
+    assert last.rsplit(maxsplit=1) == [f"  {status}", "it"]

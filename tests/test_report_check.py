@@ -186,7 +186,7 @@ held = 2
     shown = check.render_plan(plan, Terminal(width=80, color=False, unicode=True))
     told = [" ".join(line.split()) for line in shown.splitlines()]
 
-    at = told.index("what changes meanwhile")
+    at = told.index("what changes during the run")
     assert told[at + 1 : at + 4] == [
         "after 1 s nofile = 2,048",
         "after 2 s 50 % of the clients leave",
@@ -194,4 +194,4 @@ held = 2
     ]
     assert "processes 4" in told
     calm = make_plan(load_text('schema = 1\n[client]\nrate = "1/s"\n'), Host())
-    assert "changes meanwhile" not in check.render_plan(calm, Terminal(width=80, color=False, unicode=True))
+    assert "changes during the run" not in check.render_plan(calm, Terminal(width=80, color=False, unicode=True))

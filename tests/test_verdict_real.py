@@ -31,7 +31,7 @@ POLICIES = {
     "exit": "dies",
 }
 #: Only the first trial, and short: the class shows within three seconds here.
-BRIEFLY = ("--trial", "start", "--hold", "3s", "--recover-within", "3s", "--ui", "none", "--json")
+BRIEFLY = ("--trial", "start", "--at-limit", "3s", "--recover-within", "3s", "--ui", "none", "--json")
 
 
 def verdict(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

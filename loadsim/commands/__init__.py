@@ -36,7 +36,7 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
         """Return the names in the order in which help shows them."""
-        return list(NAMES)
+        return [*NAMES]  # `list` is a module here once that command was imported
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 -- as above
         """Return a command, None for an unknown name."""

@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 _LABEL = 26
 _NUMBER = 11
 _BAR = 32
-#: From this width on there is room for what a fate means.
+#: From this width on the meaning of a fate is shown.
 _ROOMY = 100
-#: Event of a prediction -> how it is named, and what is said if it cannot happen.
+#: Event of a prediction -> its name.
 _EVENTS = {"emfile": "first EMFILE", "queue_full": "accept queue full"}
 
 
-@click.command("check", short_help="Validate a scenario and predict its run; start nothing.")
+@click.command("check", cls=options.Command, short_help="Validate a scenario and predict its run; start nothing.")
 @click.argument("scenario", type=options.ScenarioName())
 @options.SET
 @options.REPEAT
@@ -133,7 +133,7 @@ def _head(plan: Plan, terminal: Terminal) -> list[Line]:
 
 
 def _needs(plan: Plan) -> list[Line]:
-    """Return descriptors, ports, processes and space against what there is."""
+    """Return the descriptors, ports, processes and disk space that are needed, beside what is available."""
     each = " each" if plan.scenario.client.processes > 1 else ""
     head = "".join(right(text, _NUMBER) for text in ("at most", "available"))
     return [
@@ -148,7 +148,7 @@ def _needs(plan: Plan) -> list[Line]:
 
 
 def _of_server(plan: Plan) -> list[Line]:
-    """Return what the server needs; nothing of one that runs already, whose limits nobody has read yet."""
+    """Return what the server needs; nothing for a running server, whose limits are not known yet."""
     if plan.scenario.server.is_running:
         return []
     return [_need("descriptors, server", plan.server_fds, "not enough: this is the test", WARN)]
@@ -163,14 +163,14 @@ def _need(label: str, need: Need, lack: str, style: str) -> Line:
 
 
 def _changes(plan: Plan) -> list[Line]:
-    """Return what the timeline will change, and who watches; nothing where nobody does and nothing changes."""
+    """Return the steps of the timeline and the canary; nothing without them."""
     scenario = plan.scenario
     rows = [(f"after {_plain_time(step.at)}", _change(*step.change)) for step in scenario.timeline.ordered]
     if (canary := scenario.canary) is not None:
         held = f", and on {some(canary.held, 'held connection')}" if canary.held else ""
         rows.append(("canary", f"asks every {_plain_time(canary.every)}{held}"))
     lines = [line(left(f"  {when}", _LABEL), "   ", what) for when, what in rows]
-    return [line("  what changes meanwhile"), *lines] if lines else []
+    return [line("  what changes during the run"), *lines] if lines else []
 
 
 def _change(name: str, value: float) -> str:
@@ -180,7 +180,7 @@ def _change(name: str, value: float) -> str:
 
 
 def _prediction(plan: Plan, terminal: Terminal) -> list[Line]:
-    """Return when limits are reached and where the clients will end; what arithmetic cannot say, it says."""
+    """Return when limits are reached, where the clients will end, and what cannot be predicted."""
     prediction = plan.prediction
     at = {"emfile": prediction.emfile_at_s, "queue_full": prediction.queue_full_at_s}
     lines = [line("  what it will do")]
@@ -213,12 +213,12 @@ def _warnings(plan: Plan, terminal: Terminal) -> list[Line]:
 
 
 def _plain_time(seconds: float) -> str:
-    """Return a time of a plan, which is round more often than not: "2 s", not "2.0 s"."""
+    """Return a planned time without a zero after the point: "2 s", not "2.0 s"."""
     return format_duration(seconds).replace(".0 ", " ")
 
 
 def render_outlook(outlook: Outlook, terminal: Terminal) -> str:
-    """Return what is known of a sweep before it starts, as text that ends in a newline."""
+    """Return the outlook of a sweep as text that ends in a newline."""
     facts = f"{some(outlook.runs, 'run')}, about {format_duration(outlook.expected_s)}"
     lines = both_ends(line((terminal.printable(outlook.scenario), STRONG)), line((facts, QUIET)), terminal)
     lines += [*paragraph(outlook.description, terminal, style=QUIET), line()]
@@ -229,7 +229,9 @@ def render_outlook(outlook: Outlook, terminal: Terminal) -> str:
         run, emfile, full = ("-" if time is None else _plain_time(time) for time in times)
         label = left(terminal.printable(cell.label), name)
         lines.append(line(f"  {label}{right(run, 10)}{right(emfile, 12)}{right(full, 16)}"))
-    lines.append(line((f"  {outlook.repeat} x each, shuffled; times are predicted, - where nothing is", QUIET)))
+    lines.append(
+        line((f"  {outlook.repeat} runs of each cell, shuffled; the times are predicted, - is unknown", QUIET))
+    )
     lines += [line(), *_power(outlook, terminal)]
     for cell in outlook.cells:
         for warning in cell.warnings:
@@ -239,15 +241,15 @@ def render_outlook(outlook: Outlook, terminal: Terminal) -> str:
 
 
 def _power(outlook: Outlook, terminal: Terminal) -> list[Line]:
-    """Return whether so many repeats can tell the cells apart."""
+    """Return whether the planned repeats can tell the cells apart."""
     if len(outlook.cells) == 1:
-        return [line(("one cell: its runs show how much is chance; nothing is compared", QUIET))]
+        return [line(("one cell: its runs show the variation by chance; nothing is compared", QUIET))]
     if outlook.can_tell:
         return [line((f"{outlook.repeat} runs of each can tell any two cells apart", GOOD))]
     says = (
         f"cannot tell: {outlook.repeats_needed} repeats needed, {outlook.repeat} planned. With fewer, no difference is"
     )
-    says += f" large enough to be told from chance between {len(outlook.cells)} cells."
+    says += f" large enough to tell it from chance between {len(outlook.cells)} cells."
     warned = paragraph(says, terminal, mark="! ", mark_style=WARN)
     return [
         *warned,

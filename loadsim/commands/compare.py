@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command("compare", short_help="Say what differs between results, and whether it is chance.")
+@click.command("compare", cls=options.Command, short_help="Say what differs between results, and whether it is chance.")
 @click.argument("runs", metavar="A B...", type=options.ResultName(), nargs=-1, required=True)
 @options.OUT
 @options.MIN_EFFECT

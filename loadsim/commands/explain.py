@@ -1,4 +1,4 @@
-"""`loadsim explain`: one finding, fate, outcome or metric in full, and the list of all of them."""
+"""`loadsim explain`: explain a finding, fate, outcome or metric, or list all of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loadsim.analysis import explain as explanations
 from loadsim.commands import options, output
 from loadsim.errors import ScenarioError
 from loadsim.report.drawing import NAME, QUIET, STRONG, Line, Terminal, both_ends, line, paint
@@ -18,19 +17,19 @@ if TYPE_CHECKING:
 
 _LABEL = 9
 _COMMAND = re.compile(r"(`[^`]+`)")
-#: Metrics that count a fate or an outcome: known by its name already.
+#: Prefixes of metrics that count a fate or an outcome, which the index lists already.
 _COUNTS = ("fate.", "outcome.")
-#: Kind of explanation -> the heading of its names; the order in which a newcomer meets them.
+#: Kind of explanation -> the heading of its ids, in the order in which a newcomer meets them.
 _HEADINGS = {
     "finding": "findings: what happened",
     "fate": "fates: where an attempt ended at the server (as a metric: fate.NAME)",
-    "outcome": "outcomes: what its client saw (as a metric: outcome.NAME)",
+    "outcome": "outcomes: what the client saw (as a metric: outcome.NAME)",
     "fate and outcome": "both a fate and an outcome",
     "metric": "metrics: thresholds and summary.json use these names",
 }
 
 
-@click.command("explain", short_help="Explain a finding, fate, outcome or metric.")
+@click.command("explain", cls=options.Command, short_help="Explain a finding, fate, outcome or metric.")
 @click.argument("asked", metavar="[ID]", type=options.ExplainedName(), required=False)
 def command(*, asked: str | None) -> None:
     """Explain a finding, fate, outcome or metric by its ID. Without ID, list all of them.
@@ -47,10 +46,12 @@ def command(*, asked: str | None) -> None:
       loadsim explain accept.p99
     """
     with output.explained():
+        from loadsim.analysis.explain import explain
+
         if asked is None:
             output.put(render_index(output.terminal()))
             return
-        explanation = explanations.explain(asked)
+        explanation = explain(asked)
         if explanation is None:
             raise ScenarioError(_unknown(asked))
         output.put(render(explanation, output.terminal()))
@@ -59,7 +60,9 @@ def command(*, asked: str | None) -> None:
 def _unknown(asked: str) -> str:
     import difflib
 
-    near = difflib.get_close_matches(asked, explanations.ids(), n=1, cutoff=0.5)
+    from loadsim.analysis.explain import ids
+
+    near = difflib.get_close_matches(asked, ids(), n=1, cutoff=0.5)
     remedy = f'did you mean "{near[0]}"?' if near else "loadsim explain lists all ids"
     return f'there is no finding, fate, outcome or metric "{asked}"; {remedy}'
 
@@ -75,13 +78,15 @@ def render(explanation: Explanation, terminal: Terminal) -> str:
 
 
 def render_index(terminal: Terminal) -> str:
-    """Return every name that can be explained, by kind, in columns."""
+    """Return all ids by kind, in columns."""
+    from loadsim.analysis.explain import explain, ids
+
     by_kind: dict[str, list[str]] = {kind: [] for kind in _HEADINGS}
-    for name in explanations.ids():
-        known = explanations.explain(name)
+    for name in ids():
+        known = explain(name)
         if known is not None and not name.startswith(_COUNTS):
             by_kind.setdefault(known.kind, []).append(name)
-    lines = both_ends(line(("WHAT CAN BE EXPLAINED", STRONG)), line(("[loadsim explain ID]", QUIET)), terminal)
+    lines = both_ends(line(("EXPLAINED IDS", STRONG)), line(("[loadsim explain ID]", QUIET)), terminal)
     for kind, names in by_kind.items():
         if names:
             lines += [line(), line(_HEADINGS.get(kind, kind))]
@@ -90,7 +95,7 @@ def render_index(terminal: Terminal) -> str:
 
 
 def _part(label: str, text: str, terminal: Terminal) -> list[Line]:
-    """Return a paragraph beside its label, after an empty line; nothing where there is no text."""
+    """Return an empty line and a paragraph beside its label; nothing for an empty text."""
     if not text:
         return []
     shown = terminal.prose(text)

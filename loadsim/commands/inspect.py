@@ -29,7 +29,7 @@ _OVER_S = 2.0
 _SORTS = ("fd", "inode", "kind", "state", "port", "peer", "idle", "queue")
 
 
-@click.command("inspect", short_help="Show the descriptors and sockets of a live process.")
+@click.command("inspect", cls=options.Command, short_help="Show the descriptors and sockets of a live process.")
 @click.argument("target", metavar="[PID|NAME|:PORT]", required=False)
 @click.option("--exact", is_flag=True, help="Match the whole NAME, like pgrep -x.")
 @click.option("--fds", "all_rows", is_flag=True, help="List every descriptor. By default at most 39 are listed.")

@@ -27,7 +27,7 @@ class Listed(Protocol):
         """One sentence about what it shows."""
 
 
-@click.command("list", short_help="List scenarios and results.")
+@click.command("list", cls=options.Command, short_help="List scenarios and results.")
 @options.OUT
 def command(*, out: Path) -> None:
     """List the shipped scenarios, then the results in --out with their status, the newest last.

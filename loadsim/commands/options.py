@@ -8,13 +8,14 @@ the command in any case.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import math
 import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
     from loadsim.scenario.sweep import Matrix
 
 _RESULTS = Path("results")
+
+
+class Command(click.Command):
+    """A command whose exit statuses and examples stand at the end of its help, after the options."""
+
+    def __init__(self, name: str, *, help: str, **attributes: Any) -> None:  # noqa: A002, ANN401 -- as click has them
+        text, mark, end = inspect.cleandoc(help).partition("\b\nExit status:")
+        super().__init__(name, help=text, epilog=mark + end, **attributes)
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # only the newest click has one
@@ -47,7 +56,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # only the newest cl
             seconds = parse_duration(text)
         except ValueError:
             if text.replace(".", "", 1).isdecimal():
-                self.fail(f"{text} has no unit: write {text}s, or another unit such as {text}ms.", param, ctx)
+                self.fail(f"{text} has no unit: write {text}s, or another unit (ms, min, h).", param, ctx)
             self.fail(f'"{text}" is not a duration: write a number with a unit, such as 10s or 250ms.', param, ctx)
         most = math.inf if self._most is None else parse_duration(self._most)
         if not parse_duration(self._least) <= seconds <= most:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command("report", short_help="Show a result again, and regenerate its report files.")
+@click.command("report", cls=options.Command, short_help="Show a result again, and regenerate its report files.")
 @click.argument("run_name", metavar="[RUN]", type=options.ResultName(), default="latest")
 @options.OUT
 @click.option("--open", "open_", is_flag=True, help="Open report.html in a browser.")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from loadsim.scenario.sweep import Matrix
 
 
-@click.command("run", short_help="Run a scenario or a sweep, and say what happened.")
+@click.command("run", cls=options.Command, short_help="Run a scenario or a sweep, and say what happened.")
 @click.argument("scenario", type=options.ScenarioName())
 @options.SET
 @options.REPEAT

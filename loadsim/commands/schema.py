@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from loadsim.commands import output
+from loadsim.commands import options, output
 
 _DOCUMENTS = ("scenario", "summary", "comparison", "inspect", "overview")
 
 
-@click.command("schema", short_help="Print the JSON Schema of a scenario or of JSON output.")
+@click.command("schema", cls=options.Command, short_help="Print the JSON Schema of a scenario or of JSON output.")
 @click.argument("document", type=click.Choice(_DOCUMENTS), default="scenario")
 def command(*, document: str) -> None:
     """Print a JSON Schema: of a scenario (for editors), or of a JSON document that loadsim writes (for programs).

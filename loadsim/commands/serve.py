@@ -54,7 +54,7 @@ _IDLE = ("emfile_idle", "accept() on an empty queue")
 _PLAIN_SERVER = 'schema = 1\nname = "serve"\n[server]\nclose_after = "client"\n[client]\nrate = "1/s"\n'
 
 
-@click.command("serve", short_help="Run only the simulated server.")
+@click.command("serve", cls=options.Command, short_help="Run only the simulated server.")
 @click.argument("scenario", type=options.ScenarioName(), required=False)
 @options.SET
 @click.option(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command("verdict", short_help="Run any server out of descriptors, and grade it.")
+@click.command("verdict", cls=options.Command, short_help="Run any server out of descriptors, and grade it.")
 @click.argument("server_command", metavar="COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option(
     "--nofile", type=click.IntRange(8, 100_000), default=64, show_default=True, help="The descriptor limit to exhaust."
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.option("--expect", help='How the answer to --send begins, for example "+PONG".')
 @click.option("--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="Runs per trial.")
 @click.option(
-    "--hold",
+    "--at-limit",
     type=options.Duration("2s", "10min"),
     default="10s",
     show_default=True,
@@ -81,7 +81,7 @@ def command(  # noqa: PLR0913 -- one for each option
     send: str | None,
     expect: str | None,
     repeat: int,
-    hold: float,
+    at_limit: float,
     recover_within: float,
     start_timeout: float,
     trials: tuple[str, ...],
@@ -93,8 +93,8 @@ def command(  # noqa: PLR0913 -- one for each option
 
     {port} in COMMAND is replaced by its port. First, the server must answer one request while descriptors are free.
     The trials: a limit from the start; a limit lowered while clients are connected; and, with --leak-path, requests to
-    a handler that opens descriptors. In each trial the server stays at its limit for --hold; then descriptors are
-    freed, and a canary waits for the first answer.
+    a handler that opens descriptors. In each trial the server stays at its limit for a while (--at-limit); then
+    descriptors are freed, and a canary waits for the first answer.
 
     \b
     Exit status:
@@ -129,7 +129,7 @@ def command(  # noqa: PLR0913 -- one for each option
             nofile=nofile,
             port=port,
             start_timeout_s=start_timeout,
-            exhausted_s=hold,
+            exhausted_s=at_limit,
             watched_s=recover_within,
         )
         permitted, view = Options(out=out, argv=sys.argv[1:]), watcher(output.ui_of(ui))
