@@ -324,7 +324,7 @@ def test_shells_complete_names(tmp_path: Path) -> None:
     assert completed("compare", *out, "latest", incomplete="20260101") == results[2:]
     assert set(results) < set(completed("run", *out, "--resume"))
     assert completed("report", "--out", "x" * 300) == []
-    assert completed("explain", incomplete="phan") == ["phantom"]
+    assert completed("explain", incomplete="phan") == ["phantom-connections", "phantom"]
     assert {"fd-leak", "dropped", "reply_timeout", "accept.p99"} < set(completed("explain"))
 
 

@@ -60,6 +60,7 @@ def command(
     Exit status:
       0  the scenario is valid, whatever the warnings
       2  the command line or the scenario is wrong
+
     \b
     Examples:
       loadsim check too-many-open-files --set server.nofile=1024

@@ -40,6 +40,7 @@ def command(
       0   they were compared
       2   they could not be compared, or the command line is wrong
       99  a rule of --fail-on is broken
+
     \b
     Examples:
       loadsim compare 20261122T0941 latest

@@ -38,6 +38,7 @@ def command(*, asked: str | None) -> None:
     Exit status:
       0  it was explained
       2  nothing has this ID, or the command line is wrong
+
     \b
     Examples:
       loadsim explain

@@ -76,6 +76,7 @@ def command(  # noqa: PLR0913 -- one for each option
       0  it was shown
       2  the command line is wrong
       3  the process does not exist, ended, or cannot be read
+
     \b
     Examples:
       loadsim inspect

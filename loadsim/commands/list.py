@@ -38,6 +38,7 @@ def command(*, out: Path) -> None:
     Exit status:
       0  they were listed
       2  the folder could not be read, or the command line is wrong
+
     \b
     Examples:
       loadsim list

@@ -28,6 +28,7 @@ def command(*, run_name: str, out: Path, open_: bool, as_json: bool) -> None:
     Exit status:
       0  it was shown, whatever it says
       2  it could not be read
+
     \b
     Examples:
       loadsim report

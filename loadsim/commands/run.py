@@ -86,6 +86,7 @@ def command(  # noqa: PLR0913 -- one for each option
       3        this host or the server could not run it
       99       a threshold failed
       130/143  interrupted by Ctrl-C or SIGTERM; results were written
+
     \b
     Examples:
       loadsim run too-many-open-files

@@ -21,6 +21,7 @@ def command(*, document: str) -> None:
     Exit status:
       0  it was printed
       2  the command line is wrong
+
     \b
     Examples:
       loadsim schema > scenario.schema.json

@@ -76,6 +76,7 @@ def command(*, scenario: str | None, overrides: tuple[str, ...], port: int, bind
       0  it was ended by Ctrl-C or SIGTERM, or ended itself
       2  the command line or the scenario is wrong
       3  this host could not run it
+
     \b
     Examples:
       loadsim serve --set server.nofile=64 --set server.leak=1

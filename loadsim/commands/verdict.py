@@ -102,6 +102,7 @@ def command(  # noqa: PLR0913 -- one for each option
       2        the command line is wrong; nothing was started
       3        this host cannot run it, or the server does not answer
       130/143  interrupted by Ctrl-C or SIGTERM; there is no verdict
+
     \b
     Examples:
       loadsim verdict -- python3 -m http.server {port}
