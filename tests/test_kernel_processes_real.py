@@ -6,6 +6,8 @@ import os
 import resource
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -13,6 +15,7 @@ import pytest
 
 from loadsim.kernel.counters import TcpCounters
 from loadsim.kernel.limits import Limits
+from loadsim.kernel.processes import identify, name_of, names_of
 from loadsim.kernel.procfs import Process, ProcessGoneError
 
 if TYPE_CHECKING:
@@ -133,3 +136,41 @@ def test_counters_outlive_the_process(child: subprocess.Popen[bytes]) -> None:
         child.wait()
         assert counters.read().listen_overflows >= 0
     counters.close()
+
+
+def test_names_of_a_process(tmp_path: Path) -> None:
+    """A name that the kernel cut is completed, and a byte that is not UTF-8 is shown as its number."""
+    program = tmp_path / "a-name-of-more-than-15-characters"
+    program.symlink_to("/bin/sleep")
+    with subprocess.Popen([program, "60", "0"], stdin=subprocess.DEVNULL) as process:
+        names = names_of(process.pid)
+        process.kill()
+    assert names.name == program.name
+    assert names.argv == (str(program), "60", "0")
+    with subprocess.Popen([sys.executable, "-c", "input()", b"\xff"], stdin=subprocess.PIPE) as process:
+        assert names_of(process.pid).argv[-1] == r"\xff"
+        process.kill()
+
+
+def test_identity_of_a_process() -> None:
+    """Owner and age are those of this process; the age is exact, although boot times have whole seconds."""
+    tick_s = 1 / os.sysconf("SC_CLK_TCK")
+    begun_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    own = identify(os.getpid())
+    ended_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    started_s = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) * tick_s
+    assert own.uid == os.geteuid()
+    assert begun_s - started_s - tick_s <= own.up_s <= ended_s - started_s + tick_s
+    assert own.argv == tuple(os.fsdecode(word) for word in Path("/proc/self/cmdline").read_bytes()[:-1].split(b"\0"))
+
+
+def test_an_ended_process_has_no_identity() -> None:
+    """A zombie, a pid that is free and a pid that cannot exist are all gone."""
+    with subprocess.Popen(["/bin/true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        for pid in (process.pid, 10**30):
+            with pytest.raises(ProcessGoneError):
+                identify(pid)
+    with pytest.raises(ProcessGoneError):
+        names_of(process.pid)
+    assert name_of(process.pid) == "?"

@@ -1,7 +1,7 @@
-"""Takes a look at one process: reads what /proc and sock_diag say, in an order in which nothing goes unseen.
+"""Takes a snapshot of one process from /proc and sock_diag, in an order that misses nothing.
 
-Descriptors first, then the socket table, then who else holds what was found. Reads only, no process is stopped, and a
-process that changes meanwhile gives a picture that is a few milliseconds wide.
+It reads the descriptors first, then the socket table, then the other holders of what it found. It only reads and stops
+no process. A process that changes meanwhile gives a picture that is a few milliseconds wide.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _INOTIFY = "inotify"
 def take(pid: int) -> Snapshot:
     """Return one process as it is now; raises ProcessGoneError when it ends before all is read."""
     collects = gc.isenabled()
-    gc.disable()  # none of the rows is in a cycle, and walking 40,000 of them again and again costs a sixth of the time
+    gc.disable()  # none of the rows is in a cycle, and walking 40,000 of them repeatedly costs a sixth of the time
     try:
         with Process(pid) as process:
             return _taken(process)

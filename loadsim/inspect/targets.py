@@ -1,4 +1,4 @@
-"""Which processes are meant: a pid, a name, a systemd unit, or who listens at a port. Reads /proc, through `kernel`."""
+"""Finds the processes that a target names: a pid, a name, a systemd unit, or the listeners at a port."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import psutil
+
 from loadsim.errors import EnvironmentRefusedError, ScenarioError
 from loadsim.inspect.index import Index
 from loadsim.inspect.join import link_of
-from loadsim.kernel.processes import identify, pids, search
+from loadsim.kernel.processes import names_of, search
 from loadsim.kernel.procfs import Process, ProcessGoneError
 from loadsim.kernel.sockdiag import SockDiag
 from loadsim.kernel.sockets import read_table
 
 if TYPE_CHECKING:
     from loadsim.kernel.limits import Limits
-    from loadsim.kernel.processes import Identity
+    from loadsim.kernel.processes import Names
 
 _MOST_PORT = 65_535
 
@@ -25,7 +27,7 @@ _MOST_PORT = 65_535
 class Candidate:
     """A process, and how near it is to its limit."""
 
-    process: Identity
+    process: Names
     open_fds: int
     limits: Limits
 
@@ -70,12 +72,12 @@ def find(target: str, *, exact: bool = False) -> Found:
 def candidates() -> list[Candidate]:
     """Return all processes but this one that have descriptors, nearest to their limit first."""
     found = []
-    for pid in pids():
+    for pid in psutil.pids():
         if pid == os.getpid():
             continue
         try:
             with Process(pid) as process:
-                one = Candidate(process=identify(pid), open_fds=process.open_fds(), limits=process.limits())
+                one = Candidate(process=names_of(pid), open_fds=process.open_fds(), limits=process.limits())
         except (ProcessGoneError, PermissionError):
             continue
         if one.open_fds:
@@ -83,21 +85,21 @@ def candidates() -> list[Candidate]:
     return sorted(found, key=lambda one: (-one.share, one.process.pid))
 
 
-def _is_called(process: Identity, name: str, *, exact: bool) -> bool:
-    """Return whether a process goes by a name; what is not exact may be a part of it, as with pgrep."""
+def _is_called(process: Names, name: str, *, exact: bool) -> bool:
+    """Return whether a process has this name; unless `exact`, a part of the name is enough, as with pgrep."""
     return name in process.called if exact else any(name in one for one in process.called)
 
 
 def _existing(pid: int) -> int:
     try:
-        identify(pid)
+        names_of(pid)
     except ProcessGoneError as error:
         raise EnvironmentRefusedError(f"there is no process {pid}: loadsim inspect lists all") from error
     return pid
 
 
 def holders_at(port: int) -> list[int]:
-    """Return the pids of those who listen at a port, or have a UDP socket there; nearest to their limit first."""
+    """Return the pids of listeners and UDP sockets at a port, nearest to their limit first."""
     with SockDiag() as diag:
         table = read_table(diag)
     inodes = [one.inode for one in Index(table).listeners(port)]

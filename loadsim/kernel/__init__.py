@@ -7,7 +7,7 @@
     sockets    every TCP, UDP and unix socket of a namespace, without numpy
     procnet    the same from /proc/PID/net, where sock_diag may not go
     descriptors what the open descriptors of one process are
-    processes  all processes: who they are, and who holds a given socket
+    processes  all processes: their names, and the holders of a given socket
     visit      a sock_diag socket of another process's network namespace
     counters   the TCP counters of a network namespace
     limits     RLIMIT_NOFILE, sysctls and the host, as plain values

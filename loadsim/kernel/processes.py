@@ -1,16 +1,20 @@
-"""All processes of this machine: who they are, and which of them hold a given socket or pipe.
+"""All processes of this machine: their identity, and the holders of a given socket or pipe.
 
-Owns the search through /proc. Reads only. Must not know why somebody asks.
+psutil gives pids, names, command lines and start times. Descriptors are read here, because psutil follows only regular
+files. Reads only. Must not know the purpose of a search.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
+
+import psutil
 
 from loadsim.kernel.procfs import ProcessGoneError
 
@@ -19,8 +23,6 @@ if TYPE_CHECKING:
 
 _PROC = Path("/proc")
 _UNIT = re.compile(r"[^/]+\.(?:service|scope)(?=/|$)")
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_START_FIELD = 19  # of /proc/PID/stat, counted behind the name
 _INOTIFY = "anon_inode:inotify"
 
 
@@ -33,21 +35,27 @@ class Holder(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """Who a process is. Names are foreign text: make them harmless before they reach a terminal."""
+class Names:
+    """The names of a process. They are foreign text: make them harmless before they reach a terminal."""
 
     pid: int
-    name: str  # comm, at most 15 characters
+    name: str  # comm; where the kernel cut it at 15 characters, completed from argv[0]
     argv: tuple[str, ...]
-    uid: int
     unit: str  # of systemd, from its cgroup; "" for none
-    up_s: float
 
     @property
     def called(self) -> set[str]:
-        """The names under which people look for it: comm, argv[0], its last part, the unit with and without suffix."""
+        """The names by which people search for it: comm, argv[0], its last part, the unit with and without suffix."""
         first = self.argv[0] if self.argv else ""
         return {self.name, first, first.rpartition("/")[2], self.unit, self.unit.rpartition(".")[0]} - {""}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity(Names):
+    """A process with its names, its owner and its age."""
+
+    uid: int  # the owner of /proc/PID, who may read its descriptors: root where the process is not dumpable
+    up_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,29 +67,44 @@ class Search:
     inotify: dict[int, int]  # uid -> inotify instances found
 
 
-def pids() -> list[int]:
-    """Return the pids of all processes, ascending."""
-    return sorted(int(name) for name in os.listdir(_PROC) if name.isdecimal())  # noqa: PTH208  # names are enough
+def names_of(pid: int) -> Names:
+    """Return the names of a process; raises ProcessGoneError for one that has ended, or that may not be read."""
+    with _translated(pid):
+        return Names(**_names(psutil.Process(pid)))
 
 
 def identify(pid: int) -> Identity:
-    """Return who a process is; raises ProcessGoneError where there is none."""
+    """Return the identity of a process; raises ProcessGoneError as `names_of`.
+
+    For one process only: each start time makes psutil read all of /proc/stat, which is long on a host with many CPUs.
+    """
+    with _translated(pid):
+        process = psutil.Process(pid)
+        # since boot: a difference of wall-clock times would inherit the whole seconds of the boot time
+        started_s = process.create_time() - psutil.boot_time()
+        up_s = max(time.clock_gettime(time.CLOCK_BOOTTIME) - started_s, 0.0)
+        return Identity(**_names(process), uid=(_PROC / str(pid)).stat().st_uid, up_s=up_s)
+
+
+@contextmanager
+def _translated(pid: int) -> Iterator[None]:
     try:
-        stat = (_PROC / str(pid) / "stat").read_bytes()
-        uid = (_PROC / str(pid)).stat().st_uid
-    except OSError as error:
+        yield
+    except (psutil.Error, FileNotFoundError, ProcessLookupError) as error:
         raise ProcessGoneError(f"process {pid} is gone") from error
-    command = _text(pid, "cmdline")
-    name = stat[stat.index(b"(") + 1 : stat.rindex(b")")].decode(errors="backslashreplace")
-    started = int(stat[stat.rindex(b")") + 2 :].split()[_START_FIELD]) / _TICKS_PER_S
-    return Identity(
-        pid=pid,
-        name=name,
-        argv=tuple(command.rstrip("\0").split("\0")) if command else (),
-        uid=uid,
-        unit=parse_unit(_text(pid, "cgroup")),
-        up_s=max(_uptime_s() - started, 0.0),
-    )
+
+
+class _Names(TypedDict):
+    pid: int
+    name: str
+    argv: tuple[str, ...]
+    unit: str
+
+
+def _names(process: psutil.Process) -> _Names:
+    with process.oneshot():
+        name, argv = _readable(process.name()), tuple(_readable(word) for word in process.cmdline())
+    return _Names(pid=process.pid, name=name, argv=argv, unit=parse_unit(_cgroup(process.pid)))
 
 
 def parse_unit(cgroup: str) -> str:
@@ -91,16 +114,19 @@ def parse_unit(cgroup: str) -> str:
 
 
 def name_of(pid: int) -> str:
-    """Return the name of a process, "?" where it has ended."""
-    return _text(pid, "comm").rstrip("\n") or "?"
+    """Return the name of a process, "?" for one that has ended."""
+    try:
+        return _readable(psutil.Process(pid).name())
+    except psutil.Error:
+        return "?"
 
 
 def search(links: Collection[str], *, leave_out: int) -> Search:
-    """Look for links such as "socket:[4711]" among the descriptors of all other processes; 4 us a descriptor."""
+    """Search the descriptors of all other processes for links such as "socket:[4711]"; 4 us a descriptor."""
     holders: dict[str, list[Holder]] = {}
     inotify: dict[int, int] = {}
     unreadable = 0
-    for pid in pids():
+    for pid in psutil.pids():
         if pid == leave_out:
             continue
         try:
@@ -146,12 +172,13 @@ def _links(pid: int) -> Iterator[tuple[str, str]]:
         os.close(folder)
 
 
-def _text(pid: int, name: str) -> str:
+def _cgroup(pid: int) -> str:
     try:
-        return (_PROC / str(pid) / name).read_bytes().decode(errors="backslashreplace")
-    except OSError:
+        return (_PROC / str(pid) / "cgroup").read_text(errors="backslashreplace")
+    except OSError:  # no cgroups here, or the process has ended
         return ""
 
 
-def _uptime_s() -> float:
-    return float((_PROC / "uptime").read_text().split()[0])
+def _readable(text: str) -> str:
+    r"""Return text with bytes that are not UTF-8 as "\xff"; psutil keeps them as surrogates, which JSON forbids."""
+    return os.fsencode(text).decode(errors="backslashreplace")

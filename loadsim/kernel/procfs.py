@@ -1,7 +1,11 @@
 """One process as /proc shows it: open descriptors, limits, CPU time, memory.
 
 Owns descriptors of its /proc entries, so that a reading costs microseconds and a recycled pid is never mistaken for
-it. Works for processes of other users too, but where Linux says no. Must not know what a descriptor is (`fdtable`).
+it. Works for processes of other users too, unless Linux refuses. Must not know what a descriptor is (`fdtable`).
+
+psutil opens and parses files for each reading, which is too slow at 100 samples a second. Measured with 116 processes
+on the host: CPU time 0.6 us here, 17 us there (in ticks of 10 ms instead of nanoseconds); memory 1.8 and 11 us; parent
+10 and 55 us; all descendants 36 and 1,750 us, because psutil reads every process of the host.
 """
 
 from __future__ import annotations
@@ -133,7 +137,7 @@ class Process:
 def descendants(pid: int) -> list[int]:
     """Return the pids of all children of a process, and theirs; parents before children, zombies too.
 
-    A moment's view: who is started meanwhile may be missing. Needs CONFIG_PROC_CHILDREN, which distributions set.
+    A process that is started meanwhile may be missing. Needs CONFIG_PROC_CHILDREN, which distributions set.
     """
     found = [pid]
     for parent in found:
