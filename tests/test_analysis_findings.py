@@ -595,6 +595,14 @@ def test_wrong_predictions_are_information() -> None:
     assert ids(scenes.healthy(prediction={"fates": {"accepted": 400.0}})) == ["nothing-found"]
 
 
+def test_a_broken_never_is_a_wrong_prediction() -> None:
+    """The finding says when it happened all the same; where it did not, there is no finding."""
+    never = {"never": ["emfile", "queue_full"]}
+    made = scenes.exhausted(prediction=never)
+    assert finding(made, "prediction-gap").evidence.startswith("Predicted and measured: EMFILE never and ")
+    assert ids(scenes.healthy(prediction=never)) == ["nothing-found"]
+
+
 def test_a_run_that_was_cut_short_owes_nothing_to_its_prediction() -> None:
     """The prediction is of the whole run."""
     foretold = {"fates": {"accepted": 100.0}}

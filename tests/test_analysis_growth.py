@@ -210,6 +210,16 @@ def test_what_was_foretold_stands_beside_what_was_measured() -> None:
     assert compare(view_of(), {}) == []
 
 
+def test_a_never_is_compared_like_any_number() -> None:
+    """It holds where nothing happened, and is a gap where something did."""
+    made = view_of([attempt(1)], [accept(attempt(1))], prediction={"never": ["emfile", "queue_full"]})
+    kept, broken = (compare(made, measure(made) | measured) for measured in ({}, {"emfile.first_at": 0.5}))
+
+    assert kept == [Compared(name=name, unit="s", predicted=None, measured=None) for name in ("EMFILE", "queue full")]
+    assert broken[0] == Compared(name="EMFILE", unit="s", predicted=None, measured=0.5)
+    assert [is_gap(row) for row in broken] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("unit", "predicted", "measured", "gap"),
     [

@@ -125,7 +125,9 @@ def test_a_plan_fits(width: int) -> None:
 
 def test_what_the_server_lacks_is_the_test_and_what_the_driver_lacks_is_not() -> None:
     """Too few descriptors have another meaning on either side, in words; what nothing bounds is not called enough."""
-    assert "610         64   not enough: this is the test" in checked(leaking())
+    assert "about 610         64   not enough: this is the test" in checked(leaking())
+    close = dataclasses.replace(leaking(), server_fds=Need(60, 64, 5))
+    assert "about 60         64   may be too few" in checked(close)
     assert "20,028     20,000   NOT ENOUGH" in checked(storming())
     assert "unbounded      1,024   may be too few" in checked(storming())
 

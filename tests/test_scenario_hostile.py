@@ -92,7 +92,7 @@ def test_many_cells_of_large_loads_are_planned_in_time(tmp_path: Path) -> None:
     assert took_s < SLOW_S
     plans = make_plans([cell.scenario for cell in load_matrix(str(tmp_path / "hostile.toml")).cells], lambda _: Host())
     assert {plan.prediction.unpredicted[0] for plan in plans} == {
-        "180,000 attempts are more than are walked through (2,000)"
+        "180,000 attempts are more than are walked through (1,000)"
     }
 
 

@@ -45,10 +45,40 @@ def test_the_plan_counts_what_is_needed() -> None:
 
 
 def test_the_server_needs_what_is_open_at_once() -> None:
-    """200/s held for a second are about 200 connections, of three descriptors each; without a limit it inherits."""
+    """200/s held for a second are about 200 connections of three descriptors, and 21 more where it is late."""
     made = plan(server={"close_after": "client", "extra_fds": 2}, client={"rate": "200/s", "hold": "1s"})
 
-    assert made.server_fds == Need(8 + 201 * 3, 1024)
+    assert made.server_fds == Need(8 + 201 * 3, 1024, 20 * 3 + 3)
+
+
+@pytest.mark.parametrize(
+    ("server", "client", "need"),
+    [
+        ({"close_after": "200ms"}, {"clients": 20, "attempts": 150, "exchange": "echo"}, Need(8 + 20, 1024, 40)),
+        ({"extra_fds": 1}, {"clients": 5, "attempts": 12}, Need(8 + 10, 1024, 14)),
+        ({"backlog": 30}, {"clients": 5, "attempts": 90, "exchange": "none"}, Need(8 + 5, 1024, 31)),
+    ],
+)
+def test_a_closed_loop_has_a_connection_for_each_client_and_more(
+    server: dict[str, Any], client: dict[str, Any], need: Need
+) -> None:
+    """A client begins again before the server has closed; one that waits for nothing fills the queue meanwhile."""
+    assert plan(server=server, client={"rate": None, **client}).server_fds == need
+
+
+def test_a_pause_lets_clients_in_together() -> None:
+    """500/s that are closed at once are 101 after a pause of 200 ms, and 151 where it is late."""
+    made = plan(server={"pause": "200ms", "pause_every": "1s"}, client={"rate": "500/s"})
+
+    assert made.server_fds == Need(8 + 101, 1024, 50 + 1)
+
+
+def test_an_estimate_is_enough_only_with_its_margin() -> None:
+    """What may be too few is neither enough nor too few."""
+    needs = Need(60, 70), Need(60, 70, 10), Need(60, 70, 11), Need(71, 70)
+
+    assert [need.is_met for need in needs] == [True, True, False, False]
+    assert [need.is_lacking for need in needs] == [False, False, False, True]
 
 
 def test_a_leak_in_a_closed_loop_without_end_has_no_bound() -> None:

@@ -107,11 +107,19 @@ def test_leaked_connections_take_their_extras_along() -> None:
 
 
 def test_honest_load_within_the_limit_is_accepted() -> None:
-    """200/s held for 0.25 s are 50 at once, below 56."""
+    """200/s held for 0.2 s are 40 at once, and 10 more where they leave 50 ms late: below 56 less two to spare."""
+    prediction = predicted({"close_after": "client"}, {"hold": "200ms"})
+
+    assert (prediction.fates, prediction.never) == ({"accepted": 600}, ["emfile", "queue_full"])
+    assert prediction.ends_at_s == pytest.approx(3.195)
+
+
+def test_honest_load_near_the_limit_has_no_claim() -> None:
+    """Held for 0.25 s they are 50 at once, and 60 where they leave 50 ms late: EMFILE is left open."""
     prediction = predicted({"close_after": "client"}, {"hold": "250ms"})
 
-    assert prediction.fates == {"accepted": 600}
-    assert prediction.ends_at_s == pytest.approx(3.245)
+    assert (prediction.emfile_at_s, prediction.never, prediction.fates) == (None, ["queue_full"], {"accepted": 600})
+    assert prediction.unpredicted == ["whether and when descriptors run out: a delay of 50 ms decides"]
 
 
 def test_honest_load_above_the_limit_has_a_moment_but_no_fates() -> None:
@@ -128,11 +136,12 @@ def test_a_server_that_closes_early_needs_fewer_descriptors() -> None:
 
 
 def test_a_queue_is_full_when_its_last_place_is_taken() -> None:
-    """At 5/s that is 0.2 s before somebody is turned away; a queue that just suffices does not count."""
+    """At 5/s that is 0.2 s before a client is turned away; a queue with one place more than it takes is never full."""
     load, room = {"rate": "5/s", "duration": "1s", "reply_timeout": "200ms"}, Room(free_fds=1, queue=2)
 
     assert predicted({"leak": 1.0}, load, room=room).queue_full_at_s == pytest.approx(0.4)
-    assert predicted({"leak": 1.0}, load, room=Room(free_fds=1, queue=4)).never == ["queue_full"]
+    assert predicted({"leak": 1.0}, load, room=Room(free_fds=1, queue=4)).never == []
+    assert predicted({"leak": 1.0}, load, room=Room(free_fds=1, queue=5)).never == ["queue_full"]
 
 
 def test_a_slow_acceptor_fills_the_queue_by_the_difference_of_the_rates() -> None:
@@ -169,10 +178,11 @@ def test_a_server_whose_descriptors_still_change_may_accept_for_longer() -> None
 
 
 def test_a_pause_collects_what_arrives_meanwhile() -> None:
-    """100 ms at 1,000/s are 100 clients: a queue of 129 holds them, one of 65 does not."""
+    """100 ms at 1,000/s are 100 clients, and 150 where it lasts longer: 256 places hold them, 65 do not."""
     server, client = {"pause": "100ms", "pause_every": "500ms"}, {"rate": "1000/s", "duration": "1s"}
 
-    assert predicted(server, client).fates == {"accepted": 1000}
+    assert predicted(server, client, room=Room(free_fds=256, queue=257)).fates == {"accepted": 1000}
+    assert predicted(server, client).fates == {}
     assert predicted(server, client, room=Room(free_fds=56, queue=65)).queue_full_at_s == pytest.approx(0.564)
 
 
@@ -214,6 +224,40 @@ def test_poisson_arrivals_are_predicted_by_their_own_schedule() -> None:
     assert one.emfile_at_s != other.emfile_at_s
 
 
+@pytest.mark.parametrize(
+    ("server", "client", "room"),
+    [
+        ({"close_after": "200ms"}, {"rate": "500/s", "duration": "1s", "close": "rst"}, Room(free_fds=2, queue=17)),
+        ({"on_emfile": "shed", "extra_fds": 1}, {"rate": "500/s", "duration": "1s"}, Room(free_fds=3, queue=200)),
+        (
+            {"close_after": "client"},
+            {"rate": "300/s", "duration": "1s", "exchange": "none"},
+            Room(free_fds=9, queue=99),
+        ),
+    ],
+)
+def test_a_few_free_descriptors_are_no_never(server: dict[str, Any], client: dict[str, Any], room: Room) -> None:
+    """Each is closed before the next client comes, by arithmetic; a late server needs more than there are."""
+    prediction = predicted(server, client, room=room)
+
+    assert (prediction.emfile_at_s, "emfile" in prediction.never) == (None, False)
+
+
+@pytest.mark.parametrize("queue", [1, 2, 4])
+def test_a_queue_of_a_few_places_is_no_never(queue: int) -> None:
+    """500/s fill four places within the 10 ms for which any scheduler may stop a server."""
+    prediction = predicted({}, {"rate": "500/s", "duration": "1s"}, room=Room(free_fds=200, queue=queue))
+
+    assert (prediction.queue_full_at_s, prediction.never, prediction.fates) == (None, ["emfile"], {})
+
+
+def test_a_limit_that_is_only_just_reached_is_no_claim() -> None:
+    """200/s held for 0.285 s are 57 at once, and 47 where the server closes 50 ms early."""
+    prediction = predicted({"close_after": "client"}, {"hold": "285ms"})
+
+    assert (prediction.emfile_at_s, prediction.never) == (None, [])
+
+
 # closed loop
 
 
@@ -235,11 +279,12 @@ def test_a_closed_loop_over_a_time_fills_the_queue_if_there_is_time_enough() -> 
 
 
 def test_a_closed_loop_with_room_for_all_is_healthy() -> None:
-    """Twice the clients fit, so that neither limit can be reached."""
-    client = {"rate": None, "clients": 20, "duration": None, "attempts": 1000}
+    """Three descriptors for each client and two to spare: 15 clients fit into 56, 20 do not."""
+    client = {"rate": None, "clients": 15, "duration": None, "attempts": 1000}
 
     assert predicted({}, client) == Prediction(fates={"accepted": 1000}, never=["emfile", "queue_full"])
-    assert predicted({}, {**client, "clients": 30}).never == []
+    assert predicted({}, {**client, "clients": 20}).never == []
+    assert predicted({}, {**client, "reply_timeout": "100ms"}).never == []
 
 
 def test_a_closed_loop_that_overflows_a_moving_queue_is_not_predicted() -> None:

@@ -15,16 +15,17 @@ _GRAIN = {"s": 0.05, "": 2.0}
 
 
 def compare(view: View, numbers: dict[str, float]) -> list[Compared]:
-    """Return each predicted number with its measured one; what the plan could not say is left out."""
+    """Return each predicted number, or "never" (None), with its measured one; what the plan left open is left out."""
     predicted = view.recording.facts.prediction or {}
+    never = predicted.get("never", [])
     moments = {
-        "EMFILE": (predicted.get("emfile_at_s"), numbers.get("emfile.first_at")),
-        "queue full": (predicted.get("queue_full_at_s"), view.queue_full_at_s),
+        "EMFILE": ("emfile", numbers.get("emfile.first_at")),
+        "queue full": ("queue_full", view.queue_full_at_s),
     }
     rows = [
-        Compared(name=name, unit="s", predicted=foretold, measured=measured)
-        for name, (foretold, measured) in moments.items()
-        if foretold is not None
+        Compared(name=name, unit="s", predicted=predicted.get(f"{event}_at_s"), measured=measured)
+        for name, (event, measured) in moments.items()
+        if predicted.get(f"{event}_at_s") is not None or event in never
     ]
     for fate, foretold in predicted.get("fates", {}).items():
         measured = numbers.get(f"fate.{fate}", 0)

@@ -152,15 +152,17 @@ def _of_server(plan: Plan) -> list[Line]:
     """Return what the server needs; nothing for a running server, whose limits are not known yet."""
     if plan.scenario.server.is_running:
         return []
-    return [_need("descriptors, server", plan.server_fds, "not enough: this is the test", WARN)]
+    return [_need("descriptors, server", plan.server_fds, "not enough: this is the test", WARN, about="about ")]
 
 
-def _need(label: str, need: Need, lack: str, style: str) -> Line:
-    needed = "unbounded" if need.needed is None else format_count(need.needed)
-    row = line(left(f"  {label}", _LABEL), right(needed, _NUMBER), right(format_count(need.available), _NUMBER))
+def _need(label: str, need: Need, lack: str, style: str, *, about: str = "") -> Line:
+    """Return one row; a number that is not an upper bound, as the head of its column says, is marked with `about`."""
+    needed = "unbounded" if need.needed is None else about + format_count(need.needed)
+    name = f"  {label}"
+    row = line(name, right(needed, _LABEL + _NUMBER - len(name)), right(format_count(need.available), _NUMBER))
     if need.is_met:
         return row
-    return line(row, ("   may be too few", WARN) if need.needed is None else (f"   {lack}", style))
+    return line(row, (f"   {lack}", style) if need.is_lacking else ("   may be too few", WARN))
 
 
 def _changes(plan: Plan) -> list[Line]:

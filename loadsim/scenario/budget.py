@@ -1,6 +1,7 @@
 """What a run needs and what there is: attempts, connections, descriptors, ports, time, space.
 
-Every number is an upper bound unless its name says otherwise. Owns the constants that say what our own processes cost.
+Every number is an upper bound, except the descriptors of the server, which are an estimate with a margin. Owns the
+constants that say what our own processes cost.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from loadsim import units
 from loadsim.scenario.arrivals import upper_count
 from loadsim.scenario.client import MAX_ATTEMPTS
-from loadsim.scenario.predict import MOST_WALKED, Prediction, Room, predict
+from loadsim.scenario.predict import CLOSED_LOOP_EACH, MARGIN_S, MOST_WALKED, Prediction, Room, predict
 
 if TYPE_CHECKING:
     from loadsim.scenario.model import Scenario
@@ -31,8 +32,8 @@ DRIVER_RATE = 20_000.0
 MOST_DRIVER_RATE = 50_000
 #: A port that a client closed by FIN is free again after this: net.ipv4.tcp_tw_reuse = 2, loopback, since Linux 4.19.
 PORT_REUSE_S = 1.0
-#: A Poisson schedule is this much denser than its mean, over seconds.
-_BURST = 1.5
+#: A Poisson count exceeds its mean by fewer standard deviations than this, over all windows of a load.
+_DEVIATIONS = 6.0
 
 #: Of a closed loop that holds its connections: so many attempts find space even where the server cuts them short.
 _CUT_SHORT = 1_000_000
@@ -62,15 +63,24 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """How much of something a run needs at most (None: nothing bounds it), and how much there is."""
+    """How much of something a run needs (None: nothing bounds it), and how much there is.
+
+    `needed` is an upper bound where `margin` is 0, else an estimate that a late server exceeds by up to the margin.
+    """
 
     needed: int | None
     available: int
+    margin: int = 0
 
     @property
     def is_met(self) -> bool:
         """Whether there is surely enough."""
-        return self.needed is not None and self.needed <= self.available
+        return self.needed is not None and self.needed + self.margin <= self.available
+
+    @property
+    def is_lacking(self) -> bool:
+        """Whether there is not enough even where nothing is late."""
+        return self.needed is not None and self.needed > self.available
 
 
 @dataclass(frozen=True)
@@ -118,8 +128,13 @@ class Budget:
         if client.clients is not None:
             return client.clients
         longest = client.connect_timeout + client.reply_timeout + client.hold
-        burst = 1.0 if client.arrivals == "constant" else _BURST
-        return min(client.max_in_flight, math.ceil(self.peak_rate * longest * burst), self.attempts)
+        return min(client.max_in_flight, self._arrivals_within(longest + MARGIN_S), self.attempts)
+
+    def _arrivals_within(self, seconds: float) -> int:
+        """Return how many attempts of an open loop arrive within a time at most, at its highest rate."""
+        mean = self.peak_rate * seconds
+        deviation = 0.0 if self.scenario.client.arrivals == "constant" else _DEVIATIONS * math.sqrt(mean)
+        return math.ceil(mean + deviation) + 1
 
     @cached_property
     def queue_capacity(self) -> int:
@@ -139,13 +154,26 @@ class Budget:
         available = self.host.nofile_soft if server.nofile is None else server.nofile
         if not server.is_simulated or (server.leak and client.clients is not None and client.attempts is None):
             return Need(None, available)
-        stays = server.close_after is None or not client.asks  # until its client leaves
-        served_s = client.hold if stays else min(server.close_after or 0.0, client.hold)
         each = 1 + (server.extra_fds if client.asks else 0)
-        at_once = min(self.in_flight, math.ceil(self.peak_rate * served_s) + 1) * each
         leaked_each = server.extra_fds if server.leak_of == "extra" else 1 + server.extra_fds
         leaked = math.ceil(server.leak * self.attempts) * leaked_each
-        return Need(self.baseline + at_once + leaked if server.leak < 1 else self.baseline + leaked, available)
+        if server.leak == 1 and server.leak_of == "connection":  # all stay, so nothing depends on time
+            return Need(self.baseline + leaked, available)
+        usual, most = self._served_at_once
+        return Need(self.baseline + usual * each + leaked, available, (most - usual) * each)
+
+    @cached_property
+    def _served_at_once(self) -> tuple[int, int]:
+        """Connections that the server has open at once: as planned, and where it is late by the margin of a claim."""
+        server, client = self.scenario.server, self.scenario.client
+        if client.clients is not None:
+            # without a reply to wait for, clients connect and leave until the queue is full
+            most = client.clients + self.queue_capacity if not client.expects_reply else CLOSED_LOOP_EACH * client.clients
+            return min(client.clients, self.attempts), min(most, self.attempts)
+        stays = server.close_after is None or not client.asks  # until its client leaves
+        served_s = client.hold if stays else min(server.close_after or 0.0, client.hold)
+        usual = min(self.in_flight, math.ceil(self.peak_rate * (served_s + server.pause)) + 1)
+        return usual, min(self.attempts, max(usual, self._arrivals_within(served_s + server.pause + 2 * MARGIN_S)))
 
     @cached_property
     def prediction(self) -> Prediction:

@@ -1,8 +1,10 @@
 """What arithmetic says will happen: when descriptors run out, when the queue is full, where attempts end.
 
 The schedule is walked through a server that serves in no time, accepts in order, and obeys its limits; nothing is
-random but the phase of a leak. Where the outcome hangs on timing that no arithmetic knows (SYNs sent again into a
-queue that moves, descriptors that come and go, a closed loop's own speed) it says nothing, and why.
+random but the phase of a leak. Every statement is a claim, and has a margin: the same schedule is walked through a
+server that is late, and through one that closes early, and only what all of them agree on is said. Where the outcome
+depends on timing that no arithmetic knows (SYNs sent again into a queue that moves, descriptors that come and go, the
+speed of a closed loop) nothing is said, and why.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from loadsim.exchange import Exchange
 from loadsim.scenario.arrivals import offsets
+from loadsim.scenario.client import MAX_CONNECTIONS
 from loadsim.units import NANOSECONDS, format_count
 
 if TYPE_CHECKING:
@@ -26,8 +29,22 @@ if TYPE_CHECKING:
 EASY_RATE = 5000.0
 #: A server that waits between two accepts wakes up this late at the median: 0.12 to 0.35 ms on Linux 6.18.
 WAKE_UP_S = 0.0002
-#: Attempts that are walked through one by one, 1 to 2 us each.
-MOST_WALKED = 200_000
+#: Attempts that are walked through one by one, four times, 1 to 2 us each.
+MOST_WALKED = 100_000
+#: The margin of every claim: a server on a quiet machine accepts and closes at most this late. Of two busy cores the
+#: scheduler took a server off its CPU for up to 56 ms, of two quiet ones for 20 ms (Linux 6.18, a virtual machine).
+MARGIN_S = 0.05
+#: Policies that try again soon after a descriptor was closed; `backoff` may wait for longer.
+_TRY_AGAIN = ("sleep", "spin", "until_close")
+#: Descriptors that stay free in every claim that none will be missing: the interpreter opens one for a moment.
+SPARE_FDS = 2
+#: The margin of a closed loop, descriptors and places in the queue for each client: it begins again before a late
+#: server has closed its last connection, and sometimes the one before that.
+CLOSED_LOOP_EACH, _CLOSED_LOOP_QUEUE = 3, 2
+#: A closed loop is a safe claim where its clients do not give up while the server is late.
+_PATIENT_S = 4 * MARGIN_S
+#: Predictions of a late and of a prompt server agree where they differ by no more than this share, or these units.
+_AGREEMENT, _AGREEMENT_S, _AGREEMENT_COUNT = 0.10, 0.05, 2.0
 #: A client that gives up before this never sends its SYN again: the first time-out is 1 s (RFC 6298).
 FIRST_SYN_TIMEOUT_S = 0.95
 #: A run is judged when the server's descriptors have not changed for this long, or after the second time in any case.
@@ -44,7 +61,7 @@ class Prediction:
     queue_full_at_s: float | None = None  # when the accept queue is full first; None where no SYN meets it full
     fates: dict[str, float] = field(default_factory=dict)  # fate -> attempts
     ends_at_s: float | None = None  # when the last client has ended
-    never: list[str] = field(default_factory=list)  # "emfile", "queue_full": what cannot happen
+    never: list[str] = field(default_factory=list)  # "emfile", "queue_full": does not happen, MARGIN_S late or not
     unpredicted: list[str] = field(default_factory=list)  # what is left open, and why: whole sentences
 
 
@@ -54,6 +71,21 @@ class Room:
 
     free_fds: int
     queue: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Timing:
+    """How a server keeps time."""
+
+    accepts_late_s: float = 0.0
+    closes_late_s: float = 0.0  # negative: early
+    wake_up_s: float = WAKE_UP_S
+    waits_for_a_close: bool = False  # after EMFILE; else it is an open question who gets what is closed
+
+
+_PROMPT = _Timing()
+_LATE = _Timing(accepts_late_s=MARGIN_S, closes_late_s=MARGIN_S, wake_up_s=1.5 * WAKE_UP_S, waits_for_a_close=True)
+_EARLY = _Timing(closes_late_s=-MARGIN_S, wake_up_s=0.5 * WAKE_UP_S, waits_for_a_close=True)
 
 
 def predict(scenario: Scenario, room: Room, *, most_walked: int = MOST_WALKED) -> Prediction:
@@ -72,13 +104,70 @@ def predict(scenario: Scenario, room: Room, *, most_walked: int = MOST_WALKED) -
     if client.planned() > most_walked:
         says = f"{format_count(client.planned())} attempts are more than are walked through ({most_walked:,})"
         return Prediction(unpredicted=[says])
-    return _Walk(scenario, room).prediction()
+    return _with_margin(scenario, room)
+
+
+def _with_margin(scenario: Scenario, room: Room) -> Prediction:
+    """Return what a prompt, a late and an early server agree on."""
+    prompt, late, early = (_Walk(scenario, room, timing) for timing in (_PROMPT, _LATE, _EARLY))
+    # SYNs that a late server drops need no descriptor, but the next time it is the server that is quicker
+    crowded = _Walk(scenario, Room(free_fds=room.free_fds - SPARE_FDS, queue=MAX_CONNECTIONS), _LATE)
+    expected, *others = (walk.prediction() for walk in (prompt, late, early))
+    never = [
+        name
+        for name, surely in (
+            ("emfile", "emfile" in crowded.prediction().never),
+            ("queue_full", "queue_full" in others[0].never and late.filled_at is None),
+        )
+        if surely and name in expected.never
+    ]
+    emfile_at = _agreed(expected.emfile_at_s, *(one.emfile_at_s for one in others))
+    queue_full_at = _agreed(expected.queue_full_at_s, *(one.queue_full_at_s for one in others))
+    agree = all(_same_fates(expected.fates, one.fates) for one in others)
+    open_questions = {
+        "whether and when descriptors run out": _is_said("emfile", emfile_at, never)
+        or not _is_said("emfile", expected.emfile_at_s, expected.never),
+        "whether and when the accept queue is full": _is_said("queue_full", queue_full_at, never)
+        or not _is_said("queue_full", expected.queue_full_at_s, expected.never),
+        "where clients end": agree,
+    }
+    left_out = " and ".join(what for what, is_said in open_questions.items() if not is_said)
+    decides = [f"{left_out}: a delay of {MARGIN_S * 1000:.0f} ms decides"] if left_out else []
+    return Prediction(
+        emfile_at_s=emfile_at,
+        queue_full_at_s=queue_full_at,
+        fates=expected.fates if agree else {},
+        ends_at_s=expected.ends_at_s,
+        never=never,
+        unpredicted=[*expected.unpredicted, *decides],
+    )
+
+
+def _is_said(event: str, at_s: float | None, never: list[str]) -> bool:
+    return at_s is not None or event in never
+
+
+def _agreed(expected: float | None, *others: float | None) -> float | None:
+    """Return the expected moment where the others are about the same; a late server is late by its margin."""
+    if expected is None or any(other is None for other in others):
+        return None
+    allowed = MARGIN_S + max(_AGREEMENT_S, _AGREEMENT * expected)
+    return expected if all(abs(expected - other) <= allowed for other in others if other is not None) else None
+
+
+def _same_fates(expected: dict[str, float], other: dict[str, float]) -> bool:
+    return all(
+        abs(expected.get(fate, 0.0) - other.get(fate, 0.0))
+        <= max(_AGREEMENT_COUNT, _AGREEMENT * expected.get(fate, 0.0))
+        for fate in expected.keys() | other.keys()
+    )
 
 
 class _Walk:
     """The schedule, attempt by attempt. All times in seconds from the start of the load."""
 
-    def __init__(self, scenario: Scenario, room: Room) -> None:
+    def __init__(self, scenario: Scenario, room: Room, timing: _Timing) -> None:
+        self.timing = timing
         self.server = scenario.server
         self.client = scenario.client
         self.room = room
@@ -193,7 +282,7 @@ class _Walk:
 
     def _accept_time(self, now: float) -> float:
         """Return when a connection that is complete now will be accepted."""
-        at = max(now, self.free_at)
+        at = max(now + self.timing.accepts_late_s, self.free_at)
         every, pause = self.server.pause_every, self.server.pause
         since = at % every
         if pause > 0 and at >= every and since < pause:
@@ -209,7 +298,7 @@ class _Walk:
         self.accepted += 1
         self.fates["accepted"] += 1
         self.accepts.append(at)
-        self.free_at = at + (self.server.accept_delay + WAKE_UP_S if self.server.accept_delay else 0.0)
+        self.free_at = at + (self.server.accept_delay + self.timing.wake_up_s if self.server.accept_delay else 0.0)
         if at > now:
             self.queue.append(at)
         self._serve(now, at)
@@ -235,10 +324,12 @@ class _Walk:
         closed = max(at, leaves) if close_after is None else min(at + close_after, max(at, leaves))
         if extras < wanted and self.client.exchange is not Exchange.HTTP:
             closed = at  # a failed handler can only hang up
+        ends = min(leaves, closed)
+        closed += self.timing.closes_late_s
         if closed > at:
             self.in_use += held
             heapq.heappush(self.closing, (closed, held))
-        self._end(min(leaves, closed))
+        self._end(ends)
 
     def _client_leaves(self, now: float, at: float) -> float:
         """Return when the client of a connection that is served at `at` ends by itself."""
@@ -261,12 +352,17 @@ class _Walk:
     def _run_out(self, now: float, at: float) -> None:
         """Decide what becomes of a connection that accept() finds no descriptor for."""
         self._note_emfile(at)
-        if self.closing:
+        if self.closing and self.timing.waits_for_a_close and self.server.on_emfile in _TRY_AGAIN:
+            delay = self.server.emfile_delay if self.server.on_emfile == "sleep" else 0.0
+            self._accept(now, max(self.closing[0][0], at + delay))
+        elif self.closing:
             self.open_question = "descriptors come and go at the limit: who gets one depends on timing"
         elif self.server.on_emfile == "exit":
             self.open_question = "how many wait or are refused when the server dies depends on how fast it does"
         elif self.server.on_emfile == "shed":
             self.fates["shed"] += 1
+            if at > now:
+                self.queue.append(at)
             self._end(at)
         else:
             self.dead = True
@@ -274,11 +370,12 @@ class _Walk:
 
 
 def _closed_loop(server: Server, client: Client, clients: int, room: Room) -> Prediction:
-    """Return what is certain of a closed loop although its pace is the server's."""
+    """Return the claims that hold at any pace of a closed loop."""
     idle = server.accept_delay == 0 and server.pause == 0
-    most_fds = 2 * clients * (1 + server.extra_fds)  # the next one may be accepted before the last is closed
-    waits = client.expects_reply
-    if server.leak == 0 and idle and waits and most_fds <= room.free_fds and clients <= room.queue:
+    waits = client.expects_reply and min(client.reply_timeout, client.connect_timeout) >= _PATIENT_S
+    most_fds = CLOSED_LOOP_EACH * clients * (1 + server.extra_fds) + SPARE_FDS
+    fits = most_fds <= room.free_fds and _CLOSED_LOOP_QUEUE * clients < room.queue
+    if server.leak == 0 and idle and waits and fits:
         fates = {} if client.attempts is None else {"accepted": float(client.attempts)}
         pace = [] if fates else ["how many attempts a closed loop makes depends on its own speed"]
         return Prediction(fates=fates, never=["emfile", "queue_full"], unpredicted=pace)

@@ -270,7 +270,8 @@ FINDINGS = (
         id="prediction-gap",
         rules=(Rule(kind=Kind.INFORMATION, order=50, find=prediction_gap),),
         means="Before a run loadsim calculates from rates, limits and the baseline when the limit is reached, when the "
-        f"queue is full, and how many clients have which fate. Here a measurement differs by more than {_GAP}.",
+        "queue is full, or that neither happens, and how many clients have which fate. Here a measurement differs by "
+        f"more than {_GAP}, or an event came that was predicted never to come.",
         look_at="The two columns predicted and measured.",
         do="Ask what else used descriptors or time: other threads, log files, a slow machine, a raised limit.",
     ),
