@@ -150,7 +150,8 @@ _SINGLE = [
         "fds.growth_stall",
         "s",
         _LOW,
-        "The longest pause of accepting at the moment the kernel enlarged the fd table, while clients waited.",
+        "The longest pause of accepting at the moment the kernel enlarged the fd table, while clients waited, without "
+        "the time for which the server waited for a CPU.",
     ),
     _of(
         "emfile.count",
@@ -222,6 +223,27 @@ _SINGLE = [
         "",
         _NONE,
         "Exit status of a server that ended by itself during the run, -N for signal N. Absent: it ran to the end.",
+    ),
+    _of(
+        "server.run_wait",
+        "share",
+        _LOW,
+        "Share of the load's time in which the server was ready to run and waited for a CPU: the second number of "
+        "/proc/PID/schedstat of its first thread, or of the processes that hold the listener together.",
+    ),
+    _of(
+        "server.run_wait_max",
+        "s",
+        _LOW,
+        "The most that the server waited for a CPU between two samples (10 ms apart, further on a busy host). A pause "
+        "of accepting in which it waited is the host's for that time.",
+    ),
+    _of(
+        "host.run_wait",
+        "share",
+        _LOW,
+        "The largest share of the load's time in which the server or a driver waited for a CPU; from 0.05 on, or where "
+        "server.run_wait_max is 20 ms or more, the host was busy.",
     ),
     _of(
         "canary.availability",
@@ -333,6 +355,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "syn": Family(
             look_at="attempts.delayed: the clients that sent these packets.", do="See the finding syn-delay."
         ),
+        "host": Family(look_at="`uptime` and `top` for other load on this machine.", do="See the finding host-busy."),
         "server": Family(
             look_at="The chart during the time at the limit.", do="See the findings emfile-spin and target-ended."
         ),

@@ -630,8 +630,8 @@ def test_what_nothing_proves_is_said_to_be_unknown() -> None:
 
 def test_every_finding_that_is_explained_can_happen() -> None:
     """The texts and the tests of this file know the same findings."""
-    others = Path(__file__).with_name("test_analysis_watch.py")
-    source = Path(__file__).read_text(encoding="utf-8") + others.read_text(encoding="utf-8")
+    others = [Path(__file__).with_name(f"test_analysis_{name}.py") for name in ("watch", "host")]
+    source = "".join(path.read_text(encoding="utf-8") for path in (Path(__file__), *others))
     assert [name for name in FINDINGS if f'"{name}"' not in source] == []
 
 

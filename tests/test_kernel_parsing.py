@@ -12,7 +12,7 @@ from loadsim.kernel.counters import KERNEL_NAMES, Counters, parse_netstat
 from loadsim.kernel.descriptors import inode_in
 from loadsim.kernel.fdtable import LETTERS, letter_of_link
 from loadsim.kernel.limits import Limits
-from loadsim.kernel.procfs import parse_nofile, parse_number, parse_state
+from loadsim.kernel.procfs import parse_nofile, parse_number, parse_run_wait, parse_state
 from loadsim.kernel.sockdiag import TCP_STATES, ListenerState, ends_dump, parse_listener, parse_sockets
 
 DATA = Path(__file__).parent / "data"
@@ -182,3 +182,8 @@ def test_inode() -> None:
     """A socket's link names its inode."""
     assert inode_in("socket:[11160012]") == inode_in("pipe:[11160012]") == 11160012
     assert inode_in("anon_inode:[eventpoll]") is None
+
+
+def test_run_wait() -> None:
+    """The second number of schedstat is the time for which a thread waited for a CPU."""
+    assert parse_run_wait(b"48203374 1250931 77\n") == 1_250_931

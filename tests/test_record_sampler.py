@@ -34,6 +34,7 @@ class Scene:
             limits=lambda: SimpleNamespace(soft=128),
             cpu_ns=lambda: 7,
             rss=lambda: 8,
+            run_wait_ns=lambda: 9,
             fd_size=lambda: 256,
         )
         sources = Sources(
@@ -54,7 +55,16 @@ def test_each_reading_stands_under_its_name(monkeypatch: pytest.MonkeyPatch, tmp
             scene.now += 10 * MS
             assert scene.sampler.take(full=full)
         rows = records_of(scene.journal)
-    quick = {"open_fds": 64, "fd_limit": 128, "queue": -1, "queue_capacity": -1, "drops": -1, "cpu_ns": 7, "rss": 8}
+    quick = {
+        "open_fds": 64,
+        "fd_limit": 128,
+        "queue": -1,
+        "queue_capacity": -1,
+        "drops": -1,
+        "cpu_ns": 7,
+        "rss": 8,
+        "run_wait_ns": 9,
+    }
     slow = {"listen_overflows": 5, "listen_drops": 4, "cookies": 3, "fd_size": 256}
     assert {name: rows[name].tolist() for name in quick} == {name: [value] * 2 for name, value in quick.items()}
     assert {name: rows[name].tolist() for name in slow} == {name: [value, -1] for name, value in slow.items()}

@@ -20,6 +20,7 @@
     relief      which steps made room, whether the server was down then, and when it answered again
     watch       what the canary saw: canary.*, recovery.*, held.*
     generator   the load's own part of them: generator.*
+    host        the part of the host: times in which a process was ready to run and got no CPU
     growth      everything against the growing fd table
     timeline    the run in equal steps, with marks
     prediction  what the plan foretold beside what was measured

@@ -11,7 +11,9 @@ from loadsim.analysis.comparison import Comparison, Group
 from loadsim.analysis.curves import curves_of
 from loadsim.analysis.gates import judge_gates
 from loadsim.analysis.headings import columns_of
+from loadsim.analysis.host import is_busy
 from loadsim.analysis.statistics import repeats_needed
+from loadsim.metrics import METRICS
 from loadsim.units import some
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from loadsim.analysis.gates import GateRule
     from loadsim.analysis.sides import Side
+    from loadsim.analysis.summary import Summary
 
 #: The smallest relative difference that matters, where nobody says otherwise.
 MIN_EFFECT = 0.05
@@ -114,6 +117,12 @@ def _notices(sides: Sequence[Side], question: Question, *, strangers: bool) -> I
         if doubtful := sum(one.verdict == "INCONCLUSIVE" for one in side.summaries):
             why = next(one.sentence for one in side.summaries if one.verdict == "INCONCLUSIVE")
             yield f"{doubtful} of {some(len(side.summaries), 'run')} of {side.label} are INCONCLUSIVE: {why}"
+        busy = sum(map(_was_on_a_busy_host, side.summaries))
+        if busy:
+            yield (
+                f"The host was busy in {busy} of {some(len(side.summaries), 'run')} of {side.label}: its times include "
+                "waits for a CPU. Stop what else runs, and run them again."
+            )
     known = [len(side.summaries) + len(side.refused) + len(side.damaged) for side in sides]
     missing = sum(max(question.repeat - count, 0) for count in known)
     if missing:
@@ -127,6 +136,13 @@ def _notices(sides: Sequence[Side], question: Question, *, strangers: bool) -> I
     if question.pairs is None and len(sides) > EACH_WITH_EACH:
         yield f"{len(sides)} groups are many: each is compared with its neighbours, the first and the last one."
     yield from _too_few(sides, question)
+
+
+def _was_on_a_busy_host(summary: Summary) -> bool:
+    share, longest = (
+        summary.metrics.get(METRICS[name].json_key, 0.0) for name in ("host.run_wait", "server.run_wait_max")
+    )
+    return is_busy(share, longest)
 
 
 def _too_few(sides: Sequence[Side], question: Question) -> Iterator[str]:

@@ -72,8 +72,8 @@ def growth_points(view: View) -> list[int]:
 
 
 def stalls(view: View) -> list[Stall]:
-    """Return how long accepting stood still at each growth of the table, while somebody waited."""
-    lengths = np.where(view.pauses.starved, 0, view.pauses.lengths)
+    """Return how long accepting stood still at each growth of the table, while a client waited and a CPU was free."""
+    lengths = np.where(view.pauses.starved, 0, view.pauses.own)
     return [
         Stall(fds=size, length_s=int(lengths[rows].max()) / NANOSECONDS) for size, rows in _rows_at_growth(view).items()
     ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loadsim.analysis.diagnosis import diagnose
+from loadsim.analysis.diagnosis import diagnose, doubted
 from loadsim.analysis.growth import bands_of
+from loadsim.analysis.host import busy_sentence
 from loadsim.analysis.measure import in_json, measure
 from loadsim.analysis.prediction import compare
 from loadsim.analysis.rules.case import Case
@@ -30,6 +31,7 @@ def summary_of(view: View) -> Summary:
     found = diagnose(case)
     metrics = in_json(numbers)
     judged = judge(view.setting("thresholds", "expect") or (), metrics)
+    found = doubted(case, found, [thresholds.parse(one.text).metric for one in judged if not one.ok])
     ledger = view.ledger
     return Summary(
         scenario=facts.scenario,
@@ -55,7 +57,7 @@ def summary_of(view: View) -> Summary:
         prediction=case.prediction,
         timeline=timeline_of(view, numbers),
         fd_map=facts.end.fd_map if facts.end else "",
-        notices=_notices(recording),
+        notices=_notices(recording, numbers),
         settings=facts.settings,
         namespace=facts.namespace,
     )
@@ -88,12 +90,13 @@ def opening_sentence(found: Sequence[Diagnosed], judged: Sequence[Judged]) -> st
     return found[0].headline
 
 
-def _notices(recording: Recording) -> list[str]:
-    """Return what a reader should know besides: the run's own notices, and records that were only counted."""
+def _notices(recording: Recording, numbers: dict[str, float]) -> list[str]:
+    """Return what a reader should know besides: a busy host, the run's own notices, and records only counted."""
+    busy = busy_sentence(numbers)
     lost = recording.facts.lost_records
     notices = [
         f'{count:,} {journal.removesuffix("s")} records found no space: numbers from them are "at least".'
         for journal, count in lost.items()
         if count and journal in ("failures", "samples")
     ]
-    return [*recording.facts.notices, *notices]
+    return [*([busy] if busy else []), *recording.facts.notices, *notices]

@@ -13,6 +13,7 @@ import numpy as np
 from loadsim.analysis import generator
 from loadsim.analysis.columns import Ints, between, column, has_flag, known, nearest_rank
 from loadsim.analysis.descriptors import descriptor_metrics
+from loadsim.analysis.host import host_metrics
 from loadsim.analysis.latencies import accept_latencies, connect_latencies, family, own_accepts
 from loadsim.analysis.watch import watch_metrics
 from loadsim.fates import Fate, Outcome
@@ -198,4 +199,5 @@ _GROUPS: tuple[Callable[[View], Numbers], ...] = (
     _server,
     watch_metrics,
     generator.generator_metrics,
+    host_metrics,
 )

@@ -10,6 +10,7 @@ import numpy as np
 from loadsim.analysis.bounds import Bounds, bounds_of
 from loadsim.analysis.clock import Clock
 from loadsim.analysis.columns import column, emfile_records, known
+from loadsim.analysis.host import RunWaits
 from loadsim.analysis.ledger import Ledger, settle
 from loadsim.analysis.relief import slowest_recovery
 from loadsim.analysis.waits import Pauses, QueueCurve, Waits, pauses_of, queue_curve, waits_of
@@ -47,6 +48,11 @@ class View:
             pauses=pauses_of(recording, ledger, waits, clock),
             bounds=None if server.is_simulated or not server.sockets_seen else bounds_of(recording, ledger),
         )
+
+    @property
+    def run_waits(self) -> RunWaits:
+        """How long the server had waited for a CPU, sample by sample."""
+        return RunWaits.of(self.recording)
 
     @property
     def fd_limit(self) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.analysis.columns import Bools, Ints, came_after_the_end, column, emfile_records, has_flag, known
+from loadsim.analysis.host import RunWaits
 from loadsim.fates import Fate
 from loadsim.record.events import AcceptFlag, AttemptFlag, Where
 from loadsim.units import NANOSECONDS
@@ -151,8 +152,15 @@ class Pauses:
     """
 
     lengths: Ints  # nanoseconds, never negative
+    ends: Ints
     starved: Bools  # the server had no descriptor for an accept() in it
+    by_host: Ints  # of each, the time for which the server waited for a CPU
     final: bool  # the last one was ended by the end of the run, not by an accept()
+
+    @property
+    def own(self) -> Ints:
+        """The lengths without the time for which the server was ready to run and waited for a CPU."""
+        return self.lengths - self.by_host
 
     @property
     def longest(self) -> int:
@@ -169,7 +177,13 @@ def pauses_of(recording: Recording, ledger: Ledger, waits: Waits, clock: Clock) 
         ends, entered = np.append(ends, clock.judged), np.append(entered, left.min())
     begins = np.maximum(entered, np.append(0, ends[:-1])) if len(ends) else ends
     lengths = (ends - begins).clip(min=0)
-    return Pauses(lengths=lengths, starved=_starved(recording, begins, ends), final=len(left) > 0)
+    return Pauses(
+        lengths=lengths,
+        ends=ends,
+        starved=_starved(recording, begins, ends),
+        by_host=RunWaits.of(recording).within(ends - lengths, ends),
+        final=len(left) > 0,
+    )
 
 
 def _starved(recording: Recording, begins: Ints, ends: Ints) -> Bools:

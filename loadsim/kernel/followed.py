@@ -107,6 +107,14 @@ class Followed:
                 continue
         return sum(self._spent.values())
 
+    def run_wait_ns(self) -> int:
+        """Return how long the first threads of the processes that hold the listener waited for a CPU, in all.
+
+        -1 where the kernel does not say. It shrinks where one of them ends.
+        """
+        waited = [_run_wait(member.process) for member in self._current().values() if member.holds >= 0]
+        return -1 if not waited or min(waited) < 0 else sum(waited)
+
     def rss(self) -> int:
         """Return the resident memory of all of them together; what they share counts for each."""
         return sum(_rss(member.process) for member in self._current().values())
@@ -183,6 +191,13 @@ class Followed:
         member.searched_ns = self._looked_ns
         numbers = member.process.fd_numbers()
         member.holds = next((fd for fd in numbers if member.process.fd_link(fd) in links), -1)
+
+
+def _run_wait(process: Process) -> int:
+    try:
+        return process.run_wait_ns()
+    except ProcessGoneError:
+        return 0
 
 
 def _rss(process: Process) -> int:

@@ -16,6 +16,7 @@ import re
 import resource
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from loadsim.kernel.limits import Limits
@@ -57,6 +58,7 @@ class Process:
             self._statm = self._keep(opened, "statm", os.O_RDONLY, self._folder)
             self._status = self._keep(opened, "status", os.O_RDONLY, self._folder)
             self._limits = self._keep(opened, "limits", os.O_RDONLY, self._folder)
+            self._schedstat = self._keep_if_any(opened, "schedstat")
             self._opened = opened.pop_all()
 
     def open_fds(self) -> int:
@@ -89,6 +91,13 @@ class Process:
     def cpu_ns(self) -> int:
         """Return the CPU time that all its threads have used so far, user and system."""
         return _ask(lambda: time.clock_gettime_ns(self._cpu_clock))
+
+    def run_wait_ns(self) -> int:
+        """Return the time for which its first thread was ready to run and waited for a CPU.
+
+        -1 where the kernel does not say (CONFIG_SCHED_INFO). A wait counts once it is over.
+        """
+        return -1 if self._schedstat is None else parse_run_wait(_read(self._schedstat))
 
     def rss(self) -> int:
         """Return its resident memory in bytes."""
@@ -129,9 +138,24 @@ class Process:
         opened.callback(os.close, fd)
         return fd
 
+    def _keep_if_any(self, opened: ExitStack, name: str) -> int | None:
+        """Open an entry that some kernels do not have; a process that is gone shows in the others."""
+        try:
+            return self._keep(opened, name, os.O_RDONLY, self._folder)
+        except (ProcessGoneError, OSError):
+            return None
+
     def _raise_if_ended(self) -> None:
         if parse_state(_read(self._stat)) in _ENDED:
             raise ProcessGoneError(f"process {self.pid} has ended")
+
+
+def own_run_wait_ns() -> int:
+    """Return the time for which the first thread of this process waited for a CPU; -1 where the kernel is silent."""
+    try:
+        return parse_run_wait(Path("/proc/self/schedstat").read_bytes())
+    except OSError:
+        return -1
 
 
 def descendants(pid: int) -> list[int]:
@@ -177,6 +201,11 @@ def parse_nofile(text: bytes) -> Limits:
         raise ValueError('/proc/PID/limits has no line "Max open files"')
     soft, hard = (resource.RLIM_INFINITY if word == b"unlimited" else int(word) for word in match.groups())
     return Limits(soft=soft, hard=hard)
+
+
+def parse_run_wait(text: bytes) -> int:
+    """Return the nanoseconds for which a thread waited for a CPU, the second number of /proc/PID/schedstat."""
+    return int(text.split()[1])
 
 
 def parse_state(text: bytes) -> bytes:

@@ -23,6 +23,7 @@ from loadsim.control import Channel, Message
 from loadsim.errors import EnvironmentRefusedError
 from loadsim.kernel.limits import raise_own_nofile
 from loadsim.kernel.part import play
+from loadsim.kernel.procfs import own_run_wait_ns
 from loadsim.load.demand import ClosedLoop, OpenLoop
 from loadsim.load.engine import Engine
 from loadsim.record.events import ATTEMPT
@@ -126,10 +127,14 @@ async def _run(engine: Engine, channel: Channel, start_ns: int) -> None:
     gc.collect()
     gc.freeze()  # attempts form no cycles, and a collection over 20,000 of them would stall the loop
     gc.disable()
-    cpu = time.process_time_ns()
+    cpu, waited = time.process_time_ns(), own_run_wait_ns()
     await engine.run()
-    wall = max(1, time.monotonic_ns() - start_ns)
-    await say(channel, {"event": "finished", "cpu_ns": time.process_time_ns() - cpu, "wall_ns": wall})
+    spent = {
+        "cpu_ns": time.process_time_ns() - cpu,
+        "wall_ns": max(1, time.monotonic_ns() - start_ns),
+        "run_wait_ns": -1 if waited < 0 else own_run_wait_ns() - waited,
+    }
+    await say(channel, {"event": "finished", **spent})
 
 
 def demand_of(spec: LoadSpec, start_ns: int, most: int) -> Demand:

@@ -62,6 +62,7 @@ class Driver:
             pid=self._process.ready["pid"],
             cpu_ns=took["cpu_ns"],
             wall_ns=took["wall_ns"],
+            run_wait_ns=took.get("run_wait_ns", -1),
             nofile_soft=self._process.ready["nofile_soft"],
             clamped=self.clamped,
             exit_status=status,

@@ -106,13 +106,14 @@ SAMPLE = Layout(
         ("drops", "q"),  # the listener's own sk_drops
         ("cpu_ns", "q"),  # CPU time of the target
         ("rss", "q"),  # bytes
+        ("run_wait_ns", "q"),  # time for which the target was ready to run and waited for a CPU
         # from here on at 10 Hz
         ("listen_overflows", "q"),
         ("listen_drops", "q"),
         ("cookies", "q"),  # TCPReqQFullDoCookies
         ("fd_size", "q"),  # FDSize of /proc/PID/status
     ),
-    96,
+    104,
 )
 
 #: The TCP table is read at most this often for them.

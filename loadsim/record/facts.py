@@ -69,6 +69,7 @@ class DriverFacts:
     cpu_ns: int  # between go and finished
     wall_ns: int
     nofile_soft: int
+    run_wait_ns: int = -1  # ready to run and waiting for a CPU, between go and finished; -1: not read
     clamped: str | None = None  # what its own limit took from the plan, a whole sentence with the knob
     exit_status: int | None = None  # None: it ran to the end of the run
 

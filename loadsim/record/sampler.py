@@ -51,6 +51,9 @@ class Read(Protocol):
     def cpu_ns(self) -> int:
         """Return the CPU time used so far."""
 
+    def run_wait_ns(self) -> int:
+        """Return the time for which it was ready to run and waited for a CPU; -1 where that is not seen."""
+
     def rss(self) -> int:
         """Return the resident memory in bytes."""
 
@@ -158,8 +161,15 @@ class Sampler:
         listener = self._sources.listener()
         queue = (listener.queue, listener.queue_capacity, listener.drops) if listener else (_NOT_READ,) * 3
         if process is None:
-            return (_NOT_READ, _NOT_READ, *queue, _NOT_READ, _NOT_READ)
-        return (process.open_fds(), process.limits().soft, *queue, process.cpu_ns(), process.rss())
+            return (_NOT_READ, _NOT_READ, *queue, _NOT_READ, _NOT_READ, _NOT_READ)
+        return (
+            process.open_fds(),
+            process.limits().soft,
+            *queue,
+            process.cpu_ns(),
+            process.rss(),
+            process.run_wait_ns(),
+        )
 
     def _slow(self) -> tuple[int, ...]:
         counters, process = self._sources.counters, self._sources.process

@@ -168,7 +168,9 @@ class Budget:
         server, client = self.scenario.server, self.scenario.client
         if client.clients is not None:
             # without a reply to wait for, clients connect and leave until the queue is full
-            most = client.clients + self.queue_capacity if not client.expects_reply else CLOSED_LOOP_EACH * client.clients
+            most = (
+                client.clients + self.queue_capacity if not client.expects_reply else CLOSED_LOOP_EACH * client.clients
+            )
             return min(client.clients, self.attempts), min(most, self.attempts)
         stays = server.close_after is None or not client.asks  # until its client leaves
         served_s = client.hold if stays else min(server.close_after or 0.0, client.hold)

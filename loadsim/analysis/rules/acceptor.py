@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loadsim.analysis.columns import nearest_rank
 from loadsim.analysis.growth import stall_rows
+from loadsim.analysis.host import busy_sentence
+from loadsim.analysis.latencies import own_accepts
 from loadsim.analysis.rules.case import Found
 from loadsim.analysis.rules.definition import Definition, Kind, Rule
 from loadsim.units import NANOSECONDS, format_count, format_duration, some
@@ -52,14 +55,15 @@ class _Standstill:
 def _own_pauses(case: Case) -> Ints:
     """Return the lengths of pauses of 20 ms and more that have no other cause.
 
-    Without those for want of a descriptor, at a growth of the fd table, and before the end of a server that died.
+    Without those for want of a descriptor, at a growth of the fd table, and before the end of a server that died, and
+    without the time for which the server waited for a CPU.
     """
     pauses = case.view.pauses
-    own = (pauses.lengths >= _PAUSE_NS) & ~pauses.starved
+    own = (pauses.own >= _PAUSE_NS) & ~pauses.starved
     own[stall_rows(case.view)] = False
     if pauses.final and case.view.recording.facts.server.died:
         own[-1] = False
-    return pauses.lengths[own]
+    return pauses.own[own]
 
 
 def standstills(case: Case) -> Found | None:
@@ -73,10 +77,19 @@ def standstills(case: Case) -> Found | None:
 
 def long_waits(case: Case) -> Found | None:
     """Find a server that never stands still and falls behind all the same: many short turns make a long queue too."""
-    waited_ns = case.numbers.get(f"{_sure(case)}.p50", 0.0) * NANOSECONDS
+    waited_ns = _waited_p50_ns(case)
     if case.starved or waited_ns < _PAUSE_NS or _Standstill.of(case).share >= _SHARE:
         return None
     return _slow(case)
+
+
+def _waited_p50_ns(case: Case) -> float:
+    """Return how long half of the clients waited at least, without the time for which the server waited for a CPU."""
+    ours, waits = own_accepts(case.view), case.view.waits
+    if case.view.bounds is not None or not ours.any():
+        return case.numbers.get(f"{_sure(case)}.p50", 0.0) * NANOSECONDS
+    by_host = case.view.run_waits.within(waits.entered[ours], waits.accepted[ours])
+    return nearest_rank(np.sort(waits.waited[ours] - by_host), 0.5)
 
 
 def _sure(case: Case) -> str:
@@ -107,12 +120,14 @@ def _arrivals(case: Case) -> str:
 
 def _pausing(case: Case, still: _Standstill) -> Found:
     rate = _arrival_rate(case)
+    is_busy = busy_sentence(case.numbers) is not None
     gathered = min(int(np.ceil(rate * still.longest_s)), case.view.setting("client", "clients") or _MANY)
     return Found(
         f"The server stopped accepting for up to {format_duration(still.longest_s)} while clients waited.",
         f"{some(still.count, 'pause')} of {_PAUSE} or more took {format_duration(still.total_s)} in all, "
         f"{still.share * 100:.0f} % of the load. About {_rate(rate)} clients a second arrive, so about "
-        f"{format_count(gathered)} gather in the longest; {case.backlog}.",
+        f"{format_count(gathered)} gather in the longest; {case.backlog}."
+        + (" Time for which the server waited for a CPU of this busy host is not counted." if is_busy else ""),
         "keep blocking work (garbage collection, files, DNS) off the thread that accepts; until then choose backlog >= "
         f"rate x longest pause, here about {gathered}.",
     )

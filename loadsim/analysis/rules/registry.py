@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from loadsim.analysis.rules import acceptor, conduct, exhaustion, generator, leaks, overflow, recovery
+from loadsim.analysis.rules import acceptor, conduct, exhaustion, generator, host, leaks, overflow, recovery
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +20,7 @@ _DEFINED: tuple[Definition, ...] = (
     *recovery.FINDINGS,
     *conduct.FINDINGS,
     *generator.FINDINGS,
+    *host.FINDINGS,
 )
 
 #: Every finding by its id, in the order in which `loadsim explain` lists them.
