@@ -28,22 +28,47 @@ def milliseconds(values: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[flo
 
 
 def test_a_wait_counts_from_the_stamp_after_connect() -> None:
-    """Accept latency is accepted - connected, and never negative."""
+    """A long wait is accepted - connected; a stamp of before connect() is no later than accept()."""
     quick, race = attempt(1, 0.0), attempt(2, 0.1)
-    view = view_of([quick, race], [accept(quick, 0.004), accept(race, -0.00001, age_ms=0)])
+    view = view_of([quick, race], [accept(quick, 0.004), accept(race, -0.00004, age_ms=0)])
     assert milliseconds(view.waits.waited) == [4.0, 0.0]
     assert list(view.waits.late) == [False, False]
 
 
-def test_a_connect_that_was_preempted_counts_from_when_its_handshake_must_have_ended() -> None:
-    """A stamp far behind the quicker quarter of connects is the scheduler's: the server had accepted before it."""
-    usual = [attempt(n, 0.001 * n, connected=0.001 * n + 0.00004) for n in (1, 2, 3)]
-    preempted = attempt(4, 0.004, connected=0.006)
-    late_syn = attempt(5, 0.005, connected=1.005, syn_retransmits=1, flags=AttemptFlag.WOKEN)
-    rows = [*usual, preempted, late_syn]
-    afterwards = [0.0001, 0.0001, 0.0001, -0.0018, 0.0001]
-    view = view_of(rows, [accept(row, after, age_ms=0) for row, after in zip(rows, afterwards, strict=True)])
-    assert sorted(milliseconds(view.waits.waited)) == [0.1, 0.1, 0.1, 0.1, 0.16]
+def waits_us(*times: tuple[float, float], **changes: int) -> list[float]:
+    """Return accept latencies; each client has the microseconds after which its connect() and its accept() returned."""
+    rows = [attempt(n, 0.001 * n, connected=0.001 * n + took / 1e6, **changes) for n, (took, _) in enumerate(times, 1)]
+    accepts = [accept(row, (at - took) / 1e6, age_ms=0) for row, (took, at) in zip(rows, times, strict=True)]
+    return [round(float(wait) / 1e3, 1) for wait in view_of(rows, accepts).waits.waited]
+
+
+USUAL = [(42.0, 200.0)] * 5  # a handshake of 40 us, and 2 us until connect() returns
+
+
+def test_a_slow_connect_that_woke_nobody_was_slow_before() -> None:
+    """Cold caches make a connect() of 142 us; the server accepted long after it had returned."""
+    assert waits_us(*USUAL, (142.0, 300.0))[-1] == 160.0
+
+
+def test_a_slow_connect_before_an_accept_at_once_was_slow_after() -> None:
+    """connect() returned late because it woke the server, which accepted 20 us later: the handshake was a usual one."""
+    assert waits_us(*USUAL, (72.0, 92.0))[-1] == 52.0
+
+
+def test_an_accept_inside_connect_leaves_the_handshake_its_share() -> None:
+    """The server ran on the CPU of its client, which had to wait; of 100 us the handshake took 57."""
+    assert waits_us(*USUAL, (150.0, 100.0), (9000.0, 100.0))[-2:] == [43.0, 43.0]
+
+
+def test_a_server_without_a_cpu_inside_connect_has_waited() -> None:
+    """A handshake takes at most 160 us here: the rest of 5 ms is its wait."""
+    assert waits_us(*USUAL, (9000.0, 5000.0))[-1] == 4840.0
+
+
+@pytest.mark.parametrize("changes", [{"flags": AttemptFlag.WOKEN}, {"syn_retransmits": 1}])
+def test_a_connect_that_took_its_time_counts_from_its_stamp(changes: dict[str, int]) -> None:
+    """The handshake was not inside the call."""
+    assert waits_us((50.0, 150.0), (150.0, 100.0), **changes) == [100.0, 0.0]
 
 
 def test_a_connect_that_woke_nobody_counts_from_its_stamp() -> None:
