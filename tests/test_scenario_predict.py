@@ -119,7 +119,7 @@ def test_honest_load_near_the_limit_has_no_claim() -> None:
     prediction = predicted({"close_after": "client"}, {"hold": "250ms"})
 
     assert (prediction.emfile_at_s, prediction.never, prediction.fates) == (None, ["queue_full"], {"accepted": 600})
-    assert prediction.unpredicted == ["whether and when descriptors run out: a delay of 50 ms decides"]
+    assert prediction.unpredicted == ["whether descriptors run out: a delay of 50 ms decides"]
 
 
 def test_honest_load_above_the_limit_has_a_moment_but_no_fates() -> None:

@@ -125,13 +125,13 @@ def _with_margin(scenario: Scenario, room: Room) -> Prediction:
     queue_full_at = _agreed(expected.queue_full_at_s, *(one.queue_full_at_s for one in others))
     agree = all(_same_fates(expected.fates, one.fates) for one in others)
     open_questions = {
-        "whether and when descriptors run out": _is_said("emfile", emfile_at, never)
+        "whether descriptors run out": _is_said("emfile", emfile_at, never)
         or not _is_said("emfile", expected.emfile_at_s, expected.never),
-        "whether and when the accept queue is full": _is_said("queue_full", queue_full_at, never)
+        "whether the accept queue is full": _is_said("queue_full", queue_full_at, never)
         or not _is_said("queue_full", expected.queue_full_at_s, expected.never),
         "where clients end": agree,
     }
-    left_out = " and ".join(what for what, is_said in open_questions.items() if not is_said)
+    left_out = ", ".join(what for what, is_said in open_questions.items() if not is_said)
     decides = [f"{left_out}: a delay of {MARGIN_S * 1000:.0f} ms decides"] if left_out else []
     return Prediction(
         emfile_at_s=emfile_at,
