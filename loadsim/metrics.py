@@ -127,7 +127,7 @@ _SINGLE = [
         "s",
         _LOW,
         "Median time from before to after connect(): how far off a single accept latency can be, since the handshake "
-        "ends inside the call. The error of its percentiles is far smaller (p50, p90 and p99: 3 % on Linux 6.18).",
+        "ends inside the call. The error of its percentiles is far smaller (p50, p90 and p99: 4 % on Linux 6.18).",
     ),
     _of("fds.baseline", "", _NONE, "Open descriptors of the server when it was ready, before the first client."),
     _of("fds.max", "", _NONE, "The most open descriptors that a sample or an accept record showed."),
