@@ -170,7 +170,7 @@ class Fate(enum.IntEnum):
             better=Better.LOWER,
             tone=Tone.BAD,
             pattern=Pattern.FALLING,
-            means="its SYNs were never answered",
+            means="no SYN of it led to a connection, and nothing refused it",
             words="its SYNs went unanswered",
             look_at="`ss -tan state syn-sent` at the client.",
             do="See the finding queue-overflow.",

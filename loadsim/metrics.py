@@ -87,7 +87,13 @@ _SINGLE = [
         _HIGH,
         "Attempts that started, per second from the start of the load to the last of them.",
     ),
-    _of("attempts.delayed", "", _LOW, "Attempts of which at least one SYN was lost, so that the kernel sent it again."),
+    _of(
+        "attempts.delayed",
+        "",
+        _LOW,
+        "Attempts of which a SYN was lost: the kernel sent it again, and connecting took its first time-out (1 s) or "
+        "longer. After a challenge ACK a SYN is sent again within milliseconds, and was not lost.",
+    ),
     _of(
         "attempts.late",
         "",
@@ -207,7 +213,13 @@ _SINGLE = [
         "SYN cookies sent because the SYN queue was full (TCPReqQFullDoCookies): the server remembers nothing of "
         "such a client until its ACK is let in.",
     ),
-    _of("syn.retransmits", "", _LOW, "SYNs that clients had to send again."),
+    _of(
+        "syn.retransmits",
+        "",
+        _LOW,
+        "SYNs that the clients' kernels sent again, also after a challenge ACK, where none was lost: see "
+        "attempts.delayed.",
+    ),
     _of("server.cpu", "cores", _LOW, "CPU time of the server per second of load."),
     _of("server.cpu_at_limit", "cores", _LOW, "CPU time of the server per second spent at its descriptor limit."),
     _of("server.rss_max", "bytes", _LOW, "The most memory the server had resident."),

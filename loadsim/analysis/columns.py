@@ -21,6 +21,9 @@ Bools = npt.NDArray[np.bool_]
 _MS = NANOSECONDS // 1000
 #: How far off the age of a socket is, at HZ=250 and with the step of the clock it is read from.
 AGE_ERROR_NS = 8 * _MS
+#: The first SYN time-out is 1 s (RFC 6298), less the two ticks by which the kernel may round it (HZ=100 at the worst).
+#: After a challenge ACK the SYN is sent again after 2 ticks (TCP_TIMEOUT_MIN), and no SYN was lost.
+_SYN_TIMEOUT_NS = 980 * _MS
 #: Outcomes that a client only sees once the kernel has told it "connected".
 _AFTER_CONNECT = (
     Outcome.OK,
@@ -55,6 +58,18 @@ def was_connected(attempts: Records) -> Bools:
     """Return which attempts the client's kernel called connected, also where no time was stamped before a RST came."""
     seen = has_outcome(attempts, *_AFTER_CONNECT) & (column(attempts, "started") > 0)
     return seen | (column(attempts, "connected") > 0)
+
+
+def lost_a_syn(attempts: Records) -> Bools:
+    """Return which attempts waited for the kernel's SYN timer: a SYN of theirs, or the answer to it, was lost.
+
+    The counter of retransmits is not enough. A SYN that meets an old connection of the same 4-tuple is answered by a
+    challenge ACK and sent again within milliseconds.
+    """
+    started, connected = column(attempts, "started"), column(attempts, "connected")
+    until = np.where(connected > 0, connected, column(attempts, "ended"))
+    waited: Bools = (started > 0) & (until - started >= _SYN_TIMEOUT_NS)
+    return waited & (column(attempts, "syn_retransmits") > 0)
 
 
 def between(records: Records, earlier: str, later: str) -> Ints:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.analysis import generator
-from loadsim.analysis.columns import Ints, between, column, has_flag, known, nearest_rank
+from loadsim.analysis.columns import Ints, between, column, has_flag, known, lost_a_syn, nearest_rank
 from loadsim.analysis.descriptors import descriptor_metrics
 from loadsim.analysis.host import host_metrics
 from loadsim.analysis.latencies import accept_latencies, connect_latencies, family, own_accepts
@@ -57,15 +57,15 @@ def _attempts(view: View) -> Numbers:
     attempts = view.recording.attempts
     started = column(attempts, "started")
     started = started[started > 0]
-    retransmits = column(attempts, "syn_retransmits")
+    delayed = lost_a_syn(attempts)
     served = np.isin(attempts["outcome"], [Outcome.OK, Outcome.CONNECTED])
     count = len(attempts) + view.recording.facts.lost_records.get("attempts", 0)
     numbers: Numbers = {
         "attempts.count": count,
-        "attempts.delayed": int((retransmits > 0).sum()),
-        "attempts.late": int((served & (retransmits > 0)).sum()),
+        "attempts.delayed": int(delayed.sum()),
+        "attempts.late": int((served & delayed).sum()),
         **({"attempts.served": int(served.sum()) / count} if count else {}),
-        "syn.retransmits": int(retransmits.sum()),
+        "syn.retransmits": int(column(attempts, "syn_retransmits").sum()),
     }
     span = view.clock.at(int(started.max())) if len(started) else 0.0
     if span > 0:

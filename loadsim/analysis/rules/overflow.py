@@ -6,28 +6,35 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loadsim.analysis.columns import Bools, column, was_connected
+from loadsim.analysis.columns import Bools, column, lost_a_syn, was_connected
 from loadsim.analysis.rules.case import Found, sentences, were
 from loadsim.analysis.rules.definition import Definition, Kind, Rule
 from loadsim.analysis.syn import LINEAR, retransmit_times
 from loadsim.fates import Fate, Outcome
-from loadsim.units import backlog_for, format_count, format_duration, some
+from loadsim.units import NANOSECONDS, backlog_for, format_count, format_duration, some
 
 if TYPE_CHECKING:
     from loadsim.analysis.columns import Ints
     from loadsim.analysis.rules.case import Case
 
 _SOMAXCONN = "net.core.somaxconn"
+#: A connect() that took this share of a SYN time-out or more was completed by the SYN of that time-out.
+_ABOUT = 0.95
 _SYNCOOKIES = "net.ipv4.tcp_syncookies"
 
 
 def overflow(case: Case) -> Found | None:
     """Find an accept queue that was full while more clients came."""
     lost = case.number("listen.overflows")
-    was_full = case.view.queue_full_at_s is not None
-    if not lost and not (was_full and case.number("attempts.delayed")):
+    if not _overflowed(case):
         return None
     return Found(_overflow_title(case, lost), _overflow_evidence(case), _overflow_remedy(case))
+
+
+def _overflowed(case: Case) -> bool:
+    """Whether a full queue dropped packets: the kernel counted them, or clients had to repeat their SYN meanwhile."""
+    was_full = case.view.queue_full_at_s is not None
+    return case.number("listen.overflows") > 0 or (was_full and case.number("attempts.delayed") > 0)
 
 
 def _overflow_title(case: Case, lost: int) -> str:
@@ -92,9 +99,9 @@ def _kept_out(case: Case) -> Bools:
 
 
 def _delayed(case: Case) -> Bools:
-    """Return which attempts were connected by a repeated SYN."""
+    """Return which attempts were connected by a SYN that the kernel's timer sent again."""
     attempts = case.view.recording.attempts
-    return was_connected(attempts) & (column(attempts, "syn_retransmits") > 0)
+    return was_connected(attempts) & lost_a_syn(attempts)
 
 
 def _let_in(case: Case) -> Ints:
@@ -127,29 +134,37 @@ def _kept_up(case: Case) -> bool:
 
 
 def syn_delays(case: Case) -> Found | None:
-    """Find clients whose connection waited for the kernel to repeat their SYN."""
-    sent_again = column(case.view.recording.attempts, "syn_retransmits")[_delayed(case)]
-    if not len(sent_again):
+    """Find clients whose connection waited for the kernel's SYN timer, by the time that their connect() took."""
+    attempts, delayed = case.view.recording.attempts, _delayed(case)
+    took = (column(attempts, "connected") - column(attempts, "started"))[delayed] / NANOSECONDS
+    if not len(took):
         return None
     sysctls = case.view.recording.facts.sysctls
-    times = retransmit_times(sysctls)
-    counts = np.bincount(sent_again)
+    times = np.array(retransmit_times(sysctls))
+    sent_again = np.bincount((np.searchsorted(times * _ABOUT, took, "right") - 1).clip(min=0)).tolist()
     groups = [
-        f"{format_count(count)} after {_after(times, again)}" for again, count in enumerate(counts.tolist()) if count
+        f"{format_count(count)} after about {format_duration(at)}"
+        for count, at in zip(sent_again, times, strict=False)
+        if count
     ]
-    first = format_duration(times[0])
     return Found(
-        f"{some(len(sent_again), 'client')} connected {first} late or more: their first SYN was dropped.",
+        f"{some(len(took), 'client')} connected {format_duration(float(took.min()))} late or more: a SYN was lost.",
         sentences(
             f"Connected by a SYN that was sent again: {', '.join(groups)}.",
             f"These times are the client kernel's ({LINEAR} = {sysctls.get(LINEAR, '0')}), not the server's.",
         ),
-        'follows from the full queue: see queue-overflow. Read such latencies as "SYN sent again", not as "slow".',
+        f'{_cause_of_delays(case)} Read such latencies as "SYN sent again", not as "slow".',
     )
 
 
-def _after(times: list[float], again: int) -> str:
-    return f"about {format_duration(times[again - 1])}" if again <= len(times) else f"{again} times"
+def _cause_of_delays(case: Case) -> str:
+    """Return where the SYNs were lost: only what was measured is named as the cause."""
+    if _overflowed(case):
+        return "follows from the full queue: see queue-overflow."
+    return (
+        "no full accept queue was seen: look for packet loss on the way (`nstat -az TcpExtTCPSynRetrans`; on loopback "
+        "net.core.netdev_max_backlog)."
+    )
 
 
 def most_are_phantoms(case: Case) -> Found | None:
