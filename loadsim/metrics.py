@@ -187,9 +187,15 @@ _SINGLE = [
         "queue.capacity",
         "",
         _NONE,
-        "What the accept queue holds: min(backlog, net.core.somaxconn) + 1, read back from the kernel.",
+        "What the accept queue holds: min(backlog, net.core.somaxconn) + 1, read back from the kernel; where it "
+        "changes, the value in force when queue.max was reached. Linux 6.18 exceeds it by one at times.",
     ),
-    _of("queue.full_share", "share", _LOW, "Share of the load's time in which the accept queue was full."),
+    _of(
+        "queue.full_share",
+        "share",
+        _LOW,
+        "Share of the load's time in which the accept queue was full, by what it held at most at each moment.",
+    ),
     _of(
         "listen.overflows",
         "",

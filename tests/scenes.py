@@ -22,9 +22,10 @@ def healthy(count: int = 400, **changes: Any) -> Recording:  # noqa: ANN401 -- a
     return recording(rows, [accept(row, 30e-6) for row in rows], **{"samples": quiet(), **changes})
 
 
-def quiet() -> list[Row]:
+def quiet(backlog: int = 128) -> list[Row]:
     """Return samples of a server that has nothing to do."""
-    return [sample(0.1 * n, open_fds=9, queue=0, queue_capacity=129, fd_limit=64, **counters()) for n in range(-1, 50)]
+    read: Row = {"open_fds": 9, "queue": 0, "queue_capacity": backlog + 1, "fd_limit": 64, **counters()}
+    return [sample(0.1 * n, **read) for n in range(-1, 50)]
 
 
 def counters(**changes: int) -> Row:
@@ -73,7 +74,7 @@ def pausing(*, pause_s: float = 0.1, backlog: int = 128, seconds: int = 2, **cha
             late = at + 1.0 + pause_s
             rows.append(attempt(n + 1, at, connected=late, replied=late, ended=late + 0.001, syn_retransmits=1))
             accepts.append(accept(rows[-1], 30e-6))
-    made: Row = {"server_backlog": backlog, "server_backlog_asked": backlog, "samples": quiet()}
+    made: Row = {"server_backlog": backlog, "server_backlog_asked": backlog, "samples": quiet(backlog)}
     return recording(rows, accepts, **{**made, **changes})
 
 

@@ -14,6 +14,7 @@ from recordings import accept, attempt, failure, ns, recording, sample, settings
 from loadsim.analysis.rules.registry import FINDINGS
 from loadsim.fates import Outcome
 from loadsim.record.events import AcceptFlag, AttemptFlag, Where
+from loadsim.record.facts import StepFacts
 
 if TYPE_CHECKING:
     from recordings import Row
@@ -274,6 +275,58 @@ def test_an_overflow_names_the_backlog_that_would_have_held() -> None:
     here = finding(scenes.pausing(backlog=8, sysctls={"net.core.somaxconn": "4096"}), "queue-overflow")
     assert here.remedy is not None
     assert here.remedy.endswith("(here 4096).")
+
+
+def stepping(before: int, after: int, *, at: float = 0.5) -> Recording:
+    """Return a run at 40 clients a second whose server takes 10; a step changes its backlog.
+
+    Clients that meet a full queue give up after 300 ms.
+    """
+    rows, accepts, free = [], [], 0.0
+    queue: list[float] = []
+    for n in range(80):
+        now = n / 40
+        queue = [taken for taken in queue if taken > now]
+        if len(queue) > (before if now < at else after):
+            rows.append(unanswered(n + 1, now, ended=now + 0.3, syn_retransmits=0))
+            continue
+        free = max(free, now) + 0.1
+        queue.append(free)
+        rows.append(attempt(n + 1, now, replied=free, ended=free))
+        accepts.append(accept(rows[-1], free - rows[-1]["connected"]))
+    step = StepFacts(change="backlog", asked=after, done_ns=ns(at), before=before, after=after)
+    lost = sum(row["connected"] is None for row in rows)
+    samples = [sample(0.0, **scenes.counters()), sample(2.0, **scenes.counters(listen_overflows=lost))]
+    made: Row = {"server_backlog_asked": before, "server_backlog": before, "steps": [step]}
+    return recording(rows, accepts, samples=samples, load_end_ns=ns(6.0), judged_ns=ns(6.2), **made)
+
+
+def test_an_overflow_before_a_step_raised_the_backlog_is_of_that_time() -> None:
+    """The queue is full until the step, not for the rest of the load; both backlogs are named."""
+    summary = summarise(stepping(4, 200))
+    found = finding(stepping(4, 200), "queue-overflow")
+    full = summary.metrics["queue.full_share"]
+    assert 0.04 < full < 0.07
+    assert f"was full for {full * 100:.0f} % of the load" in found.evidence
+    assert "(backlog 4 holds 5, after 500 ms backlog 200 holds 201)" in found.evidence
+    assert (summary.metrics["queue.capacity"], summary.timeline.queue_capacity) == (201, None)
+
+
+def test_a_backlog_that_would_have_held_is_not_below_one_that_did() -> None:
+    """Backlog 200 keeps about 55 clients waiting at the end; what is advised where it fell to 4 is near that."""
+    kept = summarise(stepping(200, 200)).metrics["queue.max"]
+    lowered = finding(stepping(200, 4), "queue-overflow")
+    assert "after 500 ms backlog 4 holds 5" in lowered.evidence
+    assert lowered.remedy is not None
+    advised = int(lowered.remedy.split("listen(fd, ")[1].split(")")[0])
+    assert kept - 5 <= advised <= kept + 5
+
+
+def test_a_backlog_that_a_step_asked_for_and_did_not_get_is_told() -> None:
+    """The cap is taken at each listen(), not only at the first."""
+    step = StepFacts(change="backlog", asked=4096, done_ns=ns(0.5), before=4, after=128)
+    made = scenes.healthy(server_backlog_asked=4, server_backlog=4, samples=scenes.quiet(4), steps=[step])
+    assert finding(made, "somaxconn-cap").title == "The server asked for a backlog of 4,096 and got 128."
 
 
 def test_an_overflow_without_descriptors_follows_from_them() -> None:

@@ -18,6 +18,7 @@ from loadsim.analysis.syn import retransmit_times
 from loadsim.analysis.timeline import timeline_of
 from loadsim.analysis.view import View
 from loadsim.record.events import FailureFlag
+from loadsim.record.facts import StepFacts
 
 
 def view_of(*args: Any, **changes: Any) -> View:  # noqa: ANN401 -- as for `recording`
@@ -53,6 +54,13 @@ def test_the_limit_is_a_band_of_its_own() -> None:
     found = bands(climbing(56), 64)
     assert (found[-1].label, found[-1].fds_from, found[-1].fds_to) == ("64 = the limit", 64, 64)
     assert len(found) == 8
+
+
+def test_each_limit_that_held_for_a_time_is_a_band() -> None:
+    """A step that raises the limit makes two of them."""
+    step = StepFacts(change="nofile", asked=64, done_ns=ns(0.2), before=20, after=64)
+    found = bands(climbing(56, server_nofile_soft=20, steps=[step]), 64)
+    assert [band.label for band in found if "limit" in band.label] == ["20 = a limit", "64 = a limit"]
 
 
 def test_bands_begin_where_the_table_grew() -> None:

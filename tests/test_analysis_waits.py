@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,10 +11,13 @@ from hypothesis import strategies as st
 from queue_model import World
 from recordings import START_NS, Row, accept, attempt, failure, ns, recording, sample, unserved
 
+from loadsim.analysis.capacity import Capacity
 from loadsim.analysis.clock import Clock
+from loadsim.analysis.measure import measure
 from loadsim.analysis.view import View
 from loadsim.fates import Outcome
 from loadsim.record.events import AcceptFlag, AttemptFlag, FailureFlag, Where
+from loadsim.record.facts import StepFacts
 
 MS = 1_000_000
 
@@ -97,9 +102,9 @@ def test_the_queue_rises_with_connects_and_falls_with_accepts() -> None:
     rows = [attempt(n, 0.001 * n, ended=1.0) for n in (1, 2, 3)]
     queue = view_of(rows, [accept(row, 0.010) for row in rows]).queue
     assert queue.peak == 3
-    assert queue.reached(3) == rows_at(rows[2])
-    assert queue.reached(4) is None
-    assert queue.time_at(3, START_NS, ns(1.0)) == pytest.approx(8 * MS, abs=10)
+    assert queue.first_full(holding(3)) == rows_at(rows[2])
+    assert queue.first_full(holding(4)) is None
+    assert queue.time_full(holding(3), START_NS, ns(1.0)) == pytest.approx(8 * MS, abs=10)
 
 
 def rows_at(row: Row) -> int:
@@ -110,7 +115,7 @@ def rows_at(row: Row) -> int:
 def test_a_queue_nobody_entered_is_empty() -> None:
     """Without events the queue has no peak and was never reached."""
     queue = view_of().queue
-    assert (queue.peak, queue.reached(1), queue.time_at(1, START_NS, ns(1.0))) == (0, None, 0)
+    assert (queue.peak, queue.first_full(holding(1)), queue.time_full(holding(1), START_NS, ns(1.0))) == (0, None, 0)
     assert list(queue.peaks(np.array([START_NS, ns(1.0)]))) == [0]
 
 
@@ -196,11 +201,50 @@ def test_a_server_that_ended_is_judged_at_its_end() -> None:
     assert (clock.at(clock.judged), clock.load_s) == (2.0, 5.0)
 
 
+def holding(connections: int) -> Capacity:
+    """Return the capacity of a queue that never changes."""
+    return Capacity(since=np.array([0]), holds=np.array([connections]))
+
+
+def backlog_set(after: int, at: float, *, asked: int | None = None) -> StepFacts:
+    """Return a step that set a backlog, which was 4 before."""
+    return StepFacts(change="backlog", asked=asked or after, done_ns=ns(at), before=4, after=after)
+
+
+def test_a_backlog_that_a_step_changes_counts_from_then_on() -> None:
+    """Five clients fill a backlog of 4; five more do not fill one of 200."""
+    rows = [attempt(n, 0.1 * n + (0.6 if n >= 5 else 0.0), ended=9.0) for n in range(10)]
+    view = view_of(rows, [accept(row, 4.0) for row in rows], server_backlog=4, steps=[backlog_set(200, 1.0)])
+    numbers = measure(view)
+    assert view.queue_full_at_s == pytest.approx(0.40003)
+    assert numbers["queue.full_share"] == pytest.approx(0.6 / 5, abs=1e-4)
+    assert (numbers["queue.max"], numbers["queue.capacity"]) == (10, 201)
+
+
+def test_a_queue_that_a_lower_backlog_fills_is_full_from_then_on() -> None:
+    """Six wait when the backlog falls to 4: they stay, and the next client is dropped."""
+    rows = [attempt(n, 0.1 * n, ended=9.0) for n in range(6)]
+    lowered = dataclasses.replace(backlog_set(4, 2.0), before=200)
+    view = view_of(rows, [accept(row, 4.0) for row in rows], server_backlog=200, steps=[lowered])
+    numbers = measure(view)
+    assert (view.queue_full_at_s, numbers["queue.max"], numbers["queue.capacity"]) == (2.0, 6, 201)
+    assert numbers["queue.full_share"] == pytest.approx(2.1 / 5, abs=1e-3)
+
+
+def test_samples_show_a_backlog_that_a_command_changes_itself() -> None:
+    """A second listen() is in no step."""
+    samples = [sample(0.1 * n, queue=9, queue_capacity=9 if n < 20 else 17) for n in range(50)]
+    view = view_of(samples=samples, server_backlog=8, server_command=["./server"])
+    assert view.capacity is not None
+    assert (view.capacity.since.tolist(), view.capacity.holds.tolist()) == ([0, ns(2.0)], [9, 17])
+    assert measure(view)["queue.full_share"] == pytest.approx(0.4)
+
+
 @pytest.mark.parametrize(("limit", "read", "holds"), [(128, [], 129), (None, [65], 65), (None, [], None), (0, [], 1)])
 def test_the_queue_holds_one_more_than_the_backlog(limit: int | None, read: list[int], holds: int | None) -> None:
-    """The capacity comes from the server's backlog, else from a sample, else it is not known."""
+    """Its limit comes from the server's start, else from a sample, else it is not known."""
     samples = [sample(0.1, queue_capacity=value) for value in read]
-    assert view_of(samples=samples, server_backlog=limit).queue_capacity == holds
+    assert view_of(samples=samples, server_backlog=limit).queue_peak == (0, holds)
 
 
 def test_a_full_queue_is_seen_by_journals_or_by_a_sample() -> None:

@@ -7,6 +7,7 @@
     foreign     where clients of a server ended that writes no records
     join        which accept record belongs to which attempt
     waits       the accept queue over time: who waited how long, how full it was, when nothing moved
+    capacity    how many connections the accept queue holds, over time
     bounds      how long clients of a server waited for accept() that writes no records: at least and at most
     latencies   connect and accept latencies, each with the moment at which it was known
     histogram   latencies counted as HdrHistogram counts them

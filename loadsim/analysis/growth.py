@@ -42,7 +42,8 @@ def bands_of(view: View, baseline: int, highest: int) -> list[Band]:
     if highest <= baseline or not view.recording.facts.server.is_simulated:
         return []
     points = growth_points(view)
-    starts = _starts(baseline + 1, highest, [size + 1 for size in points], view.fd_limit)
+    limits = _limits(view)
+    starts = _starts(baseline + 1, highest, [*limits, *(above + 1 for above in (*points, *limits))])
     place = _Places(starts=starts, stops=np.append(starts[1:] - 1, highest))
     emfile, overflows = _emfile(view, place), _overflows(view, place)
     return [
@@ -111,9 +112,9 @@ class _Places:
         return [int(total) for total in sums]
 
 
-def _starts(low: int, high: int, points: list[int], limit: int) -> Ints:
-    """Return where bands begin: at the baseline, each growth and the limit, halved until there are enough of them."""
-    starts = sorted({low, *(edge for edge in (*points, limit) if low < edge <= high)})
+def _starts(low: int, high: int, edges: list[int]) -> Ints:
+    """Return where bands begin: at the baseline, each growth and each limit, halved until there are enough of them."""
+    starts = sorted({low, *(edge for edge in edges if low < edge <= high)})
     while len(starts) < _BANDS:
         widths = [(stop - start, -start) for start, stop in zip(starts, [*starts[1:], high + 1], strict=True)]
         width, start = max(widths)
@@ -133,7 +134,7 @@ def _accepts(view: View, place: _Places, index: int) -> Band:
     return Band(
         fds_from=low,
         fds_to=high,
-        label=_label(low, high, view.fd_limit),
+        label=_label(low, high, _limits(view)),
         growth_point=False,
         accepted=count,
         accept_p50_s=nearest_rank(waited, 0.5) / NANOSECONDS if count else None,
@@ -145,9 +146,14 @@ def _accepts(view: View, place: _Places, index: int) -> Band:
     )
 
 
-def _label(low: int, high: int, limit: int) -> str:
-    if low == high == limit:
-        return f"{format_count(low)} = the limit"
+def _limits(view: View) -> list[int]:
+    """Return every limit of descriptors that held for a time."""
+    return sorted({view.recording.facts.server.nofile_soft, *view.limit_changes.values()})
+
+
+def _label(low: int, high: int, limits: list[int]) -> str:
+    if low == high and low in limits:
+        return f"{format_count(low)} = {'the' if len(limits) == 1 else 'a'} limit"
     return f"{format_count(low)} fds" if low == high else f"{format_count(low)} - {format_count(high)} fds"
 
 

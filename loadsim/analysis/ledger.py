@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.analysis import foreign
+from loadsim.analysis.capacity import Capacity
 from loadsim.analysis.columns import (
     Bools,
     Ints,
@@ -148,9 +149,9 @@ def _queue_at_death(recording: Recording) -> int:
     the last sample that saw the listener, up to 10 ms before its end; 0 = none did.
     """
     samples = recording.samples
-    capacity, overflows = recording.facts.server.queue_capacity, known(samples, "listen_overflows")[1]
+    capacity, overflows = Capacity.of(recording), known(samples, "listen_overflows")[1]
     if capacity is not None and len(overflows) and overflows[-1] == overflows[0]:
-        return capacity
+        return capacity.highest
     seen = (samples["queue"] >= 0) & (column(samples, "time") <= recording.facts.server.exited_ns)
     return int(samples["queue"][seen][-1]) if seen.any() else 0
 

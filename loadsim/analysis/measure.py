@@ -132,18 +132,16 @@ def _waiting(view: View, since: Ints, count: int) -> Numbers:
 
 
 def _queue(view: View) -> Numbers:
-    holds = view.queue_capacity
-    _, seen = known(view.recording.samples, "queue")
-    sampled, exact = int(seen.max(initial=0)), view.queue.peak
-    if not (view.recording.facts.server.sockets_seen or len(seen)):
+    sampled = known(view.recording.samples, "queue")[1]
+    if not (view.recording.facts.server.sockets_seen or len(sampled)):
         return {}
-    if holds is None:
-        return {"queue.max": max(sampled, exact)}
-    # Both stamps are taken a few microseconds after the fact: together they can show one more than there was.
-    numbers: Numbers = {"queue.max": max(sampled, min(exact, holds)), "queue.capacity": holds}
+    longest, holds = view.queue_peak
+    if view.capacity is None or holds is None:
+        return {"queue.max": longest}
+    numbers: Numbers = {"queue.max": longest, "queue.capacity": holds}
     clock = view.clock
     if clock.load_end > clock.start:
-        full = view.queue.time_at(holds, clock.start, clock.load_end)
+        full = view.queue.time_full(view.capacity, clock.start, clock.load_end)
         numbers["queue.full_share"] = full / (clock.load_end - clock.start)
     return numbers
 

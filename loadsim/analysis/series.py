@@ -73,7 +73,7 @@ class Series:
     span_s: float  # the time axis: from 0 to the end of the load
     fd_limit: int | None  # None where it changes
     fd_limits: Line  # where it changes: each value holds until the next
-    queue_capacity: int | None  # connections that it holds at most
+    queue_capacity: int | None  # what the queue holds at most; None where it changes, or was not read
     open_fds: Line  # of samples and accept records; each value holds until the next
     queue: Line  # from the journals of both sides; each value holds until the next
     queue_samples: Line  # what the kernel showed, 100 times a second
@@ -98,7 +98,7 @@ def series_of(view: View, *, most: int = MOST) -> Series:
         span_s=axis.span_s,
         fd_limit=None if view.limit_changes else view.fd_limit,
         fd_limits=_limits(view, axis),
-        queue_capacity=view.queue_capacity,
+        queue_capacity=None if view.capacity is None or view.capacity.changes else view.capacity.highest,
         open_fds=_open_fds(view, axis),
         queue=_queue(view, axis),
         queue_samples=axis.held(*known(samples, "queue")),
@@ -213,10 +213,10 @@ def _open_fds(view: View, axis: _Axis) -> Line:
 
 def _queue(view: View, axis: _Axis) -> Line:
     """Return the queue as both journals show it: stamps are a few microseconds late, so it may seem one too long."""
-    holds, curve = view.queue_capacity, view.queue
+    curve = view.queue.within(view.capacity)
     if not len(curve.times):
         return Line(at_s=[], values=[])
-    levels = curve.levels.clip(0, holds)
+    levels = curve.levels.clip(min=0)
     # it is empty until the first one enters, and stays as it was after the last event
     times = np.concatenate([[min(axis.start, int(curve.times[0]))], curve.times])
     line = axis.held(times, np.concatenate([[0], levels]))

@@ -56,7 +56,7 @@ class Timeline:
     open_fds: list[int | None]
     fd_limit: int | None
     queue: list[int | None]
-    queue_capacity: int | None  # connections that it holds at most
+    queue_capacity: int | None  # what the queue holds at most: effective backlog + 1; None where it changes
     marks: list[Mark]
     canary: list[bool | None] = field(default_factory=list)  # whether all that set out in it were answered; [] = none
 

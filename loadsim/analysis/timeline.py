@@ -34,7 +34,7 @@ def timeline_of(view: View, numbers: dict[str, float]) -> Timeline:
         open_fds=_open_fds(view, edges),
         fd_limit=None if view.limit_changes else view.fd_limit,
         queue=_queue(view, edges),
-        queue_capacity=view.queue_capacity,
+        queue_capacity=None if view.capacity is None or view.capacity.changes else view.capacity.highest,
         canary=_canary(view, edges),
         marks=sorted(_marks(view, numbers), key=lambda mark: mark.at_s),
     )
@@ -53,9 +53,7 @@ def _queue(view: View, edges: Ints) -> list[int | None]:
     times, seen = known(view.recording.samples, "queue")
     largest = _largest(times, seen, edges)
     if len(view.queue.times):
-        exact = view.queue.peaks(edges)
-        holds = view.queue_capacity
-        largest = np.maximum(largest, exact if holds is None else np.minimum(exact, holds))
+        largest = np.maximum(largest, view.queue.within(view.capacity).peaks(edges))
     return _shown(largest)
 
 

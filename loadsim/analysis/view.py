@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loadsim.analysis.bounds import Bounds, bounds_of
+from loadsim.analysis.capacity import Capacity
 from loadsim.analysis.clock import Clock
 from loadsim.analysis.columns import column, emfile_records, known
 from loadsim.analysis.host import RunWaits
@@ -31,6 +32,7 @@ class View:
     ledger: Ledger
     waits: Waits
     queue: QueueCurve
+    capacity: Capacity | None  # of the accept queue; None = not read
     pauses: Pauses
     bounds: Bounds | None  # of accept latencies, where the server writes no records and its sockets are seen
 
@@ -45,6 +47,7 @@ class View:
             ledger=ledger,
             waits=waits,
             queue=queue_curve(recording, ledger, waits),
+            capacity=Capacity.of(recording),
             pauses=pauses_of(recording, ledger, waits, clock),
             bounds=None if server.is_simulated or not server.sockets_seen else bounds_of(recording, ledger),
         )
@@ -87,20 +90,24 @@ class View:
         return {0: self.recording.facts.server.nofile_soft, **self.limit_changes}
 
     @property
-    def queue_capacity(self) -> int | None:
-        """How many connections the accept queue holds at most; None = not read."""
-        if (capacity := self.recording.facts.server.queue_capacity) is not None:
-            return capacity
-        sampled = int(self.recording.samples["queue_capacity"].max(initial=-1))
-        return sampled if sampled >= 0 else None
+    def queue_peak(self) -> tuple[int, int | None]:
+        """The longest queue, and what it held at most at that moment; None = not read."""
+        curve = self.queue.within(self.capacity)
+        times, seen = known(self.recording.samples, "queue")
+        moments, levels = np.concatenate([curve.times, times]), np.concatenate([curve.levels, seen])
+        longest = int(levels.max(initial=0))
+        if self.capacity is None:
+            return longest, None
+        reached = moments[levels == longest].min() if len(levels) and longest else self.clock.start
+        return longest, int(self.capacity.at(np.array([reached]))[0])
 
     @property
     def queue_full_at_s(self) -> float | None:
         """When the accept queue first was full, in seconds from the start of the load; None = never."""
-        if self.queue_capacity is None:
+        if self.capacity is None:
             return None
         times, seen = known(self.recording.samples, "queue")
-        moments = [self.queue.reached(self.queue_capacity), *times[seen >= self.queue_capacity][:1].tolist()]
+        moments = [self.queue.first_full(self.capacity), *times[seen >= self.capacity.at(times)][:1].tolist()]
         reached = [moment for moment in moments if moment is not None]
         return self.clock.at(min(reached)) if reached else None
 

@@ -17,6 +17,7 @@ from loadsim.record.events import AcceptFlag, AttemptFlag, Where
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
+    from loadsim.analysis.capacity import Capacity
     from loadsim.analysis.clock import Clock
     from loadsim.analysis.ledger import Ledger
     from loadsim.record.arrays import Recording, Records
@@ -120,22 +121,47 @@ class QueueCurve:
         """The most connections at once."""
         return int(self.levels.max()) if len(self.levels) else 0
 
-    def time_at(self, level: int, start: int, stop: int) -> int:
-        """Return for how many nanoseconds between two moments the queue held at least this many."""
-        begins = self.times.clip(start, stop)
-        ends = np.append(self.times[1:], stop).clip(start, stop)
-        return int((ends - begins)[self.levels >= level].sum())
+    def within(self, capacity: Capacity | None) -> QueueCurve:
+        """Return the curve cut at the most that the queue held until then.
 
-    def reached(self, level: int) -> int | None:
-        """Return when the queue first held this many; None = never."""
-        reached = np.flatnonzero(self.levels >= level)
-        return int(self.times[reached[0]]) if len(reached) else None
+        Both stamps of a connection are taken a few microseconds after the fact: together they can show one more than
+        there was. A queue that is longer than a backlog that was lowered meanwhile stays as it is.
+        """
+        if capacity is None:
+            return self
+        highest = np.maximum.accumulate(capacity.holds)[np.searchsorted(capacity.since, self.times, "right") - 1]
+        return QueueCurve(self.times, np.minimum(self.levels, highest))
+
+    def time_full(self, capacity: Capacity, start: int, stop: int) -> int:
+        """Return for how many nanoseconds between two moments the queue held all that it could."""
+        moments, full = self._fullness(capacity)
+        begins = moments.clip(start, stop)
+        ends = np.append(moments[1:], stop).clip(start, stop)
+        return int((ends - begins)[full].sum())
+
+    def first_full(self, capacity: Capacity) -> int | None:
+        """Return when the queue first held all that it could; None = never."""
+        moments, full = self._fullness(capacity)
+        return int(moments[full][0]) if full.any() else None
+
+    def levels_at(self, times: Ints) -> Ints:
+        """Return the length of the queue at each of these moments."""
+        if not len(self.levels):
+            return np.zeros_like(times)
+        place = np.searchsorted(self.times, times, "right") - 1
+        return np.where(place >= 0, self.levels[place.clip(min=0)], 0)
+
+    def _fullness(self, capacity: Capacity) -> tuple[Ints, Bools]:
+        """Return the moments at which the queue or its capacity changed, and whether it was full from then on."""
+        moments = np.concatenate([self.times, capacity.since])
+        levels = np.concatenate([self.levels, self.levels_at(capacity.since)])
+        order = np.argsort(moments, kind="stable")
+        moments = moments[order]
+        return moments, levels[order] >= capacity.at(moments)
 
     def peaks(self, edges: Ints) -> Ints:
         """Return the most connections at once in each of the steps between these moments."""
-        place = np.searchsorted(self.times, edges, "right") - 1
-        before = np.where(place >= 0, self.levels[place.clip(min=0)], 0) if len(self.levels) else np.zeros_like(edges)
-        peaks = before[:-1].copy()
+        peaks = self.levels_at(edges)[:-1].copy()
         step = np.searchsorted(edges, self.times, "right") - 1
         inside = (step >= 0) & (step < len(peaks))
         np.maximum.at(peaks, step[inside], self.levels[inside])

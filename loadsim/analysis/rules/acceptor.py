@@ -18,7 +18,6 @@ from loadsim.units import NANOSECONDS, format_count, format_duration, some
 if TYPE_CHECKING:
     from loadsim.analysis.columns import Ints
     from loadsim.analysis.rules.case import Case
-    from loadsim.record.facts import ServerFacts
 
 #: A pause shorter than this is the scheduler's, not the server's.
 _PAUSE_NS = NANOSECONDS // 50
@@ -151,44 +150,51 @@ def _arrival_rate(case: Case) -> float:
 
 def short_backlog(case: Case) -> Found | None:
     """Find a backlog that the kernel made shorter than the server asked for, and that was too short."""
-    if not _is_capped(case) or case.view.queue_full_at_s is None:
+    cap = _Cap.of(case)
+    if cap is None or not cap.was_full:
         return None
-    return Found(_cap_title(case), f"{_CAP} The queue was full in this run.", _cap_remedy(case))
+    return Found(cap.title, f"{_CAP} The queue was full in this run.", cap.remedy)
 
 
 def capped_backlog(case: Case) -> Found | None:
-    """Find the same where nobody came to harm."""
-    if not _is_capped(case) or case.view.queue_full_at_s is not None:
+    """Find the same where no client came to harm."""
+    cap = _Cap.of(case)
+    if cap is None or cap.was_full:
         return None
-    evidence = f"{_CAP} The queue was never full in this run."
-    return Found(_cap_title(case), evidence, _cap_remedy(case))
+    return Found(cap.title, f"{_CAP} The queue was never full in this run.", cap.remedy)
 
 
 _CAP = "net.core.somaxconn caps what listen() asks for, and says nothing."
 
 
-def _is_capped(case: Case) -> bool:
-    server = case.view.recording.facts.server
-    return None not in (server.backlog, server.backlog_asked) and _got(server) < _asked(server)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cap:
+    """A backlog that was asked for, at the start or by a step, and cut by the kernel."""
 
+    asked: int
+    got: int
+    was_full: bool
 
-def _cap_title(case: Case) -> str:
-    server = case.view.recording.facts.server
-    asked, got = format_count(_asked(server)), format_count(_got(server))
-    return f"The server asked for a backlog of {asked} and got {got}."
+    @classmethod
+    def of(cls, case: Case) -> _Cap | None:
+        """Return the largest one that was cut; None where none was."""
+        facts = case.view.recording.facts
+        asked: list[tuple[int | None, float | None]] = [(facts.server.backlog_asked, facts.server.backlog)]
+        asked += [(int(one.asked), one.after) for one in facts.steps if one.change == "backlog"]
+        cut = [(want, int(got)) for want, got in asked if want is not None and got is not None and got < want]
+        if not cut:
+            return None
+        want, got = max(cut)
+        longest = case.number("queue.max")
+        return cls(asked=want, got=got, was_full=case.view.queue_full_at_s is not None and longest > got)
 
+    @property
+    def title(self) -> str:
+        return f"The server asked for a backlog of {format_count(self.asked)} and got {format_count(self.got)}."
 
-def _cap_remedy(case: Case) -> str:
-    asked = _asked(case.view.recording.facts.server)
-    return f"sysctl -w net.core.somaxconn={asked}, then restart the server: the cap is taken at listen()."
-
-
-def _asked(server: ServerFacts) -> int:
-    return server.backlog_asked or 0
-
-
-def _got(server: ServerFacts) -> int:
-    return server.backlog or 0
+    @property
+    def remedy(self) -> str:
+        return f"sysctl -w net.core.somaxconn={self.asked}, then restart the server: the cap is taken at listen()."
 
 
 FINDINGS = (

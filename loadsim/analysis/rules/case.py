@@ -23,6 +23,10 @@ _SIGNALS = {1: "SIGHUP", 2: "SIGINT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8:
 }
 
 
+#: Changes of the backlog that a sentence lists one by one.
+_CHANGES = 3
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """One run, ready to be diagnosed."""
@@ -49,9 +53,17 @@ class Case:
 
     @property
     def backlog(self) -> str:
-        """The accept queue in words: "backlog 128 holds 129"."""
-        holds = self.view.queue_capacity
-        return f"backlog {format_count(backlog_for(holds))} holds {format_count(holds)}" if holds else "its backlog"
+        """The accept queue in words: "backlog 128 holds 129", with the moments at which that changed."""
+        capacity, clock = self.view.capacity, self.view.clock
+        if capacity is None:
+            return "its backlog"
+        first, *later = (
+            f"backlog {format_count(backlog_for(holds))} holds {format_count(holds)}" for holds in capacity.holds
+        )
+        if len(later) > _CHANGES:
+            return f"{first}, and changes {format_count(len(later))} times"
+        since = (format_duration(clock.at(moment)) for moment in capacity.since[1:].tolist())
+        return ", ".join([first, *(f"after {moment} {words}" for moment, words in zip(since, later, strict=True))])
 
     @property
     def arrivals_s(self) -> float:

@@ -193,7 +193,7 @@ def unexplained_failures(case: Case) -> Found | None:
 def nothing(case: Case) -> Found:
     """Say that nothing was found, and how far from it the server was."""
     good = case.outcomes(Outcome.OK, Outcome.CONNECTED)
-    queue, holds = case.number("queue.max"), case.view.queue_capacity
+    queue, holds = case.number("queue.max"), case.number("queue.capacity")
     return Found(
         "Every client was served, and nothing went wrong."
         if good == case.number("attempts.count")

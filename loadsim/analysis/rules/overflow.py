@@ -77,15 +77,15 @@ def _overflow_remedy(case: Case) -> str:
 
 
 def needed_backlog(case: Case) -> int:
-    """Return about which backlog would have held everybody.
+    """Return about which backlog would have held every client.
 
-    The queue as it was, and beside it all who were kept out of it: from their first SYN until they were let in, gave
-    up, or the queue ran empty, at which time a longer queue would have been empty too.
+    The queue as it was, and beside it the clients that were kept out of it: from their first SYN until they entered it
+    later, or the queue ran empty, at which time a longer queue would have been empty too.
     """
     view = case.view
     outside = _kept_out(case)
     since = column(view.recording.attempts, "started")[outside]
-    until = np.minimum(_let_in(case)[outside], _ran_empty(view.queue.times[view.queue.levels == 0], since))
+    until = np.minimum(_entered(case)[outside], _ran_empty(view.queue.times[view.queue.levels == 0], since))
     times = np.concatenate([view.queue.times, since, until])
     steps = np.concatenate([np.diff(view.queue.levels, prepend=0), np.ones_like(since), -np.ones_like(until)])
     order = np.argsort(times, kind="stable")
@@ -104,11 +104,16 @@ def _delayed(case: Case) -> Bools:
     return was_connected(attempts) & lost_a_syn(attempts)
 
 
-def _let_in(case: Case) -> Ints:
-    """Return when each attempt entered the queue, gave up, or saw the end of the run."""
+def _entered(case: Case) -> Ints:
+    """Return when each attempt entered the queue; the end of the run for those that never did.
+
+    A client that gives up leaves its place in a longer queue taken, until the server accepts it. In a closed loop it
+    comes back as another attempt, and takes no second place.
+    """
     view = case.view
     ended = column(view.recording.attempts, "ended")
-    until = np.where(ended == 0, view.clock.judged, ended)
+    gave_up = (ended > 0) & bool(view.setting("client", "clients"))
+    until = np.where(gave_up, ended, max(view.clock.judged, view.clock.load_end))
     accept_of = view.ledger.join.accept_of
     joined = accept_of >= 0
     until[joined] = view.waits.entered[accept_of[joined]]
@@ -124,8 +129,7 @@ def _ran_empty(empty: Ints, since: Ints) -> Ints:
 def _kept_up(case: Case) -> bool:
     """Return whether the queue was empty again after it had been full, before the last client came."""
     view = case.view
-    holds = view.queue_capacity
-    full_at = view.queue.reached(holds) if holds else None
+    full_at = view.queue.first_full(view.capacity) if view.capacity else None
     if full_at is None:
         return True
     last = int(column(view.recording.attempts, "started").max())
