@@ -151,6 +151,7 @@ def healthy() -> Summary:
             "accept.p90_s": 0.000044,
             "accept.p99_s": 0.000086,
             "accept.max_s": 0.00011,
+            "accept.samples": 200,
             "accept.waiting": 0,
             "accept.pause_max_s": 0.0001,
             "reply.p50_s": 0.0001,
@@ -232,6 +233,7 @@ def phantoms() -> Summary:
             "connect.max_s": 3.1,
             "accept.p50_s": 1.0,
             "accept.max_s": 2.0,
+            "accept.samples": 8,
             "accept.waiting": 2,
             "accept.waiting_max_s": 1.9,
             "accept.pause_max_s": 1.0,
@@ -312,6 +314,7 @@ def generator_limited() -> Summary:
         sentence="The generator set the pace, not the server: 22,793 of 40,000 attempts never left it.",
         metrics={
             "fate.accepted": 17_207,
+            "accept.samples": 17_207,
             "connect.p50_s": 0.0021,
             "connect.p90_s": 0.0088,
             "connect.p99_s": 0.0221,

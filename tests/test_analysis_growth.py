@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from recordings import Row, accept, attempt, failure, ns, recording, sample
 
 from loadsim.analysis.growth import bands_of, growth_points, stalls
+from loadsim.analysis.judge import summarise
 from loadsim.analysis.measure import measure
 from loadsim.analysis.prediction import compare, is_gap
 from loadsim.analysis.summary import Band, Compared, Mark, Timeline
 from loadsim.analysis.syn import retransmit_times
 from loadsim.analysis.timeline import timeline_of
 from loadsim.analysis.view import View
-from loadsim.record.events import FailureFlag
+from loadsim.record.events import AcceptFlag, FailureFlag
 from loadsim.record.facts import StepFacts
+from loadsim.report import growth
 
 
 def view_of(*args: Any, **changes: Any) -> View:  # noqa: ANN401 -- as for `recording`
@@ -110,6 +112,25 @@ def test_failures_and_losses_fall_into_the_band_of_their_moment() -> None:
     found = bands(climbing(56, samples=samples, failures=failures), 64)
     assert [band.emfile for band in found] == [3, 0, 0, 0, 0, 0, 0, 40]
     assert [band.overflows for band in found] == [0, 0, 2, 0, 0, 0, 0, 10]
+
+
+def test_the_rows_of_a_column_make_its_total() -> None:
+    """Also of connections that were shed, are foreign, or still wait at the end: each is in both or in neither."""
+    rows = [attempt(n, 0.01 * n, ended=9.0) for n in range(60)]
+    accepts = [
+        accept(row, 0.0001 * n, fd=8 + n, open_fds=9 + n % 56, flags=AcceptFlag.SHED if n % 3 else 0)
+        for n, row in enumerate(rows)
+    ]
+    waiting, foreign = attempt(60, 0.7, ended=9.0), accept(attempt(99, 0.1), open_fds=9)
+    accepts += [foreign, accept(waiting, 6.0, flags=AcceptFlag.AFTER_END, open_fds=9)]
+    seen = [sample(0.1 * n, open_fds=9 + 10 * (n % 5), listen_overflows=n * n) for n in range(10)]
+    summary = summarise(recording([*rows, waiting], accepts, [failure(0.3, 7), failure(0.4, 5, open_fds=9)], seen))
+    for column in growth._COLUMNS:
+        cells = [getattr(band, column.field) for band in summary.growth]
+        if column.field.startswith("accept_p"):
+            continue
+        total = max(cell for cell in cells if cell is not None) if column.time else sum(cells)
+        assert total == summary.metrics[column.metric], column.head
 
 
 def test_losses_that_were_not_read_are_not_zero() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.analysis.columns import Ints, column, emfile_records, known, nearest_rank
+from loadsim.analysis.latencies import own_accepts
 from loadsim.analysis.summary import Band
 from loadsim.record.events import Where
 from loadsim.units import NANOSECONDS, format_count
@@ -125,11 +126,11 @@ def _starts(low: int, high: int, edges: list[int]) -> Ints:
 
 
 def _accepts(view: View, place: _Places, index: int) -> Band:
-    """Return one band with what its accept() calls say."""
+    """Return one band with what its accept() calls say: of the connections that accept.* counts, and of no others."""
     low, high = int(place.starts[index]), int(place.stops[index])
-    taken = view.waits.taken
-    inside = place.of(column(view.recording.accepts, "open_fds")[taken]) == index
-    waited = np.sort(view.waits.waited[taken][inside & ~view.ledger.join.watching[taken]])
+    open_fds = column(view.recording.accepts, "open_fds")
+    waited = np.sort(view.waits.waited[own_accepts(view) & (place.of(open_fds) == index)])
+    pauses = view.pauses.lengths[place.of(_open_at_pauses(view, high=int(place.stops[-1]))) == index]
     count = len(waited)
     return Band(
         fds_from=low,
@@ -140,10 +141,16 @@ def _accepts(view: View, place: _Places, index: int) -> Band:
         accept_p50_s=nearest_rank(waited, 0.5) / NANOSECONDS if count else None,
         accept_p99_s=nearest_rank(waited, 0.99) / NANOSECONDS if count >= _ENOUGH else None,
         accept_max_s=int(waited[-1]) / NANOSECONDS if count else None,
-        pause_max_s=int(view.pauses.lengths[: len(inside)][inside].max()) / NANOSECONDS if inside.any() else None,
+        pause_max_s=int(pauses.max()) / NANOSECONDS if len(pauses) else None,
         emfile=0,
         overflows=None,
     )
+
+
+def _open_at_pauses(view: View, *, high: int) -> Ints:
+    """Return the open descriptors after each pause; where the run's end is its end, those after the last accept()."""
+    open_fds = column(view.recording.accepts, "open_fds")[view.waits.taken]
+    return np.append(open_fds, open_fds[-1] if len(open_fds) else high) if view.pauses.final else open_fds
 
 
 def _limits(view: View) -> list[int]:

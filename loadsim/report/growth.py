@@ -37,7 +37,7 @@ _ROOMY = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Column:
-    """One column of the growth table: where its number stands in a band, and in the metrics for all of them."""
+    """One column of the growth table: its field of a band, and the metric of the same set for all bands together."""
 
     head: str
     field: str
@@ -49,7 +49,7 @@ class _Column:
 
 
 _COLUMNS = [
-    _Column(head="accepted", field="accepted", metric="fate.accepted"),
+    _Column(head="accepted", field="accepted", metric="accept.samples"),
     _Column(head="wait p50", field="accept_p50_s", metric="accept.p50_s", time=True),
     _Column(head="p99", field="accept_p99_s", metric="accept.p99_s", time=True, wide=True),
     _Column(head="max", field="accept_max_s", metric="accept.max_s", time=True),

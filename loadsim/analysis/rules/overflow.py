@@ -297,7 +297,7 @@ FINDINGS = (
         f"since Linux 6.5), and {_DOUBLING_TIMES} s before.",
         look_at="connect.max and attempts.delayed: latencies that sit on whole seconds are timers, not work. In "
         "production: `nstat -az TcpExtTCPSynRetrans` on the clients.",
-        do="Fix the full queue (queue-overflow). Do not look for a slow server, and do not average these latencies "
-        "into a mean.",
+        do="Fix the full queue if there is one (queue-overflow), else the packet loss. Do not look for a slow server, "
+        "and do not average these latencies into a mean.",
     ),
 )
