@@ -71,8 +71,8 @@ def test_no_is_no(terminal: Terminal) -> None:
     code, shown = terminal.run(answer="n\n")
 
     assert code == 2
-    assert "starts this command, with your rights" in shown
-    assert "nothing was started; --yes runs it without asking" in shown
+    assert "starts this command with your rights" in shown
+    assert "nothing was started; --yes runs the command without this question" in shown
     assert "\x1b[2J" not in shown
     assert not terminal.mark.exists()
 
@@ -103,7 +103,7 @@ def test_a_sweep_of_somebody_else_is_asked_for_too(terminal: Terminal, tmp_path:
 
     for options in ((), ("--", "true", "{port}")):
         code, shown = terminal.run("--resume", *options, answer="n\n", scenario=sweep)
-        assert (code, "starts this command, with your rights" in shown) == (2, True)
+        assert (code, "starts this command with your rights" in shown) == (2, True)
         assert not terminal.mark.exists()
 
 

@@ -150,7 +150,7 @@ def test_an_existing_file_is_never_overwritten(leaking: Running, tmp_path: Path)
     saved.write_text("precious")
     result = CliRunner().invoke(main, ["inspect", str(leaking.pid), "--save", str(saved), "--over", "100ms"])
     assert result.exit_code == 2
-    assert "File exists; name another file" in result.stderr
+    assert "File exists; choose another file" in result.stderr
     assert saved.read_text() == "precious"
 
 
