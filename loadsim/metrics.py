@@ -136,9 +136,20 @@ _SINGLE = [
         "ends inside the call. The error of its percentiles is far smaller (p50, p90 and p99: 4 % on Linux 6.18).",
     ),
     _of("fds.baseline", "", _NONE, "Open descriptors of the server when it was ready, before the first client."),
-    _of("fds.max", "", _NONE, "The most open descriptors that a sample or an accept record showed."),
+    _of(
+        "fds.max",
+        "",
+        _NONE,
+        "The most open descriptors that fds.baseline, a sample, an accept or a failure showed until the run was judged.",
+    ),
     _of("fds.end", "", _LOW, "Open descriptors once the load was over and they no longer changed."),
-    _of("fds.limit", "", _NONE, "RLIMIT_NOFILE of the server (soft), read back; the lowest one where it changes."),
+    _of(
+        "fds.limit",
+        "",
+        _NONE,
+        "RLIMIT_NOFILE of the server (soft), read back. Where the timeline changes it: the one in force at the first of "
+        "emfile.count, or the lowest one if there was none.",
+    ),
     _of(
         "fds.leaked",
         "",
@@ -150,7 +161,8 @@ _SINGLE = [
         "fds.limit_at",
         "s",
         _HIGH,
-        "When the server first had as many descriptors as it may, from the start of the load.",
+        "When the server was first known to have as many descriptors as it may, from the start of the load: the earliest "
+        "accept, sample or EMFILE that shows it; 0 where the baseline does.",
     ),
     _of(
         "fds.growth_stall",
@@ -264,10 +276,21 @@ _SINGLE = [
         "server.run_wait_max is 20 ms or more, the host was busy.",
     ),
     _of(
+        "canary.count", "", _NONE, "Canaries that learned something about the server: the base of canary.availability."
+    ),
+    _of(
+        "canary.local",
+        "",
+        _LOW,
+        "Canaries, and requests of held clients, that failed at the limits of their own process or host. They say "
+        "nothing about the server and are in no other number of canary.* or held.*.",
+    ),
+    _of(
         "canary.availability",
         "share",
         _HIGH,
-        "Share of the canaries that got an answer in time: an independent client that connects, asks once and leaves.",
+        "Share of canary.count that got an answer in time. A canary is an independent client that connects, asks once and "
+        "leaves.",
     ),
     _of("canary.longest_outage", "s", _LOW, "The longest time from a canary without an answer to the next one with."),
     _of("canary.silent", "", _LOW, "Canaries that were connected and got no answer in time: up, to a port scan."),
@@ -277,26 +300,32 @@ _SINGLE = [
         "recovery.time",
         "s",
         _LOW,
-        "From the step that made room (clients leave, a higher limit) while the server was down to the first good "
-        "answer that a canary got; of several steps that it took the last one counts, of several outages the longest. "
-        "Absent: it never came back, or was never down.",
+        "From the step that freed descriptors (clients leave, a higher limit) while the server was down to the first "
+        "good answer that a canary got. If several steps were needed, from the last; of several outages, the longest. "
+        "Absent: it never recovered, or was never down.",
     ),
     _of(
         "recovery.last_bad",
         "s",
         _LOW,
-        "From the same step to the last canary that set out after it, before the next step, and got no good answer; 0 "
-        "where all did.",
+        "From the step of recovery.time to the start of the last canary that got no good answer; 0 if there was none. "
+        "Canaries that start after the first step that follows the recovery do not count.",
     ),
     _of(
         "recovery.emfile",
         "",
         _LOW,
-        "Calls that failed for want of a descriptor after that step: dead clients are accepted first, and may fill the "
-        "table again.",
+        "Those of emfile.count from the step of recovery.time on, until the first step that follows the recovery. Dead "
+        "clients are accepted first and may fill the table again.",
     ),
-    _of("held.count", "", _NONE, "Connections that were opened at the start, kept, and asked on again and again."),
-    _of("held.cut", "", _LOW, "Those of held.count that the server ended, or never let in."),
+    _of(
+        "held.count",
+        "",
+        _NONE,
+        "Connections that clients opened at the start, or tried to, to keep them and to send requests on them "
+        "periodically.",
+    ),
+    _of("held.cut", "", _LOW, "Those of held.count that the server ended or did not let connect."),
     _of("held.unanswered", "", _LOW, "Requests on held connections that had no answer when the run ended."),
     _of("generator.lag.p50", "s", _LOW, "How late attempts started behind their schedule: the median."),
     _of("generator.lag.p90", "s", _LOW, "How late attempts started behind their schedule: 90 % at most this late."),

@@ -18,6 +18,7 @@ from loadsim.analysis.view import View
 from loadsim.fates import Outcome
 from loadsim.metrics import METRICS
 from loadsim.record.events import AcceptFlag, AttemptFlag, FailureFlag, Where
+from loadsim.record.facts import StepFacts
 
 
 def measured(*args: Any, **changes: Any) -> dict[str, float]:  # noqa: ANN401 -- as for `recording`
@@ -203,6 +204,29 @@ def test_the_limit_is_reached_at_the_accept_that_took_the_last() -> None:
     assert measured([row], [accept(row, 0.0, open_fds=64)])["fds.limit_at"] == pytest.approx(0.50003)
     assert measured(samples=busy())["fds.limit_at"] == 1.0
     assert "fds.limit_at" not in measured()
+
+
+def test_the_earliest_evidence_of_the_limit_counts() -> None:
+    """A sample, an accept record or an EMFILE, whichever was first; the start of the load if the baseline was there."""
+    row = attempt(1, 0.5)
+    at_limit = accept(row, 0.0, open_fds=64)
+    assert measured([row], [at_limit], samples=[sample(0.2, open_fds=64)])["fds.limit_at"] == pytest.approx(0.2)
+    assert measured([row], [at_limit], [failure(0.1, errno=24)])["fds.limit_at"] == pytest.approx(0.1)
+    idle = failure(0.05, flags=FailureFlag.IDLE)
+    assert measured([row], [at_limit], [idle, failure(0.01, errno=23)])["fds.limit_at"] == pytest.approx(0.05)
+    handler = failure(0.3, where=Where.HANDLER, open_fds=60)
+    assert measured([row], [at_limit], [handler])["fds.limit_at"] == pytest.approx(0.3)
+    assert measured([row], [at_limit], server_baseline_fds=64)["fds.limit_at"] == 0.0
+    assert measured([row], [at_limit], samples=[sample(-0.1, open_fds=64)])["fds.limit_at"] == 0.0
+
+
+def test_the_limit_in_force_is_the_one_of_the_first_failure() -> None:
+    """If the timeline changes the limit: that at the first EMFILE with a client waiting, or the lowest one."""
+    fell = StepFacts(change="nofile", asked=12, done_ns=ns(0.8), before=64, after=12)
+    assert measured(steps=[fell])["fds.limit"] == 12
+    assert measured(steps=[fell], failures=[failure(0.5)])["fds.limit"] == 64
+    assert measured(steps=[fell], failures=[failure(0.9)])["fds.limit"] == 12
+    assert measured(steps=[fell], failures=[failure(0.5, flags=FailureFlag.IDLE)])["fds.limit"] == 12
 
 
 def test_leaked_connections_are_those_nobody_holds() -> None:

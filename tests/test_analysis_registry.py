@@ -14,6 +14,7 @@ RANKED = {
         "ledger-unbalanced",
         "generator-ended",
         "generator-limited",
+        "canary-limited",
     ],
     Kind.FAULT: [
         "target-ended",

@@ -107,6 +107,17 @@ def test_the_step_that_helped_counts() -> None:
     assert found.evidence.startswith("One step before that had made room and not helped.")
 
 
+def test_what_follows_the_recovery_is_not_part_of_it() -> None:
+    """Canaries and failures count until the first step after the answer, also across a step before it."""
+    steps = [step("release", 1.0, 0.5), step("nofile", 1.5, 32, before=64), step("nofile", 3.0, 16, before=32)]
+    rows = [canary(1, 0.5, Outcome.EOF), canary(2, 1.6, Outcome.EOF), canary(3, 2.0), canary(4, 2.5, Outcome.EOF)]
+    failures = [{"first": at, "last": at, "count": 2, "errno": 24} for at in (0.9, 1.7, 2.6, 3.5)]
+    numbers = metrics_of(canary=[*rows, canary(5, 3.5, Outcome.EOF)], steps=steps, failures=failures)
+
+    assert numbers["recovery.last_bad_s"] == pytest.approx(1.5)
+    assert numbers["recovery.emfile"] == 4
+
+
 def test_canaries_are_nobodys_attempt_and_no_strangers() -> None:
     """Their accept records stand outside the ledger, are not foreign, and are no client's payload."""
     first = attempt(1)
@@ -118,11 +129,50 @@ def test_canaries_are_nobodys_attempt_and_no_strangers() -> None:
     assert sum(band.accepted for band in summary.growth) == 1
 
 
+def test_held_connections_are_counted_whether_they_have_a_port_or_not() -> None:
+    """A connection that was never made has no port, and a port may serve two connections after each other."""
+    held = [canary(number, 0.0, Outcome.CONNECT_TIMEOUT, source=255, port=0, connected=None) for number in range(1, 5)]
+    held += [canary(5, 0.0, source=255, port=9, connected=0.1), canary(6, 0.5, source=255, port=9, connected=0.1)]
+    held += [canary(7, 1.0, Outcome.EOF, source=255, port=9, connected=0.9)]
+    numbers = metrics_of(held=held)
+
+    assert (numbers["held.count"], numbers["held.cut"]) == (6, 5)
+
+
+def test_a_held_client_that_its_own_process_stopped_was_not_cut_by_the_server() -> None:
+    """It is no connection if it never left, and no failure of the server in any case."""
+    held = [
+        canary(1, 0.0, Outcome.LOCAL, source=255, port=0, connected=None),
+        canary(2, 0.0, source=255, connected=0.1),
+    ]
+    held += [canary(3, 0.5, Outcome.LOCAL, source=255, port=10_002, connected=0.1)]
+    numbers = metrics_of(held=held)
+
+    assert (numbers["held.count"], numbers["held.cut"], numbers["canary.local"]) == (1, 0, 2)
+
+
+def test_the_canary_accuses_itself() -> None:
+    """Canaries at their own limits are counted, are in no share, and make the run inconclusive."""
+    own = [canary(n, 0.1 * n, Outcome.LOCAL, connected=None, started=None, errno=99) for n in range(1, 4)]
+    late = canary(4, 0.5, Outcome.NOT_STARTED, connected=None, started=None)
+    rows = [*own, late, canary(5, 0.6), canary(6, 0.7, Outcome.REPLY_TIMEOUT)]
+    summary = summarise(recording(attempts=[attempt(1)], accepts=[accept(attempt(1))], canary=rows))
+
+    assert (summary.metrics["canary.local"], summary.metrics["canary.count"]) == (4, 2)
+    assert summary.metrics["canary.availability"] == 0.5
+    assert summary.verdict == "INCONCLUSIVE"
+    found = {finding.id: finding for finding in summary.findings}["canary-limited"]
+    assert "3 requests failed at its own limits (errno 99). 1 request did not start." in found.evidence
+    assert "ip_local_port_range" in (found.remedy or "")
+    assert "canary-limited" not in {finding.id for finding in summarise(recording(canary=[canary(1, 0.1)])).findings}
+
+
 def test_held_clients() -> None:
-    """Late answers count from when they were due; who was cut off or never answered is counted apart."""
-    held = [canary(number, 0.1 * number, source=255, port=9) for number in range(1, 4)]
-    held += [canary(4, 0.4, source=255, port=9, replied=1.4, ended=1.5)]
-    held += [canary(5, 0.5, Outcome.UNFINISHED, source=255, port=9), canary(6, 0.5, Outcome.RESET, source=255, port=8)]
+    """Late answers count from when they were due; connections that were cut or never answered have their own counts."""
+    held = [canary(number, 0.1 * number, source=255, connected=0.05, port=9) for number in range(1, 4)]
+    held += [canary(4, 0.4, source=255, connected=0.05, port=9, replied=1.4, ended=1.5)]
+    held += [canary(5, 0.5, Outcome.UNFINISHED, source=255, connected=0.05, port=9)]
+    held += [canary(6, 0.5, Outcome.RESET, source=255, port=8)]
     numbers = metrics_of(held=held)
 
     assert [numbers[f"held.{name}"] for name in ("count", "cut", "unanswered")] == [2, 1, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,12 +24,11 @@ def descriptor_metrics(view: View) -> Numbers:
     facts, samples = view.recording.facts, view.recording.samples
     if not facts.server.process_seen:
         return {}
-    times, open_fds = known(samples, "open_fds")
-    before = open_fds[times < view.clock.start]
+    _, open_fds = known(samples, "open_fds")
     peaks = [column(view.recording.accepts, "open_fds")[view.waits.taken], open_fds]
     peaks.append(column(emfile_records(view.recording, *Where), "open_fds"))
     numbers: Numbers = {
-        "fds.baseline": int(before[-1]) if len(before) else facts.server.baseline_fds,
+        "fds.baseline": _baseline(view),
         "fds.max": max(int(peak.max(initial=0)) for peak in peaks),
         "fds.limit": view.fd_limit,
     }
@@ -92,14 +92,31 @@ def leaked_descriptors(view: View, baseline: int, end: int) -> int:
 
 
 def limit_reached(view: View) -> int | None:
-    """Return when the server first had all the descriptors it may have; None = never."""
-    accepts = view.recording.accepts
-    at_limit = view.waits.taken & (accepts["open_fds"] >= view.limits_at(view.waits.accepted))
-    if at_limit.any():
-        return int(view.waits.accepted[at_limit][0])
+    """Return when the server was first known to have all the descriptors it may have; None = never.
+
+    The earliest evidence counts: a sample may know it before an accept record does, and a server whose baseline is at
+    the limit has reached it when the load starts. EMFILE is evidence also on an empty queue.
+    """
+    recording, start = view.recording, view.clock.start
+    samples, sampled = known(recording.samples, "open_fds")
+    missed = column(recording.failures[recording.failures["errno"] == errno.EMFILE], "first")
+    accepted = view.waits.accepted[view.waits.taken]
+    held = column(recording.accepts, "open_fds")[view.waits.taken]
+    at_limit = (
+        samples[sampled >= view.limits_at(samples)],
+        accepted[held >= view.limits_at(accepted)],
+        missed,
+        np.full(int(_baseline(view) >= view.limits_at(np.array([start]))[0]), start),
+    )
+    evidence = np.concatenate(at_limit)
+    return max(int(evidence.min()), start) if len(evidence) else None
+
+
+def _baseline(view: View) -> int:
+    """Return the open descriptors in the last sample before the load, or when the server was ready."""
     times, open_fds = known(view.recording.samples, "open_fds")
-    seen = times[open_fds >= view.limits_at(times)]
-    return int(seen[0]) if len(seen) else None
+    before = open_fds[times < view.clock.start]
+    return int(before[-1]) if len(before) else view.recording.facts.server.baseline_fds
 
 
 def _at_limit(view: View) -> tuple[Ints, Ints]:

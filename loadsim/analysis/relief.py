@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from loadsim.record.arrays import Records
     from loadsim.record.facts import StepFacts
 
-#: Canaries that say nothing about the server: they never left, or had no time to learn anything.
-_SAY_NOTHING = (Outcome.LOCAL, Outcome.NOT_STARTED, Outcome.UNFINISHED)
+#: Outcomes of a canary that its own process or host stopped: the server had no part in them.
+OWN_LIMITS = (Outcome.LOCAL, Outcome.NOT_STARTED)
+#: Outcomes of a canary that say nothing about the server: it never left, or had no time to learn anything.
+SAY_NOTHING = (*OWN_LIMITS, Outcome.UNFINISHED)
 #: A canary that has waited so long for an answer by the time there is room found a server that was down.
 _KEPT_WAITING_NS = NANOSECONDS // 10
 
@@ -73,7 +75,7 @@ def recoveries(steps: Sequence[StepFacts], canaries: Records) -> list[Recovery]:
 
 def telling(canaries: Records) -> Records:
     """Return those canaries that learned something of the server."""
-    told: Records = canaries[~has_outcome(canaries, *_SAY_NOTHING)]
+    told: Records = canaries[~has_outcome(canaries, *SAY_NOTHING)]
     return told
 
 

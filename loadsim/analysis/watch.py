@@ -1,4 +1,4 @@
-"""What the canary saw, what those saw who were in, and how long the server took to come back once there was room."""
+"""What the canary and the held clients saw, and how long the server took to recover."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loadsim.analysis.columns import Ints, column, emfile_records, has_outcome
+from loadsim.analysis.columns import column, emfile_records, has_outcome
 from loadsim.analysis.latencies import family
-from loadsim.analysis.relief import settled, telling
+from loadsim.analysis.relief import OWN_LIMITS, SAY_NOTHING, settled, telling
 from loadsim.fates import Outcome
 from loadsim.record.events import Where
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
     from loadsim.analysis.view import View
-    from loadsim.record.arrays import Records
+    from loadsim.record.arrays import Recording, Records
 
 _TURNED_AWAY = (Outcome.REFUSED, Outcome.RESET, Outcome.EOF, Outcome.ERROR)
 
@@ -23,9 +23,10 @@ _TURNED_AWAY = (Outcome.REFUSED, Outcome.RESET, Outcome.EOF, Outcome.ERROR)
 def watch_metrics(view: View) -> dict[str, float]:
     """Return canary.*, recovery.* and held.*; nothing where there was no canary."""
     canaries = telling(view.recording.canary)
-    numbers: dict[str, float] = {}
+    numbers = _own_failures(view.recording)
     if len(canaries):
         numbers |= {
+            "canary.count": len(canaries),
             "canary.availability": float(has_outcome(canaries, Outcome.OK).mean()),
             "canary.longest_outage": _longest_outage(canaries),
             "canary.silent": int(has_outcome(canaries, Outcome.REPLY_TIMEOUT).sum()),
@@ -34,6 +35,14 @@ def watch_metrics(view: View) -> dict[str, float]:
             **_recovery(view, canaries),
         }
     return numbers | _held(view.recording.held)
+
+
+def _own_failures(recording: Recording) -> dict[str, float]:
+    """Return how often the canary and the held clients failed at their own limits."""
+    both = (recording.canary, recording.held)
+    return (
+        {"canary.local": sum(int(has_outcome(one, *OWN_LIMITS).sum()) for one in both)} if any(map(len, both)) else {}
+    )
 
 
 def _longest_outage(canaries: Records) -> float:
@@ -69,15 +78,28 @@ def _recovery(view: View, canaries: Records) -> dict[str, float]:
 
 
 def _held(held: Records) -> dict[str, float]:
+    """Return held.*. A held client that its own process stopped says nothing about the server."""
     if not len(held):
         return {}
-    ports: Ints = np.unique(column(held, "port"))
-    ended = ~has_outcome(held, Outcome.OK, Outcome.ERROR, Outcome.UNFINISHED)
-    answered = has_outcome(held, Outcome.OK, Outcome.ERROR)
-    late = (column(held, "replied") - column(held, "intended"))[answered].clip(min=0)
+    told = held[~has_outcome(held, *SAY_NOTHING) | has_outcome(held, Outcome.UNFINISHED)]
+    ended = ~has_outcome(told, Outcome.OK, Outcome.ERROR, Outcome.UNFINISHED)
+    answered = has_outcome(told, Outcome.OK, Outcome.ERROR)
+    late = (column(told, "replied") - column(told, "intended"))[answered].clip(min=0)
     return {
-        "held.count": len(ports),
+        "held.count": _connections(held),
         "held.cut": int(ended.sum()),
-        "held.unanswered": int(has_outcome(held, Outcome.UNFINISHED).sum()),
+        "held.unanswered": int(has_outcome(told, Outcome.UNFINISHED).sum()),
         **family("held.reply", late),
     }
+
+
+def _connections(held: Records) -> int:
+    """Return how many connections there were.
+
+    All requests on one connection carry the same time of connecting, and two connections may use one port after each
+    other. A connection that was never made has exactly one record, in which neither is known.
+    """
+    connected, port = column(held, "connected"), column(held, "port")
+    made = np.unique(np.stack([connected, port])[:, connected > 0], axis=1)
+    never_left = (connected == 0) & has_outcome(held, *OWN_LIMITS)
+    return made.shape[1] + int(((connected == 0) & ~never_left).sum())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from loadsim.report.drawing import ALARM, BAD, GOOD, NAME, QUIET, STRONG, WARN, Line, both_ends, line, paragraph
 from loadsim.report.figures import both
 from loadsim.report.text import cell_len, flow, left, right, widest, wrap
-from loadsim.units import format_count, format_duration
+from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,11 +84,13 @@ def generator(summary: Summary, terminal: Terminal) -> list[Line]:
     metrics = summary.metrics
     lag, cpu, failures = (metrics.get(f"generator.{name}") for name in ("lag.p99_s", "cpu", "local_failures"))
     limited = bool(metrics.get("generator.limited"))
+    of_canary = int(metrics.get("canary.local", 0))
     facts = [
         "IT SET THE PACE" if limited else "",
         f"lag p99 {format_duration(lag)}" if lag is not None else "",
         f"{cpu:.2f} cores" if cpu is not None else "",
         f"{format_count(failures)} own failures" if failures is not None else "",
+        f"{some(of_canary, 'own failure')} of the canary" if of_canary else "",
     ]
     texts = flow([fact for fact in facts if fact], terminal.edge - LABEL)
     return labelled("generator", texts, style=WARN if limited else "")

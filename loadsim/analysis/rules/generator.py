@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loadsim.analysis.columns import column
-from loadsim.analysis.generator import CPU_CORES, lag_limit_s, own_failures
+from loadsim.analysis.columns import column, has_outcome
+from loadsim.analysis.generator import CPU_CORES, lag_limit_s
 from loadsim.analysis.rules.case import Found, ending, sentences, were
 from loadsim.analysis.rules.definition import Definition, Kind, Rule
-from loadsim.fates import Fate
+from loadsim.fates import Fate, Outcome
 from loadsim.record.events import CLIENT_ERRNO
-from loadsim.units import format_duration, some
+from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
     from loadsim.analysis.rules.case import Case
+    from loadsim.record.arrays import Records
 
 
 def lost_drivers(case: Case) -> Found | None:
@@ -65,6 +66,26 @@ def late(case: Case) -> Found | None:
     )
 
 
+def canary_limited(case: Case) -> Found | None:
+    """Find canaries and held clients that failed at the limits of their own process or host."""
+    if not case.number("canary.local"):
+        return None
+    both = (case.view.recording.canary, case.view.recording.held)
+    reasons = [reason for one in both for reason in _own_limits(one, "request")]
+    late = sum(int(has_outcome(one, Outcome.NOT_STARTED).sum()) for one in both)
+    if late:
+        reasons.append((f"{some(late, 'request')} did not start.", "raise canary.every, or lower canary.timeout"))
+    told = case.number("canary.count")
+    return Found(
+        "The canary failed at its own limits, and does not show whether the server was up then.",
+        sentences(
+            *(reason for reason, _ in reasons),
+            f"canary.availability is a share of the other {format_count(told)}." if told else "",
+        ),
+        "; ".join(dict.fromkeys(remedy for _, remedy in reasons)) + ".",
+    )
+
+
 def _late(case: Case) -> _Reason:
     lag, allowed = case.numbers.get("generator.lag.p90", 0.0), lag_limit_s(case.view)
     if lag <= allowed:
@@ -93,15 +114,18 @@ def _not_started(case: Case) -> _Reason:
 
 
 def _local(case: Case) -> list[_Reason]:
-    """Return a reason for each errno of the generator's own."""
-    attempts = case.view.recording.attempts
-    numbers = np.bincount(column(attempts, "errno")[own_failures(case.view)])
+    return _own_limits(case.view.recording.attempts, "attempt")
+
+
+def _own_limits(records: Records, what: str) -> list[_Reason]:
+    """Return a reason for each errno of the client's own limits."""
+    numbers = np.bincount(column(records, "errno")[has_outcome(records, Outcome.LOCAL)])
     reasons = []
     for number, count in enumerate(numbers.tolist()):
         if count:
             meaning = CLIENT_ERRNO.get(number)
             remedy = meaning.remedy if meaning else f"see errno {number} in errno(3)"
-            reasons.append((f"{some(count, 'attempt')} failed at its own limits (errno {number}).", remedy))
+            reasons.append((f"{some(count, what)} failed at its own limits (errno {number}).", remedy))
     return reasons
 
 
@@ -122,6 +146,14 @@ FINDINGS = (
         look_at="generator.lag.p90, generator.cpu, generator.local_failures, and the fates `local` and `not_started`.",
         do="The finding names the remedy: more client.processes, more client.sources, a higher hard limit, a lower "
         "rate, or a quieter machine.",
+    ),
+    Definition(
+        id="canary-limited",
+        rules=(Rule(kind=Kind.DOUBT, order=70, find=canary_limited),),
+        means="Canaries or held clients failed at the limits of their own process or host, such as ephemeral ports. For "
+        "that time nothing is known about the availability of the server.",
+        look_at="canary.local beside canary.count.",
+        do="The finding names the remedy, such as a wider net.ipv4.ip_local_port_range.",
     ),
     Definition(
         id="generator-late",
