@@ -96,6 +96,36 @@ def test_a_reset_that_nobody_booked_is_believed_of_a_killed_driver_alone() -> No
     assert list(join(recording([killed], [taken])).attempt_of) == [0]
 
 
+@pytest.mark.parametrize("payload", [0, 1])
+def test_a_client_that_was_admitted_after_its_fin_is_found(payload: int) -> None:
+    """A client that closed by FIN keeps its 4-tuple: a later accept in ESTABLISHED is its own, the next one foreign."""
+    left = unserved(1, 0.0, connected=1.0, ended=1.8)
+    admitted = accept(left, 1.5, state=1, age_ms=450, synack_retransmits=1, payload=payload)
+    stranger = accept(left, 5.0, state=1, age_ms=0)
+    result = join(recording([left], [admitted, stranger]))
+    assert (list(result.attempt_of), result.mismatched) == ([0, -1], 0)
+
+
+def test_a_client_that_the_server_has_reset_left_its_4_tuple() -> None:
+    """The end by the server's RST frees a 4-tuple at once: a later accept is foreign."""
+    gone = unserved(1, 0.0, ended=0.1, outcome=Outcome.RESET)
+    assert list(join(recording([gone], [accept(gone, 5.0, state=1, age_ms=0)])).attempt_of) == [-1]
+
+
+def test_an_attempt_owns_no_4_tuple_before_it_is_connected() -> None:
+    """What was accepted during connect() is the attempt before, which the server's RST has freed without its client."""
+    first = attempt(1, 0.0, ended=0.100_3, replied=None, outcome=Outcome.RESET, port=7)
+    second = attempt(2, 0.1, connected=0.100_2, ended=0.2, port=7)
+    mine = accept(first, state=1, accepted=0.100_05, payload=1)
+    other = accept(second, state=1, accepted=0.100_15, payload=2)
+    last = accept(second, state=1, accepted=0.100_25, payload=2)
+    assert list(join(recording([first, second], [mine, other])).attempt_of) == [0, 1]
+    assert list(join(recording([first, second], [mine, last])).attempt_of) == [0, 1]
+    early = accept(first, state=1, payload=1)
+    assert list(join(recording([first, second], [early, other])).attempt_of) == [0, 1]
+    assert join(recording([first, second], [early, other])).mismatched == 0
+
+
 def test_a_living_connection_is_not_one_that_was_reset() -> None:
     """Whoever still holds the 4-tuple, it is not the attempt whose RST gave it away."""
     gone = unserved(1, 0.0, ended=0.1, flags=AttemptFlag.RESET_BY_CLIENT)

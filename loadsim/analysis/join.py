@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loadsim.analysis.columns import Bools, Ints, column, has_flag, was_connected
+from loadsim.analysis.columns import Bools, Ints, column, has_flag, has_outcome, was_connected
+from loadsim.fates import Outcome
 from loadsim.record.events import AcceptFlag, AttemptFlag
 from loadsim.scenario.spec import CANARY_SOURCE, HELD_SOURCE, source_address
 from loadsim.units import NANOSECONDS
@@ -71,6 +72,9 @@ class _Desk:
         ended = column(attempts, "ended")
         self.ended = np.where(ended == 0, _FOREVER, ended)
         self.connected = was_connected(attempts)
+        stamped = column(attempts, "connected")
+        self.owned = np.where(stamped > 0, stamped, self.ended)  # it certainly had its 4-tuple by then
+        self.reset_by_server = has_outcome(attempts, Outcome.RESET)
         self.cut_off = has_flag(attempts, AttemptFlag.RESET_BY_CLIENT)
         self.pending = has_flag(attempts, AttemptFlag.PENDING)
         self.accepted = column(accepts, "accepted")
@@ -145,14 +149,44 @@ def _packed(address: str) -> Ints:
 
 
 def _match_living(desk: _Desk) -> None:
-    """Join connections that had not been reset when they were accepted: nobody else could use their 4-tuple then."""
+    """Join connections that had not been reset when they were accepted: no other client could use their 4-tuple then.
+
+    A client that has closed by FIN keeps its 4-tuple until the server has answered. If the final ACK of its handshake
+    was dropped, a repeated SYN-ACK or its own data can complete the connection after its FIN was lost as well: accept()
+    then finds it in ESTABLISHED.
+    """
     accepts = np.flatnonzero((desk.state != RESET) & (desk.accept_key >= 0))
     attempts = desk.latest_start(accepts, desk.accepted[accepts])
     accepts, attempts = accepts[attempts >= 0], attempts[attempts >= 0]
+    attempts = _owners(desk, accepts, attempts)
     alive = desk.ended[attempts] >= desk.accepted[accepts] - _SLACK_NS
-    left = desk.connected[attempts] & ~desk.cut_off[attempts] & (desk.state[accepts] != ESTABLISHED)
+    closed = desk.connected[attempts] & ~desk.cut_off[attempts]
+    left = closed & ((desk.state[accepts] != ESTABLISHED) | ~desk.reset_by_server[attempts])
     fits = alive | left
     desk.match(accepts[fits], attempts[fits])
+
+
+def _owners(desk: _Desk, accepts: Ints, attempts: Ints) -> Ints:
+    """Return these attempts, each replaced by the one before it on its 4-tuple where that was accepted instead.
+
+    An attempt is stamped before connect() and owns a 4-tuple only some time after that. A close by the server that
+    sends RST frees the 4-tuple although its client has not read of it yet. So an accept record between the stamp and
+    the return of connect() belongs to the attempt before, if that had not ended and no earlier record is its own.
+    """
+    doubtful = np.flatnonzero(desk.accepted[accepts] < desk.owned[attempts])
+    before = desk.latest_start(accepts[doubtful], desk.started[attempts[doubtful]] - 1)
+    open_then = (before >= 0) & desk.connected[before]
+    open_then &= desk.ended[before] >= desk.started[attempts[doubtful]]  # else its client had freed the 4-tuple
+    doubtful, before = doubtful[open_then], before[open_then]
+    owners = attempts.copy()
+    certain = np.ones(len(accepts), dtype=np.bool_)
+    certain[doubtful] = False
+    taken = np.zeros(len(desk.accept_of), dtype=np.bool_)
+    taken[attempts[certain]] = True
+    for row, earlier in zip(doubtful.tolist(), before.tolist(), strict=True):  # in the order of the queue
+        owners[row] = attempts[row] if taken[earlier] else earlier
+        taken[owners[row]] = True
+    return owners
 
 
 def _match_reset(desk: _Desk) -> int:
