@@ -140,15 +140,15 @@ _SINGLE = [
         "fds.max",
         "",
         _NONE,
-        "The most open descriptors that fds.baseline, a sample, an accept or a failure showed until the run was judged.",
+        "The most open descriptors that fds.baseline, a sample, an accept or a failure showed.",
     ),
     _of("fds.end", "", _LOW, "Open descriptors once the load was over and they no longer changed."),
     _of(
         "fds.limit",
         "",
         _NONE,
-        "RLIMIT_NOFILE of the server (soft), read back. Where the timeline changes it: the one in force at the first of "
-        "emfile.count, or the lowest one if there was none.",
+        "RLIMIT_NOFILE of the server (soft), read back. Where the timeline changes it: the one in force at the first "
+        "of emfile.count, or the lowest one if there was none.",
     ),
     _of(
         "fds.leaked",
@@ -161,8 +161,8 @@ _SINGLE = [
         "fds.limit_at",
         "s",
         _HIGH,
-        "When the server was first known to have as many descriptors as it may, from the start of the load: the earliest "
-        "accept, sample or EMFILE that shows it; 0 where the baseline does.",
+        "When the server was first known to have as many descriptors as it may, from the start of the load: the "
+        "earliest accept, sample or EMFILE that shows it; 0 where the baseline does.",
     ),
     _of(
         "fds.growth_stall",
@@ -289,8 +289,8 @@ _SINGLE = [
         "canary.availability",
         "share",
         _HIGH,
-        "Share of canary.count that got an answer in time. A canary is an independent client that connects, asks once and "
-        "leaves.",
+        "Share of canary.count that got an answer in time. A canary is an independent client that connects, asks once "
+        "and leaves.",
     ),
     _of("canary.longest_outage", "s", _LOW, "The longest time from a canary without an answer to the next one with."),
     _of("canary.silent", "", _LOW, "Canaries that were connected and got no answer in time: up, to a port scan."),

@@ -719,3 +719,9 @@ def test_times_of_a_dead_server_are_its_own() -> None:
     assert [mark.label for mark in summarise(scenes.dying()).timeline.marks] == ["the server ended"]
     assert summarise(scenes.dying()).metrics["server.exit"] == -9
     assert ns(1.0) == scenes.dying().facts.server.exited_ns
+
+
+def test_sentences_do_not_run_into_each_other() -> None:
+    """A notice without a full stop gets one before the next sentence follows."""
+    [found, *_] = summarise(scenes.healthy(degraded=["x is not set", "y is not set."])).findings
+    assert found.evidence == "x is not set. y is not set."

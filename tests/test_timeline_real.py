@@ -206,3 +206,25 @@ def test_a_server_that_dies_is_never_back(tmp_path: Path) -> None:
     assert ran.summary.metrics["canary.turned_away"] > 5
     assert "no-recovery" in [finding.id for finding in ran.summary.findings]
     assert sum(ran.summary.ledger.values()) == 60
+
+
+def test_a_step_after_the_end_of_the_server_is_no_doubt(tmp_path: Path) -> None:
+    """A server that its own policy ended before a step is found as ended, and the run can be judged."""
+    ended = """
+    [server]
+    nofile = 20
+    on_emfile = "exit"
+    leak = 1.0
+    [client]
+    rate = "100/s"
+    duration = "300ms"
+    connect_timeout = "500ms"
+    reply_timeout = "500ms"
+    [timeline]
+    steps = [{at = "600ms", nofile = 64}]
+    """
+    ran = run_scenario(write_scenario(tmp_path, ended), tmp_path)
+    assert ran.recording.facts.degraded == []
+    assert [step.target_ended for step in ran.recording.facts.steps] == [True]
+    assert ran.summary.findings[0].id == "target-ended"
+    assert "1 step of the timeline came after that" in ran.summary.findings[0].evidence

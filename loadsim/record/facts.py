@@ -95,6 +95,7 @@ class StepFacts:
     before: float | None  # read before and after; None: not read, or there is no such value (release)
     after: float | None
     refused: str | None = None  # why it was not made, a whole sentence
+    target_ended: bool = False  # it was not made because the server had ended by then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

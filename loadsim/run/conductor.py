@@ -150,7 +150,7 @@ async def _perform(stage: Stage, facts: Facts, argv: Sequence[str], view: View, 
         drivers=drivers,
         end=end,
         steps=steps,
-        degraded=[*facts.degraded, *(step.refused for step in steps if step.refused)],
+        degraded=[*facts.degraded, *(one.refused for one in steps if one.refused and not one.target_ended)],
         watchers_lost=lost,
     )
 

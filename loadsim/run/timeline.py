@@ -44,7 +44,7 @@ async def let_go(stage: Stage, made: Sequence[StepFacts]) -> None:
 async def _make(stage: Stage, step: Step) -> StepFacts:
     change, asked = step.change
     before = _value(stage, change)
-    refused = None
+    refused, ended = None, False
     done_ns = time.monotonic_ns()
     try:
         if change == "nofile":
@@ -56,10 +56,26 @@ async def _make(stage: Stage, step: Step) -> StepFacts:
             for driver in stage.drivers:
                 await driver.release(asked)
     except (OSError, ValueError) as error:
+        ended = isinstance(error, ProcessLookupError) and await _has_ended(stage)
         refused = f"{change} = {asked:g} after {step.at:g} s could not be set: {error}"
     return StepFacts(
-        change=change, asked=asked, done_ns=done_ns, before=before, after=_value(stage, change), refused=refused
+        change=change,
+        asked=asked,
+        done_ns=done_ns,
+        before=before,
+        after=_value(stage, change),
+        refused=refused,
+        target_ended=ended,
     )
+
+
+async def _has_ended(stage: Stage) -> bool:
+    """Return whether the server has ended: the kernel may show that before its parent has noted it."""
+    for _ in range(round(_READ_BACK_S / _LOOK_S)):
+        if stage.server.facts.died:
+            return True
+        await trio.sleep(_LOOK_S)
+    return False
 
 
 def _set_nofile(pids: Sequence[int], step: Step) -> str | None:

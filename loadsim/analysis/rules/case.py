@@ -107,6 +107,11 @@ def sentences(*parts: str) -> str:
     return " ".join(part for part in parts if part)
 
 
+def sentence(notice: str) -> str:
+    """Return a notice of the run with the full stop that another sentence can follow."""
+    return notice.rstrip(".") + "."
+
+
 def were(count: int) -> str:
     """Return the verb that follows `some`."""
     return "was" if count == 1 else "were"

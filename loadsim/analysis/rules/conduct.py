@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from loadsim.analysis.prediction import GAP, is_gap
-from loadsim.analysis.rules.case import Found, ending, sentences, were
+from loadsim.analysis.rules.case import Found, ending, sentence, sentences, were
 from loadsim.analysis.rules.definition import Definition, Kind, Rule
 from loadsim.fates import Fate, Outcome
 from loadsim.record.events import TABLE_HZ
@@ -58,7 +58,7 @@ def degraded(case: Case) -> Found | None:
         return None
     return Found(
         f"{some(len(sentences_), 'setting')} of the scenario {were(len(sentences_))} not in force.",
-        sentences(*sentences_),
+        sentences(*map(sentence, sentences_)),
         "see to what they name, or take the settings out of the scenario.",
     )
 
@@ -70,7 +70,7 @@ def watcher_lost(case: Case) -> Found | None:
         return None
     return Found(
         "Who watched from outside did not live to the end of the run.",
-        sentences(*lost),
+        sentences(*map(sentence, lost)),
         "run it again: whether the server was up is not known from then on.",
     )
 
@@ -88,10 +88,17 @@ def target_ended(case: Case) -> Found | None:
             "It had just run out of descriptors." if case.exhausted else "",
             f"{some(orphaned, 'client')} {were(orphaned)} still in its accept queue." if orphaned else "",
             f"{some(refused, 'client')} after that found nobody listening." if refused else "",
+            _steps_after_the_end(case),
         ),
         f"{'target.stderr of the result' if server.started else 'its own log'} has its last words; for SIGKILL look at "
         "dmesg (out of memory?).",
     )
+
+
+def _steps_after_the_end(case: Case) -> str:
+    """Return which steps of the timeline came too late: the server had ended before them."""
+    count = sum(step.target_ended for step in case.view.recording.facts.steps)
+    return f"{some(count, 'step')} of the timeline came after that and changed nothing." if count else ""
 
 
 def _how(server: ServerFacts) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from loadsim.analysis.columns import column, has_outcome
 from loadsim.analysis.generator import CPU_CORES, lag_limit_s
-from loadsim.analysis.rules.case import Found, ending, sentences, were
+from loadsim.analysis.rules.case import Found, ending, sentence, sentences, were
 from loadsim.analysis.rules.definition import Definition, Kind, Rule
 from loadsim.fates import Fate, Outcome
 from loadsim.record.events import CLIENT_ERRNO
@@ -37,16 +37,16 @@ def limited(case: Case) -> Found | None:
     if not case.number("generator.limited"):
         return None
     reasons = [reason for reason in (_late(case), _busy(case), _not_started(case), *_local(case)) if reason[0]]
-    clamped = [_sentence(driver.clamped) for driver in case.view.recording.facts.drivers if driver.clamped]
+    clamped = [
+        sentence(driver.clamped[0].upper() + driver.clamped[1:])
+        for driver in case.view.recording.facts.drivers
+        if driver.clamped
+    ]
     return Found(
         "The generator, not the server, set the pace of this run.",
         sentences(*(reason for reason, _ in reasons), *clamped),
         "; ".join(remedy for _, remedy in reasons) + ".",
     )
-
-
-def _sentence(notice: str) -> str:
-    return f"{notice[0].upper()}{notice[1:].removesuffix('.')}."
 
 
 _Reason = tuple[str, str]
@@ -150,8 +150,8 @@ FINDINGS = (
     Definition(
         id="canary-limited",
         rules=(Rule(kind=Kind.DOUBT, order=70, find=canary_limited),),
-        means="Canaries or held clients failed at the limits of their own process or host, such as ephemeral ports. For "
-        "that time nothing is known about the availability of the server.",
+        means="Canaries or held clients failed at the limits of their own process or host, such as ephemeral ports. "
+        "For that time nothing is known about the availability of the server.",
         look_at="canary.local beside canary.count.",
         do="The finding names the remedy, such as a wider net.ipv4.ip_local_port_range.",
     ),
