@@ -154,8 +154,9 @@ _SINGLE = [
         "fds.leaked",
         "",
         _LOW,
-        "fds.end - fds.baseline - connections that a client still held: descriptors that nobody uses and nobody "
-        "closes.",
+        "Descriptors of clients that have left, and that the server never closes. Exact for connections of the "
+        "simulated server. For what its requests open, and for other servers: about fds.end - fds.baseline - what "
+        "connected clients hold. Another server may close some of them later.",
     ),
     _of(
         "fds.limit_at",

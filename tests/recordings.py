@@ -13,7 +13,7 @@ from loadsim.analysis.judge import summary_of
 from loadsim.analysis.view import View
 from loadsim.fates import Outcome
 from loadsim.record.arrays import Recording, Records, empty
-from loadsim.record.events import ACCEPT, ATTEMPT, FAILURE, LAYOUTS, SAMPLE, SOCKET, Layout, Where
+from loadsim.record.events import ACCEPT, ATTEMPT, FAILURE, LAYOUTS, SAMPLE, SOCKET, AcceptFlag, Layout, Where
 from loadsim.record.facts import DriverFacts, EndState, Facts, ServerFacts
 
 if TYPE_CHECKING:
@@ -85,13 +85,17 @@ def unserved(number: int, at: float = 0.0, **changes: Any) -> Row:  # noqa: ANN4
 
 
 def accept(of: Row, after: float = 0.0002, **changes: Any) -> Row:  # noqa: ANN401 -- any field of a record
-    """Return the accept record of an attempt, some time after it was connected, closed when its client left."""
+    """Return the accept record of an attempt, some time after it was connected, closed when its client left.
+
+    A connection that is not closed is one that the server chose to leak, unless `flags` says otherwise.
+    """
     connected = of["connected"] if of["connected"] is not None else of["started"]
     moment = connected + after
     gone = of["ended"] is not None and of["ended"] < moment
     row = {
         "accepted": moment, "closed": moment + 0.001, "fd": 8, "open_fds": 9, "age_ms": round(after * 1000),
         "peer": packed("127.0.0.1"), "port": of["port"], "state": 8 if gone else 1,
+        "flags": AcceptFlag.LEAKED if changes.get("closed", moment) is None else 0,
     }  # fmt: skip
     return {**row, **changes}
 

@@ -230,16 +230,18 @@ def test_the_limit_in_force_is_the_one_of_the_first_failure() -> None:
 
 
 def test_leaked_connections_are_those_nobody_holds() -> None:
-    """Not closed, and the client has left; a foreign one if the server chose to leak it; none that is still held."""
+    """The server chose to leak it, and its client has left: a server that stands still closes the others later."""
     left, held, fine = attempt(1), attempt(2, 0.1, ended=None, flags=AttemptFlag.PENDING), attempt(3, 0.2)
+    later = attempt(4, 0.3)
     accepts = [
         accept(left, closed=None),
-        accept(held, closed=None, flags=AcceptFlag.LEAKED),
+        accept(held, closed=None),
         accept(fine),
-        accept(attempt(77), closed=None, flags=AcceptFlag.LEAKED),
-        accept(attempt(78), closed=None),
+        accept(later, closed=None, flags=0),
+        accept(attempt(77), closed=None),
+        accept(attempt(78), closed=None, flags=0),
     ]
-    assert measured([left, held, fine], accepts)["fds.leaked"] == 2
+    assert measured([left, held, fine, later], accepts, end_fds_end=13)["fds.leaked"] == 2
 
 
 def test_what_requests_leak_is_what_is_left_over() -> None:

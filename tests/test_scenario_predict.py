@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from loadsim.scenario.model import Scenario
-from loadsim.scenario.predict import Prediction, Room, predict
+from loadsim.scenario.predict import Prediction, Room, predict, settled_at
+from loadsim.scenario.server import Server
 
 #: The room of nofile = 64 beside 8 descriptors of the server's own, and of backlog 128.
 ROOM = Room(free_fds=56, queue=129)
@@ -305,3 +306,20 @@ def test_clients_that_never_ask_stay_in_the_table(portion: str) -> None:
         fates={"accepted": 50}, ends_at_s=2.49, never=["emfile", "queue_full"]
     )
     assert predicted(server, {**silent, "duration": "1s"}).emfile_at_s == 0.56
+
+
+@pytest.mark.parametrize(
+    ("every", "pause", "changed", "settled"),
+    [
+        (0.5, 0.0, 1.0, 1.2),
+        (2.0, 1.5, 0.3, 0.5),  # the first pause begins after `pause_every`
+        (2.0, 1.5, 1.9, 3.6),  # half of the time passed before the pause
+        (2.0, 1.5, 2.1, 3.7),
+        (2.0, 1.9, 2.1, 3.95),  # it never runs for 200 ms
+        (1.0, 0.95, 0.99, 1.965),
+    ],
+)
+def test_descriptors_do_not_settle_during_a_pause(every: float, pause: float, changed: float, settled: float) -> None:
+    """A server that stands still closes nothing: only the time outside of its pauses counts."""
+    server = Server.model_validate({"pause": f"{pause * 1000:.0f}ms", "pause_every": f"{every * 1000:.0f}ms"})
+    assert settled_at(server, changed) == pytest.approx(settled)

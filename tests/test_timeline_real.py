@@ -228,3 +228,21 @@ def test_a_step_after_the_end_of_the_server_is_no_doubt(tmp_path: Path) -> None:
     assert [step.target_ended for step in ran.recording.facts.steps] == [True]
     assert ran.summary.findings[0].id == "target-ended"
     assert "1 step of the timeline came after that" in ran.summary.findings[0].evidence
+
+
+def test_a_server_that_pauses_has_leaked_nothing(tmp_path: Path) -> None:
+    """Connections that are open because the server stands still are closed before the descriptors are counted."""
+    pausing = """
+    [server]
+    pause = "900ms"
+    pause_every = "1s"
+    close_after = "client"
+    [client]
+    rate = "50/s"
+    duration = "1s"
+    hold = "50ms"
+    connect_timeout = "300ms"
+    reply_timeout = "500ms"
+    """
+    metrics = run_scenario(write_scenario(tmp_path, pausing), tmp_path).summary.metrics
+    assert (metrics["fds.leaked"], metrics["fds.end"]) == (0, metrics["fds.baseline"])

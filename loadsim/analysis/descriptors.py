@@ -55,9 +55,9 @@ def fds_at_end(view: View) -> int | None:
 
 
 def leaked_connections(view: View) -> Bools:
-    """Return which accept records are connections that the server kept although their client had left.
+    """Return which accept records are connections that the server will never close although their client has left.
 
-    The end of a server ends all its clients too: they have left before it only if it did not cut them off.
+    The simulated server marks these. Others that are still open are closed later, such as after a pause. The end of a server ends all its clients too: they have left before it only if it did not cut them off.
     """
     accepts, attempts = view.recording.accepts, view.recording.attempts
     kept = view.waits.taken & (accepts["closed"] == 0)
@@ -69,7 +69,7 @@ def leaked_connections(view: View) -> Bools:
     if died:
         cut_off = has_flag(attempts, AttemptFlag.CUT) | has_outcome(attempts, Outcome.EOF, Outcome.RESET)
         left &= ~cut_off & (column(attempts, "ended") <= died)
-    gone[ours] = left[attempt_of[ours]]
+    gone[ours] &= left[attempt_of[ours]]
     result: Bools = kept & gone
     return result
 

@@ -102,4 +102,4 @@ def _connections(held: Records) -> int:
     connected, port = column(held, "connected"), column(held, "port")
     made = np.unique(np.stack([connected, port])[:, connected > 0], axis=1)
     never_left = (connected == 0) & has_outcome(held, *OWN_LIMITS)
-    return made.shape[1] + int(((connected == 0) & ~never_left).sum())
+    return int(made.shape[1]) + int(((connected == 0) & ~never_left).sum())

@@ -29,7 +29,7 @@ from loadsim.run.interruption import Interruption
 from loadsim.run.stage import first_facts, not_in_force, notices_of, on_stage, open_namespace
 from loadsim.run.timeline import follow, let_go
 from loadsim.scenario.plan import make_plan
-from loadsim.scenario.predict import SETTLE_AT_MOST_S, SETTLED_S
+from loadsim.scenario.predict import SETTLE_AT_MOST_S, SETTLED_S, settled_at
 from loadsim.scenario.thresholds import judge
 from loadsim.scenario.writing import to_toml
 from loadsim.units import NANOSECONDS
@@ -55,6 +55,9 @@ LEAD_NS = 50_000_000
 WATCH_S = 0.25
 #: How often the descriptors are counted until they no longer change.
 SETTLE_STEP_S = 0.02
+#: The same two times for a server of which it is not known when it stands still (a garbage collection, a batch of
+#: closes), as long as it has more descriptors than before the load.
+UNKNOWN_SETTLED_S, UNKNOWN_SETTLE_AT_MOST_S = 1.0, 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +131,7 @@ async def _perform(stage: Stage, facts: Facts, argv: Sequence[str], view: View, 
         await stage.server.go(start_ns)
         drivers = await _wait_load(stage, start_ns, steps=steps, lost=lost, early=early)
         load_end_ns = time.monotonic_ns()
-        fds_end = await _wait_settled(stage)
+        fds_end = await _wait_settled(stage, start_ns)
         await stage.server.freeze()
         judged_ns = time.monotonic_ns()
         end = _look(stage, fds_end)
@@ -239,25 +242,39 @@ async def _watch(stage: Stage, view: View, early: Interruption, start_ns: int) -
             await early.stop_load(f"aborted: {met[0]}")
 
 
-async def _wait_settled(stage: Stage) -> int | None:
+async def _wait_settled(stage: Stage, start_ns: int) -> int | None:
     """Wait until the number of the server's descriptors no longer changes, and return it; None: it is not seen."""
-    since = begun = trio.current_time()
-    last = None
     process = stage.sources.process
     if process is None:
         await trio.sleep(SETTLED_S)
         return None
+    begun = changed = _elapsed_s(start_ns)
+    last = None
     try:
-        while trio.current_time() - begun < SETTLE_AT_MOST_S:
-            now = process.open_fds()
-            if now != last:
-                last, since = now, trio.current_time()
-            elif trio.current_time() - since >= SETTLED_S:
-                break
+        while True:
+            fds, now = process.open_fds(), _elapsed_s(start_ns)
+            if fds != last:
+                last, changed = fds, now
+            settled, at_most = _settled_at(stage, fds, changed)
+            if now >= min(settled, begun + at_most):
+                return last
             await trio.sleep(SETTLE_STEP_S)
     except ProcessGoneError:
         return None
-    return last
+
+
+def _elapsed_s(start_ns: int) -> float:
+    return (time.monotonic_ns() - start_ns) / NANOSECONDS
+
+
+def _settled_at(stage: Stage, fds: int, changed: float) -> tuple[float, float]:
+    """Return when descriptors that last changed at this time have settled, and how long to wait for that at most."""
+    server = stage.plan.scenario.server
+    if server.is_simulated:
+        return settled_at(server, changed), SETTLE_AT_MOST_S + server.pause
+    if fds <= stage.server.facts.baseline_fds:
+        return changed + SETTLED_S, SETTLE_AT_MOST_S
+    return changed + UNKNOWN_SETTLED_S, UNKNOWN_SETTLE_AT_MOST_S
 
 
 def _look(stage: Stage, fds_end: int | None) -> EndState:

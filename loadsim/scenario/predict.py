@@ -48,6 +48,7 @@ _AGREEMENT, _AGREEMENT_S, _AGREEMENT_COUNT = 0.10, 0.05, 2.0
 #: A client that gives up before this never sends its SYN again: the first time-out is 1 s (RFC 6298).
 FIRST_SYN_TIMEOUT_S = 0.95
 #: A run is judged when the server's descriptors have not changed for this long, or after the second time in any case.
+#: Pauses of the simulated server do not count: while it stands still it closes nothing.
 SETTLED_S, SETTLE_AT_MOST_S = 0.2, 2.0
 #: A leak's phase moves an event by up to 1/leak accepts; predicted where that is at most this share of them.
 _PHASE_TOLERANCE = 0.05
@@ -163,6 +164,26 @@ def _same_fates(expected: dict[str, float], other: dict[str, float]) -> bool:
     )
 
 
+def settled_at(server: Server, changed_at: float) -> float:
+    """Return when descriptors that last changed at this time have settled, in seconds from the start of the load.
+
+    Only time outside of pauses counts. If the server runs for less than that between two pauses, half of that time is
+    enough: what was due during a pause is done right after it.
+    """
+    at, every, pause = changed_at, server.pause_every, server.pause
+    if not pause:
+        return at + SETTLED_S
+    left = min(SETTLED_S, (every - pause) / 2)
+    while True:
+        begun = math.floor(at / every) * every
+        if begun > 0:
+            at = max(at, begun + pause)
+        if at + left <= begun + every:
+            return at + left
+        left -= begun + every - at
+        at = begun + every
+
+
 class _Walk:
     """The schedule, attempt by attempt. All times in seconds from the start of the load."""
 
@@ -220,11 +241,11 @@ class _Walk:
 
     def _judged_at(self) -> float:
         """Return when the server is made to stop accepting: after the last client, once its descriptors stand still."""
-        judged = self.last_end + SETTLED_S
+        judged = settled_at(self.server, self.last_end)
         if self.kept:
             for accepted in self.accepts:
-                judged = max(judged, accepted + SETTLED_S) if accepted <= judged else judged
-        return min(judged, self.last_end + SETTLE_AT_MOST_S)
+                judged = max(judged, settled_at(self.server, accepted)) if accepted <= judged else judged
+        return min(judged, self.last_end + SETTLE_AT_MOST_S + self.server.pause)
 
     def _partial(self, why: str) -> Prediction:
         """Return what was certain before the question came up."""

@@ -14,7 +14,7 @@ from loadsim.analysis.rules.definition import Definition, Kind, Rule
 from loadsim.analysis.rules.room import Room, leaks_extras
 from loadsim.fates import Fate
 from loadsim.record.events import AcceptFlag
-from loadsim.units import format_count, format_duration, some
+from loadsim.units import NANOSECONDS, format_count, format_duration, some
 
 if TYPE_CHECKING:
     from loadsim.analysis.rules.case import Case
@@ -103,15 +103,17 @@ def _leak(case: Case, room: Room) -> Found:
 
 def _words(case: Case, room: Room) -> _Words:
     if not case.view.recording.facts.server.is_simulated:
-        return _of_a_command(room)
+        return _of_a_command(case, room)
     return _of_requests(case, room) if leaks_extras(case) else _of_connections(case, room)
 
 
-def _of_a_command(room: Room) -> _Words:
+def _of_a_command(case: Case, room: Room) -> _Words:
+    clock = case.view.clock
+    after = format_duration(max(clock.judged - clock.load_end, 0) / NANOSECONDS)
     return _Words(
-        title=f"The server kept {some(room.leaked, 'connection')} whose client had left.",
+        title=f"The server kept {some(room.leaked, 'connection')} whose client had left: open {after} after the load.",
         evidence=f"{format_count(room.leaked)} of its sockets were in CLOSE_WAIT when the run was judged: the client "
-        "has closed, the server has not.",
+        "has closed, the server has not. It may still close them: a longer canary.linger shows it.",
         cure='close the socket when recv() returns b"".',
         because="because connections are not closed when their clients leave",
     )
