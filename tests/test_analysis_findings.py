@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import scenes
-from recordings import accept, attempt, failure, ns, recording, sample, settings, summarise, unanswered, unserved
+from recordings import accept, attempt, failure, ns, recording, sample, seen, settings, summarise, unanswered, unserved
 
 from loadsim.analysis.rules.registry import FINDINGS
 from loadsim.fates import Outcome
-from loadsim.record.events import AcceptFlag, AttemptFlag, Where
+from loadsim.record.events import AcceptFlag, AttemptFlag, SocketFlag, Where
 from loadsim.record.facts import StepFacts
 
 if TYPE_CHECKING:
@@ -725,3 +725,13 @@ def test_sentences_do_not_run_into_each_other() -> None:
     """A notice without a full stop gets one before the next sentence follows."""
     [found, *_] = summarise(scenes.healthy(degraded=["x is not set", "y is not set."])).findings
     assert found.evidence == "x is not set. y is not set."
+
+
+def test_what_another_server_keeps_is_said_with_its_time() -> None:
+    """Connections in CLOSE_WAIT may still be closed: the finding says how long after the load they were open."""
+    rows = [attempt(number, 0.1 * number) for number in range(1, 4)]
+    sockets = [seen(row, 5.1, state=8, inode=7, flags=SocketFlag.AT_END) for row in rows]
+    made = recording(rows, sockets=sockets, server_command=["x"], end_fds_end=11)
+    leak = finding(made, "fd-leak")
+    assert leak.title == "The server kept 3 connections whose client had left: open 100 ms after the load."
+    assert "It may still close them" in leak.evidence

@@ -57,7 +57,8 @@ def fds_at_end(view: View) -> int | None:
 def leaked_connections(view: View) -> Bools:
     """Return which accept records are connections that the server will never close although their client has left.
 
-    The simulated server marks these. Others that are still open are closed later, such as after a pause. The end of a server ends all its clients too: they have left before it only if it did not cut them off.
+    The simulated server marks these. Others that are still open are closed later, such as after a pause. The end of a
+    server ends all its clients too: they have left before it only if it did not cut them off.
     """
     accepts, attempts = view.recording.accepts, view.recording.attempts
     kept = view.waits.taken & (accepts["closed"] == 0)
