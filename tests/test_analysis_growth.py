@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recordings import Row, accept, attempt, failure, ns, recording, sample
+from recordings import Row, accept, attempt, failure, ns, recording, sample, summarise
 
 from loadsim.analysis.growth import bands_of, growth_points, stalls
-from loadsim.analysis.judge import summarise
 from loadsim.analysis.measure import measure
 from loadsim.analysis.prediction import compare, is_gap
 from loadsim.analysis.summary import Band, Compared, Mark, Timeline
