@@ -239,7 +239,7 @@ _SINGLE = [
         "SYNs that the clients' kernels sent again, also after a challenge ACK, where none was lost: see "
         "attempts.delayed.",
     ),
-    _of("server.cpu", "cores", _LOW, "CPU time of the server per second of load."),
+    _of("server.cpu", "cores", _LOW, "CPU time of the server per second, from the start of the load to the judgement."),
     _of("server.cpu_at_limit", "cores", _LOW, "CPU time of the server per second spent at its descriptor limit."),
     _of("server.rss_max", "bytes", _LOW, "The most memory the server had resident."),
     _of(

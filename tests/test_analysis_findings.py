@@ -493,6 +493,59 @@ def test_a_closed_loop_gathers_no_more_clients_than_it_has() -> None:
     assert found.remedy.endswith("here about 40.")
 
 
+def waiting_for_a_close() -> Recording:
+    """Return a run whose server failed once and then waits for a connection to close: there is none."""
+    waiting = unserved(1, 0.1)
+    dropped = [unanswered(n, 0.1 * n) for n in range(2, 10)]
+    taken = accept(waiting, 6.0, state=8, flags=AcceptFlag.AFTER_END)
+    failed = failure(0.10001, last=0.10001)  # 20 us before the client's own stamp
+    return recording([waiting, *dropped], [taken], [failed], end_queue=1, server_backlog=0)
+
+
+def test_one_failure_begins_the_wait_of_a_server_that_waits_for_a_close() -> None:
+    """It is starved, not slow; the finding names the failure as the beginning of the pause."""
+    made = waiting_for_a_close()
+    assert "slow-accept" not in ids(made)
+    assert "1 call failed with EMFILE. After such a failure no client was accepted for up to 5.0 s." in (
+        finding(made, "fd-limit").evidence
+    )
+
+
+def test_a_server_that_accepts_no_client_has_no_rate_and_no_median() -> None:
+    """Descriptors are free, and nothing is accepted: only what was measured is said."""
+    rows = [unserved(n, 0.1 * n) for n in range(1, 4)]
+    taken = [accept(row, 6.0, state=8, flags=AcceptFlag.AFTER_END) for row in rows]
+    found = finding(recording(rows, taken, end_queue=3), "slow-accept")
+    assert found.title == "The server accepted no client in 5.0 s."
+    assert found.evidence == (
+        "3 clients came within 300 ms. 3 clients still waited in its accept queue at the end, the longest for 5.0 s."
+    )
+
+
+@pytest.mark.parametrize("made", [scene[1] for scene in SCENES], ids=[scene[0] for scene in SCENES])
+def test_no_sentence_speaks_of_what_was_not_measured(made: Recording) -> None:
+    """An unknown time, and a rate of 0.0, are not printed."""
+    for one in summarise(made).findings:
+        assert not [words for words in ("unknown time", " 0.0 ") if words in f"{one.title} {one.evidence}"]
+
+
+def test_a_share_of_the_load_is_computed_of_the_load() -> None:
+    """A pause of 40 ms is a tenth of the time in which clients arrive, and 0.8 % of a load that lasts 5 s."""
+    rows = [attempt(1, ended=9.0), *(attempt(n, 0.001 * n) for n in range(100, 400))]
+    made = recording(rows, [accept(row, 30e-6 if n else 0.04) for n, row in enumerate(rows)])
+    assert "1 pause of 20 ms or more took 40 ms of the load, which is 0.8 %." in finding(made, "slow-accept").evidence
+
+
+def test_a_pause_counts_as_far_as_it_lies_within_the_load() -> None:
+    """The wait of a client that is left when the load ends goes on until the run is judged."""
+    rows = [attempt(n, 0.01 * n) for n in range(1, 381)]
+    left, dropped = unserved(381, 3.81), unanswered(382, 3.95)
+    accepts = [*(accept(row, 30e-6) for row in rows), accept(left, 2.0, flags=AcceptFlag.AFTER_END)]
+    found = finding(recording([*rows, left, dropped], accepts, end_queue=1, load_end_ns=ns(4.0)), "slow-accept")
+    assert found.title.startswith("The server stopped accepting for up to 1.3 s")
+    assert "1 pause of 20 ms or more took 190 ms of the load, which is 5 %." in found.evidence
+
+
 def test_pauses_below_two_percent_are_the_schedulers() -> None:
     """A stolen CPU is not the server's fault."""
     rows = [attempt(n, n * scenes.STEP_S) for n in range(1, 1001)]
@@ -538,7 +591,7 @@ def test_a_server_that_ended_for_want_of_descriptors_says_so() -> None:
     row = attempt(1)
     made = recording([row], [accept(row)], [failure(0.5)], server_exit_status=1)
     found = finding(made, "target-ended")
-    assert found.title == "The server ended after an unknown time: exit status 1."
+    assert found.title == "The server ended: exit status 1."
     assert found.evidence == "It had just run out of descriptors."
 
 

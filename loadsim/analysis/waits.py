@@ -194,7 +194,7 @@ class Pauses:
 
     lengths: Ints  # nanoseconds, never negative
     ends: Ints
-    starved: Bools  # the server had no descriptor for an accept() in it
+    starved: Bools  # an accept() failed for want of a descriptor, at its beginning or in it
     by_host: Ints  # of each, the time for which the server waited for a CPU
     final: bool  # the last one was ended by the end of the run, not by an accept()
 
@@ -216,19 +216,24 @@ def pauses_of(recording: Recording, ledger: Ledger, waits: Waits, clock: Clock) 
     left = np.concatenate([waits.entered[waits.left], orphans[orphans > 0]])
     if len(left):
         ends, entered = np.append(ends, clock.judged), np.append(entered, left.min())
-    begins = np.maximum(entered, np.append(0, ends[:-1])) if len(ends) else ends
-    lengths = (ends - begins).clip(min=0)
+    accepted_before = np.append(0, ends[:-1]) if len(ends) else ends
+    lengths = (ends - np.maximum(entered, accepted_before)).clip(min=0)
     return Pauses(
         lengths=lengths,
         ends=ends,
-        starved=_starved(recording, begins, ends),
+        starved=_starved(recording, accepted_before, ends),
         by_host=RunWaits.of(recording).within(ends - lengths, ends),
         final=len(left) > 0,
     )
 
 
-def _starved(recording: Recording, begins: Ints, ends: Ints) -> Bools:
-    """Return in which of these times an accept() failed for want of a descriptor."""
+def _starved(recording: Recording, accepted_before: Ints, ends: Ints) -> Bools:
+    """Return before which of these accept() calls another one failed for want of a descriptor.
+
+    The queue is first in, first out: a failure after the accept() before was that of the client which this pause is
+    about. It begins the pause, and can be stamped before the client's own stamp. There may be only one, from a server
+    that waits for a close.
+    """
     failures = emfile_records(recording, Where.ACCEPT)
     first, last = np.sort(column(failures, "first")), np.sort(column(failures, "last"))
-    return np.searchsorted(first, ends, "right") > np.searchsorted(last, begins, "left")
+    return np.searchsorted(first, ends, "right") > np.searchsorted(last, accepted_before, "left")

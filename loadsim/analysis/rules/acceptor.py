@@ -16,7 +16,7 @@ from loadsim.analysis.rules.definition import Definition, Kind, Rule
 from loadsim.units import NANOSECONDS, format_count, format_duration, some
 
 if TYPE_CHECKING:
-    from loadsim.analysis.columns import Ints
+    from loadsim.analysis.columns import Bools
     from loadsim.analysis.rules.case import Case
 
 #: A pause shorter than this is the scheduler's, not the server's.
@@ -33,42 +33,51 @@ class _Standstill:
     """All pauses that the acceptor itself is to blame for."""
 
     count: int
-    total_s: float
+    total_s: float  # within the load
     longest_s: float
-    share: float  # of the time in which clients arrived
+    of_load: float  # total_s, as a share of the load
+    of_arrivals: float  # what lies within the time in which clients arrived, as a share of that time
     mostly: bool  # most accepts came after one: it is slow, rather than pausing
 
     @classmethod
     def of(cls, case: Case) -> _Standstill:
-        lengths = _own_pauses(case)
-        total_s = float(lengths.sum()) / NANOSECONDS
+        clock, pauses, own = case.view.clock, case.view.pauses, _own_pauses(case)
+        lengths, ends = pauses.own[own], pauses.ends[own]
+
+        def within(seconds: float) -> float:
+            """Return the time that lies between the start of the load and this many seconds after it."""
+            stop = clock.start + round(seconds * NANOSECONDS)
+            inside = ends.clip(clock.start, stop) - (ends - lengths).clip(clock.start, stop)
+            return float(inside.sum()) / NANOSECONDS
+
         return cls(
             count=len(lengths),
-            total_s=total_s,
+            total_s=within(clock.load_s),
             longest_s=int(lengths.max(initial=0)) / NANOSECONDS,
-            share=min(total_s / case.arrivals_s, 1.0) if case.arrivals_s > 0 else 0.0,
-            mostly=2 * len(lengths) > len(case.view.pauses.lengths),
+            of_load=within(clock.load_s) / clock.load_s if clock.load_s > 0 else 0.0,
+            of_arrivals=within(case.arrivals_s) / case.arrivals_s if case.arrivals_s > 0 else 0.0,
+            mostly=2 * len(lengths) > len(pauses.lengths),
         )
 
 
-def _own_pauses(case: Case) -> Ints:
-    """Return the lengths of pauses of 20 ms and more that have no other cause.
+def _own_pauses(case: Case) -> Bools:
+    """Return which pauses of 20 ms and more have no other cause.
 
     Without those for want of a descriptor, at a growth of the fd table, and before the end of a server that died, and
     without the time for which the server waited for a CPU.
     """
     pauses = case.view.pauses
-    own = (pauses.own >= _PAUSE_NS) & ~pauses.starved
+    own: Bools = (pauses.own >= _PAUSE_NS) & ~pauses.starved
     own[stall_rows(case.view)] = False
     if pauses.final and case.view.recording.facts.server.died:
         own[-1] = False
-    return pauses.own[own]
+    return own
 
 
 def standstills(case: Case) -> Found | None:
     """Find a server that lets clients wait for 20 ms and more, again and again, although it has descriptors."""
     still = _Standstill.of(case)
-    if still.share < _SHARE:
+    if still.of_arrivals < _SHARE:
         return None
     outlasted = case.numbers.get(f"{_sure(case)}.p50", 0.0) > still.longest_s  # no pause explains such waits
     return _slow(case) if still.mostly or outlasted else _pausing(case, still)
@@ -77,7 +86,7 @@ def standstills(case: Case) -> Found | None:
 def long_waits(case: Case) -> Found | None:
     """Find a server that never stands still and falls behind all the same: many short turns make a long queue too."""
     waited_ns = _waited_p50_ns(case)
-    if case.starved or waited_ns < _PAUSE_NS or _Standstill.of(case).share >= _SHARE:
+    if case.starved or waited_ns < _PAUSE_NS or _Standstill.of(case).of_arrivals >= _SHARE:
         return None
     return _slow(case)
 
@@ -97,13 +106,31 @@ def _sure(case: Case) -> str:
 
 
 def _slow(case: Case) -> Found:
+    if f"{_sure(case)}.p50" not in case.numbers:
+        return _never_accepting(case)
     return Found(
         f"The server accepts about {_rate(_accept_rate(case))} clients a second; half of them waited "
         f"{case.time(f'{_sure(case)}.p50')} or more.",
         f"{_arrivals(case)}. The longest wait was {case.time(f'{_sure(case)}.max')}; "
         f"{format_count(case.number('accept.waiting'))} still waited at the end.",
-        "accept until EAGAIN before serving anybody, do nothing slow between two calls of accept(), or share the port "
-        "among several acceptors (SO_REUSEPORT). No backlog makes a slow acceptor faster.",
+        _ACCEPT_FASTER,
+    )
+
+
+_ACCEPT_FASTER = (
+    "accept until EAGAIN before serving anybody, do nothing slow between two calls of accept(), or share the port "
+    "among several acceptors (SO_REUSEPORT). No backlog makes a slow acceptor faster."
+)
+
+
+def _never_accepting(case: Case) -> Found:
+    """Return what is known of a server that accepted no client, and had descriptors for them."""
+    waiting = case.number("accept.waiting")
+    return Found(
+        f"The server accepted no client in {format_duration(case.view.clock.load_s)}.",
+        f"{_arrivals(case)}. {some(waiting, 'client')} still waited in its accept queue at the end, the longest for "
+        f"{case.time('accept.waiting_max')}.",
+        _ACCEPT_FASTER,
     )
 
 
@@ -123,8 +150,8 @@ def _pausing(case: Case, still: _Standstill) -> Found:
     gathered = min(int(np.ceil(rate * still.longest_s)), case.view.setting("client", "clients") or _MANY)
     return Found(
         f"The server stopped accepting for up to {format_duration(still.longest_s)} while clients waited.",
-        f"{some(still.count, 'pause')} of {_PAUSE} or more took {format_duration(still.total_s)} in all, "
-        f"{still.share * 100:.0f} % of the load. About {_rate(rate)} clients a second arrive, so about "
+        f"{some(still.count, 'pause')} of {_PAUSE} or more took {format_duration(still.total_s)} of the load, "
+        f"which is {_percent(still.of_load)}. About {_rate(rate)} clients a second arrive, so about "
         f"{format_count(gathered)} gather in the longest; {case.backlog}."
         + (" Time for which the server waited for a CPU of this busy host is not counted." if is_busy else ""),
         "keep blocking work (garbage collection, files, DNS) off the thread that accepts; until then choose backlog >= "
@@ -141,7 +168,14 @@ def _accept_rate(case: Case) -> float:
 
 
 def _rate(per_second: float) -> str:
-    return format_count(per_second) if per_second >= 10 else f"{per_second:.1f}"
+    """Return a rate that never reads as 0 where it is not."""
+    if per_second >= 10:
+        return format_count(per_second)
+    return f"{per_second:.1f}" if per_second >= 1 else f"{per_second:.2g}"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.{0 if share >= 0.01 else 1}f} %"
 
 
 def _arrival_rate(case: Case) -> float:

@@ -80,10 +80,10 @@ def target_ended(case: Case) -> Found | None:
     server = case.view.recording.facts.server
     if not server.died:
         return None
-    after = format_duration(case.view.clock.at(server.exited_ns)) if server.exited_ns else "an unknown time"
+    after = f" after {format_duration(case.view.clock.at(server.exited_ns))}" if server.exited_ns else ""
     orphaned, refused = case.fates(Fate.ORPHANED), case.fates(Fate.REFUSED)
     return Found(
-        f"The server ended after {after}{_how(server)}.",
+        f"The server ended{after}{_how(server)}.",
         sentences(
             "It had just run out of descriptors." if case.exhausted else "",
             f"{some(orphaned, 'client')} {were(orphaned)} still in its accept queue." if orphaned else "",

@@ -59,7 +59,14 @@ def honest_load(case: Case) -> Found | None:
 def _failures(case: Case) -> str:
     if "emfile.count" not in case.numbers:
         return "What failed with EMFILE then could not be seen."
-    return f"{some(case.number('emfile.count'), 'call')} failed with EMFILE."
+    pauses = case.view.pauses
+    still = int(pauses.lengths[pauses.starved].max(initial=0))
+    return sentences(
+        f"{some(case.number('emfile.count'), 'call')} failed with EMFILE.",
+        f"After such a failure no client was accepted for up to {format_duration(still / NANOSECONDS)}."
+        if still
+        else "",
+    )
 
 
 def most_at_once(case: Case) -> int:
