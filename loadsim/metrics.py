@@ -187,7 +187,13 @@ _SINGLE = [
         "let in is failed.",
     ),
     _of("emfile.idle", "", _NONE, "EMFILE on an empty accept queue: harms nobody, and is not part of emfile.count."),
-    _of("emfile.rate", "/s", _LOW, "emfile.count per second spent at the limit; above about 100/s the server spins."),
+    _of(
+        "emfile.rate",
+        "/s",
+        _LOW,
+        "emfile.count per second that the server spent at its limit, by accept and close stamps, failures and samples. "
+        "Absent for a single failure. A high rate is a spin where it costs CPU: see server.cpu_at_limit.",
+    ),
     _of("emfile.first_at", "s", _HIGH, "When the first one of emfile.count happened, from the start of the load."),
     _of(
         "queue.max",

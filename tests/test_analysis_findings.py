@@ -227,6 +227,7 @@ def spinning(count: int, cores: float | None = 0.9) -> Recording:
     """Return a run at its limit for two seconds that fails this often."""
     cpu = {} if cores is None else {"cpu_ns": 0}
     samples = [sample(1.0 + n, open_fds=64, **{key: round((cores or 0) * n * 1e9) for key in cpu}) for n in range(3)]
+    samples.append(sample(3.001, open_fds=9))
     return recording([attempt(1)], [accept(attempt(1))], [failure(1.0, count, last=3.0)], samples)
 
 
@@ -236,8 +237,27 @@ def test_a_spin_is_more_than_a_hundred_failures_a_second(*, count: int, spins: b
     assert ("emfile-spin" in ids(spinning(count))) == spins
 
 
+def test_retries_that_cost_nothing_are_no_spin() -> None:
+    """A server that sleeps for 5 ms after each failure makes 200 a second."""
+    assert "emfile-spin" not in ids(spinning(400, 0.04))
+    assert "emfile-spin" in ids(spinning(400, 0.15))
+
+
+@pytest.mark.parametrize("flags", [0, AcceptFlag.SHED])
+def test_failures_that_each_serve_a_client_are_no_spin(flags: int) -> None:
+    """One failure for each batch that is shed, or for each client that takes the last descriptor."""
+    rows = [attempt(n, 1.0 + n * scenes.STEP_S) for n in range(400)]
+    accepts = [accept(row, 30e-6, open_fds=64, flags=flags) for row in rows]
+    failures = [failure(row["connected"] + 25e-6, last=row["connected"] + 25e-6) for row in rows]
+    samples = [sample(1.0 + 0.01 * n, open_fds=64, cpu_ns=round(9e6 * n)) for n in range(200)]
+    assert "emfile-spin" not in ids(recording(rows, accepts, failures, samples))
+
+
 def test_a_spin_says_what_it_costs() -> None:
-    """The CPU at the limit, where it was read."""
+    """The CPU at the limit, where it was read, and who was accepted for it."""
+    assert "100,000 calls of accept() failed with EMFILE, and 0 clients were accepted meanwhile." in (
+        finding(spinning(100_000), "emfile-spin").evidence
+    )
     assert finding(spinning(100_000), "emfile-spin").evidence.endswith("At the limit it used 0.90 cores.")
     assert "cores" not in finding(spinning(100_000, None), "emfile-spin").evidence
 

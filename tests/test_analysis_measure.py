@@ -260,23 +260,44 @@ def test_failures_for_want_of_a_descriptor_are_counted_by_place() -> None:
         failure(2.0, 7, flags=FailureFlag.IDLE),
         failure(2.5, 9, errno=103),
     ]
-    numbers = measured(failures=failures)
+    numbers = measured(failures=failures, samples=[sample(at, open_fds=9) for at in (1.1, 1.6, 2.1)])
     names = ("emfile.count", "emfile.accept", "emfile.handler", "emfile.idle")
     assert [numbers[name] for name in names] == [42, 40, 2, 7]
     assert numbers["emfile.first_at"] == 1.0
-    assert numbers["emfile.rate"] == pytest.approx(42 / 0.501)
+    assert numbers["emfile.rate"] == pytest.approx(42 / 0.201)
 
 
 def test_rates_at_the_limit_count_the_time_at_the_limit() -> None:
-    """From samples where there are any: two seconds at half a core."""
-    numbers = measured(failures=[failure(1.0, 1000)], samples=busy())
-    assert (numbers["emfile.rate"], numbers["server.cpu_at_limit"]) == (500, 0.5)
+    """A sample holds until the next one: three seconds at the limit, two of them between samples that both saw it."""
+    numbers = measured(failures=[failure(1.0, 600)], samples=busy())
+    assert (numbers["emfile.rate"], numbers["server.cpu_at_limit"]) == (200, 0.5)
     assert "server.cpu_at_limit" not in measured(failures=[failure(1.0)])
 
 
+def test_the_time_at_the_limit_is_that_of_the_stamps() -> None:
+    """It lasts from the accept() that takes the last descriptor to the next close, not from first failure to last."""
+    rows = [attempt(1, 1.0, ended=1.2), attempt(2, 2.0, ended=2.1)]
+    accepts = [accept(row, 0.0, open_fds=64, closed=row["ended"]) for row in rows]
+    failures = [failure(1.05, 200, last=1.06), failure(2.05, 100, last=2.06)]
+    assert measured(rows, accepts, failures)["emfile.rate"] == pytest.approx(300 / 0.3, rel=1e-3)
+    raised = StepFacts(change="nofile", asked=128, done_ns=ns(1.1), before=64, after=128)
+    stays = [accept(rows[0], 0.0, open_fds=64, closed=None)]
+    numbers = measured(rows[:1], stays, failures[:1], steps=[raised])
+    assert numbers["emfile.rate"] == pytest.approx(200 / 0.1, rel=1e-3)
+
+
+def test_a_shed_client_takes_no_descriptor_that_was_missing() -> None:
+    """It lives on the reserved one: its close is not the end of the time at the limit."""
+    row = attempt(1, 1.0, ended=1.0001)
+    shed = accept(row, 0.0, open_fds=63, closed=1.0001, flags=AcceptFlag.SHED)
+    seen = [sample(1.0, open_fds=64), sample(2.0, open_fds=9)]
+    assert measured([row], [shed], [failure(1.0, 2, last=1.0)], seen)["emfile.rate"] == pytest.approx(2)
+
+
 def test_a_single_failure_is_no_rate() -> None:
-    """A rate over less than 100 ms would say more than was seen."""
-    assert measured(failures=[failure(1.0, last=1.0)])["emfile.rate"] == 10
+    """However short the server stood at its limit."""
+    numbers = measured(failures=[failure(1.0, last=1.0)], samples=[sample(1.001, open_fds=9)])
+    assert (numbers["emfile.count"], "emfile.rate" in numbers) == (1, False)
 
 
 def late(count: int, lag_s: float) -> list[Row]:

@@ -149,8 +149,42 @@ def _emfile(view: View) -> Numbers:
         del numbers["emfile.handler"]
     missed = emfile_records(recording, *Where)
     if len(missed):
-        first, last = int(missed["first"].min()), int(missed["last"].max())
-        spent = max(int(_at_limit(view)[0].sum()), last - first)
-        numbers["emfile.first_at"] = view.clock.at(first)
-        numbers["emfile.rate"] = numbers["emfile.count"] * NANOSECONDS / max(spent, NANOSECONDS // 10)
+        numbers["emfile.first_at"] = view.clock.at(int(missed["first"].min()))
+    spent = time_at_limit(view)
+    if numbers["emfile.count"] > 1 and spent:
+        numbers["emfile.rate"] = numbers["emfile.count"] * NANOSECONDS / spent
     return numbers
+
+
+def time_at_limit(view: View) -> int:
+    """Return for how many nanoseconds, until it was judged, the server had all the descriptors that it may have.
+
+    What each stamp shows holds until the next one: an accept() that took the last descriptor, a close, a failure, a
+    sample, a limit that rose. Shed connections prove nothing, because they live on a descriptor kept in reserve.
+    """
+    times, full = _evidence(view)
+    order = np.argsort(times, kind="stable")
+    moments, full = times[order].clip(view.clock.start, view.clock.judged), full[order]
+    return int(np.append(np.diff(moments), view.clock.judged - moments[-1:])[full].sum())
+
+
+def _evidence(view: View) -> tuple[Ints, Bools]:
+    """Return the moments that show whether the server was at its limit, and whether it was."""
+    accepts, failures = view.recording.accepts, view.recording.failures
+    kept = view.waits.taken & ~has_flag(accepts, AcceptFlag.SHED)
+    accepted, closed = view.waits.accepted[kept], column(accepts, "closed")[kept]
+    closed = closed[closed > 0]
+    failed = failures[failures["errno"] == errno.EMFILE]
+    # A handler that fails gives back what it had opened.
+    at_last = failed["where"] == Where.ACCEPT
+    sampled, seen = known(view.recording.samples, "open_fds")
+    raised = np.array([at for at, limit in view.limit_changes.items() if limit > view.limits_at(np.array([at - 1]))[0]])
+    shown: list[tuple[Ints, Bools]] = [
+        (accepted, column(accepts, "open_fds")[kept] >= view.limits_at(accepted)),
+        (closed, np.zeros(len(closed), dtype=np.bool_)),
+        (column(failed, "first"), np.ones(len(failed), dtype=np.bool_)),
+        (column(failed, "last"), at_last),
+        (sampled, seen >= view.limits_at(sampled)),
+        (raised.astype(np.int64), np.zeros(len(raised), dtype=np.bool_)),
+    ]
+    return np.concatenate([times for times, _ in shown]), np.concatenate([full for _, full in shown])
