@@ -4,6 +4,7 @@
     registry    all findings, by id and by rank
     case        what a rule looks at and what it returns
     room        how many descriptors there were for clients, and how fast they went
+    need        how many clients there would have been at once without the exhaustion
     leaks       the limit: used up by a leak, or by an honest load
     exhaustion  a server without descriptors: clients, handlers, CPU
     acceptor    a server that accepts too slowly, or in bursts

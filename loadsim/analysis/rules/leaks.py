@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from loadsim.analysis.columns import column, has_flag
+from loadsim.analysis.columns import has_flag
 from loadsim.analysis.descriptors import leaked_connections
 from loadsim.analysis.rules.case import Found, sentences
 from loadsim.analysis.rules.definition import Definition, Kind, Rule
+from loadsim.analysis.rules.need import clients_at_once, turning_over
 from loadsim.analysis.rules.room import Room, leaks_extras
-from loadsim.fates import Fate
 from loadsim.record.events import AcceptFlag
 from loadsim.units import NANOSECONDS, format_count, format_duration, some
 
 if TYPE_CHECKING:
     from loadsim.analysis.rules.case import Case
+
+#: A shorter pause is the scheduler's.
+_PAUSE_NS = NANOSECONDS // 50
 
 
 def leak_at_limit(case: Case) -> Found | None:
@@ -37,16 +38,15 @@ def honest_load(case: Case) -> Found | None:
     room = Room.of(case)
     if room.leaked_away or not case.exhausted:
         return None
-    clients = most_at_once(case)
-    needed = room.baseline + clients * room.each
-    wanted = "wanted to be there" if case.fates(Fate.SHED) else "were there"
+    clients = max(clients_at_once(case), room.clients + 1)  # it ran out with as many as it serves, and one more came
+    needed = room.baseline + (clients + turning_over(case)) * room.each
     too_few = f"{some(room.limit, 'descriptor')} are too few for {some(clients, 'client')} at once."
     return Found(
         f"The server ran out of descriptors: {too_few}",
         sentences(
             f"It keeps {format_count(room.baseline)} for itself and needs {room.each} per client: nofile = "
-            f"{room.limit} serves {format_count(room.clients)} at once, and about {format_count(clients)} "
-            f"{wanted} in the worst moment. {_failures(case)}",
+            f"{room.limit} serves {format_count(room.clients)} at once. Without a wait for descriptors about "
+            f"{format_count(clients)} would have been there at once. {_failures(case)}",
             "" if room.leaked else "Nothing leaked: this is load.",
         ),
         f"raise nofile to about {needed} (ulimit -n, LimitNOFILE= in systemd), hold connections for less long, or "
@@ -64,27 +64,9 @@ def _failures(case: Case) -> str:
     return sentences(
         f"{some(case.number('emfile.count'), 'call')} failed with EMFILE.",
         f"After such a failure no client was accepted for up to {format_duration(still / NANOSECONDS)}."
-        if still
+        if still >= _PAUSE_NS
         else "",
     )
-
-
-def most_at_once(case: Case) -> int:
-    """Return the most clients that were under way at once: started and not yet ended.
-
-    Who was shed left at once and would have stayed as long as others do: a higher limit has to hold them as well.
-    """
-    attempts, clock = case.view.recording.attempts, case.view.clock
-    starts, ends = column(attempts, "started"), column(attempts, "ended")
-    ends = np.where(ends == 0, max(clock.judged, clock.load_end) + 1, ends)
-    shed, accepted = case.view.ledger.having(Fate.SHED), case.view.ledger.having(Fate.ACCEPTED)
-    if shed.any() and accepted.any():
-        ends[shed] = np.maximum(ends[shed], starts[shed] + int(np.median((ends - starts)[accepted])))
-    starts, ends = starts[starts > 0], ends[starts > 0]
-    times = np.concatenate([ends, starts])
-    order = np.argsort(times, kind="stable")
-    at_once = int(np.cumsum(np.where(order < len(ends), -1, 1)).max(initial=0))
-    return min(at_once, case.view.setting("client", "clients") or at_once)  # of a closed loop there are no more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
