@@ -38,16 +38,16 @@ def one_busy_cpu() -> Iterator[None]:
 
 
 def test_a_server_on_a_busy_cpu_is_not_called_slow(tmp_path: Path) -> None:
-    """It waits for its CPU, and both the metrics and the first notice say so; no pause is its own."""
+    """Server and driver wait for the CPU, the metrics and the first notice say so, and no pause is the server's."""
     scenario = write_scenario(
-        tmp_path, '[server]\nnofile = 256\nleak = 0.0\n[client]\nrate = "200/s"\nduration = "2s"\nexchange = "hello"\n'
+        tmp_path, '[server]\nnofile = 256\nleak = 0.0\n[client]\nrate = "2000/s"\nduration = "1s"\nexchange = "hello"\n'
     )
     with one_busy_cpu():
         ran = run_scenario(scenario, tmp_path / "out")
     metrics = ran.summary.metrics
 
-    assert metrics["server.run_wait"] > 0.05
-    assert metrics["host.run_wait"] >= metrics["server.run_wait"]
+    assert metrics["server.run_wait"] > 0.01
+    assert metrics["host.run_wait"] > 0.05
     assert metrics["server.run_wait_max_s"] > 0.002
     assert ran.summary.notices[0].startswith("The host was busy")
     assert "slow-accept" not in [one.id for one in ran.summary.findings]
