@@ -48,7 +48,7 @@ def test_rows_are_found_by_their_public_names() -> None:
 
 def test_the_page_has_every_colour_and_pattern() -> None:
     """The style sheet has a rule for each tone and each pattern but the plain one, and no others."""
-    css = files("loadsim.report.page").joinpath("assets/page.css").read_text()
+    css = files("loadsim.render.html").joinpath("assets/page.css").read_text()
     assert set(re.findall(r"\.tone-([a-z]+)", css)) == set(Tone)
     assert set(re.findall(r"\.pattern-([a-z]+)", css)) == set(Pattern) - {"plain"}
 

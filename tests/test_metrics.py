@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loadsim import metrics
-from loadsim.analysis import generator, latencies
+from loadsim.analysis import latency, measure
 from loadsim.metrics import METRICS, Metric
 from loadsim.units import format_duration
 
@@ -31,10 +31,10 @@ def test_names_are_unique() -> None:
 
 def test_definitions_state_the_limits_of_the_code() -> None:
     """From how many samples a percentile is shown, and from which lag and CPU the generator counts as limited."""
-    for statistic, enough in latencies._ENOUGH.items():
+    for statistic, enough in latency._ENOUGH.items():
         assert enough == 1 or f"shown from {enough:,} samples on" in METRICS[f"accept.{statistic}"].definition
     limited = METRICS["generator.limited"].definition
-    assert f"lag p90 above {format_duration(generator.LAG_S).replace('.0 ', ' ')}" in limited
-    assert f"{generator.LAG_SHARE * 100:.0f} % of the interval" in limited
-    assert f"above {generator.CPU_CORES} core" in limited
-    assert f"above {generator.CPU_CORES} it is" in METRICS["generator.cpu"].definition
+    assert f"lag p90 above {format_duration(measure.LAG_S).replace('.0 ', ' ')}" in limited
+    assert f"{measure.LAG_SHARE * 100:.0f} % of the interval" in limited
+    assert f"above {measure.CPU_CORES} core" in limited
+    assert f"above {measure.CPU_CORES} it is" in METRICS["generator.cpu"].definition

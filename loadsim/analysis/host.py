@@ -6,21 +6,15 @@ are those between the samples around it. Time that a hypervisor takes from the C
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from loadsim.analysis.columns import Ints, known
 from loadsim.units import NANOSECONDS, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from loadsim.analysis.clock import Clock
-    from loadsim.analysis.rules.case import Case
-    from loadsim.analysis.view import View
-    from loadsim.record.arrays import Recording
+    from loadsim.analysis.dataset import View
+    from loadsim.analysis.findings.case import Case
 
 #: A host that keeps the server waiting for longer at once, or for more of the load's time, is worth a sentence.
 LONG_S, SHARE = 0.02, 0.05
@@ -32,36 +26,6 @@ _TIMED = frozenset(
     {"accept", "accept_least", "attempts", "canary", "connect", "connect_service", "fate", "generator", "held"}
     | {"listen", "outcome", "queue", "recovery", "reply", "syn"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class RunWaits:
-    """How long the server had waited for a CPU by each sample, nanoseconds since the first of them."""
-
-    times: Ints
-    waited: Ints  # never falls
-
-    @classmethod
-    def of(cls, recording: Recording) -> RunWaits:
-        """Return those of a recording; empty where none were read."""
-        times, readings = known(recording.samples, "run_wait_ns")
-        grown = np.diff(readings, prepend=readings[:1]).clip(min=0)  # the sum over processes falls where one ends
-        return cls(times, np.cumsum(grown))
-
-    def within(self, begins: Ints, ends: Ints) -> Ints:
-        """Return for how much of each of these times the server waited for a CPU; 0 where that is not known."""
-        if not len(self.times):
-            return np.zeros_like(begins)
-        last = len(self.times) - 1
-        before = (np.searchsorted(self.times, begins, "right") - 1).clip(min=0)
-        after = np.searchsorted(self.times, ends, "left").clip(max=last)
-        waited: Ints = np.minimum(self.waited[after] - self.waited[before], ends - begins).clip(min=0)
-        return waited
-
-    def steps(self, clock: Clock) -> Ints:
-        """Return the waits between samples of the load."""
-        during = (self.times >= clock.start) & (self.times <= max(clock.load_end, clock.judged))
-        return np.diff(self.waited[during])
 
 
 def host_metrics(view: View) -> dict[str, float]:

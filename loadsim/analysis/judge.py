@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loadsim.analysis.diagnosis import diagnose, doubted
-from loadsim.analysis.growth import bands_of
+from loadsim.analysis.buckets import timeline_of
+from loadsim.analysis.descriptors import bands_of
+from loadsim.analysis.findings.case import Case, Kind
+from loadsim.analysis.findings.registry import diagnose, doubted
 from loadsim.analysis.host import busy_sentence
-from loadsim.analysis.measure import in_json, measure
-from loadsim.analysis.prediction import compare
-from loadsim.analysis.rules.case import Case
-from loadsim.analysis.rules.definition import Kind
+from loadsim.analysis.measure import compare, in_json, measure
 from loadsim.analysis.summary import Judged, Summary
-from loadsim.analysis.timeline import timeline_of
 from loadsim.scenario import thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from loadsim.analysis.diagnosis import Diagnosed
-    from loadsim.analysis.view import View
-    from loadsim.record.arrays import Recording
+    from loadsim.analysis.dataset import View
+    from loadsim.analysis.findings.registry import Diagnosed
+    from loadsim.record.recording import Recording
 
 
 def summary_of(view: View) -> Summary:

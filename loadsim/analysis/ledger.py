@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loadsim.analysis import foreign
-from loadsim.analysis.capacity import Capacity
-from loadsim.analysis.columns import (
+from loadsim.analysis.clock import Capacity
+from loadsim.analysis.join import Join, fates, join, never_connected, queued_at_end
+from loadsim.fates import Fate, Outcome
+from loadsim.record.recording import (
     Bools,
     Ints,
     came_after_the_end,
@@ -23,13 +24,11 @@ from loadsim.analysis.columns import (
     known,
     was_connected,
 )
-from loadsim.analysis.join import Join, join
-from loadsim.fates import Fate, Outcome
-from loadsim.record.events import AcceptFlag
+from loadsim.record.records import AcceptFlag
 from loadsim.units import NANOSECONDS, format_count, some
 
 if TYPE_CHECKING:
-    from loadsim.record.arrays import Recording
+    from loadsim.record.recording import Recording
 
 #: The fate of an attempt that was never connected, by what its client saw. What is not here met no answer at all.
 _NEVER_CONNECTED = {
@@ -96,7 +95,7 @@ def _fates(recording: Recording, joined: Join) -> Ints:
     never_began = (column(attempts, "started") == 0) & has_outcome(attempts, Outcome.UNFINISHED)
     fate[never_began] = Fate.NOT_STARTED
     if not recording.facts.server.is_simulated:
-        return np.where(connected, foreign.fates(recording), foreign.never_connected(recording, fate))
+        return np.where(connected, fates(recording), never_connected(recording, fate))
     _judge_unaccepted(recording, fate, connected & (joined.accept_of < 0))
     _judge_accepted(recording, fate, joined)
     return fate
@@ -170,7 +169,7 @@ def _unequal_queue(recording: Recording) -> str:
     if not server.started:  # it went on meanwhile: what two looks show need not be the same
         return ""
     if not server.is_simulated:
-        return _unequal_table(foreign.queued_at_end(recording), end.queue)
+        return _unequal_table(queued_at_end(recording), end.queue)
     taken = int((has_flag(recording.accepts, AcceptFlag.AFTER_END) & ~came_after_the_end(recording)).sum())
     if taken == end.queue:
         return ""

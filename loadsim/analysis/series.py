@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from loadsim.analysis.columns import Ints, between, column, emfile_records, has_outcome, known
-from loadsim.analysis.comparison import Curve
-from loadsim.analysis.latencies import Latencies, accept_latencies, connect_latencies
-from loadsim.analysis.relief import telling
+from loadsim.analysis.clock import telling
+from loadsim.analysis.latency import Latencies, accept_latencies, connect_latencies
 from loadsim.fates import Outcome
-from loadsim.record.events import Where
+from loadsim.record.recording import Ints, between, column, emfile_records, has_outcome, known
+from loadsim.record.records import Where
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
-    from loadsim.analysis.view import View
+    from loadsim.analysis.dataset import View
 
 Floats = npt.NDArray[np.float64]
 
@@ -325,3 +324,14 @@ def _waits_by_fds(view: View) -> Waits:
     order = np.lexsort((waited, place))
     largest = order[np.append(np.flatnonzero(np.diff(place[order])), len(order) - 1)]
     return Waits(open_fds=fds[largest].tolist(), longest_s=(waited[largest] / NANOSECONDS).tolist())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """The latencies of all runs of one group together, as percentiles: merged, never averaged."""
+
+    group: int
+    family: str  # "connect" | "accept" | "reply"
+    percentiles: list[float]  # 0 to 100, ascending
+    values_s: list[float]  # one each
+    count: int  # samples

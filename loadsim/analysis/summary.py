@@ -9,6 +9,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from loadsim.metrics import METRICS
+
 FORMAT = 1
 
 
@@ -126,3 +128,28 @@ class Summary:
         timeline = known["timeline"]
         known["timeline"] = Timeline(**{**timeline, "marks": [Mark(**mark) for mark in timeline["marks"]]})
         return cls(**known)
+
+
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def summary_schema() -> dict[str, Any]:
+    """Return the schema of summary.json; every metric is described under its key."""
+    schema = json_schema(Summary, "loadsim summary.json", FORMAT)
+    schema["properties"]["metrics"] = {
+        "type": "object",
+        "description": "Absent: no samples. Times are seconds.",
+        "properties": {one.json_key: {"type": "number", "description": one.definition} for one in METRICS.values()},
+        "additionalProperties": False,
+    }
+    return schema
+
+
+def json_schema(shape: type, title: str, version: int) -> dict[str, Any]:
+    """Return the JSON Schema of a document: the shape of a dataclass, and the version of its format."""
+    from pydantic import TypeAdapter  # noqa: PLC0415 -- 0.2 s that only the schema needs
+
+    made = TypeAdapter(shape).json_schema()
+    properties = {"format": {"const": version, "description": "The version of this format."}, **made["properties"]}
+    required = ["format", *made.get("required", ())]
+    return {"$schema": _DRAFT, **made, "title": title, "properties": properties, "required": required}

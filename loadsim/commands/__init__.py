@@ -1,20 +1,19 @@
-"""The command line: one file per command, with its options, its help and what it does.
+"""What can be typed? One file per command, with its options, its help and what it does.
 
     run      run a scenario or a sweep
-    check    say what a scenario needs and will do
-    verdict  say what any server does without descriptors
+    check    validate, plan and predict; start nothing
     report   show a result again
-    compare  say what differs between results
-    serve    run only the simulated server
-    inspect  show what a live process holds
-    list     list scenarios and results
-    explain  explain a finding, fate, outcome or metric
-    schema   print a JSON Schema
-    options  options of several commands, the types of their values, and the question before a command is run
-    output   errors as sentences, and what standard output can show
+    compare  compare results
+    verdict  class and grade of any server
+    inspect  what a live process holds
+    serve    the simulated server alone
+    list     scenarios and results
+    explain  the meaning of any id
+    schema   JSON Schemas
+    options  options and parameter types that commands share
+    output   errors as sentences, and what is printed where
 
-A command's module is imported only when that command is called, and heavy packages only inside its functions:
-`loadsim list` and `loadsim check` answer at once.
+Heavy imports stand inside functions: `loadsim --help` answers at once.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from loadsim.commands import options, output
-from loadsim.report.drawing import (
+from loadsim.render.drawing import (
     ALARM,
     BAD,
     GOOD,
@@ -24,12 +24,12 @@ from loadsim.report.drawing import (
     paint,
     paragraph,
 )
-from loadsim.report.ledger import style_and_words
-from loadsim.report.text import left, right, widest
+from loadsim.render.tables import style_and_words
+from loadsim.render.text import left, right, widest
 from loadsim.units import format_bytes, format_count, format_duration, some
 
 if TYPE_CHECKING:
-    from loadsim.analysis.outlook import Outlook
+    from loadsim.compare.text import Outlook
     from loadsim.scenario.layers import Override
     from loadsim.scenario.plan import Need, Plan
     from loadsim.scenario.sweep import Matrix
@@ -96,7 +96,7 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
 def _show_matrix(matrix: Matrix, plans: list[Plan], *, as_json: bool) -> None:
     import dataclasses
 
-    from loadsim.analysis.outlook import outlook_of
+    from loadsim.compare.text import outlook_of
 
     outlook = outlook_of(matrix, plans)
     if as_json:

@@ -47,10 +47,9 @@ def command(
       loadsim compare main-sweep branch-sweep --fail-on "accept.p99 +10%"
     """
     with output.explained():
-        from loadsim.analysis.gates import parse_gate
-        from loadsim.record.folder import find
-        from loadsim.record.untrusted import sound
-        from loadsim.run.gather import gather
+        from loadsim.compare.collect import gather
+        from loadsim.compare.compare import parse_gate
+        from loadsim.record.folder import find, sound
 
         folders = [find(name, out) for name in runs]
         gates = [parse_gate(rule) for rule in rules]

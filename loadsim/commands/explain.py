@@ -9,11 +9,11 @@ import click
 
 from loadsim.commands import options, output
 from loadsim.errors import ScenarioError
-from loadsim.report.drawing import NAME, QUIET, STRONG, Line, Terminal, both_ends, line, paint
-from loadsim.report.text import flow, left, widest, wrap
+from loadsim.render.drawing import NAME, QUIET, STRONG, Line, Terminal, both_ends, line, paint
+from loadsim.render.text import flow, left, widest, wrap
 
 if TYPE_CHECKING:
-    from loadsim.analysis.explain import Explanation
+    from loadsim.analysis.findings.registry import Explanation
 
 _LABEL = 9
 _COMMAND = re.compile(r"(`[^`]+`)")
@@ -47,7 +47,7 @@ def command(*, asked: str | None) -> None:
       loadsim explain accept.p99
     """
     with output.explained():
-        from loadsim.analysis.explain import explain
+        from loadsim.analysis.findings.registry import explain
 
         if asked is None:
             output.put(render_index(output.terminal()))
@@ -61,7 +61,7 @@ def command(*, asked: str | None) -> None:
 def _unknown(asked: str) -> str:
     import difflib
 
-    from loadsim.analysis.explain import ids
+    from loadsim.analysis.findings.registry import ids
 
     near = difflib.get_close_matches(asked, ids(), n=1, cutoff=0.5)
     remedy = f'did you mean "{near[0]}"?' if near else "loadsim explain lists all ids"
@@ -80,7 +80,7 @@ def render(explanation: Explanation, terminal: Terminal) -> str:
 
 def render_index(terminal: Terminal) -> str:
     """Return all ids by kind, in columns."""
-    from loadsim.analysis.explain import explain, ids
+    from loadsim.analysis.findings.registry import explain, ids
 
     by_kind: dict[str, list[str]] = {kind: [] for kind in _HEADINGS}
     for name in ids():

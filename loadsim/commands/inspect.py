@@ -86,7 +86,7 @@ def command(  # noqa: PLR0913 -- one for each option
       loadsim inspect 4242 --json | jq '.rows[] | select(.role == "QUEUED")'
     """
     with output.explained():
-        from loadsim.inspect.choice import Choice
+        from loadsim.inspect.groups import Choice
 
         _raise_if_contradicting(target, watches=watches, for_s=for_s, save=save, as_json=as_json)
         choice = Choice(kind=kind, state=state, port=socket_port, sort=sort)
@@ -109,7 +109,7 @@ def command(  # noqa: PLR0913 -- one for each option
 
             output.print_json(document(now, before, choice))
             return
-        from loadsim.report.inspection.page import render
+        from loadsim.inspect.text import render
 
         shown = found.port or socket_port
         text = render(now, before, output.terminal(), choice=choice, all_rows=all_rows, port=shown)
@@ -137,7 +137,7 @@ def _overview(*, as_json: bool) -> None:
 
         output.print_json(overview_document(overview))
         return
-    from loadsim.report.inspection.overview import render
+    from loadsim.inspect.overview import render
 
     output.put(render(overview, output.terminal()))
 
@@ -145,8 +145,7 @@ def _overview(*, as_json: bool) -> None:
 def _watch(target: str, *, exact: bool, for_s: float | None) -> None:
     """Print events until Ctrl-C, the end of the process or the end of --for; then a summary of leaks."""
     from loadsim.inspect.targets import find, parse_port
-    from loadsim.inspect.watch import wait_listener, watch
-    from loadsim.report.inspection.watching import Watching
+    from loadsim.inspect.watch import Watching, wait_listener, watch
 
     port = parse_port(target)
     watching = Watching(output.terminal())
@@ -213,8 +212,8 @@ def _save(pid: int, path: Path, over_s: float) -> None:
 def _snapshots(pid: int, over: float | None, *, summary: bool) -> tuple[Snapshot, Snapshot | None]:
     """Return the newest snapshot, and the one before it if two were taken."""
     from loadsim.inspect.snapshot import take
+    from loadsim.inspect.text import FEW
     from loadsim.kernel.procfs import ProcessGoneError
-    from loadsim.report.inspection.page import FEW
 
     try:
         now = take(pid)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from loadsim.commands import options, output
-from loadsim.report.drawing import ALARM, NAME, QUIET, STATUSES, STRONG, Line, Terminal, both_ends, line, paint
-from loadsim.report.text import left, widest, wrap
+from loadsim.render.drawing import ALARM, NAME, QUIET, STATUSES, STRONG, Line, Terminal, both_ends, line, paint
+from loadsim.render.text import left, widest, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,8 +45,7 @@ def command(*, out: Path) -> None:
       loadsim list --out ci-results
     """
     with output.explained():
-        from loadsim.record.folder import results
-        from loadsim.record.status import status_of
+        from loadsim.record.folder import results, status_of
         from loadsim.scenario.shipped import shipped
 
         found = [(path.name, status_of(path)) for path in results(out)]

@@ -96,7 +96,7 @@ class ExplainedName(click.ParamType):  # type: ignore[type-arg]  # only the newe
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 -- click's signature
         """Return the matching ids."""
-        from loadsim.analysis.explain import ids
+        from loadsim.analysis.findings.registry import ids
 
         return _starting(ids(), incomplete)
 

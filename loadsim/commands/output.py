@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from loadsim.render.progress import Progress, View, Watcher
+    from loadsim.scenario.plan import Plan
+
+
 import errno
 import os
 import signal
@@ -17,10 +24,10 @@ from loadsim.errors import EnvironmentRefusedError, LoadsimError, explanation, i
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from loadsim.analysis.comparison import Comparison
     from loadsim.analysis.summary import Summary
-    from loadsim.report.drawing import Terminal
-    from loadsim.run.verdict import Judged
+    from loadsim.compare.comparison import Comparison
+    from loadsim.render.drawing import Terminal
+    from loadsim.verdict.run import Judged
 
 EXIT_THRESHOLD = 99
 
@@ -56,7 +63,7 @@ def occupy_standard_descriptors() -> None:
 
 def say(sentence: str) -> None:
     """Print a sentence on standard error, which may be closed; escape sequences in it are shown, not sent."""
-    from loadsim.report.text import printable
+    from loadsim.render.text import printable
 
     with suppress(OSError):
         click.echo("loadsim: " + "\n".join(map(printable, sentence.split("\n"))), err=True)
@@ -89,7 +96,7 @@ def regenerated(folder: Path, write: Callable[[], object]) -> bool:
 
 def terminal() -> Terminal:
     """Return the width of standard output, and whether it can show colours and Unicode."""
-    from loadsim.report.drawing import Terminal
+    from loadsim.render.drawing import Terminal
 
     return Terminal.of(sys.stdout, os.environ)
 
@@ -136,8 +143,7 @@ def show(summary: Summary, folder: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(summary.to_json(), folder)
         return
-    from loadsim.report.next_steps import next_steps
-    from loadsim.report.terminal import render
+    from loadsim.render.terminal import next_steps, render
 
     put(render(summary, terminal(), saved=str(folder), next_steps=next_steps(summary)), folder)
 
@@ -147,8 +153,7 @@ def show_comparison(comparison: Comparison, folder: Path | None, *, as_json: boo
     if as_json:
         print_json(comparison.to_json(), folder)
         return
-    from loadsim.report.comparison import render
-    from loadsim.report.next_steps import after_comparison
+    from loadsim.compare.text import after_comparison, render
 
     steps = after_comparison(comparison, folder)
     put(render(comparison, terminal(), saved=str(folder) if folder else None, next_steps=steps), folder)
@@ -159,7 +164,7 @@ def show_verdict(judged: Judged, *, as_json: bool) -> None:
     if as_json:
         print_json(judged.to_json(), judged.folder)
         return
-    from loadsim.report.verdict import render
+    from loadsim.verdict.card import render
 
     saved = str(judged.folder)
     card = render(judged.verdict, judged.seen, judged.command, terminal(), nofile=judged.nofile, saved=saved)
@@ -171,3 +176,52 @@ def exit_status(summary: Summary) -> int:
     if not all(one.ok for one in summary.thresholds) or (summary.interrupted or "").startswith("aborted"):
         return EXIT_THRESHOLD
     return 0 if summary.complete else LoadsimError.exit_code
+
+
+class NoView:
+    """Nobody watches."""
+
+    def begin(self, plan: Plan, *, hint: str) -> None:
+        """Show nothing."""
+
+    def update(self, progress: Progress) -> None:
+        """Show nothing."""
+
+    def end(self) -> None:
+        """Nothing was taken."""
+
+
+class NoWatcher:
+    """Nobody watches a sweep."""
+
+    def begin_sweep(self, name: str, runs: int, expected_s: float) -> None:
+        """Show nothing."""
+
+    def begin_run(self) -> View:
+        """Let nobody watch the run either."""
+        return NoView()
+
+    def end_run(self, label: str, verdict: str, sentence: str, *, left_s: float) -> None:
+        """Show nothing."""
+
+
+def view(name: str) -> View:
+    """Return the view called "live", "plain" or "none"; only the live one imports rich."""
+    if name == "live":
+        from loadsim.render.live import LiveView
+
+        return LiveView()
+    if name == "plain":
+        from loadsim.render.progress import PlainView
+
+        return PlainView()
+    return NoView()
+
+
+def watcher(name: str) -> Watcher:
+    """Return who watches a sweep: lines under every run's own view, of "plain" lines alone; nobody for "none"."""
+    if name == "none":
+        return NoWatcher()
+    from loadsim.compare.text import Rounds
+
+    return Rounds((lambda: view("live")) if name == "live" else NoView)

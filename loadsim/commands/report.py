@@ -36,8 +36,7 @@ def command(*, run_name: str, out: Path, open_: bool, as_json: bool) -> None:
       loadsim report 20261122T0941 --json
     """
     with output.explained():
-        from loadsim.record.folder import SWEEP_MARK, VERDICT_MARK, find
-        from loadsim.record.untrusted import sound
+        from loadsim.record.folder import SWEEP_MARK, VERDICT_MARK, find, sound
 
         folder = find(run_name, out)
         is_verdict = (folder / VERDICT_MARK).exists()
@@ -54,10 +53,10 @@ def command(*, run_name: str, out: Path, open_: bool, as_json: bool) -> None:
 
 def _report_run(folder: Path, *, as_json: bool) -> bool:
     """Show a run again, and return whether its report files were written."""
+    from loadsim.analysis.dataset import View
     from loadsim.analysis.judge import summary_of
-    from loadsim.analysis.view import View
-    from loadsim.record.bundle import Bundle
-    from loadsim.report.files import write_files
+    from loadsim.record.result import Bundle
+    from loadsim.render.files import write_files
 
     bundle = Bundle(folder)
     view = View.of(bundle.read())
@@ -68,16 +67,16 @@ def _report_run(folder: Path, *, as_json: bool) -> bool:
 
 
 def _report_verdict(folder: Path, *, as_json: bool) -> bool:
-    from loadsim.run.verdict import read_verdict
+    from loadsim.verdict.run import read_verdict
 
     output.show_verdict(read_verdict(folder), as_json=as_json)
     return False
 
 
 def _report_sweep(folder: Path, *, as_json: bool) -> bool:
-    from loadsim.record.sweep import SweepFolder
-    from loadsim.report.files import write_comparison
-    from loadsim.run.gather import gather_sweep
+    from loadsim.compare.collect import gather_sweep
+    from loadsim.compare.files import write_comparison
+    from loadsim.compare.folder import SweepFolder
 
     sweep = SweepFolder.open(folder)
     gathered = gather_sweep(sweep)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from loadsim.record.sweep import SweepFolder
-    from loadsim.run.options import Options
+    from loadsim.compare.folder import SweepFolder
+    from loadsim.run.host import Options
     from loadsim.scenario.layers import OptionValue, Override
     from loadsim.scenario.sweep import Matrix
 
@@ -99,7 +99,7 @@ def command(  # noqa: PLR0913 -- one for each option
       loadsim run my.toml --pid $(pgrep -o nginx)
     """
     with output.explained():
-        from loadsim.run.options import Options
+        from loadsim.run.host import Options
         from loadsim.scenario.toml import find, load_matrix
 
         settings: list[Override] = [*overrides, *_settings_of(server_command, pid, address, repeat)]
@@ -113,7 +113,7 @@ def command(  # noqa: PLR0913 -- one for each option
         )
         ui = output.ui_of(ui)
         if resume:
-            from loadsim.run.sweep import find_unfinished, matrix_of
+            from loadsim.compare.sweep import find_unfinished, matrix_of
 
             folder = find_unfinished(scenario, settings, out, allow_outside=allow_outside)
             matrix, origin = matrix_of(folder), folder.path
@@ -166,7 +166,7 @@ def _run_once(matrix: Matrix, permitted: Options, *, ui: str, as_json: bool) -> 
     """Make one run, show it, and return the exit status."""
     import trio
 
-    from loadsim.report.views import view
+    from loadsim.commands.output import view
     from loadsim.run.conductor import run as conduct
 
     shown = view(ui)
@@ -183,8 +183,8 @@ def _sweep(
     """Make all runs of a new sweep, or the missing runs of an unfinished one; compare them; return the exit status."""
     import trio
 
-    from loadsim.report.views import watcher
-    from loadsim.run.sweep import start, sweep
+    from loadsim.commands.output import watcher
+    from loadsim.compare.sweep import start, sweep
 
     shown = watcher(ui)
     interrupt.begin()

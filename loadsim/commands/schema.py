@@ -28,9 +28,10 @@ def command(*, document: str) -> None:
       loadsim schema summary
     """
     with output.explained():
-        from loadsim.analysis.schema import comparison_schema, summary_schema
-        from loadsim.inspect.schema import overview_schema, process_schema
-        from loadsim.scenario.schema import schema as scenario_schema
+        from loadsim.analysis.summary import summary_schema
+        from loadsim.compare.comparison import comparison_schema
+        from loadsim.inspect.document import overview_schema, process_schema
+        from loadsim.scenario.sweep import schema as scenario_schema
 
         schemas = (scenario_schema, summary_schema, comparison_schema, process_schema, overview_schema)
         output.print_json(schemas[_DOCUMENTS.index(document)]())

@@ -21,8 +21,8 @@ import click
 from loadsim import interrupt
 from loadsim.commands import options, output
 from loadsim.errors import ScenarioError
-from loadsim.record.events import ACCEPT, AcceptFlag
 from loadsim.record.journal import HEADER_BYTES, Journal
+from loadsim.record.records import ACCEPT, AcceptFlag
 from loadsim.units import NANOSECONDS, format_count, format_duration
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from loadsim.kernel.sockdiag import SockDiag
     from loadsim.record.facts import ServerFacts
     from loadsim.scenario.model import Scenario
-    from loadsim.scenario.spec import ServerSpec
-    from loadsim.target.process import Server
+    from loadsim.scenario.specs import ServerSpec
+    from loadsim.targets.simulated import Server
 
 #: How often the journals are read.
 READ_EVERY_S: Final = 0.05
@@ -129,7 +129,7 @@ async def serve(spec: ServerSpec, out: Callable[[str], None]) -> None:
     import trio
 
     from loadsim.kernel.sockdiag import SockDiag
-    from loadsim.target.process import simulated_server
+    from loadsim.targets.simulated import simulated_server
 
     spec = dataclasses.replace(spec, accepts_capacity=max(spec.accepts_capacity, CAPACITY))
     folder = Path(spec.accepts_path).parent

@@ -113,10 +113,10 @@ def command(  # noqa: PLR0913 -- one for each option
     with output.explained():
         import trio
 
-        from loadsim.report.views import watcher
-        from loadsim.run.options import Options
-        from loadsim.run.verdict import pass_verdict
-        from loadsim.scenario.ways import AT_START, HANDLER, LOWERED, Probe, Trial
+        from loadsim.commands.output import watcher
+        from loadsim.run.host import Options
+        from loadsim.verdict.run import pass_verdict
+        from loadsim.verdict.trials import AT_START, HANDLER, LOWERED, Probe, Trial
 
         _raise_if_contradicting(echo=echo, send=send, expect=expect, leak_path=leak_path, trials=trials)
         exchange = "raw" if send is not None else "echo" if echo else "http"

@@ -12,20 +12,17 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from loadsim.inspect.index import Index
-from loadsim.inspect.join import Join, links_wanted
+from loadsim.inspect.join import Index, Join, links_wanted
 from loadsim.inspect.model import UNHELD, HostFacts, Snapshot
-from loadsim.kernel.counters import passive_opens
-from loadsim.kernel.descriptors import SOCKET, read_descriptors, socket_protocol
+from loadsim.kernel.fds import SOCKET, read_descriptors, socket_protocol
 from loadsim.kernel.limits import read_sysctl
 from loadsim.kernel.processes import Holder, Search, identify, search
-from loadsim.kernel.procfs import Process
-from loadsim.kernel.procnet import read_table_of
-from loadsim.kernel.sockets import SocketTable, read_table
-from loadsim.kernel.visit import diag_of, namespace_of
+from loadsim.kernel.procfs import Process, passive_opens
+from loadsim.kernel.sockdiag import diag_of, namespace_of
+from loadsim.kernel.sockets import SocketTable, read_table, read_table_of
 
 if TYPE_CHECKING:
-    from loadsim.kernel.descriptors import Descriptor
+    from loadsim.kernel.fds import Descriptor
 
 _INOTIFY = "inotify"
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from loadsim.errors import EnvironmentRefusedError, ScenarioError
-from loadsim.inspect.index import Index
-from loadsim.inspect.join import link_of
+from loadsim.inspect.join import Index, link_of
 from loadsim.kernel.processes import names_of, search
 from loadsim.kernel.procfs import Process, ProcessGoneError
 from loadsim.kernel.sockdiag import SockDiag

@@ -41,6 +41,7 @@ WIDE_PORT_RANGE = {"net.ipv4.ip_local_port_range": "1024 65535"}
 HOST_SYSCTLS = (
     "fs.file-max",
     "fs.nr_open",
+    "net.core.netdev_max_backlog",
     "net.ipv4.tcp_max_orphans",
     "net.ipv4.tcp_max_tw_buckets",
     "net.ipv4.tcp_mem",

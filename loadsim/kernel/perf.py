@@ -1,24 +1,67 @@
-"""perf_event_open by hand, for tracepoints: how one is opened, and the words for where that is not permitted.
-
-Owns the structures of linux/perf_event.h. Must not know what is counted or traced.
-"""
+"""Counts calls that failed with EMFILE in a process tree, through perf_event_open on the kernel's tracepoints."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import platform
 import struct
 import time
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
 
 from loadsim.kernel.libc import check
-from loadsim.kernel.tracefs import mount_remedy, open_root, tracepoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+
+_TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
+#: asm-generic/unistd.h: the same number on every architecture.
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
+_FSCONFIG_CMD_CREATE = 6
+_mounting = ctypes.CDLL(None, use_errno=True)
+
+
+def open_root() -> int:
+    """Return a descriptor of tracefs; where it is mounted nowhere, root can look into one all the same.
+
+    Raises OSError where that is not permitted.
+    """
+    folder = next((str(path) for path in _TRACEFS if (path / "events").is_dir()), None)
+    return os.open(folder, os.O_PATH | os.O_DIRECTORY) if folder else _unmounted()
+
+
+def tracepoint(root: int, name: str) -> int | None:
+    """Return the number of a tracepoint ("sock/inet_sock_set_state"); None where this kernel has none."""
+    try:
+        fd = os.open(f"events/{name}/id", os.O_RDONLY, dir_fd=root)
+    except FileNotFoundError:
+        return None
+    try:
+        return int(os.read(fd, 32))
+    finally:
+        os.close(fd)
+
+
+def mount_remedy() -> str:
+    """Return the command that lets others than root read the numbers of tracepoints."""
+    where = _TRACEFS[0]
+    return f"mount -o remount,mode=755 {where}" if where.is_mount() else f"mount -t tracefs -o mode=755 none {where}"
+
+
+def _unmounted() -> int:
+    """Return a descriptor of a tracefs that nobody else sees."""
+    context = check(_mounting.syscall(_FSOPEN, b"tracefs", 1))
+    try:
+        check(_mounting.syscall(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0))
+        return check(_mounting.syscall(_FSMOUNT, context, 1, 0))
+    finally:
+        os.close(context)
+
 
 #: The calls that accept; a kernel without the older one does without.
 ACCEPTS: Final = ("accept4", "accept")
@@ -87,3 +130,108 @@ def open_event(number: int, *, pid: int = ANY, processor: int = ANY, sampled: in
 def start(fd: int) -> None:
     """Let an event count or sample from now on."""
     fcntl.ioctl(fd, _ENABLE, 0)
+
+
+_THIS_THREAD = 0
+_TRIES = 5
+_counting = ctypes.CDLL(None, use_errno=True)
+
+
+class EmfileCounter:
+    """Counts from its making on; close it, or use it as a context manager."""
+
+    def __init__(self, *tasks: int) -> None:
+        """Count in these threads (a process without others is one), and in all that they will start.
+
+        Raises NotVisibleError where that is not permitted, or where a trial shows that it does not work.
+        """
+        self._counters: list[int] = []
+        with explained():
+            numbers = _event_numbers()
+            _try_out(numbers)
+            try:
+                for task in tasks:
+                    self._counters += _open_all(numbers, task, errno.EMFILE)
+            except OSError:
+                self.close()
+                raise
+
+    @classmethod
+    def of_running(cls, pids: Callable[[], Sequence[int]]) -> Self:
+        """Count in all threads of processes that run already; raises NotVisibleError, too, where these never settle.
+
+        A thread that is started between a look and the count would be missed, so they are looked at again.
+        """
+        for _ in range(_TRIES):
+            before = _threads(pids())
+            try:
+                counter = cls(*before)
+            except NotVisibleError as why:
+                if isinstance(why.__cause__, ProcessLookupError):  # one has just ended
+                    continue
+                raise
+            if _threads(pids()) == before:
+                return counter
+            counter.close()
+        raise NotVisibleError("its threads come and go too fast to be counted; try again when it has less to do")
+
+    def read(self) -> int:
+        """Return how often it happened so far; 2 us."""
+        return sum(_value(fd) for fd in self._counters)
+
+    def close(self) -> None:
+        """Stop counting; harmless the second time."""
+        for fd in self._counters:
+            os.close(fd)
+        self._counters = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _threads(pids: Sequence[int]) -> list[int]:
+    found: list[int] = []
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += sorted(int(path.name) for path in Path(f"/proc/{pid}/task").iterdir())
+    return found
+
+
+def _event_numbers() -> list[int]:
+    numbers = tracepoints(*(f"syscalls/sys_exit_{call}" for call in ACCEPTS))
+    if not numbers:
+        raise NotVisibleError("this kernel has no tracepoints of system calls; use one with CONFIG_FTRACE_SYSCALLS")
+    return numbers
+
+
+def _try_out(numbers: list[int]) -> None:
+    """Let accept() fail once in this thread, on no socket at all, and see whether that is counted."""
+    counters = _open_all(numbers, _THIS_THREAD, errno.EBADF)
+    try:
+        _counting.accept4(-1, None, None, 0)
+        counted = sum(_value(fd) for fd in counters)
+    finally:
+        for fd in counters:
+            os.close(fd)
+    if counted != 1:
+        raise NotVisibleError(f"a failure made on purpose was counted {counted} times instead of once; {remedy()}")
+
+
+def _open_all(numbers: list[int], pid: int, code: int) -> list[int]:
+    opened: list[int] = []
+    try:
+        for number in numbers:
+            opened.append(open_event(number, pid=pid, condition=f"ret == -{code}"))
+            start(opened[-1])
+    except OSError:
+        for fd in opened:
+            os.close(fd)
+        raise
+    return opened
+
+
+def _value(fd: int) -> int:
+    return int.from_bytes(os.read(fd, 8), "little")

@@ -1,25 +1,104 @@
-"""Folders below `--out`, results and sweeps alike: how one is made, written to, found and read.
-
-Every file is whole or not there. Must not know what stands in one (`bundle`, `sweep`).
-"""
+"""Folders below `--out`: how one is made, written, found, and read in bounded space when somebody else made it."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import json
+import math
 import os
 import re
 import secrets
 import shutil
+import stat
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
-from loadsim.errors import EnvironmentRefusedError, RecordingError
-from loadsim.record.untrusted import parse_json, read_text
+from loadsim import __version__
+from loadsim.errors import EnvironmentRefusedError, RecordingError, ScenarioError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+#: A manifest takes 4 kB, the plan of 10,000 runs 200 kB.
+LARGEST_TEXT = 16_000_000
+_HIGHEST = 1 << 63
+#: What numbers and texts that do not fit together end in, wherever they meet.
+DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+#: What open() says of links that go round in a circle, and of sockets and devices that nobody is behind.
+_NO_FILES = (errno.ELOOP, errno.ENODEV, errno.ENXIO)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a regular file for reading, without waiting.
+
+    Raises OSError where it may not be opened, ValueError where it is something else.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _NO_FILES:
+            raise ValueError("it is no regular file") from error
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise ValueError("it is no regular file")
+    with open(fd, "rb") as file:  # noqa: PTH123 -- there is no path that could be opened so
+        yield file
+
+
+def read_text(path: Path) -> str:
+    """Return a text file; raises OSError where it cannot be read, ValueError where it is too large or no UTF-8."""
+    with opened(path) as file:
+        raw = file.read(LARGEST_TEXT + 1)
+    if len(raw) > LARGEST_TEXT:
+        raise ValueError(f"more than {LARGEST_TEXT:,} bytes")
+    return raw.decode()
+
+
+def parse_json(text: str) -> Any:  # noqa: ANN401 -- whatever the text holds
+    """Return a JSON document of numbers that can be computed with; raises ValueError otherwise."""
+    try:
+        return json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def raise_if_newer(path: Path, values: Any, known: int) -> None:  # noqa: ANN401 -- whatever a file holds
+    """Raise RecordingError where a document names another format than the `known` one and those before it."""
+    written = values.get("format") if isinstance(values, dict) else None
+    if isinstance(written, int) and written > known:
+        says = f"has format {written}, this loadsim {__version__} reads up to {known}; upgrade loadsim"
+        raise RecordingError(f"{path}: {says}")
+
+
+@contextmanager
+def sound(path: Path) -> Iterator[None]:
+    """Turn what comes of numbers that do not fit together into RecordingError, with the folder that they are from."""
+    try:
+        yield
+    except (*DAMAGE, ScenarioError) as error:
+        says = f"what it holds does not fit together ({type(error).__name__}: {str(error)[:200]})"
+        remedy = "make the run anew, or, where nobody has touched it, report this as a mistake of loadsim"
+        raise RecordingError(f"{path}: is damaged: {says}; {remedy}") from error
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return value
+
+
+def _whole(text: str) -> int:
+    if not -_HIGHEST <= (value := int(text)) < _HIGHEST:
+        raise ValueError(f"{text[:20]}... is too large a number")
+    return value
+
 
 LATEST = "latest"
 #: Files that make a folder a result, a sweep of results, and the runs of a verdict.
@@ -158,3 +237,46 @@ def _is_result(path: Path) -> bool:
 
 def _unreadable(error: OSError) -> RecordingError:
     return RecordingError(f"cannot look into {error.filename}: {error.strerror}; choose another folder with --out DIR")
+
+
+#: One run per second for a day.
+MOST_RUNS = 86_400
+
+
+def status_of(path: Path) -> str:
+    """Return the status of a run, "3 of 12 runs" of a sweep, or "verdict"; "" for a run without a summary."""
+    if (path / VERDICT_MARK).exists():
+        return "verdict"
+    if (path / SWEEP_MARK).exists():
+        return _runs_of(path)
+    try:
+        status = Folder(path).read_json("summary.json")["verdict"]
+    except (RecordingError, KeyError, TypeError):
+        return ""
+    return status if isinstance(status, str) else ""
+
+
+def is_complete(path: Path) -> bool:
+    """Return whether a run ended as planned or by an `abort`, and has a summary."""
+    try:
+        values = Folder(path).read_json("summary.json")
+        return values["complete"] is True or values["interrupted"].startswith("aborted")
+    except (RecordingError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def run_name(label: str, cell: int, repeat: int) -> str:
+    """Return the folder of a run relative to its sweep: "runs/03-backlog-128-2"."""
+    return f"runs/{cell + 1:02d}-{file_name(label)}-{repeat + 1}"
+
+
+def _runs_of(path: Path) -> str:
+    try:
+        values = Folder(path).read_json(SWEEP_MARK)
+        order = values["order"][: MOST_RUNS + 1]
+        done = sum(is_complete(path / run_name(values["labels"][cell], cell, repeat)) for cell, repeat in order)
+    except (RecordingError, *DAMAGE):
+        return ""
+    if len(order) > MOST_RUNS:
+        return ""
+    return f"{done} runs" if done == len(order) else f"{done} of {len(order)} runs"

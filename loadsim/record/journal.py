@@ -16,8 +16,8 @@ import struct
 from typing import TYPE_CHECKING, Self
 
 from loadsim.errors import EnvironmentRefusedError, RecordingError
-from loadsim.record.events import COUNTERS, LAYOUTS, Layout
-from loadsim.record.untrusted import opened
+from loadsim.record.folder import opened
+from loadsim.record.records import COUNTERS, LAYOUTS, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,25 +13,24 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from loadsim.analysis.dataset import View as Analysed
 from loadsim.analysis.judge import summary_of
-from loadsim.analysis.view import View as Analysed
 from loadsim.errors import EnvironmentRefusedError
 from loadsim.kernel.limits import host_facts
 from loadsim.kernel.procfs import ProcessGoneError
-from loadsim.kernel.scheduler import giving_way
 from loadsim.kernel.sockdiag import TCP_STATES
-from loadsim.record.bundle import Bundle
+from loadsim.kernel.timing import giving_way
 from loadsim.record.facts import DriverFacts, EndState
-from loadsim.report.files import write_files
-from loadsim.run.destination import permit
-from loadsim.run.host import observe_host
-from loadsim.run.interruption import Interruption
-from loadsim.run.stage import first_facts, not_in_force, notices_of, on_stage, open_namespace
-from loadsim.run.timeline import follow, let_go
+from loadsim.record.result import Bundle
+from loadsim.render.files import write_files
+from loadsim.run.host import observe_host, permit
+from loadsim.run.setup import first_facts, not_in_force, notices_of, on_stage, open_namespace
+from loadsim.run.signals import Interruption
+from loadsim.run.steps import follow, let_go
 from loadsim.scenario.plan import make_plan
 from loadsim.scenario.predict import SETTLE_AT_MOST_S, SETTLED_S, settled_at
 from loadsim.scenario.thresholds import judge
-from loadsim.scenario.writing import to_toml
+from loadsim.scenario.toml import to_toml
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
@@ -40,14 +39,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from loadsim.analysis.summary import Summary
-    from loadsim.load.process import Driver
-    from loadsim.record.arrays import Records
     from loadsim.record.facts import Facts, StepFacts
-    from loadsim.record.sampler import Sources
-    from loadsim.report.progress import View
-    from loadsim.run.options import Options
-    from loadsim.run.stage import Stage
+    from loadsim.record.recording import Records
+    from loadsim.render.progress import View
+    from loadsim.run.host import Options
+    from loadsim.run.setup import Driver, Stage
     from loadsim.scenario.model import Scenario
+    from loadsim.targets.target import Sources
 
 #: Time between the order to start and the first intended start: every process has read the order by then.
 LEAD_NS = 50_000_000

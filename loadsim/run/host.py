@@ -1,14 +1,23 @@
-"""The limits of this host that a plan needs. Without trio and numpy, for `check`."""
+"""The limits of this host that a plan needs, and what only the command line may permit on it.
+
+Without trio and numpy: `check` needs it.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ipaddress
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
+from loadsim.errors import ScenarioError
 from loadsim.kernel.limits import WIDE_PORT_RANGE, HostLimits
 from loadsim.scenario.plan import Host
+from loadsim.units import format_count, format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from loadsim.scenario.model import Scenario
 
@@ -33,3 +42,59 @@ def observe_host(scenario: Scenario, in_force: Mapping[str, str] | None = None) 
         syn_linear_timeouts=limits.syn_linear_timeouts,
         syncookies=limits.syncookies,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Options of a run that are not settings of the scenario."""
+
+    out: Path
+    argv: Sequence[str] = ()
+    allow_degraded: bool = False
+    allow_remote: bool = False  # the load may leave this host
+    allow_public: bool = False  # and go to a public address
+    allow_heavy: bool = False  # and exceed 1,000 clients/s or 60 s there
+    folder: Path | None = None  # the result folder, made already, of a run that is one of many; None: a new one
+
+
+#: The most that --allow-remote permits without --allow-heavy.
+_MOST_RATE: Final = 1000.0
+_LONGEST_S: Final = 60.0
+
+
+def permit(scenario: Scenario, options: Options) -> None:
+    """Raise ScenarioError for a destination or an amount of load that the command line does not permit."""
+    address = ipaddress.ip_address(scenario.destination)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    if address.is_loopback:
+        return
+    if not options.allow_remote:
+        raise ScenarioError(
+            f"{scenario.server.address} is not on loopback: add --allow-remote if you may load that server; "
+            "nothing was started"
+        )
+    if address.is_global and not options.allow_public:
+        raise ScenarioError(
+            f"{address} is a public address: add --allow-public if you may load it and the operators of the network in "
+            "between know; nothing was started"
+        )
+    if not options.allow_heavy and (much := _too_much(scenario)):
+        raise ScenarioError(
+            f"{much}. Loads on another host are limited to {format_count(_MOST_RATE)} clients/s for "
+            f"{format_duration(_LONGEST_S)}: lower the load, or add --allow-heavy if the server and the network in "
+            "between can take it; nothing was started"
+        )
+
+
+def _too_much(scenario: Scenario) -> str:
+    """Return which limit a load exceeds, as a sentence; "" for none."""
+    client = scenario.client
+    rate = max((max(start, end) for _, start, end in client.schedule()), default=0.0)
+    if client.clients is not None:  # a closed loop: each client starts again as soon as it was served
+        rate = client.clients / client.hold if client.hold else math.inf
+    if rate > _MOST_RATE:
+        return (
+            "a closed loop has no rate limit" if math.isinf(rate) else f"this load has {format_count(rate)} clients/s"
+        )
+    return f"this load lasts {format_duration(client.load_s)}" if client.load_s > _LONGEST_S else ""

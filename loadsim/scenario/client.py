@@ -10,17 +10,19 @@ from pydantic_core import PydanticCustomError
 
 from loadsim.exchange import Exchange
 from loadsim.scenario.arrivals import expected_count
-from loadsim.scenario.quantities import (
+from loadsim.scenario.fields import (
     DAY_S,
     MAX_RATE,
+    Contradiction,
     Duration,
     PositiveDuration,
     Ramp,
     Rate,
+    Table,
     Timeout,
+    key,
     ramp,
 )
-from loadsim.scenario.tables import Contradiction, Table, key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -15,15 +15,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from loadsim.scenario.places import Place, places_in
-from loadsim.scenario.problems import OVERRIDE, Problem, Source, Span
+from loadsim.scenario.fields import flattened
+from loadsim.scenario.problems import OVERRIDE, Place, Problem, Source, Span, places_in
 from loadsim.scenario.sweep import SWEEPABLE
-from loadsim.scenario.tables import flattened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from loadsim.scenario.places import Path
+    from loadsim.scenario.problems import Path
 
 #: Tables whose keys are dotted names, which may be written bare.
 FLAT = ("sysctl", "sweep")

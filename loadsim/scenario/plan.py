@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from loadsim.scenario.budget import BASELINE_FDS, Budget, Host, Need
-from loadsim.scenario.cautions import Caution, cautions
+from loadsim.scenario.fields import carried
+from loadsim.scenario.model import Canary
 from loadsim.scenario.predict import MOST_WALKED, Prediction
-from loadsim.scenario.spec import (
+from loadsim.scenario.specs import (
     CANARY_SOURCE,
     HELD_SOURCE,
     ClientSettings,
@@ -22,8 +23,7 @@ from loadsim.scenario.spec import (
     ServerSettings,
     ServerSpec,
 )
-from loadsim.scenario.tables import carried
-from loadsim.scenario.timeline import Canary
+from loadsim.scenario.warnings import Caution, cautions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

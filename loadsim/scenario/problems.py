@@ -1,13 +1,17 @@
-"""What is wrong with a scenario, and how that is shown: place, sentence, line, caret, and what was perhaps meant."""
+"""What is wrong with a scenario and where: the place of each key in a TOML text, a sentence, and a caret."""
 
 from __future__ import annotations
 
+import tomllib
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from tree_sitter import Node
+
 
 #: The name of a source that is the argument of a --set.
 OVERRIDE = "--set"
@@ -100,3 +104,118 @@ def _columns(text: str) -> int:
     """Return how many terminal columns a text takes: wide characters take two, combining ones none."""
     wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
     return len(text) + wide - sum(unicodedata.combining(char) > 0 for char in text)
+
+
+#: Keys and array indices from the top of the file down.
+Path = tuple[str | int, ...]
+
+_KEYS = {"bare_key", "quoted_key", "dotted_key"}
+
+
+class Place(NamedTuple):
+    """Where a key stands and where its value does; of a table both are its header."""
+
+    key: Span
+    value: Span
+
+
+def places_in(text: str) -> dict[Path, Place]:
+    """Return the place of every key, array element and table of a TOML text; what tree-sitter cannot read is left out.
+
+    Its grammar may lag behind the parser of the standard library.
+    """
+    import tree_sitter_toml  # noqa: PLC0415 -- only errors need it, and `check` answers at once without
+    from tree_sitter import Language, Parser  # noqa: PLC0415 -- as above
+
+    parser = Parser(Language(tree_sitter_toml.language()))
+    reader = _Reader(text)
+    reader.read_document(parser.parse(text.encode()).root_node)
+    return reader.found
+
+
+class _Reader:
+    """Walks the syntax tree and remembers the first place of every path."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = text.split("\n")
+        self.columns: dict[int, list[int]] = {}
+        self.found: dict[Path, Place] = {}
+        self.elements: dict[Path, int] = {}
+
+    def read_document(self, root: Node) -> None:
+        for node in root.children:
+            if node.type == "pair":
+                self.read_pair(node, ())
+            elif node.type in {"table", "table_array_element"}:
+                self.read_table(node)
+
+    def read_table(self, node: Node) -> None:
+        header = next(child for child in node.children if child.type in _KEYS)
+        path = self.read_keys(header, (), None)
+        if node.type == "table_array_element":
+            self.elements[path] = self.elements.get(path, -1) + 1
+            path = (*path, self.elements[path])
+            self.remember(path, header, header)
+        for child in node.children:
+            if child.type == "pair":
+                self.read_pair(child, path)
+
+    def read_pair(self, node: Node, table: Path) -> None:
+        named = node.named_children
+        if len(named) < 2 or named[0].type not in _KEYS:
+            return
+        path = self.read_keys(named[0], table, named[1])
+        self.read_value(named[1], path)
+
+    def read_keys(self, node: Node, table: Path, value: Node | None) -> Path:
+        """Remember each part of a dotted key; the value belongs to the last part."""
+        path = table
+        parts = list(_parts(node))
+        for part in parts:
+            path = (*path, _name(part))
+            self.remember(path, part, value if value is not None and part is parts[-1] else part)
+        return path
+
+    def read_value(self, node: Node, path: Path) -> None:
+        if node.type == "inline_table":
+            for child in node.named_children:
+                self.read_pair(child, path)
+        elif node.type == "array":
+            elements = [child for child in node.named_children if child.type != "comment"]
+            for index, child in enumerate(elements):
+                self.remember((*path, index), child, child)
+                self.read_value(child, (*path, index))
+
+    def remember(self, path: Path, key: Node, value: Node) -> None:
+        self.found.setdefault(path, Place(self.span(key), self.span(value)))
+
+    def span(self, node: Node) -> Span:
+        """Return the part of a node on its first line; tree-sitter counts columns in bytes of UTF-8."""
+        row, byte = node.start_point
+        column = self.column(row, byte)
+        end_row, end_byte = node.end_point
+        end = self.column(row, end_byte) if end_row == row else len(self.lines[row].rstrip())
+        return Span(row + 1, column + 1, max(0, end - column))
+
+    def column(self, row: int, byte: int) -> int:
+        """Return how many characters stand before a byte of a line; each line is counted through once."""
+        line = self.lines[row]
+        if line.isascii():
+            return byte
+        if row not in self.columns:
+            self.columns[row] = [at for at, char in enumerate(line) for _ in char.encode()]
+        before = self.columns[row]
+        return before[byte] if byte < len(before) else len(line)
+
+
+def _parts(node: Node) -> Iterator[Node]:
+    if node.type == "dotted_key":
+        for child in node.named_children:
+            yield from _parts(child)
+    elif node.type in _KEYS:
+        yield node
+
+
+def _name(node: Node) -> str:
+    text = (node.text or b"").decode(errors="replace")
+    return next(iter(tomllib.loads(f"{text} = 0"))) if node.type == "quoted_key" else text

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, BeforeValidator, SerializerFunctionWrapHandler, WithJsonSchema, model_serializer
 from pydantic_core import PydanticCustomError
 
-from loadsim.scenario.quantities import DURATION_PATTERN, Duration, PositiveDuration, Timeout
-from loadsim.scenario.tables import Contradiction, Table, key
+from loadsim.scenario.fields import DURATION_PATTERN, Contradiction, Duration, PositiveDuration, Table, Timeout, key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -1,8 +1,4 @@
-"""Many runs of one scenario: the product of swept settings, repeated, in a fair order.
-
-A `Scenario` is one run and knows nothing of this; a `Matrix` is all of them. Owns the table `[sweep]`, what its cells
-are called and in which order they run. Must not know where a value came from (`toml`) or what a run does.
-"""
+"""Many runs of one scenario: the product of swept settings, repeated, in a fair order; and the schema of a file."""
 
 from __future__ import annotations
 
@@ -17,8 +13,8 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BeforeValidator, ConfigDict, PlainValidator, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from loadsim.scenario.fields import Contradiction, Table, flattened, key
 from loadsim.scenario.model import Scenario
-from loadsim.scenario.tables import Contradiction, Table, flattened, key
 
 #: Runs of each cell, where nothing says how many: enough to tell up to 7 cells apart (`analysis.statistics`).
 REPEAT = 6
@@ -311,3 +307,20 @@ def _contradiction(loc: tuple[str | int, ...], says: str) -> ErrorDetails:
 
 def _moved(line: ErrorDetails, loc: tuple[Any, ...]) -> ErrorDetails:
     return ErrorDetails(**{**line, "loc": loc})
+
+
+_EXTENDS = {"type": "string", "description": "The path of one parent: its tables merge, its arrays are replaced."}
+_SYSCTL = {
+    "type": "object",
+    "description": "Inside the private namespace, full names.",
+    "additionalProperties": {"type": ["integer", "string", "object"]},
+}
+
+
+def schema() -> dict[str, Any]:
+    """Return the schema of a file as it is written: durations and rates are text, sysctls may be bare dotted keys."""
+    model = Scenario.model_json_schema(by_alias=True)
+    properties = {"extends": _EXTENDS, **model["properties"], "sysctl": _SYSCTL}
+    properties["sweep"] = {**Sweep.model_json_schema(), "description": "Settings to try: a run of each combination."}
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "loadsim scenario"}
+    return {**head, **{key: value for key, value in model.items() if key != "title"}, "properties": properties}

@@ -1,28 +1,30 @@
-"""Reading scenarios: files, `extends`, overrides. Only this module and `shipped` touch the file system.
+"""Reads scenarios (files, `extends`, overrides) and writes a resolved one back as TOML.
 
-Every problem is reported at once, each with its place; nothing is started for a scenario that has one. Values come
-from the standard library's parser, places from `places`, what wins from `layers`.
+The only module of this folder that touches the file system.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loadsim.errors import ScenarioError
+from loadsim.scenario.fields import SPELLED
 from loadsim.scenario.layers import Layer, merge, override, read_layer
+from loadsim.scenario.messages import nearest, problem_of, spell
 from loadsim.scenario.problems import Problem, Source, render
 from loadsim.scenario.shipped import shipped_folder, shipped_paths
 from loadsim.scenario.sweep import Matrix, expand
-from loadsim.scenario.wording import nearest, problem_of, spell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from loadsim.scenario.layers import Override
     from loadsim.scenario.model import Scenario
+
 
 #: A scenario is a page of text; whatever is larger was not meant, /dev/zero included.
 _LARGEST_FILE = 100_000
@@ -222,3 +224,49 @@ def _decoded(path: Path) -> str:
 def _name_after(path: Path) -> str:
     """Return the name of a scenario that does not give itself one: that of its file, as far as it can be a name."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64] or "unnamed"
+
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+
+
+def to_toml(scenario: Scenario, matrix: Matrix | None = None) -> str:
+    """Return the scenario as TOML, with the table [sweep] of a matrix; a key that has no value is left out."""
+    values = scenario.model_dump(mode="json", by_alias=True, exclude_none=True, context=SPELLED)
+    if scenario.server.close_after is None:
+        values["server"]["close_after"] = "client"
+    if matrix is not None:
+        exclude = {"exclude": list(matrix.exclude)} if matrix.exclude else {}
+        values["sweep"] = {
+            **{name: list(tried) for name, tried in matrix.axes.items()},
+            "repeat": matrix.repeat,
+            **exclude,
+        }
+    tables = {name: value for name, value in values.items() if isinstance(value, dict)}
+    lines = _pairs({name: value for name, value in values.items() if name not in tables})
+    for name, table in tables.items():
+        lines += ["", f"[{name}]", *_pairs(table)] if table else []
+    return "\n".join(lines) + "\n"
+
+
+def _pairs(table: dict[str, Any]) -> list[str]:
+    return [f"{_key(name)} = {_value(value)}" for name, value in table.items()]
+
+
+def _key(name: str) -> str:
+    return name if _BARE_KEY.fullmatch(name) else _text(name)
+
+
+def _value(value: object) -> str:
+    """Return a value as TOML; a table becomes an inline one."""
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(_pairs(value))}}}"
+    return json.dumps(value) if isinstance(value, bool) else repr(value)
+
+
+def _text(text: str) -> str:
+    """Return a TOML basic string: JSON's, but for DEL, which JSON lets stand."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

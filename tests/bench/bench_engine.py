@@ -28,18 +28,18 @@ import trio
 
 from loadsim.exchange import Exchange
 from loadsim.fates import Outcome
-from loadsim.load.process import driver
-from loadsim.record.arrays import records_of
 from loadsim.record.journal import Journal
+from loadsim.record.recording import records_of
+from loadsim.run.setup import driver
 from loadsim.scenario.client import Client
-from loadsim.scenario.spec import ClientSettings, LoadSpec
-from loadsim.scenario.tables import carried
+from loadsim.scenario.fields import carried
+from loadsim.scenario.specs import ClientSettings, LoadSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from loadsim.record.arrays import Records
     from loadsim.record.facts import DriverFacts
+    from loadsim.record.recording import Records
 
 HERE = Path(__file__).parent
 CLIENT_CPU, OTHER_CPU = 0, 1

@@ -10,13 +10,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from hostile_folders import HUNG_S, KEPT, KINDS, SLOW_S, Told, ask, damaged, tainted_report, texts_in
 
 import loadsim.commands.report
-import loadsim.run.gather
-import loadsim.run.verdict  # noqa: F401 -- once for all children
+import loadsim.compare.collect
+import loadsim.verdict.run  # noqa: F401 -- once for all children
 
 _COMMANDS = (["report"], ["report", "--json"], ["compare"])
 

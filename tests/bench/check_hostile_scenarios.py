@@ -15,7 +15,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from hostile_scenarios import SLOW_S, read, texts
 from hypothesis import HealthCheck, Phase, given, seed, settings

@@ -19,8 +19,8 @@ import pytest
 from cli_runs import Reading, Result, run, running
 from witnesses import Seen, Tally, Traced, calls_of, counter_of, show, sockets_of, tool, tracing
 
-from loadsim.analysis.columns import column, known, nearest_rank
 from loadsim.fates import Fate
+from loadsim.record.recording import column, known, nearest_rank
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from loadsim.analysis.columns import Ints
-    from loadsim.analysis.view import View
+    from loadsim.analysis.dataset import View
+    from loadsim.record.recording import Ints
 
 pytestmark = pytest.mark.real
 
@@ -191,7 +191,7 @@ def test_driver_calls(tmp_path: Path) -> None:
     command = [tool("strace"), "-c", "-p"]
     with running("healthy", tmp_path) as now:
         children = psutil.Process(now.pid).children()
-        driver = next(child.pid for child in children if "loadsim.load.driver" in child.cmdline())
+        driver = next(child.pid for child in children if "loadsim.driver.driver" in child.cmdline())
         counted = subprocess.run([*command, str(driver)], check=False, capture_output=True, text=True)
         now.result()
     calls = calls_of(counted.stderr)

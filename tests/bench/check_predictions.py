@@ -18,12 +18,12 @@ from cli_runs import run
 from witnesses import show
 
 from loadsim.scenario.model import Scenario
-from loadsim.scenario.writing import to_toml
+from loadsim.scenario.toml import to_toml
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from loadsim.analysis.view import View
+    from loadsim.analysis.dataset import View
 
 #: All runs together take as long as they do.
 pytestmark = [pytest.mark.real, pytest.mark.timeout(0)]

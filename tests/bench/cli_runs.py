@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
+from loadsim.analysis.dataset import View
 from loadsim.analysis.summary import Summary
-from loadsim.analysis.view import View
-from loadsim.record.bundle import Bundle
 from loadsim.record.folder import LATEST
+from loadsim.record.result import Bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

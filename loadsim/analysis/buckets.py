@@ -1,0 +1,100 @@
+"""The run in equal steps of time, with the moments worth marking."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loadsim.analysis.clock import telling
+from loadsim.analysis.findings.recovery import told
+from loadsim.analysis.summary import Mark, Timeline
+from loadsim.fates import Fate, Outcome
+from loadsim.record.recording import Ints, column, has_outcome, known
+from loadsim.units import NANOSECONDS
+
+if TYPE_CHECKING:
+    from loadsim.analysis.dataset import View
+    from loadsim.record.facts import StepFacts
+
+#: More steps than this are wider than any terminal.
+_STEPS = 240
+#: Twice the time between two samples, so that a step without one means that nothing was read.
+_SHORTEST_NS = NANOSECONDS // 50
+
+
+def timeline_of(view: View, numbers: dict[str, float]) -> Timeline:
+    """Return the open descriptors and the accept queue in at most 240 steps of equal length."""
+    start, stop = view.clock.start, max(view.clock.load_end, view.clock.start + _SHORTEST_NS)
+    count = int(min(_STEPS, (stop - start) // _SHORTEST_NS))
+    step = -(-(stop - start) // count)
+    edges = start + step * np.arange(count + 1)
+    return Timeline(
+        step_s=step / NANOSECONDS,
+        open_fds=_open_fds(view, edges),
+        fd_limit=None if view.limit_changes else view.fd_limit,
+        queue=_queue(view, edges),
+        queue_capacity=None if view.capacity is None or view.capacity.changes else view.capacity.highest,
+        canary=_canary(view, edges),
+        marks=sorted(_marks(view, numbers), key=lambda mark: mark.at_s),
+    )
+
+
+def _open_fds(view: View, edges: Ints) -> list[int | None]:
+    """Return the most descriptors that a sample or an accept record shows in each step."""
+    times, open_fds = known(view.recording.samples, "open_fds")
+    accepts = column(view.recording.accepts, "open_fds")[view.waits.taken]
+    all_times = np.concatenate([times, view.waits.accepted[view.waits.taken]])
+    return _shown(_largest(all_times, np.concatenate([open_fds, accepts]), edges))
+
+
+def _queue(view: View, edges: Ints) -> list[int | None]:
+    """Return the longest queue in each step: of the samples, and of both journals where they have any event."""
+    times, seen = known(view.recording.samples, "queue")
+    largest = _largest(times, seen, edges)
+    if len(view.queue.times):
+        largest = np.maximum(largest, view.queue.within(view.capacity).peaks(edges))
+    return _shown(largest)
+
+
+def _canary(view: View, edges: Ints) -> list[bool | None]:
+    """Return for each step whether every canary that set out in it was answered; [] where there was none."""
+    canaries = telling(view.recording.canary)
+    if not len(canaries):
+        return []
+    bad = (~has_outcome(canaries, Outcome.OK)).astype(np.int64)
+    return [None if worst < 0 else worst == 0 for worst in _largest(column(canaries, "intended"), bad, edges).tolist()]
+
+
+def _largest(times: Ints, values: Ints, edges: Ints) -> Ints:
+    """Return the largest value in each step between edges; -1 where there is none."""
+    largest = np.full(len(edges) - 1, -1)
+    step = np.searchsorted(edges, times, "right") - 1
+    inside = (step >= 0) & (step < len(largest))
+    np.maximum.at(largest, step[inside], values[inside])
+    return largest
+
+
+def _shown(values: Ints) -> list[int | None]:
+    return [int(value) if value >= 0 else None for value in values]
+
+
+def _was_made(step: StepFacts) -> bool:
+    """Whether a step was made, as asked or as far as the server's hard limit permits."""
+    return step.refused is None or step.after != step.before
+
+
+def _marks(view: View, numbers: dict[str, float]) -> list[Mark]:
+    marks = []
+    if "emfile.first_at" in numbers:
+        marks.append(Mark(at_s=numbers["emfile.first_at"], label="first EMFILE"))
+    full = view.queue_full_at_s
+    if full is not None:
+        lost = numbers.get("listen.overflows") or view.ledger.having(Fate.DROPPED).any()
+        marks.append(Mark(at_s=full, label="queue full: SYNs dropped" if lost else "queue full"))
+    steps = view.recording.facts.steps
+    marks += [Mark(at_s=view.clock.at(step.done_ns), label=told(step)) for step in steps if _was_made(step)]
+    died = view.recording.facts.server.exited_ns
+    if died:
+        marks.append(Mark(at_s=view.clock.at(died), label="the server ended"))
+    return marks

@@ -1,0 +1,260 @@
+"""Findings about who accepts: too slowly, in bursts, or behind a shorter queue than was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loadsim.analysis.descriptors import stall_rows
+from loadsim.analysis.findings.case import Definition, Found, Kind, Rule
+from loadsim.analysis.host import busy_sentence
+from loadsim.analysis.latency import own_accepts
+from loadsim.record.recording import nearest_rank
+from loadsim.units import NANOSECONDS, format_count, format_duration, some
+
+if TYPE_CHECKING:
+    from loadsim.analysis.findings.case import Case
+    from loadsim.record.recording import Bools
+
+#: A pause shorter than this is the scheduler's, not the server's.
+_PAUSE_NS = NANOSECONDS // 50
+_PAUSE = format_duration(_PAUSE_NS / NANOSECONDS)
+#: Share of the time in which clients arrived that pauses must take before they are a finding.
+_SHARE = 0.02
+#: More clients than any closed loop has.
+_MANY = 2**31
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Standstill:
+    """All pauses that the acceptor itself is to blame for."""
+
+    count: int
+    total_s: float  # within the load
+    longest_s: float
+    of_load: float  # total_s, as a share of the load
+    of_arrivals: float  # what lies within the time in which clients arrived, as a share of that time
+    mostly: bool  # most accepts came after one: it is slow, rather than pausing
+
+    @classmethod
+    def of(cls, case: Case) -> _Standstill:
+        clock, pauses, own = case.view.clock, case.view.pauses, _own_pauses(case)
+        lengths, ends = pauses.own[own], pauses.ends[own]
+
+        def within(seconds: float) -> float:
+            """Return the time that lies between the start of the load and this many seconds after it."""
+            stop = clock.start + round(seconds * NANOSECONDS)
+            inside = ends.clip(clock.start, stop) - (ends - lengths).clip(clock.start, stop)
+            return float(inside.sum()) / NANOSECONDS
+
+        return cls(
+            count=len(lengths),
+            total_s=within(clock.load_s),
+            longest_s=int(lengths.max(initial=0)) / NANOSECONDS,
+            of_load=within(clock.load_s) / clock.load_s if clock.load_s > 0 else 0.0,
+            of_arrivals=within(case.arrivals_s) / case.arrivals_s if case.arrivals_s > 0 else 0.0,
+            mostly=2 * len(lengths) > len(pauses.lengths),
+        )
+
+
+def _own_pauses(case: Case) -> Bools:
+    """Return which pauses of 20 ms and more have no other cause.
+
+    Without those for want of a descriptor, at a growth of the fd table, and before the end of a server that died, and
+    without the time for which the server waited for a CPU.
+    """
+    pauses = case.view.pauses
+    own: Bools = (pauses.own >= _PAUSE_NS) & ~pauses.starved
+    own[stall_rows(case.view)] = False
+    if pauses.final and case.view.recording.facts.server.died:
+        own[-1] = False
+    return own
+
+
+def standstills(case: Case) -> Found | None:
+    """Find a server that lets clients wait for 20 ms and more, again and again, although it has descriptors."""
+    still = _Standstill.of(case)
+    if still.of_arrivals < _SHARE:
+        return None
+    outlasted = case.numbers.get(f"{_sure(case)}.p50", 0.0) > still.longest_s  # no pause explains such waits
+    return _slow(case) if still.mostly or outlasted else _pausing(case, still)
+
+
+def long_waits(case: Case) -> Found | None:
+    """Find a server that never stands still and falls behind all the same: many short turns make a long queue too."""
+    waited_ns = _waited_p50_ns(case)
+    if case.starved or waited_ns < _PAUSE_NS or _Standstill.of(case).of_arrivals >= _SHARE:
+        return None
+    return _slow(case)
+
+
+def _waited_p50_ns(case: Case) -> float:
+    """Return how long half of the clients waited at least, without the time for which the server waited for a CPU."""
+    ours, waits = own_accepts(case.view), case.view.waits
+    if case.view.bounds is not None or not ours.any():
+        return case.numbers.get(f"{_sure(case)}.p50", 0.0) * NANOSECONDS
+    by_host = case.view.run_waits.within(waits.entered[ours], waits.accepted[ours])
+    return nearest_rank(np.sort(waits.waited[ours] - by_host), 0.5)
+
+
+def _sure(case: Case) -> str:
+    """Return the family of waits that are certain: the shorter ones, where they are known between two bounds."""
+    return "accept_least" if "accept_least.p50" in case.numbers else "accept"
+
+
+def _slow(case: Case) -> Found:
+    if f"{_sure(case)}.p50" not in case.numbers:
+        return _never_accepting(case)
+    return Found(
+        f"The server accepts about {_rate(_accept_rate(case))} clients a second; half of them waited "
+        f"{case.time(f'{_sure(case)}.p50')} or more.",
+        f"{_arrivals(case)}. The longest wait was {case.time(f'{_sure(case)}.max')}; "
+        f"{format_count(case.number('accept.waiting'))} still waited at the end.",
+        _ACCEPT_FASTER,
+    )
+
+
+_ACCEPT_FASTER = (
+    "accept until EAGAIN before serving anybody, do nothing slow between two calls of accept(), or share the port "
+    "among several acceptors (SO_REUSEPORT). No backlog makes a slow acceptor faster."
+)
+
+
+def _never_accepting(case: Case) -> Found:
+    """Return what is known of a server that accepted no client, and had descriptors for them."""
+    waiting = case.number("accept.waiting")
+    return Found(
+        f"The server accepted no client in {format_duration(case.view.clock.load_s)}.",
+        f"{_arrivals(case)}. {some(waiting, 'client')} still waited in its accept queue at the end, the longest for "
+        f"{case.time('accept.waiting_max')}.",
+        _ACCEPT_FASTER,
+    )
+
+
+def _arrivals(case: Case) -> str:
+    """Return how clients came, in words: in turns, all at once, or by the second."""
+    clients = case.view.setting("client", "clients")
+    if clients:
+        return f"{some(clients, 'client')} take turns"
+    if case.arrivals_s < 1:
+        return f"{some(case.number('attempts.count'), 'client')} came within {format_duration(case.arrivals_s)}"
+    return f"About {_rate(_arrival_rate(case))} arrive on average"
+
+
+def _pausing(case: Case, still: _Standstill) -> Found:
+    rate = _arrival_rate(case)
+    is_busy = busy_sentence(case.numbers) is not None
+    gathered = min(int(np.ceil(rate * still.longest_s)), case.view.setting("client", "clients") or _MANY)
+    return Found(
+        f"The server stopped accepting for up to {format_duration(still.longest_s)} while clients waited.",
+        f"{some(still.count, 'pause')} of {_PAUSE} or more took {format_duration(still.total_s)} of the load, "
+        f"which is {_percent(still.of_load)}. About {_rate(rate)} clients a second arrive, so about "
+        f"{format_count(gathered)} gather in the longest; {case.backlog}."
+        + (" Time for which the server waited for a CPU of this busy host is not counted." if is_busy else ""),
+        "keep blocking work (garbage collection, files, DNS) off the thread that accepts; until then choose backlog >= "
+        f"rate x longest pause, here about {gathered}.",
+    )
+
+
+def _accept_rate(case: Case) -> float:
+    """Return how many a second were accepted, until the last of them was."""
+    bounds, waits = case.view.bounds, case.view.waits
+    accepted = waits.accepted[waits.taken] if bounds is None else bounds.known
+    span = case.view.clock.at(int(accepted.max(initial=0)))
+    return len(accepted) / span if span > 0 else 0.0
+
+
+def _rate(per_second: float) -> str:
+    """Return a rate that never reads as 0 where it is not."""
+    if per_second >= 10:
+        return format_count(per_second)
+    return f"{per_second:.1f}" if per_second >= 1 else f"{per_second:.2g}"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.{0 if share >= 0.01 else 1}f} %"
+
+
+def _arrival_rate(case: Case) -> float:
+    return case.numbers.get("attempts.rate", 0.0)
+
+
+def short_backlog(case: Case) -> Found | None:
+    """Find a backlog that the kernel made shorter than the server asked for, and that was too short."""
+    cap = _Cap.of(case)
+    if cap is None or not cap.was_full:
+        return None
+    return Found(cap.title, f"{_CAP} The queue was full in this run.", cap.remedy)
+
+
+def capped_backlog(case: Case) -> Found | None:
+    """Find the same where no client came to harm."""
+    cap = _Cap.of(case)
+    if cap is None or cap.was_full:
+        return None
+    return Found(cap.title, f"{_CAP} The queue was never full in this run.", cap.remedy)
+
+
+_CAP = "net.core.somaxconn caps what listen() asks for, and says nothing."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cap:
+    """A backlog that was asked for, at the start or by a step, and cut by the kernel."""
+
+    asked: int
+    got: int
+    was_full: bool
+
+    @classmethod
+    def of(cls, case: Case) -> _Cap | None:
+        """Return the largest one that was cut; None where none was."""
+        facts = case.view.recording.facts
+        asked: list[tuple[int | None, float | None]] = [(facts.server.backlog_asked, facts.server.backlog)]
+        asked += [(int(one.asked), one.after) for one in facts.steps if one.change == "backlog"]
+        cut = [(want, int(got)) for want, got in asked if want is not None and got is not None and got < want]
+        if not cut:
+            return None
+        want, got = max(cut)
+        longest = case.number("queue.max")
+        return cls(asked=want, got=got, was_full=case.view.queue_full_at_s is not None and longest > got)
+
+    @property
+    def title(self) -> str:
+        return f"The server asked for a backlog of {format_count(self.asked)} and got {format_count(self.got)}."
+
+    @property
+    def remedy(self) -> str:
+        return f"sysctl -w net.core.somaxconn={self.asked}, then restart the server: the cap is taken at listen()."
+
+
+FINDINGS = (
+    Definition(
+        id="slow-accept",
+        rules=(
+            Rule(kind=Kind.FAULT, order=100, find=standstills),
+            Rule(kind=Kind.FAULT, order=140, find=long_waits),
+        ),
+        means="Clients waited in the accept queue although the server had free descriptors: it calls accept() too "
+        "seldom, always or for a time. Typical causes are a garbage collection, a blocking call in an event loop, and "
+        "one accept per turn of the loop.",
+        look_at="accept.p50 (always slow) and accept.pause_max (now and then). In the chart the queue is a ramp or a "
+        "comb.",
+        do="Accept until EAGAIN, keep blocking work off the thread that accepts, add acceptors (SO_REUSEPORT). A "
+        "backlog of arrivals per second x longest pause covers pauses. No backlog covers an acceptor that is slower "
+        "than its clients arrive.",
+    ),
+    Definition(
+        id="somaxconn-cap",
+        rules=(
+            Rule(kind=Kind.FAULT, order=120, find=short_backlog),
+            Rule(kind=Kind.INFORMATION, order=30, find=capped_backlog),
+        ),
+        means="listen(fd, n) uses the smaller of n and net.core.somaxconn, without an error. In a private network "
+        "namespace, as in most containers, somaxconn starts from the kernel's default and not from the host's value.",
+        look_at="`ss -ltn`: Send-Q of a listening socket is the backlog in force.",
+        do="Raise net.core.somaxconn (in a container: --sysctl net.core.somaxconn=...), then call listen() again.",
+    ),
+)

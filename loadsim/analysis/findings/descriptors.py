@@ -1,0 +1,373 @@
+"""Findings about the limit: whether a leak or an honest load used it up, and what a higher one would buy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loadsim.analysis.descriptors import leaked_connections, limit_reached
+from loadsim.analysis.findings.case import Definition, Found, Kind, Rule, sentences
+from loadsim.analysis.join import kept_at_end
+from loadsim.fates import Fate, Outcome
+from loadsim.record.recording import Bools, Ints, column, has_flag, has_outcome
+from loadsim.record.records import AcceptFlag
+from loadsim.units import NANOSECONDS, format_count, format_duration, some
+
+if TYPE_CHECKING:
+    from loadsim.analysis.findings.case import Case
+    from loadsim.record.recording import Records
+
+
+#: Limits that people set; the first one above the measured limit shows what raising it buys.
+_USUAL_LIMITS = (65_536, 1_048_576, 2**30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """The descriptors between the server's own and its limit."""
+
+    limit: int
+    baseline: int
+    each: int  # descriptors per client
+    leaked: int
+    leak_rate: float  # leaked descriptors per second; 0 = not known
+    fill_rate: float  # descriptors per second until the limit was reached; 0 = it was not
+    leaked_away: bool  # at least half of the room had leaked when the limit was reached, or all of it in the end
+
+    @classmethod
+    def of(cls, case: Case) -> Room:
+        """Return the room that a server had."""
+        limit, baseline = case.number("fds.limit"), case.number("fds.baseline")
+        reached_s = case.numbers.get("fds.limit_at", 0.0)
+        each = 1 + int(case.view.setting("server", "extra_fds") or 0)
+        early, in_all, leak_rate = _leak_of_requests(case) if leaks_extras(case) else _leak_of_connections(case, each)
+        if case.view.recording.facts.server.is_simulated:
+            leaked = int(case.numbers.get("fds.leaked", in_all))  # a server that died left nothing to be counted
+        else:
+            leaked = kept_at_end(case.view.recording)
+        all_gone = leaked > 0 and leaked + each > limit - baseline
+        return cls(
+            limit=limit,
+            baseline=baseline,
+            each=each,
+            leaked=leaked,
+            leak_rate=leak_rate,
+            fill_rate=(limit - baseline) / reached_s if reached_s > 0 else 0.0,
+            leaked_away=case.exhausted and (all_gone or 0 < limit - baseline <= early * 2),
+        )
+
+    @property
+    def clients(self) -> int:
+        """How many clients can be served at once."""
+        return max((self.limit - self.baseline) // self.each, 0)
+
+    @property
+    def usual_limit(self) -> int:
+        """The next higher limit that people set."""
+        return next(limit for limit in _USUAL_LIMITS if limit > self.limit or limit == _USUAL_LIMITS[-1])
+
+    def lasts_s(self, limit: int, rate: float) -> float | None:
+        """Return how long a limit lasts at this many descriptors per second; None where that is not known."""
+        return (limit - self.baseline) / rate if rate > 0 else None
+
+
+def leaks_extras(case: Case) -> bool:
+    """Return whether the server leaks what a request opens besides its connection."""
+    return bool(case.view.setting("server", "leak_of") == "extra")
+
+
+def _leak_of_connections(case: Case, each: int) -> tuple[int, int, float]:
+    """Return how many leaked until the limit was reached, how many in all, and how many per second.
+
+    A connection that is never closed keeps what its request opened, too.
+    """
+    times = case.view.waits.accepted[leaked_connections(case.view)]
+    reached = limit_reached(case.view)
+    span = (int(times.max()) - case.view.clock.start) / NANOSECONDS if len(times) else 0.0
+    early = len(times) if reached is None else int((times <= reached).sum())
+    in_all = each * len(times)
+    return each * early, in_all, in_all / span if span > 0 else 0.0
+
+
+def _leak_of_requests(case: Case) -> tuple[int, int, float]:
+    """Return the same for what requests opened besides their connection: nothing can leak once the limit is reached."""
+    leaked, span = case.number("fds.leaked"), case.numbers.get("fds.limit_at", case.arrivals_s)
+    return leaked, leaked, leaked / span if span > 0 else 0.0
+
+
+#: The server's thread may be off the CPU for this long, and closes a connection, or accepts the next ones, that late.
+_SLACK_NS = NANOSECONDS // 100
+#: The first client that waits in a pause started this long before it at most.
+_HANDSHAKE_NS = NANOSECONDS // 1000
+#: A client of a closed loop connects again before the server has closed its last connection: one in ten at once.
+_TURNING = 0.1
+
+
+def clients_at_once(case: Case) -> int:
+    """Return the most clients at once, each from its start, for as long as those stay that are served."""
+    clients = case.view.setting("client", "clients")
+    watching = _watching(case)
+    if clients:
+        return int(min(clients, len(case.view.recording.attempts))) + watching
+    attempts = case.view.recording.attempts
+    begun = column(attempts, "started") > 0
+    begins, stays = _begins(case)[begun], _stays(case)[begun]
+    return _most_at_once(begins, begins + stays) + watching
+
+
+def turning_over(case: Case) -> int:
+    """Return how many connections are on their way out while their clients already have the next one."""
+    return int(np.ceil(_TURNING * clients_at_once(case))) if case.view.setting("client", "clients") else 0
+
+
+def _most_at_once(begins: Ints, ends: Ints) -> int:
+    times = np.concatenate([ends + _SLACK_NS, begins])
+    order = np.argsort(times, kind="stable")
+    return int(np.cumsum(np.where(order < len(ends), -1, 1)).max(initial=0))
+
+
+def _begins(case: Case) -> Ints:
+    """Return when each attempt would have been accepted: at its start, and never while the server pauses by itself."""
+    view = case.view
+    begins = column(view.recording.attempts, "started")
+    own = (view.pauses.lengths >= _SLACK_NS) & ~view.pauses.starved
+    ends = view.pauses.ends[own]
+    since = np.append(ends - view.pauses.lengths[own] - _HANDSHAKE_NS, np.iinfo(np.int64).max)
+    place = np.searchsorted(since, begins, "right") - 1
+    inside = place >= 0
+    begins[inside] = np.maximum(begins[inside], ends[place[inside]])
+    each = round((view.setting("server", "accept_delay") or 0.0) * NANOSECONDS)
+    turns = each * np.arange(len(begins))
+    order = np.argsort(begins, kind="stable")
+    begins[order] = np.maximum.accumulate(begins[order] - turns) + turns
+    return begins
+
+
+def _stays(case: Case) -> Ints:
+    """Return how long each attempt keeps its descriptors: as it did, or as the served clients do at the median."""
+    attempts = case.view.recording.attempts
+    served = has_outcome(attempts, Outcome.OK, Outcome.CONNECTED) & case.view.ledger.having(Fate.ACCEPTED)
+    if case.view.recording.facts.server.is_simulated:
+        own, ends = _stays_at_server(case, served)
+    else:
+        own, ends = _stays_at_client(attempts, served), served
+    usual = int(np.median(own[ends])) if ends.any() else _planned(case)
+    kept_share = float((served & ~ends).sum() / served.sum()) if served.any() else 0.0
+    stays = np.where(served, own, usual)
+    # Of those that were not served as many would never have been closed.
+    others = np.flatnonzero(~served)
+    stays[others[: round(kept_share * len(others))]] = _to_the_end(case)
+    return stays
+
+
+def _stays_at_server(case: Case, served: Bools) -> tuple[Ints, Bools]:
+    """Return the time from accept() to close of each attempt, and for which there was a close."""
+    accept_of = case.view.ledger.join.accept_of.clip(min=0)
+    if not served.any():
+        return np.zeros(len(served), dtype=np.int64), served
+    accepted, closed = (column(case.view.recording.accepts, name)[accept_of] for name in ("accepted", "closed"))
+    ends: Bools = served & (closed > 0)
+    return np.where(ends, (closed - accepted).clip(min=0), _to_the_end(case)), ends
+
+
+def _stays_at_client(attempts: Records, served: Bools) -> Ints:
+    """Return how long each served client stayed, without its wait: the quickest tenth shows how long a reply takes."""
+    started, connected, replied, ended = (
+        column(attempts, name) for name in ("started", "connected", "replied", "ended")
+    )
+    answered = served & (replied > 0)
+    reply = int(np.percentile((replied - started)[answered], 10)) if answered.any() else 0
+    stays: Ints = np.where(answered, ended - replied + reply, ended - connected).clip(min=0)
+    return stays
+
+
+def _to_the_end(case: Case) -> int:
+    return case.view.clock.judged - case.view.clock.start
+
+
+def _planned(case: Case) -> int:
+    """Return how long a client means to stay where none was served."""
+    return round((case.view.setting("client", "hold") or 0.0) * NANOSECONDS)
+
+
+def _watching(case: Case) -> int:
+    """Return how many connections of the canary, and of those that it holds, were open at once, each for an answer."""
+    canary, held = case.view.recording.canary, case.view.recording.held
+    begun = canary[column(canary, "started") > 0]
+    answered = has_outcome(begun, Outcome.OK)
+    stays = column(begun, "ended") - column(begun, "started")
+    usual = int(np.median(stays[answered])) if answered.any() else 0
+    begins = column(begun, "started")
+    at_once = _most_at_once(begins, begins + np.where(answered, stays, usual))
+    return at_once + len(np.unique(column(held, "port")))
+
+
+#: A shorter pause is the scheduler's.
+_PAUSE_NS = NANOSECONDS // 50
+
+
+def leak_at_limit(case: Case) -> Found | None:
+    """Find a leak that used up the limit."""
+    room = Room.of(case)
+    return _leak(case, room) if room.leaked and room.leaked_away else None
+
+
+def leak_below_limit(case: Case) -> Found | None:
+    """Find a leak that has not used up the limit, or not alone."""
+    room = Room.of(case)
+    return _leak(case, room) if room.leaked and not room.leaked_away else None
+
+
+def honest_load(case: Case) -> Found | None:
+    """Find a limit that was used up by clients who were let go again."""
+    room = Room.of(case)
+    if room.leaked_away or not case.exhausted:
+        return None
+    clients = max(clients_at_once(case), room.clients + 1)  # it ran out with as many as it serves, and one more came
+    needed = room.baseline + (clients + turning_over(case)) * room.each
+    too_few = f"{some(room.limit, 'descriptor')} are too few for {some(clients, 'client')} at once."
+    return Found(
+        f"The server ran out of descriptors: {too_few}",
+        sentences(
+            f"It keeps {format_count(room.baseline)} for itself and needs {room.each} per client: nofile = "
+            f"{room.limit} serves {format_count(room.clients)} at once. Without a wait for descriptors about "
+            f"{format_count(clients)} would have been there at once. {_failures(case)}",
+            "" if room.leaked else "Nothing leaked: this is load.",
+        ),
+        f"raise nofile to about {needed} (ulimit -n, LimitNOFILE= in systemd), hold connections for less long, or "
+        f"accept at most {format_count(room.clients)} at once."
+        + (f" {_higher_limit(room, room.fill_rate)}".rstrip() if room.leaked else ""),
+        headline=f'"Too many open files" after {case.exhausted_after}: {too_few}',
+    )
+
+
+def _failures(case: Case) -> str:
+    if "emfile.count" not in case.numbers:
+        return "What failed with EMFILE then could not be seen."
+    pauses = case.view.pauses
+    still = int(pauses.lengths[pauses.starved].max(initial=0))
+    return sentences(
+        f"{some(case.number('emfile.count'), 'call')} failed with EMFILE.",
+        f"After such a failure no client was accepted for up to {format_duration(still / NANOSECONDS)}."
+        if still >= _PAUSE_NS
+        else "",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Words:
+    """What is said of one kind of leak."""
+
+    title: str
+    evidence: str
+    cure: str
+    because: str
+
+
+def _leak(case: Case, room: Room) -> Found:
+    words = _words(case, room)
+    exhausted = case.exhausted and room.leaked_away
+    return Found(
+        words.title,
+        words.evidence,
+        f"{words.cure} {_higher_limit(room, room.leak_rate) if exhausted else _time_left(room)}".strip(),
+        headline=f'"Too many open files" after {case.exhausted_after}, {words.because}.' if exhausted else None,
+    )
+
+
+def _words(case: Case, room: Room) -> _Words:
+    if not case.view.recording.facts.server.is_simulated:
+        return _of_a_command(case, room)
+    return _of_requests(case, room) if leaks_extras(case) else _of_connections(case, room)
+
+
+def _of_a_command(case: Case, room: Room) -> _Words:
+    clock = case.view.clock
+    after = format_duration(max(clock.judged - clock.load_end, 0) / NANOSECONDS)
+    return _Words(
+        title=f"The server kept {some(room.leaked, 'connection')} whose client had left: open {after} after the load.",
+        evidence=f"{format_count(room.leaked)} of its sockets were in CLOSE_WAIT when the run was judged: the client "
+        "has closed, the server has not. It may still close them: a longer canary.linger shows it.",
+        cure='close the socket when recv() returns b"".',
+        because="because connections are not closed when their clients leave",
+    )
+
+
+def _of_connections(case: Case, room: Room) -> _Words:
+    accepted, kept = _served(case), int(leaked_connections(case.view).sum())
+    every = kept == accepted
+    share = f"{kept / max(accepted, 1):.0%}".replace("%", " %")
+    part = f"The server leaked {some(room.leaked, 'descriptor')}: {share} of its connections are never closed."
+    died = case.view.recording.facts.server.died
+    still_open = (
+        "were still open when it ended, and their clients had" if died else "are still open, and their clients have"
+    )
+    each = f" Each keeps {room.each} descriptors." if room.each > 1 else ""
+    return _Words(
+        title="The server leaked every descriptor it was given." if every else part,
+        evidence=f"{format_count(kept)} of {some(accepted, 'accepted connection')} {still_open} left.{each}",
+        cure='close the socket when recv() returns b"".',
+        because="because nothing is closed" if every else f"because {share} of the connections are never closed",
+    )
+
+
+def _of_requests(case: Case, room: Room) -> _Words:
+    return _Words(
+        title=f"The server leaked {some(room.leaked, 'descriptor')} that its requests had opened.",
+        evidence=f"{format_count(room.leaked)} more than before the load are open at the end and belong to no "
+        f"connection; {some(_served(case), 'request')} had been let in.",
+        cure="close what a request opens on every way out of its handler.",
+        because="because requests do not close what they open",
+    )
+
+
+def _served(case: Case) -> int:
+    """Return how many connections the running server accepted to keep them."""
+    return int((case.view.waits.taken & ~has_flag(case.view.recording.accepts, AcceptFlag.SHED)).sum())
+
+
+def _higher_limit(room: Room, rate: float) -> str:
+    """Say what the next usual limit buys: time, and nothing else."""
+    lasts = room.lasts_s(room.usual_limit, rate)
+    if lasts is None:
+        return ""
+    return f"A higher limit buys time only: at this rate nofile = {room.usual_limit} lasts {format_duration(lasts)}."
+
+
+def _time_left(room: Room) -> str:
+    """Say when a leak will have used up the limit."""
+    lasts = room.lasts_s(room.limit, room.leak_rate)
+    return "" if lasts is None else f"At this rate nofile = {room.limit} lasts {format_duration(lasts)}."
+
+
+FINDINGS = (
+    Definition(
+        id="fd-leak",
+        rules=(
+            Rule(kind=Kind.FAULT, order=30, find=leak_at_limit),
+            Rule(kind=Kind.FAULT, order=80, find=leak_below_limit),
+        ),
+        means="The server opens descriptors and never closes them: connections whose client has left, or files, pipes "
+        "and sockets that a request opened. Every process has a limit of open descriptors (RLIMIT_NOFILE), and a leak "
+        'reaches any limit in time. Then accept(), open() and socket() fail with EMFILE, "Too many open files".',
+        look_at="The chart of open fds: a leak is a line that does not come down, even after the load. In production: "
+        "`loadsim inspect NAME --watch` names the kind of descriptor that grows and estimates when the limit is "
+        "reached. By hand: `ls /proc/PID/fd | wc -l` twice, a minute apart, and `ss -tanp state close-wait`. "
+        "CLOSE_WAIT means that the other side has closed the connection and this program has not.",
+        do='Close the socket when recv() returns b"", and on every error path (a with block, finally, defer). A higher '
+        "limit buys time only. The finding states how much: use it to deploy the fix.",
+    ),
+    Definition(
+        id="fd-limit",
+        rules=(Rule(kind=Kind.FAULT, order=40, find=honest_load),),
+        means="The server closes its descriptors, but more clients were connected at once than its limit allows. This "
+        "is load, not a leak: the number of open descriptors falls again when the clients leave.",
+        look_at="fds.limit and fds.baseline, and how long each client holds its connection. In production: "
+        "`cat /proc/PID/limits` (a limit set in a shell does not apply to a service).",
+        do="Raise nofile above baseline + clients at once x descriptors per client (`LimitNOFILE=` in a systemd unit, "
+        "`ulimits:` in compose). Close idle connections sooner. Or limit how many clients are served at once: the "
+        "others then wait in the accept queue on purpose.",
+    ),
+)

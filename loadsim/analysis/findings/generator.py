@@ -1,0 +1,192 @@
+"""Findings about the load generator and the host: either can be the limit instead of the server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loadsim.analysis.findings.case import Definition, Found, Kind, Rule, ending, sentence, sentences, were
+from loadsim.analysis.host import busy_sentence
+from loadsim.analysis.measure import CPU_CORES, lag_limit_s
+from loadsim.fates import Fate, Outcome
+from loadsim.record.recording import column, has_outcome
+from loadsim.record.records import CLIENT_ERRNO
+from loadsim.units import format_count, format_duration, some
+
+if TYPE_CHECKING:
+    from loadsim.analysis.findings.case import Case
+    from loadsim.record.recording import Records
+
+
+def lost_drivers(case: Case) -> Found | None:
+    """Find drivers that ended before their load did."""
+    drivers = [driver for driver in case.view.recording.facts.drivers if driver.exit_status is not None]
+    if not drivers:
+        return None
+    ends = ", ".join(f"driver {driver.share + 1}: {ending(driver.exit_status or 0)}" for driver in drivers)
+    return Found(
+        f"{some(len(drivers), 'driver')} of the generator ended before the load did.",
+        f"{ends[0].upper()}{ends[1:]}.",
+        "look at driver-N.stderr and at dmesg (out of memory?); a smaller client.max_in_flight needs less memory.",
+    )
+
+
+def limited(case: Case) -> Found | None:
+    """Find a generator that could not keep its own schedule: it accuses itself first."""
+    if not case.number("generator.limited"):
+        return None
+    reasons = [reason for reason in (_late(case), _busy(case), _not_started(case), *_local(case)) if reason[0]]
+    clamped = [
+        sentence(driver.clamped[0].upper() + driver.clamped[1:])
+        for driver in case.view.recording.facts.drivers
+        if driver.clamped
+    ]
+    return Found(
+        "The generator, not the server, set the pace of this run.",
+        sentences(*(reason for reason, _ in reasons), *clamped),
+        "; ".join(remedy for _, remedy in reasons) + ".",
+    )
+
+
+_Reason = tuple[str, str]
+_NO_REASON = ("", "")
+
+
+def late(case: Case) -> Found | None:
+    """Find a generator that was late at times, too seldom to have set the pace."""
+    lag = case.numbers.get("generator.lag.p99", 0.0)
+    if lag <= lag_limit_s(case.view) or case.number("generator.limited"):
+        return None
+    return Found(
+        f"One client in a hundred started {format_duration(lag)} late or more: the generator's own delay.",
+        f"Half of them started at most {format_duration(case.numbers['generator.lag.p50'])} after their time. Response "
+        "times (connect, reply) include it; accept latency, fates and counts do not depend on it.",
+        "for finer response times leave it a CPU of its own, or a quieter machine.",
+    )
+
+
+def canary_limited(case: Case) -> Found | None:
+    """Find canaries and held clients that failed at the limits of their own process or host."""
+    if not case.number("canary.local"):
+        return None
+    both = (case.view.recording.canary, case.view.recording.held)
+    reasons = [reason for one in both for reason in _own_limits(one, "request")]
+    late = sum(int(has_outcome(one, Outcome.NOT_STARTED).sum()) for one in both)
+    if late:
+        reasons.append((f"{some(late, 'request')} did not start.", "raise canary.every, or lower canary.timeout"))
+    told = case.number("canary.count")
+    return Found(
+        "The canary failed at its own limits, and does not show whether the server was up then.",
+        sentences(
+            *(reason for reason, _ in reasons),
+            f"canary.availability is a share of the other {format_count(told)}." if told else "",
+        ),
+        "; ".join(dict.fromkeys(remedy for _, remedy in reasons)) + ".",
+    )
+
+
+def _late(case: Case) -> _Reason:
+    lag, allowed = case.numbers.get("generator.lag.p90", 0.0), lag_limit_s(case.view)
+    if lag <= allowed:
+        return _NO_REASON
+    return (
+        f"One attempt in ten started {format_duration(lag)} late or more; {format_duration(allowed)} does no harm.",
+        "leave it a CPU of its own, lower client.rate, or raise client.processes",
+    )
+
+
+def _busy(case: Case) -> _Reason:
+    cores = case.numbers.get("generator.cpu", 0.0)
+    if cores <= CPU_CORES:
+        return _NO_REASON
+    return f"Its busiest driver used {cores:.2f} cores.", "raise client.processes, or lower client.rate"
+
+
+def _not_started(case: Case) -> _Reason:
+    count, limit = case.fates(Fate.NOT_STARTED), case.view.setting("client", "max_in_flight")
+    if not count:
+        return _NO_REASON
+    return (
+        f"{some(count, 'attempt')} of the plan {were(count)} not started.",
+        f"raise client.max_in_flight (now {limit}) or client.processes",
+    )
+
+
+def _local(case: Case) -> list[_Reason]:
+    return _own_limits(case.view.recording.attempts, "attempt")
+
+
+def _own_limits(records: Records, what: str) -> list[_Reason]:
+    """Return a reason for each errno of the client's own limits."""
+    numbers = np.bincount(column(records, "errno")[has_outcome(records, Outcome.LOCAL)])
+    reasons = []
+    for number, count in enumerate(numbers.tolist()):
+        if count:
+            meaning = CLIENT_ERRNO.get(number)
+            remedy = meaning.remedy if meaning else f"see errno {number} in errno(3)"
+            reasons.append((f"{some(count, what)} failed at its own limits (errno {number}).", remedy))
+    return reasons
+
+
+FINDINGS = (
+    Definition(
+        id="generator-ended",
+        rules=(Rule(kind=Kind.DOUBT, order=50, find=lost_drivers),),
+        means="A driver, one of the processes that play the clients, ended before its part of the load was done.",
+        look_at="Its .stderr file in the result, and `dmesg` for the OOM killer.",
+        do="Give it more memory, or less to do: client.max_in_flight, client.processes.",
+    ),
+    Definition(
+        id="generator-limited",
+        rules=(Rule(kind=Kind.DOUBT, order=60, find=limited),),
+        means="Clients started later than the scenario says, or not at all, because the machine or a limit of the load "
+        "generator held them back. The numbers then describe the generator, so this is reported before anything about "
+        "the server.",
+        look_at="generator.lag.p90, generator.cpu, generator.local_failures, and the fates `local` and `not_started`.",
+        do="The finding names the remedy: more client.processes, more client.sources, a higher hard limit, a lower "
+        "rate, or a quieter machine.",
+    ),
+    Definition(
+        id="canary-limited",
+        rules=(Rule(kind=Kind.DOUBT, order=70, find=canary_limited),),
+        means="Canaries or held clients failed at the limits of their own process or host, such as ephemeral ports. "
+        "For that time nothing is known about the availability of the server.",
+        look_at="canary.local beside canary.count.",
+        do="The finding names the remedy, such as a wider net.ipv4.ip_local_port_range.",
+    ),
+    Definition(
+        id="generator-late",
+        rules=(Rule(kind=Kind.INFORMATION, order=90, find=late),),
+        means="Some clients started after their scheduled time, but too few to change the result. Response times count "
+        "from the intended start and include the delay.",
+        look_at="generator.lag.p50, generator.lag.p90 and generator.lag.p99. `uptime` and `top` show what else runs on "
+        "this machine.",
+        do="Compare service times (connect_service) where microseconds matter, or use a quieter machine.",
+    ),
+)
+
+
+HOST_BUSY = "host-busy"
+
+
+def host_busy(case: Case) -> Found:
+    """Return the doubt that a late server explains everything that went wrong, and the host made it late."""
+    return Found(
+        "The host was busy, and a server that gets no CPU explains everything that went wrong.",
+        (busy_sentence(case.numbers) or "").partition(". ")[0] + ".",
+        "run it again on a host that does nothing else, or give server and drivers a CPU each.",
+    )
+
+
+HOST_FINDINGS = (
+    Definition(
+        id=HOST_BUSY,
+        rules=(),  # `judge` adds it: it depends on all other findings, and on the expectations
+        means="The server was ready to run and the kernel gave the CPU to other processes. Clients waited meanwhile, "
+        "and the queue may have overflowed: neither says anything about the server.",
+        look_at="server.run_wait, server.run_wait_max and host.run_wait, beside the pauses of accepting. In "
+        "production: how fast the second number of /proc/PID/schedstat grows, in nanoseconds.",
+        do="Stop other work on this machine, or bind server and drivers to CPUs that nothing else uses. Run it again.",
+    ),
+)

@@ -1,0 +1,326 @@
+"""Findings about a full accept queue: clients dropped, delayed, reset or deceived, and what would have held them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loadsim.analysis.findings.case import Definition, Found, Kind, Rule, sentences, were
+from loadsim.fates import Fate, Outcome
+from loadsim.record.recording import Bools, column, lost_a_syn, was_connected
+from loadsim.units import NANOSECONDS, backlog_for, format_count, format_duration, some
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from loadsim.analysis.findings.case import Case
+    from loadsim.record.recording import Ints
+
+
+#: The first time-out (RFC 6298), in seconds; it doubles once the linear ones are used up.
+_FIRST_S = 1.0
+LINEAR = "net.ipv4.tcp_syn_linear_timeouts"
+RETRIES = "net.ipv4.tcp_syn_retries"
+
+
+def retransmit_times(sysctls: Mapping[str, str]) -> list[float]:
+    """Return after how many seconds each further SYN leaves: about 1, 2, 3, 4, 5, 7, 11 ... since Linux 6.5.
+
+    Before 6.5 there are no linear time-outs and no such sysctl: 1, 3, 7, 15 ... Measured on Linux 6.18 the late ones
+    come up to 3 % later.
+    """
+    linear, retries = int(sysctls.get(LINEAR) or 0), int(sysctls.get(RETRIES) or 6)
+    times, now, timeout = [], 0.0, _FIRST_S
+    for sent in range(linear + retries):
+        now += timeout
+        times.append(now)
+        if sent >= linear:
+            timeout *= 2
+    return times
+
+
+_SOMAXCONN = "net.core.somaxconn"
+#: A connect() that took this share of a SYN time-out or more was completed by the SYN of that time-out.
+_ABOUT = 0.95
+_SYNCOOKIES = "net.ipv4.tcp_syncookies"
+
+
+def overflow(case: Case) -> Found | None:
+    """Find an accept queue that was full while more clients came."""
+    lost = case.number("listen.overflows")
+    if not _overflowed(case):
+        return None
+    return Found(_overflow_title(case, lost), _overflow_evidence(case), _overflow_remedy(case))
+
+
+def _overflowed(case: Case) -> bool:
+    """Whether a full queue dropped packets: the kernel counted them, or clients had to repeat their SYN meanwhile."""
+    was_full = case.view.queue_full_at_s is not None
+    return case.number("listen.overflows") > 0 or (was_full and case.number("attempts.delayed") > 0)
+
+
+def _overflow_title(case: Case, lost: int) -> str:
+    dropped = case.fates(Fate.DROPPED)
+    let_in = case.view.ledger.having(Fate.ACCEPTED, Fate.SHED, Fate.QUEUED)
+    late = int((_delayed(case) & let_in).sum())
+    acks = case.number("listen.ack_drops") or case.fates(Fate.PHANTOM)
+    packets = "SYNs and ACKs" if acks else "SYNs"
+    counted = f"{format_count(lost)} {packets}" if acks else some(lost, "SYN")
+    met = f"{counted if lost else f'their {packets}'} met a full queue"
+    if dropped:
+        return f"{some(dropped, 'client')} got no answer: {met}."
+    if late:
+        return f"{some(late, 'client')} {were(late)} let in late: {met}."
+    return f"The accept queue was full: {met}."
+
+
+def _overflow_evidence(case: Case) -> str:
+    share, full_at = case.numbers.get("queue.full_share", 0.0), case.view.queue_full_at_s
+    return sentences(
+        f"The accept queue ({case.backlog}) was full for {share:.0%} of the load".replace("%", " %")
+        + (f", first after {format_duration(full_at)}." if full_at is not None else "."),
+        "A full queue drops what arrives, and the client's kernel sends it again, each time counted anew.",
+    )
+
+
+def _overflow_remedy(case: Case) -> str:
+    if case.starved:
+        return "follows from the missing descriptors. A larger backlog would only hide more clients."
+    backlog = needed_backlog(case)
+    somaxconn = case.view.recording.facts.sysctls.get(_SOMAXCONN)
+    here = f" (here {somaxconn})" if somaxconn else ""
+    knobs = f"listen(fd, {backlog}) and {_SOMAXCONN} >= {backlog}{here}"
+    if _kept_up(case):
+        return f"a backlog of about {backlog} would have held all of them: {knobs}."
+    return (
+        f"the server never caught up while clients came: {knobs} would have held this load, but not a longer one. "
+        "Accept faster."
+    )
+
+
+def needed_backlog(case: Case) -> int:
+    """Return about which backlog would have held every client.
+
+    The queue as it was, and beside it the clients that were kept out of it: from their first SYN until they entered it
+    later, or the queue ran empty, at which time a longer queue would have been empty too.
+    """
+    view = case.view
+    outside = _kept_out(case)
+    since = column(view.recording.attempts, "started")[outside]
+    until = np.minimum(_entered(case)[outside], _ran_empty(view.queue.times[view.queue.levels == 0], since))
+    times = np.concatenate([view.queue.times, since, until])
+    steps = np.concatenate([np.diff(view.queue.levels, prepend=0), np.ones_like(since), -np.ones_like(until)])
+    order = np.argsort(times, kind="stable")
+    return backlog_for(int(np.cumsum(steps[order]).max(initial=1)))
+
+
+def _kept_out(case: Case) -> Bools:
+    """Return which attempts wanted to be in the queue when they could not."""
+    dropped = case.view.ledger.having(Fate.DROPPED, Fate.PHANTOM, Fate.ABORTED)
+    return dropped | _delayed(case)
+
+
+def _delayed(case: Case) -> Bools:
+    """Return which attempts were connected by a SYN that the kernel's timer sent again."""
+    attempts = case.view.recording.attempts
+    return was_connected(attempts) & lost_a_syn(attempts)
+
+
+def _entered(case: Case) -> Ints:
+    """Return when each attempt entered the queue; the end of the run for those that never did.
+
+    A client that gives up leaves its place in a longer queue taken, until the server accepts it. In a closed loop it
+    comes back as another attempt, and takes no second place.
+    """
+    view = case.view
+    ended = column(view.recording.attempts, "ended")
+    gave_up = (ended > 0) & bool(view.setting("client", "clients"))
+    until = np.where(gave_up, ended, max(view.clock.judged, view.clock.load_end))
+    accept_of = view.ledger.join.accept_of
+    joined = accept_of >= 0
+    until[joined] = view.waits.entered[accept_of[joined]]
+    return until
+
+
+def _ran_empty(empty: Ints, since: Ints) -> Ints:
+    """Return when the queue was first empty after each moment."""
+    never = np.iinfo(np.int64).max
+    return np.append(empty, never)[np.searchsorted(empty, since, "right")]
+
+
+def _kept_up(case: Case) -> bool:
+    """Return whether the queue was empty again after it had been full, before the last client came."""
+    view = case.view
+    full_at = view.queue.first_full(view.capacity) if view.capacity else None
+    if full_at is None:
+        return True
+    last = int(column(view.recording.attempts, "started").max())
+    empty = view.queue.times[view.queue.levels == 0]
+    return bool(((empty > full_at) & (empty < last)).any())
+
+
+def syn_delays(case: Case) -> Found | None:
+    """Find clients whose connection waited for the kernel's SYN timer, by the time that their connect() took."""
+    attempts, delayed = case.view.recording.attempts, _delayed(case)
+    took = (column(attempts, "connected") - column(attempts, "started"))[delayed] / NANOSECONDS
+    if not len(took):
+        return None
+    sysctls = case.view.recording.facts.sysctls
+    times = np.array(retransmit_times(sysctls))
+    sent_again = np.bincount((np.searchsorted(times * _ABOUT, took, "right") - 1).clip(min=0)).tolist()
+    groups = [
+        f"{format_count(count)} after about {format_duration(at)}"
+        for count, at in zip(sent_again, times, strict=False)
+        if count
+    ]
+    return Found(
+        f"{some(len(took), 'client')} connected {format_duration(float(took.min()))} late or more: a SYN was lost.",
+        sentences(
+            f"Connected by a SYN that was sent again: {', '.join(groups)}.",
+            f"These times are the client kernel's ({LINEAR} = {sysctls.get(LINEAR, '0')}), not the server's.",
+        ),
+        f'{_cause_of_delays(case)} Read such latencies as "SYN sent again", not as "slow".',
+    )
+
+
+def _cause_of_delays(case: Case) -> str:
+    """Return where the SYNs were lost: only what was measured is named as the cause."""
+    if _overflowed(case):
+        return "follows from the full queue: see queue-overflow."
+    return (
+        "no full accept queue was seen: look for packet loss on the way (`nstat -az TcpExtTCPSynRetrans`; on loopback "
+        "net.core.netdev_max_backlog)."
+    )
+
+
+def most_are_phantoms(case: Case) -> Found | None:
+    """Find phantoms where they are at least half of the connected clients: that is what this run shows."""
+    return _phantoms(case) if _phantom_share(case) >= 0.5 else None
+
+
+def some_are_phantoms(case: Case) -> Found | None:
+    """Find phantoms among clients most of whom were let in."""
+    return _phantoms(case) if 0 < _phantom_share(case) < 0.5 else None
+
+
+def _phantom_share(case: Case) -> float:
+    connected = int(was_connected(case.view.recording.attempts).sum())
+    return case.fates(Fate.PHANTOM) / connected if connected else 0.0
+
+
+def _phantoms(case: Case) -> Found:
+    count, facts = case.fates(Fate.PHANTOM), case.view.recording.facts
+    cookies, ack_drops = case.number("listen.cookies"), case.number("listen.ack_drops")
+    syn_recv = facts.end.server_states.get("SYN_RECV", 0) if facts.end else 0
+    setting, unheard = facts.sysctls.get(_SYNCOOKIES), case.outcomes(Outcome.REPLY_TIMEOUT)
+    return Found(
+        f"{some(count, 'client')} {were(count)} connected to nothing: the server has no socket for them.",
+        sentences(
+            "Their handshake was answered, but its last ACK met a full queue and was dropped.",
+            f"{some(cookies, 'SYN cookie')} {were(cookies)} sent, after which the server remembers nothing."
+            if cookies
+            else "",
+            f"{some(ack_drops, 'final ACK')} of remembered handshakes {were(ack_drops)} dropped." if ack_drops else "",
+            f"{some(syn_recv, 'handshake')} {were(syn_recv)} still half open at the end (SYN_RECV)."
+            if syn_recv
+            else "",
+            f"{some(unheard, 'client')} waited in vain for a reply." if unheard else "",
+        ),
+        f"a larger backlog, and {_SOMAXCONN} with it, so that the queue does not fill; clients need a time-out for the "
+        f"reply. {_SYNCOOKIES} = 0 makes such clients try again instead"
+        + (f" (here {setting})." if setting is not None else "."),
+    )
+
+
+def late_admissions(case: Case) -> Found | None:
+    """Find clients whom the server let in only when they had given up: phantoms for as long as they waited."""
+    view = case.view
+    late = view.waits.late & view.waits.taken & (view.ledger.join.attempt_of >= 0)
+    outcomes = column(view.recording.attempts, "outcome")[view.ledger.join.attempt_of[late]]
+    count = int((outcomes == Outcome.REPLY_TIMEOUT).sum())
+    if not count:
+        return None
+    return Found(
+        f"{some(count, 'client')} {were(count)} let in only after giving up.",
+        "The last ACK of their handshake met a full queue and was dropped: they were connected, the server did not "
+        "know them. What they sent on leaving completed the handshake, too late for a reply.",
+        f"a larger backlog, and {_SOMAXCONN} with it, so that the queue does not fill. The server's own log shows "
+        "such clients as short, healthy connections.",
+    )
+
+
+def aborts(case: Case) -> Found | None:
+    """Find clients that the kernel reset because the queue was full."""
+    count = case.fates(Fate.ABORTED)
+    if not count:
+        return None
+    return Found(
+        f"{some(count, 'client')} {were(count)} reset by the kernel at a full accept queue.",
+        "net.ipv4.tcp_abort_on_overflow = 1 answers the last ACK of a handshake by RST where the queue is full; the "
+        "client sees ECONNRESET, as if the server had crashed.",
+        "net.ipv4.tcp_abort_on_overflow = 0 lets such clients try again for some seconds; or a larger backlog.",
+    )
+
+
+#: The times of the two kinds of kernels, in seconds, for the text below.
+_LINEAR_TIMES = ", ".join(f"{time:.0f}" for time in retransmit_times({LINEAR: "4"})[:7])
+_DOUBLING_TIMES = ", ".join(f"{time:.0f}" for time in retransmit_times({})[:4])
+
+FINDINGS = (
+    Definition(
+        id="queue-overflow",
+        rules=(Rule(kind=Kind.FAULT, order=130, find=overflow),),
+        means="The accept queue was full. It holds min(backlog, net.core.somaxconn) + 1 connections. When it is full, "
+        "the kernel drops SYNs, and the final ACKs of handshakes that had begun. The client is not notified: its "
+        f"kernel sends the SYN again, first after about {retransmit_times({})[0]:.0f} s.",
+        look_at="queue.max and queue.capacity, listen.overflows (packets, not clients), the fates `dropped` and "
+        "`phantom`. In production: `nstat -az TcpExtListenOverflows`, `ss -ltn`.",
+        do="First ask why the queue is not emptied: no free descriptors, or an acceptor that is slow or pauses. A "
+        "backlog covers a pause if backlog >= arrivals per second x longest pause. Set both listen(fd, n) and "
+        "net.core.somaxconn.",
+    ),
+    Definition(
+        id="phantom-connections",
+        rules=(
+            Rule(kind=Kind.FAULT, order=90, find=most_are_phantoms),
+            Rule(kind=Kind.FAULT, order=150, find=some_are_phantoms),
+        ),
+        means="The client believes that it is connected, but the server has no connection. The final ACK of the client "
+        "met a full accept queue and was dropped, and the client cannot know that. With SYN cookies the server keeps "
+        "no state at all: there is no socket in any of its tables.",
+        look_at="The fate `phantom`, listen.cookies and listen.ack_drops. `ss -tan` shows ESTABLISHED at the client, "
+        "and SYN-RECV or nothing at the server. No counter says how many there are: it takes both ends to count them.",
+        do="Use a larger backlog (which also sizes the SYN queue) and a faster acceptor. Clients need a time-out for "
+        "the reply. With net.ipv4.tcp_syncookies = 0 such clients stay in SYN-SENT and try again.",
+    ),
+    Definition(
+        id="late-admission",
+        rules=(Rule(kind=Kind.FAULT, order=160, find=late_admissions),),
+        means="The client believed that it was connected, as in phantom-connections, until it gave up. Its FIN "
+        "completed the handshake, and the server then accepted a connection whose client had left.",
+        look_at="accept.late, and the outcome `reply_timeout` with the fate `accepted`. At the server: recv() returns "
+        'b"" at once.',
+        do="As for phantom-connections: a larger backlog and a faster acceptor.",
+    ),
+    Definition(
+        id="queue-abort",
+        rules=(Rule(kind=Kind.FAULT, order=170, find=aborts),),
+        means="With net.ipv4.tcp_abort_on_overflow = 1 the kernel answers the last ACK of a handshake by RST when the "
+        "accept queue is full, instead of dropping it.",
+        look_at="The fate `aborted`, and EmbryonicRsts in `nstat`. Clients see ECONNRESET right after connecting.",
+        do="Set it to 0 unless clients can use another server at once. Dropped packets are sent again, and most then "
+        "succeed.",
+    ),
+    Definition(
+        id="syn-delay",
+        rules=(Rule(kind=Kind.FAULT, order=190, find=syn_delays),),
+        means="A SYN of each of these clients was dropped, and its kernel sent it again on a timer, a second later at "
+        f"the earliest. The times are about {_LINEAR_TIMES} s with net.ipv4.tcp_syn_linear_timeouts = 4 (the default "
+        f"since Linux 6.5), and {_DOUBLING_TIMES} s before.",
+        look_at="connect.max and attempts.delayed: latencies that sit on whole seconds are timers, not work. In "
+        "production: `nstat -az TcpExtTCPSynRetrans` on the clients.",
+        do="Fix the full queue if there is one (queue-overflow), else the packet loss. Do not look for a slow server, "
+        "and do not average these latencies into a mean.",
+    ),
+)

@@ -1,0 +1,289 @@
+"""What a swept number should be: the smallest tested value that held, what was really needed, and what less costs.
+
+Owns the rules, one per kind of room (a queue, a table of descriptors), and their sentences. Must not know how a
+comparison is shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from loadsim.compare.comparison import Answer, Says
+from loadsim.metrics import METRICS
+from loadsim.scenario.sweep import short
+from loadsim.scenario.thresholds import show
+from loadsim.units import backlog_for, format_count, format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from loadsim.compare.comparison import Column, Row, Side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What a setting makes room for, and how one sees that there was not enough."""
+
+    lost: str  # the metric that is 0 in every run that held
+    peak: str  # the metric that says how much room was used
+    spare: int  # what the setting may be smaller than the peak, because the kernel grants more than is asked for
+    overfull: str  # what a run that did not hold did: "overflow"
+    held: str  # "The queue never held more than {} clients"
+    costs: Callable[[str, Side], str]
+    rule: Callable[[Side], str]
+    advice: Callable[[float, Side], str]
+
+
+def answer_of(axes: Sequence[str], sides: Sequence[Side], rows: Sequence[Row], columns: Sequence[Column]) -> Answer:
+    """Return how much room is enough, where that is what is swept; of all else only where the groups differ."""
+    room = ROOMS.get(axes[0]) if len(axes) == 1 else None
+    numbers = [_number(side.values[axes[0]]) for side in sides]
+    if room is None or any(number is None for number in numbers):
+        return _extremes([_value_of(side, axes) for side in sides], rows, columns)
+    order = sorted(range(len(sides)), key=lambda index: numbers[index] or 0)
+    return _threshold(_Swept(name=axes[0], room=room, sides=sides, order=order), rows, columns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Swept:
+    """A swept number: its groups, and their order from the smallest value up."""
+
+    name: str
+    room: Room
+    sides: Sequence[Side]
+    order: Sequence[int]
+
+    def value(self, index: int) -> float:
+        return _number(self.sides[index].values[self.name]) or 0
+
+    def text(self, index: int) -> str:
+        return self.sides[index].label.partition(" ")[2] or self.sides[index].label
+
+    def held(self, index: int) -> bool:
+        side = self.sides[index]
+        if not side.summaries or side.refused:
+            return False
+        return all(one == 0 for one in side.of(self.room.lost))
+
+    def enough(self) -> int | None:
+        """Return the smallest value from which on all tested ones held."""
+        found = None
+        for index in reversed(self.order):
+            if not self.held(index):
+                break
+            found = index
+        return found
+
+    def peaks(self) -> list[float]:
+        """Return the peaks of the runs that held."""
+        return [peak for index in self.order if self.held(index) for peak in self.sides[index].of(self.room.peak)]
+
+
+def _threshold(swept: _Swept, rows: Sequence[Row], columns: Sequence[Column]) -> Answer:
+    chosen, room, name = swept.enough(), swept.room, short(swept.name)
+    if chosen is None:
+        return _nothing_held(swept)
+    value, sentence = swept.value(chosen), f"{name} {swept.text(chosen)} is enough"
+    needed = round(max(swept.peaks())) + room.spare if swept.peaks() else None
+    if needed is not None and needed < value:
+        sentence += f"; {format_count(max(needed, 1))} would be"
+    smaller = [index for index in swept.order if swept.value(index) < value]
+    return Answer(
+        group=chosen,
+        sentence=f"{sentence}. {_no_better(swept, chosen, rows, columns)}".strip(),
+        evidence=[*_peak(swept), *([rule] if (rule := room.rule(swept.sides[chosen])) else [])],
+        costs=[room.costs(swept.text(index), swept.sides[index]) for index in reversed(smaller)],
+        advice=[room.advice(max(needed or 0, value), swept.sides[chosen])],
+    )
+
+
+def _nothing_held(swept: _Swept) -> Answer:
+    """Return what there is to say where even the largest value was too small, or only smaller ones held."""
+    largest, name, room = swept.order[-1], short(swept.name), swept.room
+    if any(map(swept.held, swept.order)):
+        good = [swept.text(index) for index in swept.order if swept.held(index)]
+        sentence = f"No fault was found with {name} {', '.join(good)}; with {swept.text(largest)} there was one."
+    else:
+        sentence = f"No tested {name} is enough: even {swept.text(largest)} was too small."
+    peak = max(swept.sides[largest].of(room.peak), default=None)
+    return Answer(
+        group=None,
+        sentence=sentence,
+        evidence=[f"At least {format_count(peak)} were needed."] if peak else [],
+        costs=[room.costs(swept.text(largest), swept.sides[largest])],
+        advice=[f"Sweep larger values: --set {swept.name}=..."],
+    )
+
+
+def _peak(swept: _Swept) -> list[str]:
+    peaks, room = swept.peaks(), swept.room
+    if not peaks:
+        return []
+    low, high = format_count(min(peaks)), format_count(max(peaks))
+    span = f"{low}-{high}" if low != high else "the same"
+    runs = f"in the {len(peaks)} runs that did not {room.overfull}" if len(peaks) > 1 else "in one run"
+    return [f"{room.held.format(high)} ({span} {runs})."]
+
+
+def _no_better(swept: _Swept, chosen: int, rows: Sequence[Row], columns: Sequence[Column]) -> str:
+    """Return whether the largest tested value gains anything over the chosen one."""
+    largest = swept.order[-1]
+    if largest == chosen:
+        return ""
+    shown = {column.metric for column in columns} - {swept.room.peak}
+    better = [row.metric for row in rows if row.metric in shown and _says(row, chosen, largest) is Says.BETTER]
+    if better:
+        return f"{swept.text(largest)} is better in {', '.join(better)}."
+    return f"{swept.text(largest)} is no better than {swept.text(chosen)}."
+
+
+def _says(row: Row, before: int, after: int) -> Says | None:
+    """Return what group `after` is beside group `before` in a metric."""
+    turned = {Says.BETTER: Says.WORSE, Says.WORSE: Says.BETTER, Says.HIGHER: Says.LOWER, Says.LOWER: Says.HIGHER}
+    for pair in row.pairs:
+        if (pair.a, pair.b) == (before, after):
+            return pair.says
+        if (pair.a, pair.b) == (after, before):
+            return turned.get(pair.says, pair.says)
+    return None
+
+
+def _value_of(side: Side, axes: Sequence[str]) -> str:
+    """Return what a group is called: its value alone, where one setting is swept."""
+    return side.label.removeprefix(f"{short(axes[0])} ") if len(axes) == 1 else side.label
+
+
+def _extremes(names: Sequence[str], rows: Sequence[Row], columns: Sequence[Column]) -> Answer:
+    """Return where the groups really differ: for each metric that people read first, who has least and most of it."""
+    said = []
+    for column in columns:
+        row = next(row for row in rows if row.metric == column.metric)
+        medians = {index: one.median for index, one in enumerate(row.estimates) if one is not None}
+        if len(medians) < 2:
+            continue
+        low, high = min(medians, key=lambda index: medians[index]), max(medians, key=lambda index: medians[index])
+        if _says(row, low, high) in {Says.BETTER, Says.WORSE, Says.HIGHER, Says.LOWER}:
+            told = [f"{names[index]} ({_shown(row.metric, medians[index])})" for index in (low, high)]
+            said.append(f"{column.heading}: least with {told[0]}, most with {told[1]}.")
+    if said:
+        sentence = f"They differ most plainly in {said[0]}"
+    else:
+        needed = [pair.repeats_needed or 0 for row in rows for pair in row.pairs]
+        sentence = "No difference was found that could be told from chance."
+        if not any(row.pairs for row in rows):
+            sentence = "There are too few runs to compare anything."
+        elif max(needed):
+            sentence = f"So few runs cannot tell anything: {max(needed)} of each are needed."
+    return Answer(group=None, sentence=sentence, evidence=said[1:], costs=[], advice=[])
+
+
+def _shown(metric: str, value: float) -> str:
+    return show(METRICS[metric], value)
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    return float(value) if isinstance(value, str) and value.isdecimal() else None
+
+
+# a queue
+
+
+def _cost_of_a_queue(value: str, side: Side) -> str:
+    clients, served = side.typical("attempts.count") or 0, side.typical("attempts.served") or 0
+    late, phantom, never = (side.typical(name) or 0 for name in ("attempts.late", "fate.phantom", "fate.dropped"))
+    parts = []
+    if late:
+        parts.append(f"{_of(late, clients)} waited a second more: their first SYN was dropped and sent again")
+    if phantom:
+        parts.append(f'{_of(phantom, clients)} were phantoms: "connected", no socket at the server, no error')
+    if never:
+        parts.append(f"{_of(never, clients)} never got in")
+    if not parts:
+        return f"With {value}, packets met a full queue, and no client was the worse for it."
+    if served == 1:
+        return f"{value} looks perfect, 100 % served, but {'; '.join(parts)}."
+    return f"With {value}, {'; '.join(parts)}."
+
+
+def _rule_of_a_queue(side: Side) -> str:
+    rate, pause = side.setting("client", "rate"), side.setting("server", "pause")
+    if not rate or not pause:
+        return ""
+    product = f"{format_count(rate)}/s x {format_duration(pause)} = {format_count(rate * pause)}"
+    return f"Rule: backlog >= rate x longest pause = {product}."
+
+
+def _advice_of_a_queue(value: float, side: Side) -> str:
+    granted = backlog_for(round(side.typical("queue.capacity") or 0))
+    here = "here it is" if granted >= value else f"here the kernel granted {format_count(granted)}"
+    shown = f"{value:.0f}"
+    return f"Set both: listen(fd, {shown}) and net.core.somaxconn >= {shown} ({here})."
+
+
+# a table of descriptors
+
+
+def _cost_of_descriptors(value: str, side: Side) -> str:
+    clients, served = side.typical("attempts.count") or 0, side.typical("attempts.served") or 0
+    failed, queued, never = (side.typical(name) or 0 for name in ("emfile.count", "fate.queued", "fate.dropped"))
+    parts = [f'{format_count(failed)} calls failed with "Too many open files"'] if failed else []
+    if queued:
+        parts.append(f'{_of(queued, clients)} were "connected" and never accepted')
+    if never:
+        parts.append(f"{_of(never, clients)} never got in")
+    slow = side.typical("reply.p99")
+    late = f", reply p99 {format_duration(slow)}" if slow is not None else ""
+    return (
+        f"With {value}, {served:.0%} were served".replace("%", " %") + late + "".join(f"; {one}" for one in parts) + "."
+    )
+
+
+def _rule_of_descriptors(side: Side) -> str:
+    rate, hold = side.setting("client", "rate"), side.setting("client", "hold")
+    base = side.typical("fds.baseline")
+    if not rate or not hold or base is None or side.setting("server", "close_after") is not None:
+        return ""  # a server that closes by itself does not hold what a client holds
+    sum_ = (
+        f"{format_count(base)} + {format_count(rate)}/s x {format_duration(hold)} = {format_count(base + rate * hold)}"
+    )
+    return f"Rule: nofile >= own descriptors + rate x time each is held = {sum_}."
+
+
+def _advice_of_descriptors(value: float, side: Side) -> str:  # noqa: ARG001 -- all rooms are asked alike
+    return f"Set LimitNOFILE= of the unit, or ulimit -n, to {value:.0f} or more; a leak is not cured by any number."
+
+
+def _of(number: float, clients: float) -> str:
+    """Return clients with their share of all: "389 of 6,000 clients (6.5 %)"."""
+    share = f" ({100 * number / clients:.2g} %)" if clients else ""
+    return f"{format_count(number)} of {format_count(clients)} clients{share}"
+
+
+_QUEUE = Room(
+    lost="listen.overflows",
+    peak="queue.max",
+    spare=-1,
+    overfull="overflow",
+    held="The queue never held more than {} clients",
+    costs=_cost_of_a_queue,
+    rule=_rule_of_a_queue,
+    advice=_advice_of_a_queue,
+)
+#: Swept setting -> what it makes room for.
+ROOMS = {
+    "server.backlog": _QUEUE,
+    "sysctl.net.core.somaxconn": _QUEUE,
+    "server.nofile": Room(
+        lost="emfile.count",
+        peak="fds.max",
+        spare=0,
+        overfull="run out",
+        held="The server never had more than {} descriptors",
+        costs=_cost_of_descriptors,
+        rule=_rule_of_descriptors,
+        advice=_advice_of_descriptors,
+    ),
+}

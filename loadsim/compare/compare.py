@@ -1,0 +1,352 @@
+"""Groups of runs in, one `Comparison` with its answer out.
+
+Owns the columns that a swept setting is judged by, the gates of `--fail-on`, and the merged percentile curves:
+histograms are merged, percentiles are never averaged.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loadsim.analysis.host import is_busy
+from loadsim.analysis.latency import Histogram, accept_latencies, connect_latencies, distribution
+from loadsim.analysis.series import Curve
+from loadsim.compare.answer import answer_of
+from loadsim.compare.comparison import Column, Comparison, Gate, Group, Says
+from loadsim.compare.statistics import (
+    ALPHA,
+    EACH_WITH_EACH,
+    difference_interval,
+    differences,
+    flat_host,
+    flat_settings,
+    pairs_of,
+    repeats_needed,
+    rows_of,
+    unlike,
+)
+from loadsim.errors import ScenarioError
+from loadsim.metrics import METRICS
+from loadsim.record.recording import between
+from loadsim.scenario.thresholds import nearest_metric
+from loadsim.units import NANOSECONDS, some
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from loadsim.analysis.dataset import View
+    from loadsim.analysis.summary import Summary
+    from loadsim.compare.comparison import Estimate, Pair, Row, Side
+
+
+_SERVED = Column(metric="attempts.served", heading="served")
+_LATE = Column(metric="attempts.late", heading="1 s late", legend="served, but the first SYN was lost and sent again")
+_PHANTOM = Column(metric="fate.phantom", heading="phantom", legend="connected at the client only")
+_NEVER = Column(metric="fate.dropped", heading="never in", legend="connect timed out")
+_QUEUED = Column(metric="fate.queued", heading="left queued", legend='"connected" and never accepted')
+_EMFILE = Column(metric="emfile.count", heading="EMFILE", legend='calls that failed with "Too many open files"')
+_PAUSE = Column(metric="accept.pause_max", heading="longest pause", legend="clients waited and none was accepted")
+_REPLY = Column(metric="reply.p99", heading="reply p99")
+_QUEUE = Column(metric="queue.max", heading="queue peak", of="queue.capacity")
+_FDS = Column(metric="fds.max", heading="fds peak", of="fds.limit")
+_CPU = Column(metric="server.cpu", heading="CPU", legend="cores, over the whole load")
+
+_RECOVERY = (
+    Column(metric="recovery.time", heading="back after", legend="from the relief to a canary's first answer"),
+    Column(metric="recovery.last_bad", heading="last bad", legend="the last canary after it that was not answered"),
+    Column(metric="server.cpu_at_limit", heading="CPU at limit", legend="cores, while out of descriptors"),
+    Column(metric="emfile.rate", heading="EMFILE"),
+    Column(metric="canary.availability", heading="canaries"),
+)
+_OF_A_QUEUE = (_QUEUE, _SERVED, _LATE, _PHANTOM, _NEVER, _REPLY)
+_OF_DESCRIPTORS = (_FDS, _SERVED, _EMFILE, _QUEUED, _NEVER, _REPLY)
+#: What is swept -> its columns.
+_COLUMNS = {
+    "server.backlog": _OF_A_QUEUE,
+    "sysctl.net.core.somaxconn": _OF_A_QUEUE,
+    "server.pause": _OF_A_QUEUE,
+    "server.accept_delay": _OF_A_QUEUE,
+    "server.nofile": _OF_DESCRIPTORS,
+    "server.leak": _OF_DESCRIPTORS,
+    "server.on_emfile": (
+        _SERVED,
+        _EMFILE,
+        Column(metric="server.cpu_at_limit", heading="CPU at limit", legend="cores, while out of descriptors"),
+        Column(metric="fate.shed", heading="shed", legend="accepted and closed at once, unserved"),
+        _QUEUED,
+        _PAUSE,
+    ),
+}
+_ANYTHING = (_SERVED, _LATE, _EMFILE, _QUEUE, Column(metric="accept.p99", heading="accept p99"), _CPU)
+
+
+def columns_of(axes: Sequence[str], rows: Sequence[Row]) -> list[Column]:
+    """Return the columns for what is swept; those that nobody measured, or that are 0 everywhere, are left out."""
+    recovers = any(row.metric.startswith("recovery.") for row in rows)
+    chosen = _RECOVERY if recovers else next((_COLUMNS[name] for name in axes if name in _COLUMNS), _ANYTHING)
+    told = {row.metric for row in rows if any(one is not None and one.high for one in row.estimates)}
+    return [column for column in chosen if column.metric in told]
+
+
+_SEED = 1
+_SHAPE = re.compile(r"\s*(\S+)\s+([+-])\s*(\d+(?:\.\d+)?)\s*%\s*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateRule:
+    """A metric may grow (limit above 0, or +0) or fall (`down`) by at most this share."""
+
+    metric: str
+    share: float  # 0.1 for 10 %
+    down: bool
+    text: str  # as written
+
+    def exceeded_by(self, change: float) -> bool:
+        """Return whether a relative change, infinite where it comes from zero, is more than the rule allows."""
+        return (-change if self.down else change) > self.share
+
+
+def parse_gate(text: str) -> GateRule:
+    """Return the rule that "accept.p99 +10%" stands for; raises ScenarioError with the remedy."""
+    match = _SHAPE.fullmatch(text)
+    if match is None:
+        raise ScenarioError(f'--fail-on "{text}": a rule is a metric, + or -, and a share, such as "accept.p99 +10%"')
+    metric, sign, number = match.groups()
+    if metric not in METRICS:
+        near = nearest_metric(metric)
+        remedy = f"did you mean {near}?" if near else "`loadsim explain` lists them"
+        raise ScenarioError(f'--fail-on "{text}": no metric is called {metric}; {remedy}')
+    return GateRule(metric=metric, share=float(number) / 100, down=sign == "-", text=" ".join(text.split()))
+
+
+def judge_gates(rules: Sequence[GateRule], rows: Sequence[Row]) -> list[Gate]:
+    """Return what became of each rule: each group against the one that it was compared with and that is no later one.
+
+    That is the first group where each is compared with each, and the cell of the first sweep where several sweeps are.
+    """
+    by_name = {row.metric: row for row in rows}
+    return [_judge(rule, by_name.get(rule.metric)) for rule in rules]
+
+
+def _judge(rule: GateRule, row: Row | None) -> Gate:
+    if row is None or not row.pairs:
+        return Gate(text=rule.text, ok=False, measured="no data")
+    if missing := sum(estimate is None for estimate in row.estimates):  # its pairs are not there to be seen
+        return Gate(text=rule.text, ok=False, measured=f"no data in {missing} of {len(row.estimates)} groups")
+    later = {pair.b for pair in row.pairs}
+    pairs = [pair for pair in row.pairs if pair.a not in later]
+    if any(pair.says is Says.NOT_JUDGED for pair in pairs):
+        return Gate(text=rule.text, ok=False, measured="not judged between unlike hosts; --force judges it")
+    broken = [pair for pair in pairs if pair.p_holm <= ALPHA and rule.exceeded_by(_change(row, pair))]
+    needed = max(_lacking(rule, row, pair) for pair in pairs)
+    if needed and not broken:
+        return Gate(text=rule.text, ok=False, measured=f"cannot tell: {needed} repeats needed")
+    shown = max(broken or pairs, key=lambda pair: abs(_change(row, pair)))
+    return Gate(text=rule.text, ok=not broken, measured=f"{_shown(shown)} ({shown.says})")
+
+
+def _change(row: Row, pair: Pair) -> float:
+    """Return the relative change, infinite where it comes from zero."""
+    return pair.effect if pair.effect is not None else math.copysign(math.inf, _of(row, pair.b).median)
+
+
+def _lacking(rule: GateRule, row: Row, pair: Pair) -> int:
+    """Return how many runs of each it takes to break the rule, 0 where those at hand could or show that it holds.
+
+    Groups can be the same as far as matters and differ by more than a rule allows: `same` alone shows nothing.
+    """
+    if pair.repeats_needed is not None:
+        return pair.repeats_needed
+    before, after = _of(row, pair.a), _of(row, pair.b)
+    needed = repeats_needed(len(row.pairs))
+    if min(len(before.values), len(after.values)) >= needed:
+        return 0
+    low, high = difference_interval(before.values, after.values, seed=_SEED)
+    return needed if (-low if rule.down else high) > rule.share * abs(before.median) else 0
+
+
+def _of(row: Row, group: int) -> Estimate:
+    estimate = row.estimates[group]
+    if estimate is None:
+        raise ValueError(f"{row.metric} was compared in a group without it")
+    return estimate
+
+
+def _shown(pair: Pair) -> str:
+    return "from zero" if pair.effect is None else f"{100 * pair.effect:+.0f} %"
+
+
+def histograms_of(view: View) -> dict[str, Histogram]:
+    """Return the latencies of one run by family, those that have any: response times, as its metrics."""
+    attempts = view.recording.attempts
+    families = {
+        "connect": connect_latencies(attempts).nanoseconds,
+        "accept": accept_latencies(view).nanoseconds,
+        "reply": between(attempts, "intended", "replied"),
+    }
+    return {name: Histogram.of(nanoseconds) for name, nanoseconds in families.items() if len(nanoseconds)}
+
+
+def merged(histograms: Sequence[Mapping[str, Histogram]]) -> dict[str, Histogram]:
+    """Return the latencies of several runs as those of one."""
+    families = dict.fromkeys(name for one in histograms for name in one)
+    return {name: _sum([one[name] for one in histograms if name in one]) for name in families}
+
+
+def curves_of(groups: Sequence[Mapping[str, Histogram]]) -> list[Curve]:
+    """Return the curves of each group of runs, ascending; a family without latencies in a group has none."""
+    return [_curve(index, name, histogram) for index, group in enumerate(groups) for name, histogram in group.items()]
+
+
+def _sum(histograms: Sequence[Histogram]) -> Histogram:
+    counts = np.sum([one.counts for one in histograms], axis=0)
+    return Histogram(counts=counts, beyond=sum(one.beyond for one in histograms))
+
+
+def _curve(group: int, family: str, histogram: Histogram) -> Curve:
+    rows = distribution(histogram).rows
+    return Curve(
+        group=group,
+        family=family,
+        percentiles=[round(100 * row.share, 6) for row in rows],
+        values_s=[row.value_ns / NANOSECONDS for row in rows],
+        count=histogram.total,
+    )
+
+
+#: The smallest relative difference that matters, where nobody says otherwise.
+MIN_EFFECT = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked of several groups of runs."""
+
+    kind: str  # "sweep" | "compare"
+    title: str
+    description: str = ""
+    seed: int = 1
+    axes: Sequence[str] = ()  # swept keys
+    repeat: int  # planned runs of each group
+    min_effect: float = MIN_EFFECT
+    pairs: Sequence[tuple[int, int]] | None = None  # of groups that are compared; None: each with each
+    rules: Sequence[GateRule] = ()
+    force: bool = False  # judge times and CPU also between unlike hosts
+    notices: Sequence[str] = ()  # what else a reader has to know before the numbers: whole sentences
+
+
+def contrast(sides: Sequence[Side], question: Question) -> Comparison:
+    """Return everything that is said about these groups."""
+    hosts = _filled([flat_host(side.hosts[0]) if side.hosts else {} for side in sides])
+    strangers = unlike([flat_host(host) for side in sides for host in side.hosts if host])
+    rows = rows_of(
+        [[one.metrics for one in side.summaries] for side in sides],
+        pairs=question.pairs,
+        min_effect=question.min_effect,
+        seed=question.seed,
+        unlike_hosts=strangers and not question.force,
+    )
+    columns = columns_of(question.axes, rows)
+    settings = _filled([flat_settings(side.summaries[0].settings) if side.summaries else {} for side in sides])
+    return Comparison(
+        kind=question.kind,
+        title=question.title,
+        description=question.description,
+        seed=question.seed,
+        axes=list(question.axes),
+        repeat=question.repeat,
+        complete=all(len(side.summaries) >= question.repeat for side in sides),
+        duration_s=sum(one.duration_s for side in sides for one in side.summaries),
+        min_effect=question.min_effect,
+        groups=[_group(side) for side in sides],
+        columns=columns,
+        rows=rows,
+        answer=answer_of(question.axes, sides, rows, columns) if question.axes and len(sides) > 1 else None,
+        settings=differences(settings, but={*question.axes, *(name for side in sides for name in side.values)}),
+        hosts=differences(hosts),
+        unlike_hosts=strangers,
+        curves=curves_of([side.histograms for side in sides]),
+        gates=judge_gates(question.rules, rows),
+        notices=list(_notices(sides, question, strangers=strangers)),
+    )
+
+
+def _filled(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what is told of each group; one without runs differs in nothing."""
+    known = next((one for one in told if one), {})
+    return [one or known for one in told]
+
+
+def _broken(side: Side) -> Iterator[str]:
+    """Yield the thresholds that failed in runs of a group."""
+    for place, threshold in enumerate(side.summaries[0].thresholds if side.summaries else ()):
+        failed = [one.thresholds[place] for one in side.summaries if not one.thresholds[place].ok]
+        if failed:
+            times = f"{len(failed)} of {some(len(side.summaries), 'run')}"
+            yield f"FAILED: expected {threshold.text}, measured {failed[0].measured} in {times} of {side.label}."
+
+
+def _group(side: Side) -> Group:
+    return Group(
+        label=side.label,
+        values=dict(side.values),
+        runs=list(side.runs),
+        verdicts=[one.verdict for one in side.summaries],
+        refused=list(side.refused),
+    )
+
+
+def _notices(sides: Sequence[Side], question: Question, *, strangers: bool) -> Iterator[str]:
+    """Yield what a reader has to know before the numbers."""
+    yield from question.notices
+    for side in sides:
+        yield from _broken(side)
+        if reasons := sorted(set(side.refused)):
+            yield f"{some(len(side.refused), 'run')} of {side.label} could not take place: {'; '.join(reasons)}"
+        for why in side.damaged:
+            yield f"A run of {side.label} is left out, --resume makes it again: {why}"
+        if doubtful := sum(one.verdict == "INCONCLUSIVE" for one in side.summaries):
+            why = next(one.sentence for one in side.summaries if one.verdict == "INCONCLUSIVE")
+            yield f"{doubtful} of {some(len(side.summaries), 'run')} of {side.label} are INCONCLUSIVE: {why}"
+        busy = sum(map(_was_on_a_busy_host, side.summaries))
+        if busy:
+            yield (
+                f"The host was busy in {busy} of {some(len(side.summaries), 'run')} of {side.label}: its times include "
+                "waits for a CPU. Stop what else runs, and run them again."
+            )
+    known = [len(side.summaries) + len(side.refused) + len(side.damaged) for side in sides]
+    missing = sum(max(question.repeat - count, 0) for count in known)
+    if missing:
+        yield f"{some(missing, 'planned run')} did not take place: --resume goes on with them."
+    if strangers:
+        yield (
+            "These are not the runs of one machine: times and CPU are judged."
+            if question.force
+            else "These are not the runs of one machine: counts are judged, times and CPU only shown (--force judges)."
+        )
+    if question.pairs is None and len(sides) > EACH_WITH_EACH:
+        yield f"{len(sides)} groups are many: each is compared with its neighbours, the first and the last one."
+    yield from _too_few(sides, question)
+
+
+def _was_on_a_busy_host(summary: Summary) -> bool:
+    share, longest = (
+        summary.metrics.get(METRICS[name].json_key, 0.0) for name in ("host.run_wait", "server.run_wait_max")
+    )
+    return is_busy(share, longest)
+
+
+def _too_few(sides: Sequence[Side], question: Question) -> Iterator[str]:
+    """Yield that these runs could not have told a difference, whatever they had been."""
+    compared = len(pairs_of(len(sides)) if question.pairs is None else question.pairs)
+    fewest = min((len(side.summaries) for side in sides), default=0)
+    if compared and 0 < fewest < (needed := repeats_needed(compared)):
+        yield (
+            f"{some(fewest, 'run')} of each cannot tell a difference from chance, however large: "
+            f"{needed} are needed (--repeat {needed})."
+        )

@@ -1,0 +1,202 @@
+"""Groups of runs with the same settings, and what is said of several side by side: `comparison.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import statistics
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from loadsim.analysis.series import Curve  # noqa: TC001 -- pydantic makes the schema from it
+from loadsim.analysis.summary import json_schema
+from loadsim.metrics import METRICS
+from loadsim.render.text import NOTHING
+from loadsim.scenario.thresholds import show
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from loadsim.analysis.latency import Histogram
+    from loadsim.analysis.summary import Summary
+
+
+FORMAT = 1
+
+
+class Says(enum.StrEnum):
+    """How one group compares with another in one metric, for people."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    HIGHER = "higher"  # differs, and only the question can tell whether that is good
+    LOWER = "lower"
+    SAME = "same"  # as close as matters
+    CANNOT_TELL = "cannot tell"
+    NOT_JUDGED = "not judged"  # a time or a share of CPU between unlike hosts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Runs with the same settings."""
+
+    label: str  # "backlog 128"; of `compare`: the name of its folder
+    values: dict[str, Any]  # swept key -> value, as in the settings of a summary: {"server.backlog": 128}
+    runs: list[str]  # result folders, relative to where comparison.json stands; those that are complete
+    verdicts: list[str]  # of each of them
+    refused: list[str]  # why a run of this group could not take place: whole sentences
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """One metric in one group, over its runs."""
+
+    values: list[float]  # of each run that has it
+    median: float
+    low: float  # smallest value
+    high: float  # largest value
+    ci_low: float  # bootstrap confidence interval of the median, 95 %
+    ci_high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One metric in two groups: what group `b` is beside group `a`."""
+
+    a: int  # index of the group
+    b: int
+    p: float  # exact two-sided Mann-Whitney
+    p_holm: float  # corrected within the metric
+    effect: float | None  # (median of b - median of a) / median of a; None where that of a is 0 and that of b is not
+    says: Says
+    repeats_needed: int | None  # so many runs a group could tell; None where those at hand can
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One metric in all groups."""
+
+    metric: str  # its name in `loadsim.metrics`: "accept.p99"
+    unit: str  # as in `loadsim.metrics`
+    better: str  # "lower" | "higher" | "neither"
+    estimates: list[Estimate | None]  # by group; None: no run of it has this metric
+    pairs: list[Pair]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of the table that people read first: a metric under a heading in plain words."""
+
+    metric: str
+    heading: str  # "queue peak", "1 s late"
+    of: str | None = None  # a second metric beside it: "216 of 4,097"
+    legend: str | None = None  # what the heading means, where it does not say so itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a swept number should be, and why."""
+
+    group: int | None  # the smallest tested value that held; None: none did, or nothing is to be chosen
+    sentence: str  # "backlog 256 is enough; 218 would be. 4,096 is no better than 256."
+    evidence: list[str]  # whole sentences: the peak that was really needed, the rule that carries over
+    costs: list[str]  # what each too small value costs: whole sentences
+    advice: list[str]  # what to set: whole sentences
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A setting or a fact of the host that is not the same everywhere."""
+
+    name: str  # "server.backlog", "kernel", "sysctl net.core.somaxconn"
+    values: list[str]  # by group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """One rule of --fail-on and what became of it."""
+
+    text: str  # as written: "accept.p99 +10%"
+    ok: bool
+    measured: str  # "+34 % (worse)", "same", "no data", "cannot tell: 4 repeats needed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Everything that is said about several groups of runs."""
+
+    kind: str  # "sweep" | "compare"
+    title: str  # the scenario, or what is compared
+    description: str  # one sentence; may be empty
+    seed: int
+    axes: list[str]  # swept keys: ["server.backlog"]
+    repeat: int  # planned runs of each group
+    complete: bool  # all planned runs took place
+    duration_s: float  # of the loads of all runs, added up; what is around a run is not in it
+    min_effect: float  # the smallest relative difference that matters: 0.05
+    groups: list[Group]
+    columns: list[Column]
+    rows: list[Row]
+    answer: Answer | None
+    settings: list[Difference]  # that are not swept on purpose
+    hosts: list[Difference]
+    unlike_hosts: bool  # between them, times and CPU are shown and not judged
+    curves: list[Curve]
+    gates: list[Gate] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)  # whole sentences, with the remedy
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for json.dump, `format` first."""
+        return {"format": FORMAT, **dataclasses.asdict(self)}
+
+    def row(self, metric: str) -> Row | None:
+        """Return the row of a metric, None where no group has it."""
+        return next((row for row in self.rows if row.metric == metric), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """Runs with the same settings. `runs`, `summaries` and `hosts` have one element for each complete run."""
+
+    label: str
+    values: Mapping[str, Any]  # swept key -> value, as in the settings of a summary
+    runs: Sequence[str]  # result folders
+    summaries: Sequence[Summary]
+    hosts: Sequence[Mapping[str, Any]] = ()  # host.json of each
+    histograms: Mapping[str, Histogram] = field(default_factory=dict)  # of all of them together, by family
+    refused: Sequence[str] = ()  # why a run could not take place
+    damaged: Sequence[str] = ()  # why a run that took place cannot be read
+
+    def of(self, metric: str) -> list[float]:
+        """Return the values of a metric, of those runs that have it."""
+        key = METRICS[metric].json_key
+        return [one.metrics[key] for one in self.summaries if key in one.metrics]
+
+    def typical(self, metric: str) -> float | None:
+        """Return the median of a metric, None where no run has it."""
+        values = self.of(metric)
+        return statistics.median(values) if values else None
+
+    def setting(self, table: str, key: str) -> Any:  # noqa: ANN401 -- any value of a scenario
+        """Return a setting of its runs; None where there is none."""
+        return self.summaries[0].settings.get(table, {}).get(key) if self.summaries else None
+
+
+def median(row: Row | None, group: int) -> str:
+    """Return the median of a metric in one group with its unit."""
+    estimate = row.estimates[group] if row is not None else None
+    return NOTHING if row is None or estimate is None else show(METRICS[row.metric], estimate.median)
+
+
+def medians(comparison: Comparison, column: Column) -> list[str]:
+    """Return a column's text for each group: the median, beside that of a second metric where it has one."""
+    own, other = comparison.row(column.metric), comparison.row(column.of) if column.of else None
+    texts = [median(own, group) for group in range(len(comparison.groups))]
+    if other is None:
+        return texts
+    return [text if text == NOTHING else f"{text} of {median(other, group)}" for group, text in enumerate(texts)]
+
+
+def comparison_schema() -> dict[str, Any]:
+    """Return the schema of comparison.json."""
+    return json_schema(Comparison, "loadsim comparison.json", FORMAT)

@@ -1,0 +1,330 @@
+"""Starts children under limits and in a namespace, which never outlive the conductor; some of them take orders.
+
+A child starts as `enter`, in an interpreter without site-packages, which costs about 15 ms. PR_SET_PDEATHSIG follows
+the thread that forked, which is therefore the main thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final, Self
+
+import trio
+
+from loadsim.errors import EnvironmentRefusedError, explanation
+from loadsim.process.control import Channel
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from loadsim.kernel.limits import Limits
+    from loadsim.kernel.sockdiag import SockDiag
+    from loadsim.process.control import Message
+
+
+_ROOT = str(Path(__file__).resolve().parent.parent.parent)
+_NONE = -1
+
+#: Where `enter` failed, and with what -> the remedy. The first row that fits; 0 fits every errno.
+_REMEDIES = (
+    ("exec", errno.ENOENT, "check its spelling and PATH"),
+    ("exec", errno.EACCES, "make it executable (chmod +x), or name its interpreter"),
+    ("exec", errno.ENOEXEC, "give it a #! line, or name its interpreter"),
+    ("exec", 0, "run it by hand to see what it needs"),
+    ("nofile", 0, "ask for less, or raise the hard limit (ulimit -Hn, LimitNOFILE=); only root can"),
+    ("setns", 0, 'set network.namespace = "host"'),
+    ("parent", 0, "start loadsim again"),
+)
+_STEPS = {
+    "exec": "cannot execute {command}",
+    "nofile": "cannot set RLIMIT_NOFILE to {nofile.soft} (hard {nofile.hard})",
+    "setns": "cannot enter the private network namespace",
+    "parent": "cannot tie {command} to the life of loadsim",
+}
+
+
+class Child:
+    """One running child. Close it, or use it as a context manager: what still runs then is killed and reaped."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self.pid = process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status, -N when signal N killed it, None while it runs."""
+        return self._process.poll()
+
+    async def wait_exit(self) -> int:
+        """Wait for its end and return its exit status, -N when signal N killed it; several tasks may wait."""
+        while (status := self.returncode) is None:
+            pidfd = os.pidfd_open(self.pid)  # cannot be another process: nobody but us reaps it
+            try:
+                await trio.lowlevel.wait_readable(pidfd)
+            finally:
+                os.close(pidfd)
+        return status
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal; nothing happens when it has ended."""
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it (SIGKILL)."""
+        self.send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Kill it if it still runs, and reap it; harmless the second time."""
+        if self.returncode is None:
+            self.kill()
+        self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        status = self.returncode
+        return f"<Child {self.pid} {'running' if status is None else f'ended with {status}'}>"
+
+
+def launch(
+    argv: Sequence[str],
+    *,
+    control: socket.socket | None = None,
+    namespace: Namespace | None = None,
+    nofile: Limits | None = None,
+    stdout: int | IO[bytes] | None = None,
+    stderr: int | IO[bytes] | None = None,
+) -> Child:
+    """Start a command in a session of its own and return when it has been executed.
+
+    `control` becomes its standard input and is closed here in any case; without it that is /dev/null. `stdout` and
+    `stderr` are as for subprocess.Popen, None = inherited. `nofile` None: RLIMIT_NOFILE as inherited. Its fd table
+    starts at 64 slots, whatever the caller has open.
+
+    Raises EnvironmentRefusedError where the namespace, the limits or the command are refused.
+    """
+    report, answer = os.pipe()
+    namespaces = (None, None) if namespace is None else (namespace.user_fd, namespace.net_fd)
+    fds = [answer, *(_NONE if fd is None else fd for fd in namespaces)]
+    limits = [nofile.soft, nofile.hard] if nofile else [_NONE, _NONE]
+    with open(report, "rb") as pipe:  # noqa: PTH123  # a descriptor, not a path
+        try:
+            process = start_bare(
+                "enter",
+                [*(str(number) for number in (os.getpid(), *fds, *limits)), *argv],
+                stdin=subprocess.DEVNULL if control is None else control.fileno(),
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=[fd for fd in fds if fd >= 0],
+            )
+        except OSError as error:
+            raise not_started(error) from error
+        finally:
+            os.close(answer)
+            if control is not None:
+                control.close()
+        with contextlib.ExitStack() as undo:
+            child = undo.enter_context(Child(process))
+            _raise_refusal(pipe.read().decode(), argv[0], nofile)
+            undo.pop_all()
+    return child
+
+
+def start_bare(
+    module: str,
+    arguments: Sequence[str],
+    *,
+    stdin: int,
+    stdout: int | IO[bytes] | None = None,
+    stderr: int | IO[bytes] | None = None,
+    pass_fds: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    """Run `main` of a module of this folder in a new session and a bare interpreter: no site-packages, no PYTHON*.
+
+    Raises RuntimeError outside the main thread, whose end would otherwise be the child's.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError(
+            "start children in the main thread: the kernel kills them when the thread ends that started them"
+        )
+    code = f"import sys; sys.path.append({_ROOT!r}); from loadsim.kernel import {module}; {module}.main(sys.argv[1:])"
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", code, *arguments],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=pass_fds,
+        start_new_session=True,
+    )
+
+
+def _raise_refusal(answer: str, command: str, nofile: Limits | None) -> None:
+    """Raise what `enter` answered, "step errno"; nothing when the command was executed."""
+    if answer:
+        step, _, number = answer.partition(" ")
+        raise refusal(step, int(number), command, nofile)
+
+
+def not_started(error: OSError) -> EnvironmentRefusedError:
+    """Return why the kernel made no process at all."""
+    why = explanation(error) or f"{error}; raise the limits of processes and memory (ulimit -u, -v)"
+    return EnvironmentRefusedError(f"cannot start a process: {why}")
+
+
+def refusal(step: str, number: int, command: str, nofile: Limits | None) -> EnvironmentRefusedError:
+    """Return why a command was not executed, from the step of `enter` at which it failed and the errno, 0 = none."""
+    code = number or errno.EPERM  # Python reports a refused setrlimit as ValueError, without errno
+    remedy = next(remedy for where, which, remedy in _REMEDIES if where == step and which in (0, code))
+    what = _STEPS[step].format(command=command, nofile=nofile)
+    return EnvironmentRefusedError(f"{what}: {os.strerror(code)}; {remedy}")
+
+
+#: A child that says nothing for so long after its start is given up.
+READY_S: Final = 30.0
+#: A child that was told to leave gets this long before it is killed.
+LEAVE_S: Final = 5.0
+_LAST_LINES: Final = 8
+
+
+class Partner:
+    """A child that is ready; `ready` holds its own words about itself."""
+
+    def __init__(self, child: Child, channel: Channel) -> None:
+        self.child = child
+        self.ready: Message = {}
+        self._channel = channel
+
+    async def tell(self, order: Message) -> None:
+        """Send an order; nothing happens when it has died."""
+        with contextlib.suppress(trio.BrokenResourceError):
+            await self._channel.send(order)
+
+    async def hear(self, event: str) -> Message | None:
+        """Wait for an event; None when it ends before that."""
+        while (message := await self._channel.receive()) is not None:
+            if message["event"] == event:
+                return message
+        return None
+
+    async def ask(self, order: str, event: str) -> Message | None:
+        """Send an order and wait for its answer; None when it ends before that."""
+        await self.tell({"do": order})
+        return await self.hear(event)
+
+    async def leave(self) -> None:
+        """Let it leave, and wait until it has; one that does not is killed after `LEAVE_S`."""
+        await self.tell({"do": "exit"})
+        await self.wait_ended()
+
+    async def wait_ended(self) -> int:
+        """Wait until one has ended that was told to leave, or is heard no more; return its exit status.
+
+        One that does not is killed after `LEAVE_S`: without its channel nobody could ever tell it anything.
+        """
+        with trio.move_on_after(LEAVE_S):
+            return await self.child.wait_exit()
+        self.child.kill()
+        return await self.child.wait_exit()
+
+
+@asynccontextmanager
+async def partner(
+    module: str,
+    spec: Message,
+    *,
+    what: str,
+    namespace: Namespace | None,
+    stdout: Path | None = None,
+    stderr: Path,
+) -> AsyncIterator[Partner]:
+    """Run a module of ours as a child that has been prepared with a spec; it leaves at the end of the block.
+
+    `what` names it in errors: "the simulated server". Must be entered in the main thread. At the end of a block that
+    was left by an error it is killed at once. Raises EnvironmentRefusedError where it does not become ready.
+    """
+    child, channel = _start(module, namespace, stdout, stderr)
+    with child:
+        async with channel:
+            one = Partner(child, channel)
+            one.ready = await _prepare(one, spec, what, stderr)
+            yield one
+            with trio.CancelScope(shield=True):
+                await one.leave()
+
+
+def _start(module: str, namespace: Namespace | None, stdout: Path | None, stderr: Path) -> tuple[Child, Channel]:
+    """Start the process with its end of a control channel and return it with ours."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(0)
+    argv = (sys.executable, "-P", "-m", module)
+    with contextlib.ExitStack() as undo, theirs, contextlib.ExitStack() as files:
+        undo.callback(ours.close)
+        out = files.enter_context(stdout.open("wb")) if stdout else None
+        errors = files.enter_context(stderr.open("wb"))
+        child = launch(argv, control=theirs, namespace=namespace, stdout=out, stderr=errors)
+        undo.pop_all()
+    return child, Channel(ours)
+
+
+async def _prepare(one: Partner, spec: Message, what: str, stderr: Path) -> Message:
+    """Tell it what to be and return what it says it has become."""
+    answer: Message | None = None
+    with trio.move_on_after(READY_S) as patience, contextlib.suppress(trio.BrokenResourceError):
+        await one._channel.send({"do": "prepare", "spec": spec})  # noqa: SLF001 -- a silent loss would wait for nothing
+        answer = await one._channel.receive()  # noqa: SLF001 -- "ready" or "failed"
+    if answer is None:
+        raise EnvironmentRefusedError(await _last_words(one.child, what, stderr, late=patience.cancelled_caught))
+    if answer["event"] == "failed":
+        raise EnvironmentRefusedError(answer["error"])
+    return answer
+
+
+async def _last_words(child: Child, what: str, stderr: Path, *, late: bool) -> str:
+    """Return why a child never became ready, with the end of what it wrote."""
+    how = f"was not ready after {READY_S:.0f} s"
+    if not late:
+        how = f"ended with status {await child.wait_exit()} before it was ready"
+    return f"{what} {how}; its last words, in {stderr}: {_end_of(stderr)}"
+
+
+def _end_of(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines()[-_LAST_LINES:]
+    return "".join(f"\n  {line}" for line in lines) or "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Namespace:
+    """The network namespace in which a run takes place; valid inside the context manager that gave it."""
+
+    kind: str  # "private" | "shared"
+    reason: str = ""  # why it is shared: a sentence that ends with the remedy
+    diag: SockDiag  # sees the sockets of this namespace
+    net_fd: int | None = None  # None: shared
+    user_fd: int | None = None  # None: it needed no user namespace
+    holder_pid: int | None = None  # /proc/PID/net is this namespace's; None: shared
+    sysctls: dict[str, str] = field(default_factory=dict)  # in force
+    not_applied: list[str] = field(default_factory=list)  # what was asked for and is not in force: whole sentences
+    notices: list[str] = field(default_factory=list)  # in what else it could not be made as meant: whole sentences
+
+    @property
+    def enter_hint(self) -> str:
+        """The command with which its owner sees the TCP sockets inside."""
+        if self.holder_pid is None:
+            return "ss -tan"
+        # without the option nsenter becomes uid 0, which is not mapped: only the user's own id is
+        user = "" if self.user_fd is None else "-U --preserve-credentials "
+        return f"nsenter -t {self.holder_pid} {user}-n ss -tan"

@@ -1,0 +1,119 @@
+"""The derived files of a result folder, for other tools: made from its records, and made again at any time.
+
+    report.html                a run as one page, all runs of a sweep as another
+    summary.md                 the same in short, for job summaries and pull requests
+    junit.xml                  a test case for each threshold and cell
+    timeseries.csv             every sample, one row each
+    connect.hlog accept.hlog   latencies second by second, HdrHistogram's log format 1.3
+    connect.hgrm accept.hgrm   the percentiles of the whole run, HdrHistogram's table
+
+The lines of both formats are written here: hdrhistogram 0.10.8 crashes on the start time of a log, and does not scale
+the deviation of a table.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+from loadsim import __version__
+from loadsim.analysis.latency import Histogram, accept_latencies, connect_latencies, distribution, intervals
+from loadsim.analysis.series import series_of
+from loadsim.record.records import SAMPLE
+from loadsim.render.html.page import run_page
+from loadsim.render.junit import Cell, junit
+from loadsim.render.markdown import run_markdown
+from loadsim.render.text import printable
+from loadsim.units import format_count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from loadsim.analysis.clock import Clock
+    from loadsim.analysis.dataset import View
+    from loadsim.analysis.latency import Interval, Latencies, Row
+    from loadsim.analysis.summary import Summary
+    from loadsim.record.facts import Facts
+    from loadsim.record.recording import Records
+    from loadsim.record.result import Bundle
+
+#: What a sample holds where a reading was not taken; its cell in the CSV is empty.
+_UNREAD = -1
+#: Nanoseconds in the units of a log's Interval_Max (HdrHistogram's convention) and of a percentile table.
+_MS, _US = 1e6, 1e3
+
+
+def write_files(bundle: Bundle, view: View, summary: Summary) -> None:
+    """Write the derived files of a run into its result folder."""
+    bundle.write_text("report.html", run_page(summary, series_of(view), host=bundle.read_host()))
+    bundle.write_text("summary.md", run_markdown(summary))
+    bundle.write_text("junit.xml", junit(summary.scenario, [Cell(name="", runs=[summary])]))
+    bundle.write_text("timeseries.csv", timeseries(view.recording.samples, view.clock))
+    for name, meaning, latencies in (
+        ("connect", "connect, from the intended start", connect_latencies(view.recording.attempts)),
+        ("accept", "the wait in the accept queue", accept_latencies(view)),
+    ):
+        heading = f"{printable(summary.scenario)}, seed {summary.seed}: {meaning}; values are nanoseconds"
+        bundle.write_text(f"{name}.hlog", histogram_log(latencies, view.recording.facts, view.clock, heading=heading))
+        bundle.write_text(f"{name}.hgrm", percentile_table(Histogram.of(latencies.nanoseconds)))
+
+
+def timeseries(samples: Records, clock: Clock) -> str:
+    """Return the samples as CSV: seconds from the start of the load, then every reading under its field's name."""
+    names = [name for name, _ in SAMPLE.fields if name != "time"]
+    times = [f"{clock.at(moment):.9f}" for moment in samples["time"].tolist()]
+    readings = [["" if value == _UNREAD else str(value) for value in samples[name].tolist()] for name in names]
+    rows = [("time_s", *names), *zip(times, *readings, strict=True)]
+    return "".join(",".join(row) + "\n" for row in rows)
+
+
+def histogram_log(latencies: Latencies, facts: Facts, clock: Clock, *, heading: str) -> str:
+    """Return latencies as a histogram log with one interval a second; it begins with the load.
+
+    The lines carry no tag: HdrHistogram's own HistogramLogProcessor leaves out tagged lines that were not asked for.
+    """
+    steps = list(intervals(latencies, start_ns=clock.start, end_ns=clock.load_end))
+    beyond = _beyond(sum(step.histogram.beyond for step in steps))
+    lines = [f"#[loadsim {__version__}: {heading}]", *beyond, *_log_header(facts), *map(_log_line, steps)]
+    return "\n".join(lines) + "\n"
+
+
+def percentile_table(histogram: Histogram) -> str:
+    """Return a histogram as a percentile table (.hgrm), in microseconds."""
+    shown = distribution(histogram)
+    lines = [
+        f"{'Value':>12} {'Percentile':>14} {'TotalCount':>10} {'1/(1-Percentile)':>14}",
+        "",
+        *map(_table_row, shown.rows),
+        f"#[Mean    = {shown.mean_ns / _US:12.3f}, StdDeviation   = {shown.deviation_ns / _US:12.3f}]",
+        f"#[Max     = {shown.max_ns / _US:12.3f}, TotalCount     = {shown.total:12.3f}]",
+        f"#[Buckets = {shown.buckets:12d}, SubBuckets     = {shown.sub_buckets:12d}]",
+        *_beyond(histogram.beyond),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _log_header(facts: Facts) -> Iterator[str]:
+    """Yield the lines that a log begins with; without a wall clock its times count from its first interval."""
+    yield "#[Histogram log format version 1.3]"
+    if facts.start_unix_s:
+        start = round(facts.start_unix_s, 3)
+        date = dt.datetime.fromtimestamp(start, dt.UTC).isoformat(sep=" ", timespec="milliseconds")
+        yield f"#[StartTime: {start:.3f} (seconds since epoch), {date}]"
+        yield f"#[BaseTime: {start:.3f} (seconds since epoch)]"
+    yield '"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"'
+
+
+def _log_line(interval: Interval) -> str:
+    counted = interval.histogram
+    return f"{interval.start_s:.3f},{interval.length_s:.3f},{counted.max_ns / _MS:.3f},{counted.encoded()}"
+
+
+def _table_row(row: Row) -> str:
+    line = f"{row.value_ns / _US:12.3f} {row.share:2.12f} {row.count:10d}"
+    return line if row.one_in is None else f"{line} {row.one_in:14.2f}"
+
+
+def _beyond(count: int) -> list[str]:
+    """Return the comment on latencies that a histogram could not hold; none where it held them all."""
+    return [f"#[{format_count(count)} more are not in it: out of the range of 1 ns to 1 h]"] if count else []

@@ -1,0 +1,11 @@
+"""How is a run shown as a page? One file that needs no network, and no script to be understood.
+
+    page      the page of one run, in reading order
+    sections  numbers, findings, thresholds, the ledger
+    svg       drawings without script: fd table, growth
+    charts    what the script draws, as plain values
+    parts     sections, tables, badges of all pages
+    markup    safe HTML, and the file around a page
+
+`assets` holds style, script, and uPlot 1.6.32 (MIT), unchanged, with its licence.
+"""

@@ -1,0 +1,120 @@
+"""A script that shows the same without loadsim, to paste into a bug report."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, NamedTuple
+
+from loadsim.verdict.trials import AT_START, HANDLER, LOWERED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from loadsim.verdict.trials import Probe, Trial
+
+_PORT = 8099
+#: How one asks: in HTTP with curl, in anything else by hand. What comes back is compared as far as it is expected.
+_ASK_HTTP = 'curl -sf -o /dev/null -m 1 "http://127.0.0.1:$PORT$URL"'
+_ASK_BY_HAND = (
+    '[[ $(timeout 1 bash -c \'exec 3<>/dev/tcp/127.0.0.1/$0; printf %s "$1" >&3; head -c "$2" <&3\' '
+    '"$PORT" "$SEND" "$BYTES") == "$EXPECT"* ]]'
+)
+
+
+class _Steps(NamedTuple):
+    """What a script does to go one way, in bash."""
+
+    says: str
+    limit: str  # before the server starts
+    fill: str
+    relief: str
+
+
+_CONNECT = """\
+# clients that connect and say nothing
+for i in $(seq $CLIENTS); do (exec 3<>/dev/tcp/127.0.0.1/$PORT; exec sleep 60) 2>/dev/null & clients="$clients $!"; done
+"""
+_LIMIT = "for p in $pid $(pgrep -P $pid); do prlimit --pid $p --nofile=%s:; done"
+_WAYS = {
+    AT_START: _Steps("ulimit -n {nofile}", 'ulimit -n "$NOFILE"', _CONNECT, "leave"),
+    LOWERED: _Steps(
+        "its limit becomes {nofile} while clients are in",
+        'ulimit -n "$ROOM"',
+        _CONNECT + "sleep 2; " + _LIMIT % "$NOFILE" + "\n",
+        _LIMIT % "$ROOM",
+    ),
+    HANDLER: _Steps(
+        "ulimit -n {nofile}, and a handler that leaks",
+        'ulimit -Hn "$ROOM"; ulimit -Sn "$NOFILE"',
+        """\
+# requests to a handler that opens something
+while :; do curl -s -o /dev/null -m 2 "http://127.0.0.1:$PORT$LEAK"; sleep 0.02; done & clients=$!
+""",
+        "leave; " + _LIMIT % "$ROOM",
+    ),
+}
+#: What follows the settings. Every line is one that a stranger can read.
+_SCRIPT = """\
+log=$(mktemp); (%(limit)s; exec "${SERVER[@]}") >"$log" 2>&1 &
+pid=$!; trap 'kill $pid $clients 2>/dev/null' EXIT
+ask() { %(ask)s && echo answered || echo "no answer in 1 s"; }
+lives() { kill -0 $pid 2>/dev/null || { echo "the server has ended:"; tail -n 3 "$log"; exit 1; }; }
+leave() { [ -z "$clients" ] || { kill $clients; wait $clients; clients=""; } 2>/dev/null; }
+cpu() { ps -o cputimes= --pid $pid --ppid $pid | awk '{s += $1} END {print s}'; }
+until (exec 3<>/dev/tcp/127.0.0.1/$PORT) 2>/dev/null; do lives; sleep 0.1; done
+echo "new client, before:          $(ask)"
+%(fill)sfor i in $(seq 50); do [ "$(ls /proc/$pid/fd | wc -l)" -ge "$NOFILE" ] && break; lives; sleep 0.1; done; sleep 1
+echo "open descriptors:            $(ls /proc/$pid/fd | wc -l) of $NOFILE"
+c=$(cpu); l=$(stat -c %%s "$log")
+echo "new client, exhausted:       $(ask)"
+sleep 9; lives
+echo "CPU in 10 s:                 $(( $(cpu) - c )) s"
+echo "log in 10 s:                 $(( $(stat -c %%s "$log") - l )) bytes"
+%(relief)s; t=$(date +%%s%%N); ms() { echo $(( ($(date +%%s%%N) - t) / 1000000 )); }
+# where it does not answer although there is room, its clients leave after 8 s
+until [ "$(ask)" = answered ] || [ "$(ms)" -gt 20000 ]; do lives; [ "$(ms)" -lt 8000 ] || leave; sleep 0.02; done
+echo "first answer after relief:   $(ms) ms"
+tail -n 3 "$log"
+"""
+
+
+def script(trial: Trial, folder: Path, *, way: str = AT_START) -> str:
+    """Return a bash script of at most 30 lines that runs a command out of descriptors and says what happens.
+
+    `folder` is where the command was started; `way` is one of those of a verdict.
+    """
+    words = " ".join(_word(part) for part in trial.command)
+    settings, ask = _talk(trial.probe)
+    steps = _WAYS[way]
+    room = "" if way == AT_START else f" ROOM={trial.roomy}"
+    leak = f" LEAK={shlex.quote(trial.probe.leak_path or '')}" if way == HANDLER else ""
+    filled = {"ask": ask, "limit": steps.limit, "fill": steps.fill, "relief": steps.relief}
+    return (
+        "#!/usr/bin/env bash\n"
+        f"# Runs a server out of descriptors ({steps.says.format(nofile=trial.nofile)}); needs bash, curl, prlimit.\n"
+        f"cd {shlex.quote(str(folder))} || exit\n"
+        f"PORT=${{PORT:-{trial.port or _PORT}}} NOFILE={trial.nofile} CLIENTS={trial.clients}{room}{leak} clients=\n"
+        f"{settings}\nSERVER=({words})\n{_SCRIPT % filled}"
+    )
+
+
+def _talk(probe: Probe) -> tuple[str, str]:
+    """Return a line of settings, and the command that asks once."""
+    if probe.exchange == "http":
+        return f"URL={shlex.quote(probe.path)}", _ASK_HTTP
+    send, expect = ("hello\n", "hello\n") if probe.exchange == "echo" else (probe.send or "", probe.expect or "")
+    wanted = expect.rstrip("\n")  # bash takes the ends of lines away
+    return f"SEND={_text(send)} EXPECT={_text(wanted)} BYTES={max(len(expect.encode()), 1)}", _ASK_BY_HAND
+
+
+def _text(text: str) -> str:
+    """Return any text as one word of bash, its control characters as escapes."""
+    if text.isprintable():
+        return shlex.quote(text)
+    escaped = "".join(one if one.isprintable() and one not in "\\'" else f"\\x{ord(one):02x}" for one in text)
+    return f"$'{escaped}'"
+
+
+def _word(part: str) -> str:
+    """Return a word of a command for bash, {port} as the variable that holds it."""
+    return '"$PORT"'.join(shlex.quote(piece) if piece else "" for piece in part.split("{port}")) or "''"

@@ -1,0 +1,357 @@
+"""Metrics come from all samples, under the names of the table, and are absent where nothing was measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from recordings import Row, accept, attempt, failure, ns, recording, sample, settings, unanswered, unserved
+
+from loadsim.analysis.dataset import View
+from loadsim.analysis.latency import family
+from loadsim.analysis.measure import in_json, measure
+from loadsim.fates import Outcome
+from loadsim.metrics import METRICS
+from loadsim.record.facts import StepFacts
+from loadsim.record.recording import nearest_rank
+from loadsim.record.records import AcceptFlag, AttemptFlag, FailureFlag, Where
+
+
+def measured(*args: Any, **changes: Any) -> dict[str, float]:  # noqa: ANN401 -- as for `recording`
+    """Return the metrics of a recording made as in `recordings.recording`."""
+    return measure(View.of(recording(*args, **changes)))
+
+
+def busy() -> list[Row]:
+    """Return samples of a server that is at its limit from 1 s to 3 s and burns half a core there."""
+    return [
+        sample(
+            second, open_fds=64 if 1 <= second <= 3 else 10, cpu_ns=round(second * 5e8), rss=10**7, queue=int(second)
+        )
+        for second in (-0.1, 0.0, 1.0, 2.0, 3.0, 4.0)
+    ]
+
+
+def test_every_number_has_a_name() -> None:
+    """Nothing is measured that the table of metrics does not define, in a rich run as in an empty one."""
+    row = attempt(1)
+    rich = measured([row], [accept(row)], [failure(1.0)], busy(), server_exit_status=1)
+    assert set(rich) <= set(METRICS)
+    assert set(measured()) <= set(METRICS)
+    assert list(in_json({"fds.max": 3, "accept.p50": 0.5})) == ["fds.max", "accept.p50_s"]
+
+
+def test_an_empty_recording_measures_nothing_but_zeros() -> None:
+    """Absent metrics are absent, and counts are 0."""
+    numbers = measured()
+    assert numbers["attempts.count"] == 0
+    assert {"accept.p50", "connect.p50", "queue.full_share", "attempts.rate", "server.cpu"} & set(numbers) == {
+        "queue.full_share"
+    }
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, set()),
+        (1, {"p50", "max", "mean"}),
+        (99, {"p50", "max", "mean"}),
+        (100, {"p50", "p90", "p99", "max", "mean"}),
+        (9_999, {"p50", "p90", "p99", "max", "mean"}),
+        (10_000, {"p50", "p90", "p99", "p999", "max", "mean"}),
+    ],
+)
+def test_percentiles_need_samples(count: int, shown: set[str]) -> None:
+    """p90 and p99 are shown from 100 samples on, p999 from 10,000."""
+    assert {name.removeprefix("x.") for name in family("x", np.arange(count))} == shown
+
+
+@given(values=st.lists(st.integers(0, 100), min_size=1), share=st.sampled_from([0.5, 0.9, 0.99, 0.999]))
+def test_a_percentile_is_one_of_the_samples(values: list[int], share: float) -> None:
+    """It is the smallest sample that the share of them does not exceed."""
+    rank = nearest_rank(np.sort(np.array(values)), share)
+    assert sum(value <= rank for value in values) >= share * len(values)
+    assert sum(value < rank for value in values) < share * len(values)
+
+
+def test_attempts_are_counted_and_timed() -> None:
+    """The rate runs from the start of the load to the last start; what never started has no part in it."""
+    rows = [attempt(1, 0.5), attempt(2, 1.0), unanswered(3, 2.0, syn_retransmits=2), attempt(4, 9.0, started=None)]
+    numbers = measured(rows, lost_records={"attempts": 6})
+    assert (numbers["attempts.count"], numbers["attempts.rate"]) == (10, 1.5)
+    assert (numbers["attempts.delayed"], numbers["syn.retransmits"]) == (1, 2)
+
+
+def test_response_time_counts_from_the_intended_start() -> None:
+    """A client that started 10 ms late has that in its response time, and not in its service time."""
+    late = attempt(1, 1.0, intended=0.99)
+    numbers = measured([late, unanswered(2)])
+    assert numbers["connect.max"] == pytest.approx(0.01003)
+    assert numbers["connect_service.max"] == pytest.approx(0.00003)
+    assert numbers["reply.max"] == pytest.approx(0.0105)
+
+
+def test_accept_latency_has_its_survivor_bias_beside_it() -> None:
+    """Who still waits is counted, with the longest wait; who was taken after the end is in no percentile."""
+    taken, waits = attempt(1), unserved(2, 0.1)
+    numbers = measured([taken, waits], [accept(taken, 0.004), accept(waits, 9.0, flags=AcceptFlag.AFTER_END)])
+    assert (numbers["accept.samples"], numbers["accept.waiting"]) == (1, 1)
+    assert numbers["accept.p50"] == pytest.approx(0.004)
+    assert numbers["accept.waiting_max"] == pytest.approx(4.99997)
+    assert numbers["accept.pause_max"] == pytest.approx(4.99997)
+
+
+def test_orphans_had_waited_too() -> None:
+    """Who was in the queue of a listener that died waited until its death."""
+    orphan = unserved(1, 0.5, ended=1.5, outcome=Outcome.RESET)
+    numbers = measured([orphan], server_exited_ns=ns(1.5))
+    assert numbers["accept.waiting"] == 1
+    assert numbers["accept.waiting_max"] == pytest.approx(0.99997)
+
+
+def test_the_uncertainty_is_the_time_that_connect_took() -> None:
+    """Only of stamps that epoll did not make late, and of SYNs that were not sent again."""
+    rows = [
+        attempt(1),
+        attempt(2, connected=0.00005),
+        attempt(3, connected=0.5, flags=AttemptFlag.WOKEN),
+        attempt(4, connected=1.0, ended=2.0, syn_retransmits=1),
+    ]
+    assert measured(rows, [accept(row) for row in rows])["accept.uncertainty"] == pytest.approx(0.00003)
+
+
+def test_late_admissions_are_counted() -> None:
+    """A handshake that was completed long after the client was connected."""
+    row = attempt(1, ended=2.0)
+    assert measured([row], [accept(row, 1.0, age_ms=2)])["accept.late"] == 1
+
+
+def test_the_queue_is_exact_but_never_more_than_it_holds() -> None:
+    """Stamps after the fact can overlap by one; a sample is what the kernel says."""
+    rows = [attempt(n, 0.5, ended=2.0) for n in (1, 2, 3)]
+    accepts = [accept(row, 0.25) for row in rows]
+    assert measured(rows, accepts)["queue.max"] == 3
+    assert measured(rows, accepts, server_backlog=1)["queue.max"] == 2
+    assert measured(rows, accepts, samples=[sample(0.6, queue=9)])["queue.max"] == 9
+    unknown = measured(rows, accepts, server_backlog=None)
+    assert (unknown["queue.max"], "queue.capacity" in unknown) == (3, False)
+
+
+def test_the_share_of_a_full_queue_is_of_the_load() -> None:
+    """Two of five seconds full, whatever happens after the load."""
+    rows = [attempt(n, 3.0, ended=9.0) for n in (1, 2)]
+    numbers = measured(rows, [accept(row, 5.0) for row in rows], server_backlog=1)
+    assert numbers["queue.capacity"] == 2
+    assert numbers["queue.full_share"] == pytest.approx(0.4, abs=1e-4)
+    assert "queue.full_share" not in measured(rows, load_end_ns=ns(0.0))
+
+
+def test_counters_are_differences() -> None:
+    """What the namespace had counted before is not part of the run; drops beyond ListenDrops are final ACKs."""
+    samples = [
+        sample(0.0, listen_overflows=5, listen_drops=7, cookies=1, drops=7),
+        sample(0.5, drops=8),
+        sample(1.0, listen_overflows=9, listen_drops=11, cookies=4, drops=14),
+    ]
+    numbers = measured(samples=samples)
+    names = ("listen.overflows", "listen.drops", "listen.cookies", "listen.ack_drops")
+    assert [numbers[name] for name in names] == [4, 4, 3, 3]
+
+
+def test_a_shared_namespace_shows_the_listeners_own_drops_alone() -> None:
+    """The counters of the host are everybody's."""
+    samples = [sample(0.0, listen_overflows=5, drops=7), sample(1.0, listen_overflows=50, drops=9)]
+    numbers = measured(samples=samples, namespace="shared")
+    listen = {name: numbers[name] for name in numbers if name.startswith("listen")}
+    assert listen == {"listen.drops": 2, "listen.overflows": 2}
+
+
+def test_unread_counters_are_absent() -> None:
+    """Nothing read, nothing said."""
+    assert [name for name in measured() if name.startswith("listen")] == []
+
+
+def test_the_server_is_measured_during_the_load() -> None:
+    """CPU in cores, memory at its worst, and how it ended."""
+    numbers = measured(samples=busy(), server_exit_status=-9)
+    assert (numbers["server.cpu"], numbers["server.rss_max"], numbers["server.exit"]) == (0.5, 10**7, -9)
+    assert "server.cpu" not in measured(samples=busy()[:2])
+
+
+def test_descriptors_come_from_every_source() -> None:
+    """Baseline of the last sample before the load; the most of samples, accepts and failures."""
+    row = attempt(1)
+    numbers = measured([row], [accept(row, open_fds=30)], [failure(1.0, open_fds=33)], [sample(-0.1, open_fds=9)])
+    assert (numbers["fds.baseline"], numbers["fds.max"], numbers["fds.end"]) == (9, 33, 8)
+    assert measured()["fds.baseline"] == 8
+    assert measured()["fds.max"] == 8
+
+
+def test_the_end_is_read_once_it_has_settled() -> None:
+    """After the drain if that was read, else when the run was judged; absent where it never came to that."""
+    assert measured(end_fds_end=None, end_open_fds=12)["fds.end"] == 12
+    assert "fds.end" not in measured(end=None)
+    assert "fds.leaked" not in measured(end=None)
+
+
+def test_the_limit_is_reached_at_the_accept_that_took_the_last() -> None:
+    """First accept record at the limit, else the sample, else never."""
+    row = attempt(1, 0.5)
+    assert measured([row], [accept(row, 0.0, open_fds=64)])["fds.limit_at"] == pytest.approx(0.50003)
+    assert measured(samples=busy())["fds.limit_at"] == 1.0
+    assert "fds.limit_at" not in measured()
+
+
+def test_the_earliest_evidence_of_the_limit_counts() -> None:
+    """A sample, an accept record or an EMFILE, whichever was first; the start of the load if the baseline was there."""
+    row = attempt(1, 0.5)
+    at_limit = accept(row, 0.0, open_fds=64)
+    assert measured([row], [at_limit], samples=[sample(0.2, open_fds=64)])["fds.limit_at"] == pytest.approx(0.2)
+    assert measured([row], [at_limit], [failure(0.1, errno=24)])["fds.limit_at"] == pytest.approx(0.1)
+    idle = failure(0.05, flags=FailureFlag.IDLE)
+    assert measured([row], [at_limit], [idle, failure(0.01, errno=23)])["fds.limit_at"] == pytest.approx(0.05)
+    handler = failure(0.3, where=Where.HANDLER, open_fds=60)
+    assert measured([row], [at_limit], [handler])["fds.limit_at"] == pytest.approx(0.3)
+    assert measured([row], [at_limit], server_baseline_fds=64)["fds.limit_at"] == 0.0
+    assert measured([row], [at_limit], samples=[sample(-0.1, open_fds=64)])["fds.limit_at"] == 0.0
+
+
+def test_the_limit_in_force_is_the_one_of_the_first_failure() -> None:
+    """If the timeline changes the limit: that at the first EMFILE with a client waiting, or the lowest one."""
+    fell = StepFacts(change="nofile", asked=12, done_ns=ns(0.8), before=64, after=12)
+    assert measured(steps=[fell])["fds.limit"] == 12
+    assert measured(steps=[fell], failures=[failure(0.5)])["fds.limit"] == 64
+    assert measured(steps=[fell], failures=[failure(0.9)])["fds.limit"] == 12
+    assert measured(steps=[fell], failures=[failure(0.5, flags=FailureFlag.IDLE)])["fds.limit"] == 12
+
+
+def test_leaked_connections_are_those_nobody_holds() -> None:
+    """The server chose to leak it, and its client has left: a server that stands still closes the others later."""
+    left, held, fine = attempt(1), attempt(2, 0.1, ended=None, flags=AttemptFlag.PENDING), attempt(3, 0.2)
+    later = attempt(4, 0.3)
+    accepts = [
+        accept(left, closed=None),
+        accept(held, closed=None),
+        accept(fine),
+        accept(later, closed=None, flags=0),
+        accept(attempt(77), closed=None),
+        accept(attempt(78), closed=None, flags=0),
+    ]
+    assert measured([left, held, fine, later], accepts, end_fds_end=13)["fds.leaked"] == 2
+
+
+def test_what_requests_leak_is_what_is_left_over() -> None:
+    """End - baseline, without the connections that clients hold and what their requests opened."""
+    held = attempt(1, ended=None, flags=AttemptFlag.PENDING)
+    tables = settings(server={"leak_of": "extra", "extra_fds": 2})
+    numbers = measured([held], [accept(held, closed=None)], settings=tables, end_fds_end=20)
+    assert numbers["fds.leaked"] == 20 - 8 - 3
+
+
+def test_failures_for_want_of_a_descriptor_are_counted_by_place() -> None:
+    """Those on an empty queue are counted apart; other errors are none of them."""
+    failures = [
+        failure(1.0, 40),
+        failure(1.5, 2, where=Where.HANDLER),
+        failure(2.0, 7, flags=FailureFlag.IDLE),
+        failure(2.5, 9, errno=103),
+    ]
+    numbers = measured(failures=failures, samples=[sample(at, open_fds=9) for at in (1.1, 1.6, 2.1)])
+    names = ("emfile.count", "emfile.accept", "emfile.handler", "emfile.idle")
+    assert [numbers[name] for name in names] == [42, 40, 2, 7]
+    assert numbers["emfile.first_at"] == 1.0
+    assert numbers["emfile.rate"] == pytest.approx(42 / 0.201)
+
+
+def test_rates_at_the_limit_count_the_time_at_the_limit() -> None:
+    """A sample holds until the next one: three seconds at the limit, two of them between samples that both saw it."""
+    numbers = measured(failures=[failure(1.0, 600)], samples=busy())
+    assert (numbers["emfile.rate"], numbers["server.cpu_at_limit"]) == (200, 0.5)
+    assert "server.cpu_at_limit" not in measured(failures=[failure(1.0)])
+
+
+def test_the_time_at_the_limit_is_that_of_the_stamps() -> None:
+    """It lasts from the accept() that takes the last descriptor to the next close, not from first failure to last."""
+    rows = [attempt(1, 1.0, ended=1.2), attempt(2, 2.0, ended=2.1)]
+    accepts = [accept(row, 0.0, open_fds=64, closed=row["ended"]) for row in rows]
+    failures = [failure(1.05, 200, last=1.06), failure(2.05, 100, last=2.06)]
+    assert measured(rows, accepts, failures)["emfile.rate"] == pytest.approx(300 / 0.3, rel=1e-3)
+    raised = StepFacts(change="nofile", asked=128, done_ns=ns(1.1), before=64, after=128)
+    stays = [accept(rows[0], 0.0, open_fds=64, closed=None)]
+    numbers = measured(rows[:1], stays, failures[:1], steps=[raised])
+    assert numbers["emfile.rate"] == pytest.approx(200 / 0.1, rel=1e-3)
+
+
+def test_a_shed_client_takes_no_descriptor_that_was_missing() -> None:
+    """It lives on the reserved one: its close is not the end of the time at the limit."""
+    row = attempt(1, 1.0, ended=1.0001)
+    shed = accept(row, 0.0, open_fds=63, closed=1.0001, flags=AcceptFlag.SHED)
+    seen = [sample(1.0, open_fds=64), sample(2.0, open_fds=9)]
+    assert measured([row], [shed], [failure(1.0, 2, last=1.0)], seen)["emfile.rate"] == pytest.approx(2)
+
+
+def test_a_single_failure_is_no_rate() -> None:
+    """However short the server stood at its limit."""
+    numbers = measured(failures=[failure(1.0, last=1.0)], samples=[sample(1.001, open_fds=9)])
+    assert (numbers["emfile.count"], "emfile.rate" in numbers) == (1, False)
+
+
+def late(count: int, lag_s: float) -> list[Row]:
+    """Return attempts every 5 ms that started this late."""
+    return [attempt(n, n * 0.005 + lag_s, intended=n * 0.005) for n in range(1, count + 1)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "limited"),
+    [
+        (late(200, 0.0005), 0),
+        (late(200, 0.02), 1),
+        (late(50, 0.02), 0),
+        ([unanswered(1, outcome=Outcome.LOCAL)], 1),
+        ([attempt(1, outcome=Outcome.LOCAL)], 1),
+    ],
+)
+def test_the_generator_accuses_itself(rows: list[Row], limited: int) -> None:
+    """A lag that is more than the scheduler's, judged from 100 attempts on, or any failure at its own limits."""
+    assert measured(rows)["generator.limited"] == limited
+
+
+def test_a_slow_schedule_may_lag_more() -> None:
+    """5 % of the interval between attempts would not matter either."""
+    rows = [attempt(n, n + 0.03, intended=n) for n in range(1, 150)]
+    assert measured(rows)["generator.limited"] == 0
+
+
+def test_a_busy_driver_is_a_limit() -> None:
+    """More than 0.9 core of any driver."""
+    made = recording([attempt(1)])
+    driver = replace(made.facts.drivers[0], cpu_ns=950_000_000, wall_ns=1_000_000_000)
+    numbers = measured([attempt(1)], drivers=[driver, replace(driver, cpu_ns=5)])
+    assert (numbers["generator.cpu"], numbers["generator.limited"]) == (0.95, 1)
+    assert "generator.cpu" not in measured(drivers=[replace(driver, wall_ns=0)])
+
+
+def test_a_load_of_an_instant_does_not_tell_how_busy_its_driver_was() -> None:
+    """A driver that starts one attempt and ends is busy all the time, and nobody's bottleneck."""
+    driver = replace(recording().facts.drivers[0], cpu_ns=1_700_000, wall_ns=1_300_000)
+    numbers = measured([attempt(1)], drivers=[driver])
+    assert ("generator.cpu" in numbers, numbers["generator.limited"]) == (False, 0)
+
+
+def test_a_closed_loop_has_no_schedule_to_lag_behind() -> None:
+    """Its clients start when they are free."""
+    numbers = measured(late(200, 0.5), settings=settings(client={"clients": 10, "rate": None}))
+    assert numbers["generator.limited"] == 0
+    assert "generator.lag.p50" not in numbers
+
+
+def test_growth_stalls_are_measured() -> None:
+    """The longest pause at a growth of the fd table."""
+    rows = [attempt(n, 0.1 * n, ended=1.0) for n in (1, 2)]
+    accepts = [accept(rows[0], 0.001, fd=63), accept(rows[1], 0.012, fd=64)]
+    samples = [sample(0.0, fd_size=64), sample(1.0, fd_size=128)]
+    assert measured(rows, accepts, samples=samples)["fds.growth_stall"] == pytest.approx(0.012)

@@ -1,0 +1,67 @@
+"""Several groups of runs on a terminal: the table, the answer, what differs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from comparison_samples import backlog_sweep, two_builds
+from report_samples import golden
+
+from loadsim.compare.text import render
+from loadsim.render.drawing import Terminal
+
+if TYPE_CHECKING:
+    from loadsim.compare.comparison import Comparison
+
+
+def shown(comparison: Comparison, width: int = 80, *, unicode: bool = True) -> str:
+    """Return a comparison as plain text."""
+    steps = ["loadsim report --open"]
+    return render(comparison, Terminal(width=width, color=False, unicode=unicode), saved="results/x", next_steps=steps)
+
+
+@pytest.mark.parametrize(("name", "sample"), [("sweep", backlog_sweep()), ("compare", two_builds())])
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_look(name: str, sample: Comparison, width: int) -> None:
+    """As it was last looked at."""
+    text = shown(sample, width)
+
+    assert golden(f"{name}-{width}.txt", text) == text
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+@pytest.mark.parametrize("sample", [backlog_sweep(), two_builds()])
+def test_no_line_is_too_wide(sample: Comparison, width: int) -> None:
+    """Columns that find no room are left out, from the last."""
+    assert max(map(len, shown(sample, width).splitlines())) <= width
+
+
+def test_the_answer_is_marked_and_told() -> None:
+    """The chosen row carries the mark, and the sentence says the same."""
+    lines = shown(backlog_sweep()).splitlines()
+
+    assert [line.split()[1] for line in lines if "▶" in line] == ["256"]
+    assert any(line.startswith("ANSWER  backlog 256 is enough") for line in lines)
+    assert "  >" in shown(backlog_sweep(), unicode=False)
+
+
+def test_nothing_foreign_acts_on_the_terminal() -> None:
+    """Names and sentences are shown escaped, wherever they stand."""
+    sample = backlog_sweep()
+    evil = "\x1b[2J<script>\r"
+    groups = [replace(group, label=f"backlog {evil}") for group in sample.groups]
+    text = shown(replace(sample, title=evil, description=evil, groups=groups, notices=[evil]))
+
+    assert "\x1b" not in text
+    assert "\r" not in text
+    assert "\\x1b[2J" in text
+
+
+def test_gates_say_which_failed() -> None:
+    """Each rule with its mark and what was measured."""
+    text = shown(two_builds())
+
+    assert "✓ reply.p99 +10% (-91 % (better))" in text
+    assert "✗ queue.max +10% (+64 % (worse))" in text

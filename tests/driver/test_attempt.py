@@ -1,0 +1,108 @@
+"""An attempt's record, and the stages in which it waits."""
+
+from __future__ import annotations
+
+import dataclasses
+import mmap
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadsim.driver.attempt import Attempt, Stage
+from loadsim.driver.schedule import NEVER
+from loadsim.fates import Outcome
+from loadsim.record.records import ATTEMPT, AttemptFlag
+
+if TYPE_CHECKING:
+    from _socket import socket
+
+
+@dataclasses.dataclass
+class Descriptor:
+    """As much of a socket as an attempt looks at."""
+
+    number: int
+
+    def fileno(self) -> int:
+        """Return the number."""
+        return self.number
+
+
+def attempt(number: int = 1, *, at: int = 0, since: int = 0) -> Attempt:
+    """Return an attempt on a descriptor of the same number."""
+    sock: socket = Descriptor(number)  # type: ignore[assignment]
+    return Attempt(sock, number, at, source=2, port=3, connected=4, since=since)
+
+
+def enter(stage: Stage, number: int, since: int) -> Attempt:
+    """Let a new attempt wait in a stage."""
+    entered = attempt(number, since=since)
+    stage.enter(number, entered)
+    return entered
+
+
+def test_record_is_what_the_attempt_is() -> None:
+    """At its end every field but the first ones is written; these were written when it started."""
+    buffer = mmap.mmap(-1, 4096)
+    ended = attempt(at=128)
+    ended.replied, ended.errno, ended.syn_retransmits, ended.flags = 5, 6, 7, AttemptFlag.CUT
+    ATTEMPT.struct.pack_into(buffer, 128, 1, 2, 3, *[0] * 9)
+    ended.write(buffer, ended=9, outcome=Outcome.OK)
+    record = (1, 2, 3, 0, 5, 9, 2, 3, 6, Outcome.OK, 7, AttemptFlag.CUT)
+    assert ATTEMPT.struct.unpack_from(buffer, 128) == record
+    ended.write_connected(buffer)
+    ended.write_never_started(buffer)
+    assert ATTEMPT.struct.unpack_from(buffer, 128) == (1, 2, 0, 4, *record[4:])
+    assert buffer[:128] == bytes(128)
+
+
+def test_attempt_without_a_slot_is_not_written() -> None:
+    """An attempt that found no space in the journal leaves the buffer alone."""
+    buffer = mmap.mmap(-1, 4096)
+    lost = attempt(at=-1)
+    lost.write(buffer, ended=1)
+    lost.write_connected(buffer)
+    lost.write_never_started(buffer)
+    assert buffer[:] == bytes(4096)
+
+
+def test_stage_ends_in_order() -> None:
+    """Attempts leave when their own time is over, oldest first, and those that left before do not come up."""
+    stage = Stage(100)
+    waiting = [enter(stage, number, 1000 + number) for number in range(5)]
+    del stage.attempts[1]
+    assert stage.leave_expired(1099, 9) == []
+    assert stage.leave_expired(1102, 9) == [waiting[0], waiting[2]]
+    assert stage.check_at == 1103
+    assert stage.leave_expired(9999, 1) == [waiting[3]]
+    assert stage.leave_expired(9999, 9) == [waiting[4]]
+    assert stage.check_at == NEVER
+    assert not stage.attempts
+
+
+@given(steps=st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=40), most=st.integers(1, 5))
+def test_stage_never_looks_too_late(steps: list[tuple[int, bool]], most: int) -> None:
+    """`check_at` is never later than the end of an attempt that still waits."""
+    stage = Stage(60)
+    now = 0
+    for number, (passed, leaves) in enumerate(steps):
+        now += passed
+        for expired in stage.leave_expired(now, most):
+            assert expired.since + 60 <= now
+        enter(stage, number, now)
+        if leaves:
+            del stage.attempts[min(stage.attempts)]
+        assert stage.check_at <= min((one.since + 60 for one in stage.attempts.values()), default=NEVER)
+
+
+@pytest.mark.parametrize("most", [1, 3, 10])
+def test_stage_gives_up_at_most_a_batch(most: int) -> None:
+    """When many reach their time-out at once no more leave than asked for, and the rest are due at once."""
+    stage = Stage(100)
+    for number in range(10):
+        enter(stage, number, 0)
+    assert len(stage.leave_expired(100, most)) == most
+    assert len(stage.attempts) == 10 - most
+    assert stage.check_at == (NEVER if most == 10 else 100)

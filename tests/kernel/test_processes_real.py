@@ -1,0 +1,175 @@
+"""What /proc says of a process is read right, also when it ends."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from loadsim.kernel.limits import Limits
+from loadsim.kernel.processes import identify, name_of, names_of
+from loadsim.kernel.procfs import Process, ProcessGoneError, TcpCounters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.real
+
+#: Opens descriptors up to a number, says so, and works for as long as it is told, in two threads.
+CHILD = """
+import os, sys, threading, time
+while os.open("/dev/null", os.O_RDONLY) < 299: pass
+def work():
+    while time.process_time() < 0.2: pass
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+while len(os.listdir("/proc/self/task")) > 1: pass
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+#: Closes all descriptors, the last one being its standard output.
+BARE = "import os, time; os.closerange(2, 20_000); os.close(0); os.close(1); time.sleep(60)"
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    """Give a process with 300 open descriptors that has worked for 0.2 s."""
+    command = [sys.executable, "-I", "-S", "-c", CHILD]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def test_readings(child: subprocess.Popen[bytes]) -> None:
+    """Descriptors, limits, threads and sizes are those that the kernel tells elsewhere."""
+    limits = Limits(*resource.prlimit(child.pid, resource.RLIMIT_NOFILE))
+    with Process(child.pid) as process:
+        assert process.alive()
+        assert process.open_fds() == 300
+        assert process.fd_numbers() == list(range(300))
+        assert process.fd_link(299) == "/dev/null"
+        assert process.fd_link(300) == ""
+        assert process.limits() == limits
+        assert process.fd_size() == 512
+        assert process.threads() == 1
+        assert process.rss() == psutil.Process(child.pid).memory_info().rss
+
+
+def test_limits_of_a_live_process(child: subprocess.Popen[bytes]) -> None:
+    """A limit that is lowered on a live process is read back, and what is open beyond it still counts."""
+    resource.prlimit(child.pid, resource.RLIMIT_NOFILE, (100, 200))
+    with Process(child.pid) as process:
+        assert (process.limits(), process.open_fds()) == (Limits(soft=100, hard=200), 300)
+
+
+def test_cpu_time(child: subprocess.Popen[bytes]) -> None:
+    """CPU time is that of all threads, ended ones too, and agrees with the ticks of /proc/PID/stat."""
+    times = psutil.Process(child.pid).cpu_times()
+    ticks_ns = round((times.user + times.system) * 1e9)
+    with Process(child.pid) as process:
+        cpu_ns = process.cpu_ns()
+    assert cpu_ns >= 200_000_000
+    assert abs(cpu_ns - ticks_ns) <= 4 * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+def test_zombie(child: subprocess.Popen[bytes]) -> None:
+    """A zombie has ended: it has no descriptors, but its CPU time can still be read."""
+    with Process(child.pid) as process:
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert not process.alive()
+        assert process.cpu_ns() >= 200_000_000
+        with pytest.raises(ProcessGoneError):
+            process.open_fds()
+
+
+def test_nothing_open() -> None:
+    """A process without a descriptor is told from a zombie, as every process is where the kernel counts none."""
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", BARE], stdout=subprocess.PIPE) as bare:
+        assert bare.stdout is not None
+        bare.stdout.read()
+        with Process(bare.pid) as process:
+            assert (process.open_fds(), process.fd_numbers(), process.alive()) == (0, [], True)
+        bare.kill()
+
+
+def test_gone(child: subprocess.Popen[bytes]) -> None:
+    """Every reading of a process that was reaped says that it is gone."""
+    with Process(child.pid) as process:
+        child.kill()
+        child.wait()
+        assert not process.alive()
+        readings = (process.open_fds, process.fd_numbers, process.limits, process.cpu_ns, process.rss, process.fd_size)
+        for reading in readings:
+            with pytest.raises(ProcessGoneError):
+                reading()
+
+
+def test_never_was(child: subprocess.Popen[bytes]) -> None:
+    """A pid that nobody has is gone too, and nothing stays open."""
+    child.kill()
+    child.wait()
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208 - the names alone
+    with pytest.raises(ProcessGoneError):
+        Process(child.pid)
+    with pytest.raises(ProcessGoneError):
+        TcpCounters(child.pid)
+    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208 - the names alone
+
+
+def test_counters_outlive_the_process(child: subprocess.Popen[bytes]) -> None:
+    """Counters that were opened once can be read when the process has ended."""
+    with TcpCounters(child.pid) as counters:
+        child.kill()
+        child.wait()
+        assert counters.read().listen_overflows >= 0
+    counters.close()
+
+
+def test_names_of_a_process(tmp_path: Path) -> None:
+    """A name that the kernel cut is completed, and a byte that is not UTF-8 is shown as its number."""
+    program = tmp_path / "a-name-of-more-than-15-characters"
+    program.symlink_to("/bin/sleep")
+    with subprocess.Popen([program, "60", "0"], stdin=subprocess.DEVNULL) as process:
+        names = names_of(process.pid)
+        process.kill()
+    assert names.name == program.name
+    assert names.argv == (str(program), "60", "0")
+    with subprocess.Popen([sys.executable, "-c", "input()", b"\xff"], stdin=subprocess.PIPE) as process:
+        assert names_of(process.pid).argv[-1] == r"\xff"
+        process.kill()
+
+
+def test_identity_of_a_process() -> None:
+    """Owner and age are those of this process; the age is exact, although boot times have whole seconds."""
+    tick_s = 1 / os.sysconf("SC_CLK_TCK")
+    begun_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    own = identify(os.getpid())
+    ended_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    started_s = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) * tick_s
+    assert own.uid == os.geteuid()
+    assert begun_s - started_s - tick_s <= own.up_s <= ended_s - started_s + tick_s
+    assert own.argv == tuple(os.fsdecode(word) for word in Path("/proc/self/cmdline").read_bytes()[:-1].split(b"\0"))
+
+
+def test_an_ended_process_has_no_identity() -> None:
+    """A zombie, a pid that is free and a pid that cannot exist are all gone."""
+    with subprocess.Popen(["/bin/true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        for pid in (process.pid, 10**30):
+            with pytest.raises(ProcessGoneError):
+                identify(pid)
+    with pytest.raises(ProcessGoneError):
+        names_of(process.pid)
+    assert name_of(process.pid) == "?"

@@ -1,0 +1,165 @@
+"""A run as it goes: live, as lines, or unwatched."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import pty
+import re
+import sys
+
+import pytest
+from report_samples import golden
+from rich.cells import cell_len
+
+from loadsim.commands.output import NoView, view
+from loadsim.render.drawing import Terminal, paint
+from loadsim.render.live import LiveView, frame
+from loadsim.render.progress import Opening, PlainView, Progress, first_line, progress_line
+from loadsim.scenario.model import Scenario
+from loadsim.scenario.plan import Host, Plan, make_plan
+
+OPENING = Opening(
+    scenario="too-many-open-files",
+    description="A server that forgets close() meets RLIMIT_NOFILE = 64.",
+    attempts=600,
+    expected_s=5.0,
+    length_s=7.0,
+    hint="nsenter -t 4242 -n ss -tan",
+)
+EARLY = Progress(
+    elapsed_s=0.25,
+    started=50,
+    rate=200.0,
+    in_flight=0,
+    ok=50,
+    failed=0,
+    accepted=50,
+    open_fds=58,
+    fd_limit=64,
+    queue=0,
+    queue_capacity=129,
+    emfile=0,
+    overflows=0,
+)
+LATE = dataclasses.replace(
+    EARLY,
+    elapsed_s=2.5,
+    started=500,
+    in_flight=323,
+    ok=56,
+    failed=121,
+    accepted=56,
+    open_fds=64,
+    queue=129,
+    emfile=22,
+    overflows=314,
+)
+UNREAD = dataclasses.replace(
+    LATE, open_fds=None, queue=None, queue_capacity=None, overflows=None, lost_by_generator=7, elapsed_s=-0.05
+)
+HUGE = dataclasses.replace(LATE, started=10**15, open_fds=10**9, fd_limit=10**9, rate=1e12, elapsed_s=1e7, shared=True)
+
+
+def plan() -> Plan:
+    """Return what a scenario with three clients needs."""
+    values = {"schema": 1, "name": "three", "client": {"rate": "3/s", "duration": "1s"}}
+    return make_plan(Scenario.model_validate(values), Host())
+
+
+def shown(progress: Progress, opening: Opening = OPENING, *, width: int = 80, unicode: bool = True) -> str:
+    """Return a moment of the live view."""
+    look = Terminal(width=width, color=False, unicode=unicode)
+    return paint(frame(opening, progress, look), look)
+
+
+@pytest.mark.parametrize("name", ["early", "late", "unread"])
+def test_the_live_view_looks_as_it_should(name: str) -> None:
+    """Each stage of a run keeps its look."""
+    text = shown({"early": EARLY, "late": LATE, "unread": UNREAD}[name])
+    assert golden(f"live-{name}-80.txt", text) == text
+
+
+@pytest.mark.parametrize("width", [1, 40, 60, 80, 120, 300])
+@pytest.mark.parametrize("progress", [EARLY, LATE, UNREAD, HUGE])
+def test_the_live_view_fits(width: int, progress: Progress) -> None:
+    """No line is wider than the terminal, whatever the numbers and the name."""
+    hostile = dataclasses.replace(OPENING, scenario="\x1b[2J" * 50, description="d" * 500, hint="h " * 200)
+    for opening in (OPENING, hostile):
+        text = shown(progress, opening, width=width, unicode=width % 3 != 0)
+        assert max(cell_len(line) for line in text.splitlines()) <= width
+        assert "\x1b" not in text
+
+
+def test_full_is_a_word() -> None:
+    """A gauge at its limit says so, not by colour alone."""
+    assert "FULL" not in shown(EARLY)
+    assert shown(LATE).count("FULL") == 2
+
+
+def test_a_run_longer_than_expected_is_measured_against_its_limit() -> None:
+    """The head names the time it may take at most."""
+    assert "2.5 s of about 5 s" in shown(LATE)
+    assert "6.0 s of at most 7 s" in shown(dataclasses.replace(LATE, elapsed_s=6.0))
+    assert "0.0 s of about 5 s" in shown(UNREAD)
+
+
+def test_the_live_view_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal it draws at most once a quarter of a second, and gives every line back."""
+    controller, tty = pty.openpty()
+    with os.fdopen(tty, "w", encoding="utf-8") as stream, os.fdopen(controller, "rb", buffering=0) as screen:
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setenv("TERM", "xterm")
+        live = LiveView()
+        live.begin(plan(), hint="")
+        for elapsed_s in (0.26, 0.3, 0.49, 0.51):
+            live.update(dataclasses.replace(EARLY, elapsed_s=elapsed_s))
+        live.end()
+        print("THE END", file=stream, flush=True)
+        seen = ""
+        while "THE END" not in seen:  # a terminal hands over what it has, in pieces
+            seen += screen.read(65_536).decode(errors="replace")
+    drawn = [match[1] for match in re.finditer(r"(\d\.\d) s of", seen)]
+    assert drawn == ["0.3", "0.5", "0.5"]  # the last one again, right before it is erased
+    assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h") == 1
+
+
+def test_lines_say_what_a_log_needs() -> None:
+    """One line at the beginning, one a second, in ASCII."""
+    assert first_line(OPENING) == "too-many-open-files: 600 clients, about 5 s; see it: nsenter -t 4242 -n ss -tan"
+    assert progress_line(LATE) == "   2.5 s     500 clients   64/64 fds   129/129 queued   22 EMFILE   314 SYNs lost"
+    assert progress_line(UNREAD) == "   0.0 s     500 clients   ? fds   ? queued   22 EMFILE   7 own failures"
+
+
+def test_a_line_is_printed_once_a_second() -> None:
+    """Updates in between are left out, also after a pause."""
+    stream = io.StringIO()
+    plain = PlainView(stream)
+    plain.begin(plan(), hint="ss -tan")
+    for elapsed_s in (0.25, 0.99, 1.0, 1.25, 2.5, 2.75, 3.0):
+        plain.update(dataclasses.replace(LATE, elapsed_s=elapsed_s))
+    plain.end()
+    lines = stream.getvalue().splitlines()
+    assert lines[0].startswith("three: 3 clients, ")
+    assert [line.split()[0] for line in lines[1:]] == ["1.0", "2.5", "3.0"]
+
+
+def test_a_reader_that_went_away_does_not_end_the_run() -> None:
+    """Progress that nobody reads is dropped."""
+    read, write = os.pipe()
+    os.close(read)
+    with io.TextIOWrapper(io.FileIO(write, "w"), encoding="utf-8", write_through=True) as stream:
+        PlainView(stream).update(dataclasses.replace(LATE, elapsed_s=1.0))
+
+
+def test_views_have_names() -> None:
+    """The command line knows three."""
+    assert isinstance(view("live"), LiveView)
+    assert isinstance(view("plain"), PlainView)
+    nobody = view("none")
+    assert isinstance(nobody, NoView)
+    nobody.begin(plan(), hint="")
+    nobody.update(LATE)
+    nobody.end()

@@ -1,0 +1,280 @@
+"""Runs of the command line that something happens to: started and hurt from outside, and what each leaves behind.
+
+For tests, and for the checks in `tests/bench/`. A run and all that it starts carry a word of their own in their
+environment, so that whatever is left of it is found, wherever it went.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+from click.testing import CliRunner
+
+from loadsim.commands import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: What every run here is: clients that hold, a canary, and others who stay; over in two seconds.
+SCENARIO = """
+schema = 1
+name = "hurt"
+[server]
+nofile = 64
+close_after = "client"
+[client]
+rate = "200/s"
+duration = "600ms"
+exchange = "echo"
+hold = "200ms"
+connect_timeout = "500ms"
+reply_timeout = "500ms"
+[canary]
+held = 2
+every = "100ms"
+linger = "100ms"
+"""
+#: A run of two seconds that takes longer than this hangs.
+PATIENCE_S = 30.0
+_MARK = "LOADSIM_HURT"
+_REPORTING = threading.Lock()  # click's runner puts itself in the place of standard output
+#: The parts of a run whose calls are refused, and the calls, each with the errnos that it may have.
+PARTS_HURT = ("conductor", "driver", "server")
+REFUSALS = {
+    "accept4": ("ENOMEM", "EMFILE", "ENFILE", "ECONNABORTED"),
+    "socket": ("ENFILE", "ENOMEM", "EMFILE", "ENOBUFS"),
+    "connect": ("ENOMEM", "EADDRNOTAVAIL", "ENOBUFS", "ECONNREFUSED"),
+    "openat": ("EMFILE", "ENFILE", "ENOMEM", "ENOSPC"),
+    "mmap": ("ENOMEM",),
+    "write": ("ENOSPC", "EIO", "EDQUOT"),
+    "epoll_ctl": ("ENOMEM", "ENOSPC"),
+}
+#: What stands in the command line of each process of a run.
+_PARTS = {
+    "driver": "loadsim.driver.driver",
+    "server": "loadsim.simulated.server",
+    "held": "loadsim.driver.held",
+    "holder": "import holder",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What a run has left behind."""
+
+    code: int | None  # None: it hung, and was killed
+    stdout: str
+    stderr: str
+    folder: Path | None  # of its result; None: there is none
+    orphans: list[str]  # command lines of processes that outlived it
+    hit: bool = False  # the call that was to fail was made, and failed
+
+    @property
+    def tracebacks(self) -> list[str]:
+        """The texts with one: what the command printed, the last words of its processes."""
+        texts = [self.stdout, self.stderr]
+        texts += [path.read_text(errors="replace") for path in self.folder.glob("*.stderr")] if self.folder else []
+        return [text for text in texts if "Traceback (most recent call last)" in text]
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is something to report on."""
+        return self.folder is not None and (self.folder / "manifest.json").exists()
+
+    def report(self) -> dict[str, Any]:
+        """Return what `loadsim report --json` says of it; fails where it cannot be read. Threads wait their turn."""
+        assert self.folder is not None, self.stderr
+        with _REPORTING:
+            done = CliRunner().invoke(main, ["report", str(self.folder), "--json"])
+        assert done.exit_code == 0, done.stderr
+        summary: dict[str, Any] = json.loads(done.stdout)
+        return summary
+
+
+class Hurt:
+    """A run that is going on."""
+
+    def __init__(self, process: subprocess.Popen[str], out: Path, word: str) -> None:
+        self.process = process
+        self.pid = process.pid
+        self._out = out
+        self._word = word
+        self._said = ""
+
+    def wait_ready(self) -> None:
+        """Return when server, driver and canary are ready, just before the first client: the first line says so."""
+        assert self.process.stderr is not None
+        self._said = self.process.stderr.readline()
+        assert " clients, " in self._said, self._said + self.process.stderr.read()
+
+    def wait_part(self, part: str) -> int:
+        """Wait until a part has been started, and return its pid; that of the conductor where the run ends first."""
+        while self.process.poll() is None:
+            if (pid := parts_of(self.pid).get(part)) is not None:
+                return pid
+            time.sleep(0.002)
+        return self.pid
+
+    def pid_of(self, part: str) -> int:
+        """Return the pid of one part; see `parts_of`."""
+        return parts_of(self.pid)[part]
+
+    def folder(self) -> Path | None:
+        """Return its result folder; None while, or where, there is none."""
+        return next((path for path in self._out.glob("2*") if path.is_dir()), None)
+
+    def wait_end(self) -> Left:
+        """Wait until the command has ended, and return what is left; one that hangs is killed."""
+        try:
+            stdout, stderr = self.process.communicate(timeout=PATIENCE_S)
+            code: int | None = self.process.returncode
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            stdout, stderr = self.process.communicate()
+            code = None
+        return Left(
+            code=code,
+            stdout=stdout or "",
+            stderr=self._said + (stderr or ""),
+            folder=self.folder(),
+            orphans=wait_gone(self._word),
+        )
+
+
+def parts_of(conductor: int) -> dict[str, int]:
+    """Return the pids of a run that is going on: "conductor", "driver", "server", "held", "canary", "holder"."""
+    found = {"conductor": conductor}
+    try:
+        children: list[psutil.Process] = psutil.Process(conductor).children()
+    except psutil.Error:
+        return found
+    for child in children:
+        try:
+            line = " ".join(child.cmdline())
+        except psutil.Error:  # it has ended meanwhile
+            continue
+        part = next((part for part, word in _PARTS.items() if word in line), None)
+        if part is not None:
+            found["canary" if part in found else part] = child.pid  # the canary is the driver that is started last
+    return found
+
+
+@contextmanager
+def hurt_run(
+    folder: Path,
+    *arguments: str,
+    before: Callable[[], None] | None = None,
+    out: Path | None = None,
+    terminal: int | None = None,
+) -> Iterator[Hurt]:
+    """Start a run in this folder, in a session of its own; `before` is called in its process before it begins.
+
+    `terminal`: it has that as its standard descriptors, and shows the live view. Whatever is left of it at the end of
+    the block is killed.
+    """
+    scenario = folder / "hurt.toml"
+    scenario.write_text(SCENARIO)
+    out, word, ui = out or folder / "out", secrets.token_hex(8), "plain" if terminal is None else "live"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loadsim", "run", str(scenario), "--out", str(out), "--ui", ui, *arguments],
+        cwd=folder,
+        env=os.environ | {_MARK: word, "TERM": "xterm"},
+        stdin=terminal,
+        stdout=subprocess.PIPE if terminal is None else terminal,
+        stderr=subprocess.PIPE if terminal is None else terminal,
+        text=True,
+        start_new_session=True,
+        preexec_fn=before,  # noqa: PLW1509  # no test has threads
+    )
+    try:
+        yield Hurt(process, out, word)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+        for pid in _marked(word):
+            os.kill(pid, signal.SIGKILL)
+
+
+def run_to_end(
+    *arguments: str, before: Callable[[], None] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end, and return what it printed; `before` as for `hurt_run`."""
+    command = [sys.executable, "-m", "loadsim", *arguments]
+    return subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        cwd=cwd,
+        preexec_fn=before,
+    )
+
+
+def wait_gone(word: str, patience_s: float = 5.0) -> list[str]:
+    """Wait until no process carries this word; return the command lines of those that do after all."""
+    deadline = time.monotonic() + patience_s
+    while (marked := _marked(word)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return list(marked.values())
+
+
+def _marked(word: str) -> dict[int, str]:
+    """Return pid and command line of every process that carries this word; those that have ended carry none."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"{_MARK}={word}".encode() in path.read_bytes():
+                line = (path.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                found[int(path.parent.name)] = line
+        except OSError:  # it has ended, or is somebody else's
+            continue
+    return found
+
+
+@contextmanager
+def failing(pid: int, fault: tuple[str, int, str], log: Path) -> Iterator[None]:
+    """Have a call fail by strace: its name, the how-many-th that a process makes from now on, the errno."""
+    call, number, error = fault
+    orders = ["-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={number}"]
+    command = ["strace", "-f", "-o", str(log), *orders, "-p", str(pid)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
+        try:
+            assert strace.stderr is not None
+            said = strace.stderr.readline()
+            if "attached" not in said:
+                pytest.skip(f"strace may not attach here: {said.strip()}")
+            yield
+        finally:
+            if strace.poll() is None:
+                strace.terminate()  # it lets go of whoever is left
+            strace.communicate()
+
+
+def refused(folder: Path, part: str, call: str, number: int) -> Left:
+    """Make a run in a new folder in which the n-th call of a part fails, counted from when all are ready."""
+    folder.mkdir()
+    errors, log = REFUSALS[call], folder / "strace.log"
+    with hurt_run(folder) as run:
+        run.wait_ready()
+        with failing(run.pid_of(part), (call, number, errors[(number - 1) % len(errors)]), log):
+            left = run.wait_end()
+    return replace(left, hit="(INJECTED)" in log.read_text())
+
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
