@@ -14,7 +14,7 @@ from loadsim.record.recording import Ints, column, has_outcome, known
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
-    from loadsim.analysis.dataset import View
+    from loadsim.analysis.dataset import Dataset
     from loadsim.record.facts import StepFacts
 
 #: More steps than this are wider than any terminal.
@@ -23,43 +23,43 @@ _STEPS = 240
 _SHORTEST_NS = NANOSECONDS // 50
 
 
-def timeline_of(view: View, numbers: dict[str, float]) -> Timeline:
+def timeline_of(data: Dataset, numbers: dict[str, float]) -> Timeline:
     """Return the open descriptors and the accept queue in at most 240 steps of equal length."""
-    start, stop = view.clock.start, max(view.clock.load_end, view.clock.start + _SHORTEST_NS)
+    start, stop = data.clock.start, max(data.clock.load_end, data.clock.start + _SHORTEST_NS)
     count = int(min(_STEPS, (stop - start) // _SHORTEST_NS))
     step = -(-(stop - start) // count)
     edges = start + step * np.arange(count + 1)
     return Timeline(
         step_s=step / NANOSECONDS,
-        open_fds=_open_fds(view, edges),
-        fd_limit=None if view.limit_changes else view.fd_limit,
-        queue=_queue(view, edges),
-        queue_capacity=None if view.capacity is None or view.capacity.changes else view.capacity.highest,
-        canary=_canary(view, edges),
-        marks=sorted(_marks(view, numbers), key=lambda mark: mark.at_s),
+        open_fds=_open_fds(data, edges),
+        fd_limit=None if data.limit_changes else data.fd_limit,
+        queue=_queue(data, edges),
+        queue_capacity=None if data.capacity is None or data.capacity.changes else data.capacity.highest,
+        canary=_canary(data, edges),
+        marks=sorted(_marks(data, numbers), key=lambda mark: mark.at_s),
     )
 
 
-def _open_fds(view: View, edges: Ints) -> list[int | None]:
+def _open_fds(data: Dataset, edges: Ints) -> list[int | None]:
     """Return the most descriptors that a sample or an accept record shows in each step."""
-    times, open_fds = known(view.recording.samples, "open_fds")
-    accepts = column(view.recording.accepts, "open_fds")[view.waits.taken]
-    all_times = np.concatenate([times, view.waits.accepted[view.waits.taken]])
+    times, open_fds = known(data.recording.samples, "open_fds")
+    accepts = column(data.recording.accepts, "open_fds")[data.waits.taken]
+    all_times = np.concatenate([times, data.waits.accepted[data.waits.taken]])
     return _shown(_largest(all_times, np.concatenate([open_fds, accepts]), edges))
 
 
-def _queue(view: View, edges: Ints) -> list[int | None]:
+def _queue(data: Dataset, edges: Ints) -> list[int | None]:
     """Return the longest queue in each step: of the samples, and of both journals where they have any event."""
-    times, seen = known(view.recording.samples, "queue")
+    times, seen = known(data.recording.samples, "queue")
     largest = _largest(times, seen, edges)
-    if len(view.queue.times):
-        largest = np.maximum(largest, view.queue.within(view.capacity).peaks(edges))
+    if len(data.queue.times):
+        largest = np.maximum(largest, data.queue.within(data.capacity).peaks(edges))
     return _shown(largest)
 
 
-def _canary(view: View, edges: Ints) -> list[bool | None]:
+def _canary(data: Dataset, edges: Ints) -> list[bool | None]:
     """Return for each step whether every canary that set out in it was answered; [] where there was none."""
-    canaries = telling(view.recording.canary)
+    canaries = telling(data.recording.canary)
     if not len(canaries):
         return []
     bad = (~has_outcome(canaries, Outcome.OK)).astype(np.int64)
@@ -84,17 +84,17 @@ def _was_made(step: StepFacts) -> bool:
     return step.refused is None or step.after != step.before
 
 
-def _marks(view: View, numbers: dict[str, float]) -> list[Mark]:
+def _marks(data: Dataset, numbers: dict[str, float]) -> list[Mark]:
     marks = []
     if "emfile.first_at" in numbers:
         marks.append(Mark(at_s=numbers["emfile.first_at"], label="first EMFILE"))
-    full = view.queue_full_at_s
+    full = data.queue_full_at_s
     if full is not None:
-        lost = numbers.get("listen.overflows") or view.ledger.having(Fate.DROPPED).any()
+        lost = numbers.get("listen.overflows") or data.ledger.having(Fate.DROPPED).any()
         marks.append(Mark(at_s=full, label="queue full: SYNs dropped" if lost else "queue full"))
-    steps = view.recording.facts.steps
-    marks += [Mark(at_s=view.clock.at(step.done_ns), label=told(step)) for step in steps if _was_made(step)]
-    died = view.recording.facts.server.exited_ns
+    steps = data.recording.facts.steps
+    marks += [Mark(at_s=data.clock.at(step.done_ns), label=told(step)) for step in steps if _was_made(step)]
+    died = data.recording.facts.server.exited_ns
     if died:
-        marks.append(Mark(at_s=view.clock.at(died), label="the server ended"))
+        marks.append(Mark(at_s=data.clock.at(died), label="the server ended"))
     return marks

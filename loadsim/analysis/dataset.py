@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class Dataset:
     """A recording, its ledger, and its accept queue over time."""
 
     recording: Recording
@@ -42,7 +42,7 @@ class View:
     bounds: Bounds | None  # of accept latencies, where the server writes no records and its sockets are seen
 
     @classmethod
-    def of(cls, recording: Recording) -> View:
+    def of(cls, recording: Recording) -> Dataset:
         """Return the view of a recording."""
         clock, ledger, server = Clock.of(recording), settle(recording), recording.facts.server
         waits = waits_of(recording, ledger)

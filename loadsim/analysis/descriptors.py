@@ -17,7 +17,7 @@ from loadsim.record.records import AcceptFlag, AttemptFlag, FailureFlag, Where
 from loadsim.units import NANOSECONDS, format_count
 
 if TYPE_CHECKING:
-    from loadsim.analysis.dataset import View
+    from loadsim.analysis.dataset import Dataset
 
 
 #: Fewer bands than this hide the curve.
@@ -34,21 +34,21 @@ class Stall:
     length_s: float
 
 
-def bands_of(view: View, baseline: int, highest: int) -> list[Band]:
+def bands_of(data: Dataset, baseline: int, highest: int) -> list[Band]:
     """Return the bands between two numbers of open descriptors; `highest` is the most there ever were.
 
     None for a server that writes no records: who was accepted when is not known.
     """
-    if highest <= baseline or not view.recording.facts.server.is_simulated:
+    if highest <= baseline or not data.recording.facts.server.is_simulated:
         return []
-    points = growth_points(view)
-    limits = _limits(view)
+    points = growth_points(data)
+    limits = _limits(data)
     starts = _starts(baseline + 1, highest, [*limits, *(above + 1 for above in (*points, *limits))])
     place = _Places(starts=starts, stops=np.append(starts[1:] - 1, highest))
-    emfile, overflows = _band_emfile(view, place), _overflows(view, place)
+    emfile, overflows = _band_emfile(data, place), _overflows(data, place)
     return [
         dataclasses.replace(
-            _accepts(view, place, index),
+            _accepts(data, place, index),
             growth_point=int(start) - 1 in points,
             emfile=emfile[index],
             overflows=overflows[index] if overflows else None,
@@ -57,12 +57,12 @@ def bands_of(view: View, baseline: int, highest: int) -> list[Band]:
     ]
 
 
-def growth_points(view: View) -> list[int]:
+def growth_points(data: Dataset) -> list[int]:
     """Return the sizes at which the fd table was outgrown, ascending; the next descriptor enlarged it.
 
     Read ten times a second, so a fast growth skips some: between two readings the table doubled each time.
     """
-    _, sizes = known(view.recording.samples, "fd_size")
+    _, sizes = known(data.recording.samples, "fd_size")
     if not len(sizes):
         return []
     points, size, last = [], int(sizes[0]), int(sizes.max())
@@ -72,26 +72,26 @@ def growth_points(view: View) -> list[int]:
     return points
 
 
-def stalls(view: View) -> list[Stall]:
+def stalls(data: Dataset) -> list[Stall]:
     """Return how long accepting stood still at each growth of the table, while a client waited and a CPU was free."""
-    lengths = np.where(view.pauses.starved, 0, view.pauses.own)
+    lengths = np.where(data.pauses.starved, 0, data.pauses.own)
     return [
-        Stall(fds=size, length_s=int(lengths[rows].max()) / NANOSECONDS) for size, rows in _rows_at_growth(view).items()
+        Stall(fds=size, length_s=int(lengths[rows].max()) / NANOSECONDS) for size, rows in _rows_at_growth(data).items()
     ]
 
 
-def stall_rows(view: View) -> list[int]:
+def stall_rows(data: Dataset) -> list[int]:
     """Return the accept() calls at which the table grew, by index among those of the running server."""
-    return [row for rows in _rows_at_growth(view).values() for row in rows]
+    return [row for rows in _rows_at_growth(data).values() for row in rows]
 
 
-def _rows_at_growth(view: View) -> dict[int, list[int]]:
+def _rows_at_growth(data: Dataset) -> dict[int, list[int]]:
     """Return for each size that was outgrown the accept() that met the full table, and the next.
 
     The next, because the descriptor that did not fit may also have been one that a request opened.
     """
-    fds = column(view.recording.accepts, "fd")[view.waits.taken]
-    first = {size: np.flatnonzero(fds >= size)[:1] for size in growth_points(view)}
+    fds = column(data.recording.accepts, "fd")[data.waits.taken]
+    first = {size: np.flatnonzero(fds >= size)[:1] for size in growth_points(data)}
     return {
         size: list(range(int(rows[0]), min(int(rows[0]) + 2, len(fds)))) for size, rows in first.items() if len(rows)
     }
@@ -124,17 +124,17 @@ def _starts(low: int, high: int, edges: list[int]) -> Ints:
     return np.array(starts, dtype=np.int64)
 
 
-def _accepts(view: View, place: _Places, index: int) -> Band:
+def _accepts(data: Dataset, place: _Places, index: int) -> Band:
     """Return one band with what its accept() calls say: of the connections that accept.* counts, and of no others."""
     low, high = int(place.starts[index]), int(place.stops[index])
-    open_fds = column(view.recording.accepts, "open_fds")
-    waited = np.sort(view.waits.waited[own_accepts(view) & (place.of(open_fds) == index)])
-    pauses = view.pauses.lengths[place.of(_open_at_pauses(view, high=int(place.stops[-1]))) == index]
+    open_fds = column(data.recording.accepts, "open_fds")
+    waited = np.sort(data.waits.waited[own_accepts(data) & (place.of(open_fds) == index)])
+    pauses = data.pauses.lengths[place.of(_open_at_pauses(data, high=int(place.stops[-1]))) == index]
     count = len(waited)
     return Band(
         fds_from=low,
         fds_to=high,
-        label=_label(low, high, _limits(view)),
+        label=_label(low, high, _limits(data)),
         growth_point=False,
         accepted=count,
         accept_p50_s=nearest_rank(waited, 0.5) / NANOSECONDS if count else None,
@@ -146,15 +146,15 @@ def _accepts(view: View, place: _Places, index: int) -> Band:
     )
 
 
-def _open_at_pauses(view: View, *, high: int) -> Ints:
+def _open_at_pauses(data: Dataset, *, high: int) -> Ints:
     """Return the open descriptors after each pause; where the run's end is its end, those after the last accept()."""
-    open_fds = column(view.recording.accepts, "open_fds")[view.waits.taken]
-    return np.append(open_fds, open_fds[-1] if len(open_fds) else high) if view.pauses.final else open_fds
+    open_fds = column(data.recording.accepts, "open_fds")[data.waits.taken]
+    return np.append(open_fds, open_fds[-1] if len(open_fds) else high) if data.pauses.final else open_fds
 
 
-def _limits(view: View) -> list[int]:
+def _limits(data: Dataset) -> list[int]:
     """Return every limit of descriptors that held for a time."""
-    return sorted({view.recording.facts.server.nofile_soft, *view.limit_changes.values()})
+    return sorted({data.recording.facts.server.nofile_soft, *data.limit_changes.values()})
 
 
 def _label(low: int, high: int, limits: list[int]) -> str:
@@ -163,73 +163,73 @@ def _label(low: int, high: int, limits: list[int]) -> str:
     return f"{format_count(low)} fds" if low == high else f"{format_count(low)} - {format_count(high)} fds"
 
 
-def _band_emfile(view: View, place: _Places) -> list[int]:
-    failures = emfile_records(view.recording, *Where)
+def _band_emfile(data: Dataset, place: _Places) -> list[int]:
+    failures = emfile_records(data.recording, *Where)
     return place.sum(column(failures, "open_fds"), column(failures, "count"))
 
 
-def _overflows(view: View, place: _Places) -> list[int] | None:
+def _overflows(data: Dataset, place: _Places) -> list[int] | None:
     """Return what was lost at a full queue in each band; None where no counter was read.
 
     What happened between two readings counts for the band of the first. In a shared namespace the listener's own
     drops stand in for the counter, which there is everybody's.
     """
-    private = view.recording.facts.namespace == "private"
-    _, open_fds, lost = known(view.recording.samples, "open_fds", "listen_overflows" if private else "drops")
+    private = data.recording.facts.namespace == "private"
+    _, open_fds, lost = known(data.recording.samples, "open_fds", "listen_overflows" if private else "drops")
     return place.sum(open_fds[:-1], np.diff(lost)) if len(lost) else None
 
 
 Numbers = dict[str, float]
 
 
-def descriptor_metrics(view: View) -> Numbers:
+def descriptor_metrics(data: Dataset) -> Numbers:
     """Return fds.*, emfile.* and what the server's CPU did at the limit; nothing of a server nobody can look into."""
-    facts, samples = view.recording.facts, view.recording.samples
+    facts, samples = data.recording.facts, data.recording.samples
     if not facts.server.process_seen:
         return {}
     _, open_fds = known(samples, "open_fds")
-    peaks = [column(view.recording.accepts, "open_fds")[view.waits.taken], open_fds]
-    peaks.append(column(emfile_records(view.recording, *Where), "open_fds"))
+    peaks = [column(data.recording.accepts, "open_fds")[data.waits.taken], open_fds]
+    peaks.append(column(emfile_records(data.recording, *Where), "open_fds"))
     numbers: Numbers = {
-        "fds.baseline": _baseline(view),
+        "fds.baseline": _baseline(data),
         "fds.max": max(int(peak.max(initial=0)) for peak in peaks),
-        "fds.limit": view.fd_limit,
+        "fds.limit": data.fd_limit,
     }
     numbers["fds.max"] = max(numbers["fds.max"], numbers["fds.baseline"])
-    end = fds_at_end(view)
+    end = fds_at_end(data)
     if end is not None:
         numbers["fds.end"] = end
-        numbers["fds.leaked"] = leaked_descriptors(view, int(numbers["fds.baseline"]), end)
-    reached = limit_reached(view)
+        numbers["fds.leaked"] = leaked_descriptors(data, int(numbers["fds.baseline"]), end)
+    reached = limit_reached(data)
     if reached is not None:
-        numbers["fds.limit_at"] = view.clock.at(reached)
-    stood_still = stalls(view)
+        numbers["fds.limit_at"] = data.clock.at(reached)
+    stood_still = stalls(data)
     if stood_still:
         numbers["fds.growth_stall"] = max(stall.length_s for stall in stood_still)
-    return numbers | _emfile(view) | _cpu_at_limit(view)
+    return numbers | _emfile(data) | _cpu_at_limit(data)
 
 
-def fds_at_end(view: View) -> int | None:
+def fds_at_end(data: Dataset) -> int | None:
     """Return the open descriptors once they no longer changed; None where the run did not come to that."""
-    end = view.recording.facts.end
+    end = data.recording.facts.end
     if end is None:
         return None
     return end.fds_end if end.fds_end is not None else end.open_fds
 
 
-def leaked_connections(view: View) -> Bools:
+def leaked_connections(data: Dataset) -> Bools:
     """Return which accept records are connections that the server will never close although their client has left.
 
     The simulated server marks these. Others that are still open are closed later, such as after a pause. The end of a
     server ends all its clients too: they have left before it only if it did not cut them off.
     """
-    accepts, attempts = view.recording.accepts, view.recording.attempts
-    kept = view.waits.taken & (accepts["closed"] == 0)
-    attempt_of = view.ledger.join.attempt_of
+    accepts, attempts = data.recording.accepts, data.recording.attempts
+    kept = data.waits.taken & (accepts["closed"] == 0)
+    attempt_of = data.ledger.join.attempt_of
     gone = has_flag(accepts, AcceptFlag.LEAKED)  # of a foreign client nothing else is known
     ours = attempt_of >= 0
     left = (column(attempts, "ended") > 0) & ~has_flag(attempts, AttemptFlag.PENDING)
-    died = view.recording.facts.server.exited_ns
+    died = data.recording.facts.server.exited_ns
     if died:
         cut_off = has_flag(attempts, AttemptFlag.CUT) | has_outcome(attempts, Outcome.EOF, Outcome.RESET)
         left &= ~cut_off & (column(attempts, "ended") <= died)
@@ -238,67 +238,67 @@ def leaked_connections(view: View) -> Bools:
     return result
 
 
-def leaked_descriptors(view: View, baseline: int, end: int) -> int:
+def leaked_descriptors(data: Dataset, baseline: int, end: int) -> int:
     """Return how many descriptors nobody uses and nobody closes.
 
     Of a server that writes no records about so many: whatever it has opened for itself counts, too. Exact where a
     request opens nothing besides its socket: accepted and not closed. Else what is left of the difference once the
     connections are taken off that a client still holds.
     """
-    if not view.recording.facts.server.is_simulated:
-        pending = has_flag(view.recording.attempts, AttemptFlag.PENDING)
-        return max(end - baseline - int((pending & view.ledger.having(Fate.ACCEPTED)).sum()), 0)
-    extras = int(view.setting("server", "extra_fds") or 0)
+    if not data.recording.facts.server.is_simulated:
+        pending = has_flag(data.recording.attempts, AttemptFlag.PENDING)
+        return max(end - baseline - int((pending & data.ledger.having(Fate.ACCEPTED)).sum()), 0)
+    extras = int(data.setting("server", "extra_fds") or 0)
     if not extras:
-        return int(leaked_connections(view).sum())
-    held = view.waits.taken & (view.recording.accepts["closed"] == 0) & ~leaked_connections(view)
+        return int(leaked_connections(data).sum())
+    held = data.waits.taken & (data.recording.accepts["closed"] == 0) & ~leaked_connections(data)
     return max(end - baseline - (1 + extras) * int(held.sum()), 0)
 
 
-def limit_reached(view: View) -> int | None:
+def limit_reached(data: Dataset) -> int | None:
     """Return when the server was first known to have all the descriptors it may have; None = never.
 
     The earliest evidence counts: a sample may know it before an accept record does, and a server whose baseline is at
     the limit has reached it when the load starts. EMFILE is evidence also on an empty queue.
     """
-    recording, start = view.recording, view.clock.start
+    recording, start = data.recording, data.clock.start
     samples, sampled = known(recording.samples, "open_fds")
     missed = column(recording.failures[recording.failures["errno"] == errno.EMFILE], "first")
-    accepted = view.waits.accepted[view.waits.taken]
-    held = column(recording.accepts, "open_fds")[view.waits.taken]
+    accepted = data.waits.accepted[data.waits.taken]
+    held = column(recording.accepts, "open_fds")[data.waits.taken]
     at_limit = (
-        samples[sampled >= view.limits_at(samples)],
-        accepted[held >= view.limits_at(accepted)],
+        samples[sampled >= data.limits_at(samples)],
+        accepted[held >= data.limits_at(accepted)],
         missed,
-        np.full(int(_baseline(view) >= view.limits_at(np.array([start]))[0]), start),
+        np.full(int(_baseline(data) >= data.limits_at(np.array([start]))[0]), start),
     )
     evidence = np.concatenate(at_limit)
     return max(int(evidence.min()), start) if len(evidence) else None
 
 
-def _baseline(view: View) -> int:
+def _baseline(data: Dataset) -> int:
     """Return the open descriptors in the last sample before the load, or when the server was ready."""
-    times, open_fds = known(view.recording.samples, "open_fds")
-    before = open_fds[times < view.clock.start]
-    return int(before[-1]) if len(before) else view.recording.facts.server.baseline_fds
+    times, open_fds = known(data.recording.samples, "open_fds")
+    before = open_fds[times < data.clock.start]
+    return int(before[-1]) if len(before) else data.recording.facts.server.baseline_fds
 
 
-def _at_limit(view: View) -> tuple[Ints, Ints]:
+def _at_limit(data: Dataset) -> tuple[Ints, Ints]:
     """Return the times between samples that both saw the limit reached, and the CPU time used in them."""
-    times, open_fds, cpu = known(view.recording.samples, "open_fds", "cpu_ns")
-    full = open_fds >= view.limits_at(times)
+    times, open_fds, cpu = known(data.recording.samples, "open_fds", "cpu_ns")
+    full = open_fds >= data.limits_at(times)
     both = full[1:] & full[:-1]
-    both &= times[1:] <= max(view.clock.judged, view.clock.load_end)
+    both &= times[1:] <= max(data.clock.judged, data.clock.load_end)
     return np.diff(times)[both], np.diff(cpu)[both]
 
 
-def _cpu_at_limit(view: View) -> Numbers:
-    spent, cpu = _at_limit(view)
+def _cpu_at_limit(data: Dataset) -> Numbers:
+    spent, cpu = _at_limit(data)
     return {"server.cpu_at_limit": float(cpu.sum()) / float(spent.sum())} if spent.sum() else {}
 
 
-def _emfile(view: View) -> Numbers:
-    recording = view.recording
+def _emfile(data: Dataset) -> Numbers:
+    recording = data.recording
     if not recording.facts.server.emfile_seen:
         return {}
     by_place = {where: column(emfile_records(recording, where), "count") for where in Where}
@@ -312,42 +312,42 @@ def _emfile(view: View) -> Numbers:
         del numbers["emfile.handler"]
     missed = emfile_records(recording, *Where)
     if len(missed):
-        numbers["emfile.first_at"] = view.clock.at(int(missed["first"].min()))
-    spent = time_at_limit(view)
+        numbers["emfile.first_at"] = data.clock.at(int(missed["first"].min()))
+    spent = time_at_limit(data)
     if numbers["emfile.count"] > 1 and spent:
         numbers["emfile.rate"] = numbers["emfile.count"] * NANOSECONDS / spent
     return numbers
 
 
-def time_at_limit(view: View) -> int:
+def time_at_limit(data: Dataset) -> int:
     """Return for how many nanoseconds, until it was judged, the server had all the descriptors that it may have.
 
     What each stamp shows holds until the next one: an accept() that took the last descriptor, a close, a failure, a
     sample, a limit that rose. Shed connections prove nothing, because they live on a descriptor kept in reserve.
     """
-    times, full = _evidence(view)
+    times, full = _evidence(data)
     order = np.argsort(times, kind="stable")
-    moments, full = times[order].clip(view.clock.start, view.clock.judged), full[order]
-    return int(np.append(np.diff(moments), view.clock.judged - moments[-1:])[full].sum())
+    moments, full = times[order].clip(data.clock.start, data.clock.judged), full[order]
+    return int(np.append(np.diff(moments), data.clock.judged - moments[-1:])[full].sum())
 
 
-def _evidence(view: View) -> tuple[Ints, Bools]:
+def _evidence(data: Dataset) -> tuple[Ints, Bools]:
     """Return the moments that show whether the server was at its limit, and whether it was."""
-    accepts, failures = view.recording.accepts, view.recording.failures
-    kept = view.waits.taken & ~has_flag(accepts, AcceptFlag.SHED)
-    accepted, closed = view.waits.accepted[kept], column(accepts, "closed")[kept]
+    accepts, failures = data.recording.accepts, data.recording.failures
+    kept = data.waits.taken & ~has_flag(accepts, AcceptFlag.SHED)
+    accepted, closed = data.waits.accepted[kept], column(accepts, "closed")[kept]
     closed = closed[closed > 0]
     failed = failures[failures["errno"] == errno.EMFILE]
     # A handler that fails gives back what it had opened.
     at_last = failed["where"] == Where.ACCEPT
-    sampled, seen = known(view.recording.samples, "open_fds")
-    raised = np.array([at for at, limit in view.limit_changes.items() if limit > view.limits_at(np.array([at - 1]))[0]])
+    sampled, seen = known(data.recording.samples, "open_fds")
+    raised = np.array([at for at, limit in data.limit_changes.items() if limit > data.limits_at(np.array([at - 1]))[0]])
     shown: list[tuple[Ints, Bools]] = [
-        (accepted, column(accepts, "open_fds")[kept] >= view.limits_at(accepted)),
+        (accepted, column(accepts, "open_fds")[kept] >= data.limits_at(accepted)),
         (closed, np.zeros(len(closed), dtype=np.bool_)),
         (column(failed, "first"), np.ones(len(failed), dtype=np.bool_)),
         (column(failed, "last"), at_last),
-        (sampled, seen >= view.limits_at(sampled)),
+        (sampled, seen >= data.limits_at(sampled)),
         (raised.astype(np.int64), np.zeros(len(raised), dtype=np.bool_)),
     ]
     return np.concatenate([times for times, _ in shown]), np.concatenate([full for _, full in shown])

@@ -13,7 +13,7 @@ from loadsim.units import NANOSECONDS, format_duration
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from loadsim.analysis.dataset import View
+    from loadsim.analysis.dataset import Dataset
     from loadsim.analysis.findings.case import Case
 
 #: A host that keeps the server waiting for longer at once, or for more of the load's time, is worth a sentence.
@@ -28,14 +28,14 @@ _TIMED = frozenset(
 )
 
 
-def host_metrics(view: View) -> dict[str, float]:
+def host_metrics(data: Dataset) -> dict[str, float]:
     """Return host.run_wait and server.run_wait*; nothing where the kernel did not say."""
-    clock, numbers = view.clock, dict[str, float]()
-    steps = view.run_waits.steps(clock)
+    clock, numbers = data.clock, dict[str, float]()
+    steps = data.run_waits.steps(clock)
     span = max(clock.load_end, clock.judged) - clock.start
     shares = [
         driver.run_wait_ns / driver.wall_ns
-        for driver in view.recording.facts.drivers
+        for driver in data.recording.facts.drivers
         if driver.run_wait_ns >= 0 and driver.wall_ns > 0
     ]
     if len(steps) and span > 0:
@@ -76,18 +76,18 @@ def decides(case: Case, faults: Sequence[str], missed: Sequence[str]) -> bool:
     """
     if busy_sentence(case.numbers) is None or not _OF_A_LATE_SERVER.issuperset(faults):
         return False
-    if _OF_A_FULL_QUEUE.intersection(faults) and not _filled_while_waiting(case.view):
+    if _OF_A_FULL_QUEUE.intersection(faults) and not _filled_while_waiting(case.data):
         return False
     if missed:
         return all(name.partition(".")[0] in _TIMED for name in missed)
     return bool(faults)
 
 
-def _filled_while_waiting(view: View) -> bool:
+def _filled_while_waiting(data: Dataset) -> bool:
     """Return whether the queue was full first in a pause that was mostly the host's."""
-    pauses, full_s = view.pauses, view.queue_full_at_s
+    pauses, full_s = data.pauses, data.queue_full_at_s
     if full_s is None:
         return False
-    full = view.clock.start + round(full_s * NANOSECONDS)
+    full = data.clock.start + round(full_s * NANOSECONDS)
     inside = (pauses.ends - pauses.lengths <= full) & (full <= pauses.ends)
     return bool((inside & (2 * pauses.by_host > pauses.lengths)).any())

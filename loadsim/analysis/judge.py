@@ -16,30 +16,30 @@ from loadsim.scenario import thresholds
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from loadsim.analysis.dataset import View
+    from loadsim.analysis.dataset import Dataset
     from loadsim.analysis.findings.registry import Diagnosed
     from loadsim.record.recording import Recording
 
 
-def summary_of(view: View) -> Summary:
+def summary_of(data: Dataset) -> Summary:
     """Return everything that is said about a run."""
-    recording, facts = view.recording, view.recording.facts
-    numbers = measure(view)
-    case = Case(view=view, numbers=numbers, prediction=compare(view, numbers))
+    recording, facts = data.recording, data.recording.facts
+    numbers = measure(data)
+    case = Case(data=data, numbers=numbers, prediction=compare(data, numbers))
     found = diagnose(case)
     metrics = in_json(numbers)
-    judged = judge(view.setting("thresholds", "expect") or (), metrics)
+    judged = judge(data.setting("thresholds", "expect") or (), metrics)
     found = doubted(case, found, [thresholds.parse(one.text).metric for one in judged if not one.ok])
-    ledger = view.ledger
+    ledger = data.ledger
     return Summary(
         scenario=facts.scenario,
         description=facts.description,
         seed=facts.seed,
         complete=facts.complete,
         interrupted=facts.interrupted,
-        duration_s=view.clock.load_s,
+        duration_s=data.clock.load_s,
         clients=case.number("attempts.count"),
-        verdict=verdict(found, judged),
+        status=status(found, judged),
         sentence=opening_sentence(found, judged),
         metrics=metrics,
         ledger=ledger.fates(),
@@ -49,11 +49,11 @@ def summary_of(view: View) -> Summary:
         imbalance=ledger.imbalance,
         foreign=ledger.join.foreign,
         ambiguous=ledger.join.ambiguous,
-        growth=bands_of(view, case.number("fds.baseline"), case.number("fds.max")),
+        growth=bands_of(data, case.number("fds.baseline"), case.number("fds.max")),
         findings=[one.finding for one in found],
         thresholds=judged,
         prediction=case.prediction,
-        timeline=timeline_of(view, numbers),
+        timeline=timeline_of(data, numbers),
         fd_map=facts.end.fd_map if facts.end else "",
         notices=_notices(recording, numbers),
         settings=facts.settings,
@@ -70,7 +70,7 @@ def judge(expectations: Sequence[str], metrics: dict[str, float]) -> list[Judged
     return judged
 
 
-def verdict(found: Sequence[Diagnosed], judged: Sequence[Judged]) -> str:
+def status(found: Sequence[Diagnosed], judged: Sequence[Judged]) -> str:
     """Return the first word of a result. What cannot be trusted is never called failed, reproduced or healthy."""
     if any(one.kind is Kind.DOUBT for one in found):
         return "INCONCLUSIVE"

@@ -17,7 +17,7 @@ from loadsim.units import NANOSECONDS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from loadsim.analysis.dataset import View
+    from loadsim.analysis.dataset import Dataset
     from loadsim.record.recording import Bools, Ints, Records
 
 
@@ -41,20 +41,20 @@ def connect_latencies(attempts: Records) -> Latencies:
     return Latencies(known=known[done], nanoseconds=(known - intended)[done].clip(min=0))
 
 
-def accept_latencies(view: View) -> Latencies:
+def accept_latencies(data: Dataset) -> Latencies:
     """Return how long each connection that the running server took had waited in the accept queue.
 
     Of a server that writes no records: at most, where it is not known exactly.
     """
-    if view.bounds is not None:
-        return Latencies(known=view.bounds.known, nanoseconds=view.bounds.most)
-    ours = own_accepts(view)
-    return Latencies(known=view.waits.accepted[ours], nanoseconds=view.waits.waited[ours])
+    if data.bounds is not None:
+        return Latencies(known=data.bounds.known, nanoseconds=data.bounds.most)
+    ours = own_accepts(data)
+    return Latencies(known=data.waits.accepted[ours], nanoseconds=data.waits.waited[ours])
 
 
-def own_accepts(view: View) -> Bools:
+def own_accepts(data: Dataset) -> Bools:
     """Return which accept records are those of an attempt that the running server took: neither late nor foreign."""
-    ours: Bools = view.waits.taken & (view.ledger.join.attempt_of >= 0)
+    ours: Bools = data.waits.taken & (data.ledger.join.attempt_of >= 0)
     return ours
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from loadsim.analysis.accept_queue import Bounds
-    from loadsim.analysis.dataset import View
+    from loadsim.analysis.dataset import Dataset
 
 
 Numbers = dict[str, float]
@@ -41,10 +41,10 @@ _SHORTEST_NS = NANOSECONDS // 20
 _ENOUGH = 100
 
 
-def generator_metrics(view: View) -> dict[str, float]:
+def generator_metrics(data: Dataset) -> dict[str, float]:
     """Return generator.*: the lag behind the schedule, the busiest driver, its own failures, and the verdict."""
-    numbers: dict[str, float] = {"generator.local_failures": int(own_failures(view).sum())}
-    lag = np.sort(lags(view))
+    numbers: dict[str, float] = {"generator.local_failures": int(own_failures(data).sum())}
+    lag = np.sort(lags(data))
     if len(lag):
         numbers["generator.lag.p50"] = nearest_rank(lag, 0.5) / NANOSECONDS
         numbers["generator.lag.max"] = int(lag[-1]) / NANOSECONDS
@@ -52,44 +52,44 @@ def generator_metrics(view: View) -> dict[str, float]:
         numbers["generator.lag.p90"] = nearest_rank(lag, 0.9) / NANOSECONDS
         numbers["generator.lag.p99"] = nearest_rank(lag, 0.99) / NANOSECONDS
     cores = [
-        driver.cpu_ns / driver.wall_ns for driver in view.recording.facts.drivers if driver.wall_ns >= _SHORTEST_NS
+        driver.cpu_ns / driver.wall_ns for driver in data.recording.facts.drivers if driver.wall_ns >= _SHORTEST_NS
     ]
     if cores:
         numbers["generator.cpu"] = max(cores)
     numbers["generator.limited"] = int(
-        lag_limit_s(view) < numbers.get("generator.lag.p90", 0.0)
+        lag_limit_s(data) < numbers.get("generator.lag.p90", 0.0)
         or numbers.get("generator.cpu", 0.0) > CPU_CORES
-        or bool((own_failures(view) | view.ledger.having(Fate.NOT_STARTED)).any())
+        or bool((own_failures(data) | data.ledger.having(Fate.NOT_STARTED)).any())
     )
     return numbers
 
 
-def own_failures(view: View) -> Bools:
+def own_failures(data: Dataset) -> Bools:
     """Return which attempts failed at the generator's own limits, also after the server had accepted them."""
-    return np.equal(column(view.recording.attempts, "outcome"), Outcome.LOCAL)
+    return np.equal(column(data.recording.attempts, "outcome"), Outcome.LOCAL)
 
 
-def lags(view: View) -> Ints:
+def lags(data: Dataset) -> Ints:
     """Return how late each attempt started behind its schedule; empty in a closed loop, which has none."""
-    if view.setting("client", "clients"):
+    if data.setting("client", "clients"):
         return np.zeros(0, dtype=np.int64)
-    return between(view.recording.attempts, "intended", "started")
+    return between(data.recording.attempts, "intended", "started")
 
 
-def lag_limit_s(view: View) -> float:
+def lag_limit_s(data: Dataset) -> float:
     """Return the lag that does not matter: 10 ms, or 5 % of the mean interval between attempts."""
-    intended = column(view.recording.attempts, "intended")
+    intended = column(data.recording.attempts, "intended")
     if len(intended) < 2:
         return LAG_S
     interval = float(intended.max() - intended.min()) / NANOSECONDS / (len(intended) - 1)
     return max(LAG_S, LAG_SHARE * interval)
 
 
-def measure(view: View) -> Numbers:
+def measure(data: Dataset) -> Numbers:
     """Return all metrics of a run by name, times in seconds."""
     numbers: Numbers = {}
     for group in _GROUPS:
-        numbers |= group(view)
+        numbers |= group(data)
     return numbers
 
 
@@ -98,23 +98,23 @@ def in_json(numbers: Numbers) -> Numbers:
     return {metric.json_key: numbers[name] for name, metric in METRICS.items() if name in numbers}
 
 
-def _ledger(view: View) -> Numbers:
-    join = view.ledger.join
+def _ledger(data: Dataset) -> Numbers:
+    join = data.ledger.join
     joined = {"join.foreign": join.foreign, "join.ambiguous": join.ambiguous, "join.mismatched": join.mismatched}
     return {
-        **{f"fate.{fate}": count for fate, count in view.ledger.fates().items()},
-        **{f"outcome.{outcome}": count for outcome, count in view.ledger.outcomes().items()},
-        **(joined if view.recording.facts.server.is_simulated else {}),
+        **{f"fate.{fate}": count for fate, count in data.ledger.fates().items()},
+        **{f"outcome.{outcome}": count for outcome, count in data.ledger.outcomes().items()},
+        **(joined if data.recording.facts.server.is_simulated else {}),
     }
 
 
-def _attempts(view: View) -> Numbers:
-    attempts = view.recording.attempts
+def _attempts(data: Dataset) -> Numbers:
+    attempts = data.recording.attempts
     started = column(attempts, "started")
     started = started[started > 0]
     delayed = lost_a_syn(attempts)
     served = np.isin(attempts["outcome"], [Outcome.OK, Outcome.CONNECTED])
-    count = len(attempts) + view.recording.facts.lost_records.get("attempts", 0)
+    count = len(attempts) + data.recording.facts.lost_records.get("attempts", 0)
     numbers: Numbers = {
         "attempts.count": count,
         "attempts.delayed": int(delayed.sum()),
@@ -122,14 +122,14 @@ def _attempts(view: View) -> Numbers:
         **({"attempts.served": int(served.sum()) / count} if count else {}),
         "syn.retransmits": int(column(attempts, "syn_retransmits").sum()),
     }
-    span = view.clock.at(int(started.max())) if len(started) else 0.0
+    span = data.clock.at(int(started.max())) if len(started) else 0.0
     if span > 0:
         numbers["attempts.rate"] = len(started) / span
     return numbers
 
 
-def _client_times(view: View) -> Numbers:
-    attempts = view.recording.attempts
+def _client_times(data: Dataset) -> Numbers:
+    attempts = data.recording.attempts
     return {
         **family("connect", connect_latencies(attempts).nanoseconds),
         **family("connect_service", between(attempts, "started", "connected")),
@@ -137,74 +137,74 @@ def _client_times(view: View) -> Numbers:
     }
 
 
-def _accept_times(view: View) -> Numbers:
+def _accept_times(data: Dataset) -> Numbers:
     """Return accept.*; nothing of a server whose sockets nobody sees."""
-    if not view.recording.facts.server.is_simulated:
-        return {} if view.bounds is None else _bounded_accept_times(view, view.bounds)
-    ours = own_accepts(view)
+    if not data.recording.facts.server.is_simulated:
+        return {} if data.bounds is None else _bounded_accept_times(data, data.bounds)
+    ours = own_accepts(data)
     numbers: Numbers = {
         "accept.samples": int(ours.sum()),
-        "accept.late": int((view.waits.late & ours).sum()),
-        **family("accept", accept_latencies(view).nanoseconds),
+        "accept.late": int((data.waits.late & ours).sum()),
+        **family("accept", accept_latencies(data).nanoseconds),
     }
-    if len(view.pauses.lengths):
-        numbers["accept.pause_max"] = view.pauses.longest / NANOSECONDS
-    return numbers | _uncertainty(view, view.ledger.join.attempt_of[ours]) | _still_waiting(view)
+    if len(data.pauses.lengths):
+        numbers["accept.pause_max"] = data.pauses.longest / NANOSECONDS
+    return numbers | _uncertainty(data, data.ledger.join.attempt_of[ours]) | _still_waiting(data)
 
 
-def _bounded_accept_times(view: View, bounds: Bounds) -> Numbers:
+def _bounded_accept_times(data: Dataset, bounds: Bounds) -> Numbers:
     """Return accept.* of a server that writes no records, and accept_least.* where that is an upper bound."""
-    waiting = view.ledger.having(Fate.QUEUED)
-    since = column(view.recording.attempts, "connected")[waiting]
+    waiting = data.ledger.having(Fate.QUEUED)
+    since = column(data.recording.attempts, "connected")[waiting]
     return {
         **({"accept.samples": len(bounds.most)} if len(bounds.most) else {}),
         **family("accept", bounds.most),
         **({} if bounds.exact else family("accept_least", bounds.least)),
-        **_waiting(view, since, int(waiting.sum())),
+        **_waiting(data, since, int(waiting.sum())),
     }
 
 
-def _uncertainty(view: View, accepted: Ints) -> Numbers:
+def _uncertainty(data: Dataset, accepted: Ints) -> Numbers:
     """Return how long connect() took at the median: the stamp after it is late by at most that."""
-    attempts = view.recording.attempts
+    attempts = data.recording.attempts
     exact = (attempts["connected"] > 0) & (attempts["syn_retransmits"] == 0) & ~has_flag(attempts, AttemptFlag.WOKEN)
     took = (column(attempts, "connected") - column(attempts, "started"))[accepted[exact[accepted]]]
     return {"accept.uncertainty": nearest_rank(np.sort(took), 0.5) / NANOSECONDS} if len(took) else {}
 
 
-def _still_waiting(view: View) -> Numbers:
+def _still_waiting(data: Dataset) -> Numbers:
     """Return who had waited without an end when the run was judged."""
-    orphans = column(view.recording.attempts, "connected")[view.ledger.having(Fate.ORPHANED)]
-    since = np.concatenate([view.waits.entered[view.waits.left], orphans[orphans > 0]])
-    return _waiting(view, since, int(view.waits.left.sum()) + len(orphans))
+    orphans = column(data.recording.attempts, "connected")[data.ledger.having(Fate.ORPHANED)]
+    since = np.concatenate([data.waits.entered[data.waits.left], orphans[orphans > 0]])
+    return _waiting(data, since, int(data.waits.left.sum()) + len(orphans))
 
 
-def _waiting(view: View, since: Ints, count: int) -> Numbers:
+def _waiting(data: Dataset, since: Ints, count: int) -> Numbers:
     numbers: Numbers = {"accept.waiting": count}
     if len(since := since[since > 0]):
-        numbers["accept.waiting_max"] = max(view.clock.judged - int(since.min()), 0) / NANOSECONDS
+        numbers["accept.waiting_max"] = max(data.clock.judged - int(since.min()), 0) / NANOSECONDS
     return numbers
 
 
-def _queue(view: View) -> Numbers:
-    sampled = known(view.recording.samples, "queue")[1]
-    if not (view.recording.facts.server.sockets_seen or len(sampled)):
+def _queue(data: Dataset) -> Numbers:
+    sampled = known(data.recording.samples, "queue")[1]
+    if not (data.recording.facts.server.sockets_seen or len(sampled)):
         return {}
-    longest, holds = view.queue_peak
-    if view.capacity is None or holds is None:
+    longest, holds = data.queue_peak
+    if data.capacity is None or holds is None:
         return {"queue.max": longest}
     numbers: Numbers = {"queue.max": longest, "queue.capacity": holds}
-    clock = view.clock
+    clock = data.clock
     if clock.load_end > clock.start:
-        full = view.queue.time_full(view.capacity, clock.start, clock.load_end)
+        full = data.queue.time_full(data.capacity, clock.start, clock.load_end)
         numbers["queue.full_share"] = full / (clock.load_end - clock.start)
     return numbers
 
 
-def _listener(view: View) -> Numbers:
+def _listener(data: Dataset) -> Numbers:
     """Return what the kernel dropped; in a shared namespace what it says of this listener alone."""
-    samples = view.recording.samples
-    if view.recording.facts.namespace != "private":
+    samples = data.recording.samples
+    if data.recording.facts.namespace != "private":
         own = known(samples, "drops")[1]
         return {**_grown("listen.overflows", own), **_grown("listen.drops", own)}
     _, all_drops, own_drops = known(samples, "listen_drops", "drops")
@@ -222,8 +222,8 @@ def _grown(name: str, readings: Ints) -> Numbers:
     return {name: int(readings[-1] - readings[0])} if len(readings) else {}
 
 
-def _server(view: View) -> Numbers:
-    samples, clock = view.recording.samples, view.clock
+def _server(data: Dataset) -> Numbers:
+    samples, clock = data.recording.samples, data.clock
     numbers: Numbers = {}
     times, cpu = known(samples, "cpu_ns")
     during = (times >= clock.start) & (times <= max(clock.load_end, clock.judged))
@@ -233,7 +233,7 @@ def _server(view: View) -> Numbers:
     _, rss = known(samples, "rss")
     if len(rss):
         numbers["server.rss_max"] = int(rss.max())
-    server = view.recording.facts.server
+    server = data.recording.facts.server
     if server.log_bytes is not None and clock.judged > clock.start:
         numbers["server.log_rate"] = server.log_bytes * NANOSECONDS / (clock.judged - clock.start)
     if server.exit_status is not None:
@@ -241,7 +241,7 @@ def _server(view: View) -> Numbers:
     return numbers
 
 
-_GROUPS: tuple[Callable[[View], Numbers], ...] = (
+_GROUPS: tuple[Callable[[Dataset], Numbers], ...] = (
     _attempts,
     _ledger,
     _client_times,
@@ -261,13 +261,13 @@ GAP = 0.10
 _GRAIN = {"s": 0.05, "": 2.0}
 
 
-def compare(view: View, numbers: dict[str, float]) -> list[Compared]:
+def compare(data: Dataset, numbers: dict[str, float]) -> list[Compared]:
     """Return each predicted number, or "never" (None), with its measured one; what the plan left open is left out."""
-    predicted = view.recording.facts.prediction or {}
+    predicted = data.recording.facts.prediction or {}
     never = predicted.get("never", [])
     moments = {
         "EMFILE": ("emfile", numbers.get("emfile.first_at")),
-        "queue full": ("queue_full", view.queue_full_at_s),
+        "queue full": ("queue_full", data.queue_full_at_s),
     }
     rows = [
         Compared(name=name, unit="s", predicted=predicted.get(f"{event}_at_s"), measured=measured)

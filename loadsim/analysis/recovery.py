@@ -14,16 +14,16 @@ from loadsim.record.records import Where
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
-    from loadsim.analysis.dataset import View
+    from loadsim.analysis.dataset import Dataset
     from loadsim.record.recording import Recording, Records
 
 _TURNED_AWAY = (Outcome.REFUSED, Outcome.RESET, Outcome.EOF, Outcome.ERROR)
 
 
-def watch_metrics(view: View) -> dict[str, float]:
+def watch_metrics(data: Dataset) -> dict[str, float]:
     """Return canary.*, recovery.* and held.*; nothing where there was no canary."""
-    canaries = telling(view.recording.canary)
-    numbers = _own_failures(view.recording)
+    canaries = telling(data.recording.canary)
+    numbers = _own_failures(data.recording)
     if len(canaries):
         numbers |= {
             "canary.count": len(canaries),
@@ -32,9 +32,9 @@ def watch_metrics(view: View) -> dict[str, float]:
             "canary.silent": int(has_outcome(canaries, Outcome.REPLY_TIMEOUT).sum()),
             "canary.unreachable": int(has_outcome(canaries, Outcome.CONNECT_TIMEOUT).sum()),
             "canary.turned_away": int(has_outcome(canaries, *_TURNED_AWAY).sum()),
-            **_recovery(view, canaries),
+            **_recovery(data, canaries),
         }
-    return numbers | _held(view.recording.held)
+    return numbers | _held(data.recording.held)
 
 
 def _own_failures(recording: Recording) -> dict[str, float]:
@@ -60,13 +60,13 @@ def _longest_outage(canaries: Records) -> float:
     return longest / NANOSECONDS
 
 
-def _recovery(view: View, canaries: Records) -> dict[str, float]:
-    recovery = view.recovery
+def _recovery(data: Dataset, canaries: Records) -> dict[str, float]:
+    recovery = data.recovery
     if recovery is None:
         return {}
     begun, until = recovery.helped.done_ns, recovery.until_ns
     bad = column(canaries[~has_outcome(canaries, Outcome.OK)], "intended")
-    missed = emfile_records(view.recording, *Where)
+    missed = emfile_records(data.recording, *Where)
     first = column(missed, "first")
     numbers: dict[str, float] = {
         "recovery.last_bad": max(int(bad[bad < until].max(initial=0)) - begun, 0) / NANOSECONDS,

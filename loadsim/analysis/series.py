@@ -21,7 +21,7 @@ from loadsim.record.records import Where
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
-    from loadsim.analysis.dataset import View
+    from loadsim.analysis.dataset import Dataset
 
 Floats = npt.NDArray[np.float64]
 
@@ -87,33 +87,33 @@ class Series:
     waits: Waits
 
 
-def series_of(view: View, *, most: int = MOST) -> Series:
+def series_of(data: Dataset, *, most: int = MOST) -> Series:
     """Return the lines of a run, each of at most `most` points (at least 4)."""
-    axis = _Axis.of(view, most)
-    samples, recording = view.recording.samples, view.recording
-    accept, connect = accept_latencies(view), connect_latencies(recording.attempts)
+    axis = _Axis.of(data, most)
+    samples, recording = data.recording.samples, data.recording
+    accept, connect = accept_latencies(data), connect_latencies(recording.attempts)
     own = "listen_overflows" if recording.facts.namespace == "private" else "drops"
     return Series(
         span_s=axis.span_s,
-        fd_limit=None if view.limit_changes else view.fd_limit,
-        fd_limits=_limits(view, axis),
-        queue_capacity=None if view.capacity is None or view.capacity.changes else view.capacity.highest,
-        open_fds=_open_fds(view, axis),
-        queue=_queue(view, axis),
+        fd_limit=None if data.limit_changes else data.fd_limit,
+        fd_limits=_limits(data, axis),
+        queue_capacity=None if data.capacity is None or data.capacity.changes else data.capacity.highest,
+        open_fds=_open_fds(data, axis),
+        queue=_queue(data, axis),
         queue_samples=axis.held(*known(samples, "queue")),
         overflows=_counted(axis, *known(samples, own)),
         accept=_spread(axis, accept),
         connect=_spread(axis, connect),
         cpu_cores=_rate(axis, *known(samples, "cpu_ns")),
-        emfile_per_s=_emfile(view, axis),
-        answered=_canaries(view, axis, good=True),
-        unanswered=_canaries(view, axis, good=False),
+        emfile_per_s=_emfile(data, axis),
+        answered=_canaries(data, axis, good=True),
+        unanswered=_canaries(data, axis, good=False),
         curves=[
             *_curve("connect", connect.nanoseconds),
             *_curve("accept", accept.nanoseconds),
             *_curve("reply", between(recording.attempts, "intended", "replied")),
         ],
-        waits=_waits_by_fds(view),
+        waits=_waits_by_fds(data),
     )
 
 
@@ -156,9 +156,9 @@ class _Axis:
     most: int
 
     @classmethod
-    def of(cls, view: View, most: int) -> _Axis:
-        start = view.clock.start
-        return cls(start=start, stop=max(view.clock.load_end, start + _SHORTEST_NS), most=max(most, 4))
+    def of(cls, data: Dataset, most: int) -> _Axis:
+        start = data.clock.start
+        return cls(start=start, stop=max(data.clock.load_end, start + _SHORTEST_NS), most=max(most, 4))
 
     @property
     def span_s(self) -> float:
@@ -182,17 +182,17 @@ class _Axis:
         return self.start + step * np.arange(count + 1)
 
 
-def _limits(view: View, axis: _Axis) -> Line:
+def _limits(data: Dataset, axis: _Axis) -> Line:
     """Return the limit where a timeline changes it."""
-    if not view.limit_changes:
+    if not data.limit_changes:
         return Line(at_s=[], values=[])
-    times = np.array([axis.start, *view.limit_changes, axis.stop])
-    return axis.held(times, view.limits_at(times))
+    times = np.array([axis.start, *data.limit_changes, axis.stop])
+    return axis.held(times, data.limits_at(times))
 
 
-def _canaries(view: View, axis: _Axis, *, good: bool) -> Line:
+def _canaries(data: Dataset, axis: _Axis, *, good: bool) -> Line:
     """Return how long canaries waited that were answered, or that were not."""
-    canaries = telling(view.recording.canary)
+    canaries = telling(data.recording.canary)
     chosen = canaries[has_outcome(canaries, Outcome.OK) == good]
     times = column(chosen, "intended")
     waited = (column(chosen, "replied" if good else "ended") - times).clip(min=0)
@@ -200,19 +200,19 @@ def _canaries(view: View, axis: _Axis, *, good: bool) -> Line:
     return Line(at_s=axis.seconds(times[keep]), values=(waited[keep] / NANOSECONDS).tolist())
 
 
-def _open_fds(view: View, axis: _Axis) -> Line:
+def _open_fds(data: Dataset, axis: _Axis) -> Line:
     """Return the descriptors that samples and accept records show."""
-    times, seen = known(view.recording.samples, "open_fds")
-    taken = view.waits.taken
-    all_times = np.concatenate([times, view.waits.accepted[taken]])
+    times, seen = known(data.recording.samples, "open_fds")
+    taken = data.waits.taken
+    all_times = np.concatenate([times, data.waits.accepted[taken]])
     order = np.argsort(all_times, kind="stable")
-    values = np.concatenate([seen, column(view.recording.accepts, "open_fds")[taken]])
+    values = np.concatenate([seen, column(data.recording.accepts, "open_fds")[taken]])
     return axis.held(all_times[order], values[order])
 
 
-def _queue(view: View, axis: _Axis) -> Line:
+def _queue(data: Dataset, axis: _Axis) -> Line:
     """Return the queue as both journals show it: stamps are a few microseconds late, so it may seem one too long."""
-    curve = view.queue.within(view.capacity)
+    curve = data.queue.within(data.capacity)
     if not len(curve.times):
         return Line(at_s=[], values=[])
     levels = curve.levels.clip(min=0)
@@ -254,9 +254,9 @@ def _rate(axis: _Axis, times: Ints, counter: Ints) -> Line:
     return Line(at_s=axis.seconds(middles[inside]), values=np.round(rates[inside], 4).tolist())
 
 
-def _emfile(view: View, axis: _Axis) -> Line:
+def _emfile(data: Dataset, axis: _Axis) -> Line:
     """Return the calls that failed for want of a descriptor, per second, in equal steps; empty where none did."""
-    failures = emfile_records(view.recording, *Where)
+    failures = emfile_records(data.recording, *Where)
     if not len(failures):
         return Line(at_s=[], values=[])
     edges = axis.edges(_RATES, _SHORTEST_RATE_NS)
@@ -313,10 +313,10 @@ def _curve(family: str, nanoseconds: Ints) -> list[Curve]:
     ]
 
 
-def _waits_by_fds(view: View) -> Waits:
+def _waits_by_fds(data: Dataset) -> Waits:
     """Return the longest wait at each number of open descriptors; of many, more of the small numbers are told apart."""
-    taken = view.waits.taken
-    fds, waited = column(view.recording.accepts, "open_fds")[taken], view.waits.waited[taken]
+    taken = data.waits.taken
+    fds, waited = column(data.recording.accepts, "open_fds")[taken], data.waits.waited[taken]
     if not len(fds):
         return Waits(open_fds=[], longest_s=[])
     edges = np.unique(np.geomspace(max(int(fds.min()), 1), int(fds.max()) + 1, _FDS).astype(np.int64))

@@ -11,7 +11,7 @@ from typing import Any
 
 from loadsim.metrics import METRICS
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ class Summary:
     interrupted: str | None
     duration_s: float
     clients: int  # attempts of the plan
-    verdict: str  # REPRODUCED | HEALTHY | FAILED | INCONCLUSIVE
+    status: str  # REPRODUCED | HEALTHY | FAILED | INCONCLUSIVE
     sentence: str  # finding 1 in one sentence
     metrics: dict[str, float]  # section 6 names with their unit suffix ("accept.p99_s"); absent = no samples
     ledger: dict[str, int]  # fate -> attempts, all fates, zeros too

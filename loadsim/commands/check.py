@@ -29,7 +29,7 @@ from loadsim.render.text import left, right, widest
 from loadsim.units import format_bytes, format_count, format_duration, some
 
 if TYPE_CHECKING:
-    from loadsim.compare.text import Outlook
+    from loadsim.compare.text import SweepPreview
     from loadsim.scenario.layers import Override
     from loadsim.scenario.plan import Need, Plan
     from loadsim.scenario.sweep import Matrix
@@ -96,13 +96,13 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
 def _show_matrix(matrix: Matrix, plans: list[Plan], *, as_json: bool) -> None:
     import dataclasses
 
-    from loadsim.compare.text import outlook_of
+    from loadsim.compare.text import preview_of
 
-    outlook = outlook_of(matrix, plans)
+    outlook = preview_of(matrix, plans)
     if as_json:
         output.print_json(dataclasses.asdict(outlook))
     else:
-        output.put(render_outlook(outlook, output.terminal()))
+        output.put(render_preview(outlook, output.terminal()))
 
 
 def render_plan(plan: Plan, terminal: Terminal) -> str:
@@ -220,7 +220,7 @@ def _plain_time(seconds: float) -> str:
     return format_duration(seconds).replace(".0 ", " ")
 
 
-def render_outlook(outlook: Outlook, terminal: Terminal) -> str:
+def render_preview(outlook: SweepPreview, terminal: Terminal) -> str:
     """Return the outlook of a sweep as text that ends in a newline."""
     facts = f"{some(outlook.runs, 'run')}, about {format_duration(outlook.expected_s)}"
     lines = both_ends(line((terminal.printable(outlook.scenario), STRONG)), line((facts, QUIET)), terminal)
@@ -243,7 +243,7 @@ def render_outlook(outlook: Outlook, terminal: Terminal) -> str:
     return paint(lines, terminal)
 
 
-def _power(outlook: Outlook, terminal: Terminal) -> list[Line]:
+def _power(outlook: SweepPreview, terminal: Terminal) -> list[Line]:
     """Return whether the planned repeats can tell the cells apart."""
     if len(outlook.cells) == 1:
         return [line(("one cell: its runs show the variation by chance; nothing is compared", QUIET))]

@@ -47,14 +47,14 @@ def command(
       loadsim compare main-sweep branch-sweep --fail-on "accept.p99 +10%"
     """
     with output.explained():
-        from loadsim.compare.collect import gather
+        from loadsim.compare.collect import collect
         from loadsim.compare.compare import parse_gate
         from loadsim.record.folder import find, sound
 
         folders = [find(name, out) for name in runs]
         gates = [parse_gate(rule) for rule in rules]
         with sound(folders[0].parent):
-            gathered = gather(folders, min_effect=min_effect, rules=gates, force=force)
+            gathered = collect(folders, min_effect=min_effect, rules=gates, force=force)
             output.show_comparison(gathered.comparison, None, as_json=as_json)
     if not all(gate.ok for gate in gathered.comparison.gates):
         raise SystemExit(output.EXIT_THRESHOLD)

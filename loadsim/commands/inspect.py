@@ -145,10 +145,10 @@ def _overview(*, as_json: bool) -> None:
 def _watch(target: str, *, exact: bool, for_s: float | None) -> None:
     """Print events until Ctrl-C, the end of the process or the end of --for; then a summary of leaks."""
     from loadsim.inspect.targets import find, parse_port
-    from loadsim.inspect.watch import Watching, wait_listener, watch
+    from loadsim.inspect.watch import WatchText, wait_listener, watch
 
     port = parse_port(target)
-    watching = Watching(output.terminal())
+    watching = WatchText(output.terminal())
     ended = False
     begun = time.monotonic()
     with suppress(KeyboardInterrupt), _noting_interrupt() as interrupted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from loadsim.render.progress import Progress, View, Watcher
+    from loadsim.render.progress import Display, Progress, SweepDisplay
     from loadsim.scenario.plan import Plan
 
 
@@ -178,7 +178,7 @@ def exit_status(summary: Summary) -> int:
     return 0 if summary.complete else LoadsimError.exit_code
 
 
-class NoView:
+class NoDisplay:
     """Nobody watches."""
 
     def begin(self, plan: Plan, *, hint: str) -> None:
@@ -191,37 +191,37 @@ class NoView:
         """Nothing was taken."""
 
 
-class NoWatcher:
+class NoSweepDisplay:
     """Nobody watches a sweep."""
 
     def begin_sweep(self, name: str, runs: int, expected_s: float) -> None:
         """Show nothing."""
 
-    def begin_run(self) -> View:
+    def begin_run(self) -> Display:
         """Let nobody watch the run either."""
-        return NoView()
+        return NoDisplay()
 
     def end_run(self, label: str, verdict: str, sentence: str, *, left_s: float) -> None:
         """Show nothing."""
 
 
-def view(name: str) -> View:
+def display(name: str) -> Display:
     """Return the view called "live", "plain" or "none"; only the live one imports rich."""
     if name == "live":
-        from loadsim.render.live import LiveView
+        from loadsim.render.live import LiveDisplay
 
-        return LiveView()
+        return LiveDisplay()
     if name == "plain":
-        from loadsim.render.progress import PlainView
+        from loadsim.render.progress import PlainDisplay
 
-        return PlainView()
-    return NoView()
+        return PlainDisplay()
+    return NoDisplay()
 
 
-def watcher(name: str) -> Watcher:
+def sweep_display(name: str) -> SweepDisplay:
     """Return who watches a sweep: lines under every run's own view, of "plain" lines alone; nobody for "none"."""
     if name == "none":
-        return NoWatcher()
-    from loadsim.compare.text import Rounds
+        return NoSweepDisplay()
+    from loadsim.compare.text import SweepLines
 
-    return Rounds((lambda: view("live")) if name == "live" else NoView)
+    return SweepLines((lambda: display("live")) if name == "live" else NoDisplay)

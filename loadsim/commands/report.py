@@ -53,15 +53,15 @@ def command(*, run_name: str, out: Path, open_: bool, as_json: bool) -> None:
 
 def _report_run(folder: Path, *, as_json: bool) -> bool:
     """Show a run again, and return whether its report files were written."""
-    from loadsim.analysis.dataset import View
+    from loadsim.analysis.dataset import Dataset
     from loadsim.analysis.judge import summary_of
     from loadsim.record.result import Bundle
     from loadsim.render.files import write_files
 
     bundle = Bundle(folder)
-    view = View.of(bundle.read())
-    summary = summary_of(view)
-    is_written = output.regenerated(folder, partial(write_files, bundle, view, summary))
+    data = Dataset.of(bundle.read())
+    summary = summary_of(data)
+    is_written = output.regenerated(folder, partial(write_files, bundle, data, summary))
     output.show(summary, folder, as_json=as_json)
     return is_written
 
@@ -74,12 +74,12 @@ def _report_verdict(folder: Path, *, as_json: bool) -> bool:
 
 
 def _report_sweep(folder: Path, *, as_json: bool) -> bool:
-    from loadsim.compare.collect import gather_sweep
+    from loadsim.compare.collect import collect_sweep
     from loadsim.compare.files import write_comparison
     from loadsim.compare.folder import SweepFolder
 
     sweep = SweepFolder.open(folder)
-    gathered = gather_sweep(sweep)
-    is_written = output.regenerated(folder, partial(write_comparison, sweep, gathered.comparison, gathered.sides))
+    gathered = collect_sweep(sweep)
+    is_written = output.regenerated(folder, partial(write_comparison, sweep, gathered.comparison, gathered.run_groups))
     output.show_comparison(gathered.comparison, folder, as_json=as_json)
     return is_written

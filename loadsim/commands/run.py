@@ -166,10 +166,10 @@ def _run_once(matrix: Matrix, permitted: Options, *, ui: str, as_json: bool) -> 
     """Make one run, show it, and return the exit status."""
     import trio
 
-    from loadsim.commands.output import view
+    from loadsim.commands.output import display
     from loadsim.run.conductor import run as conduct
 
-    shown = view(ui)
+    shown = display(ui)
     interrupt.begin()
     finished = trio.run(conduct, matrix.scenario, permitted, shown)
     output.show(finished.summary, finished.folder, as_json=as_json)
@@ -183,10 +183,10 @@ def _sweep(
     """Make all runs of a new sweep, or the missing runs of an unfinished one; compare them; return the exit status."""
     import trio
 
-    from loadsim.commands.output import watcher
+    from loadsim.commands.output import sweep_display
     from loadsim.compare.sweep import start, sweep
 
-    shown = watcher(ui)
+    shown = sweep_display(ui)
     interrupt.begin()
     folder = unfinished or start(matrix, permitted, min_effect)
     swept = trio.run(sweep, folder, matrix, permitted, shown)
@@ -195,5 +195,5 @@ def _sweep(
     if swept.signal:
         return 128 + swept.signal
     codes = [output.exit_status(summary) for summary in swept.gathered.summaries]
-    codes += [EnvironmentRefusedError.exit_code for side in swept.gathered.sides if side.refused]
+    codes += [EnvironmentRefusedError.exit_code for side in swept.gathered.run_groups if side.refused]
     return max(codes)

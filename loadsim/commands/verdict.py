@@ -113,10 +113,10 @@ def command(  # noqa: PLR0913 -- one for each option
     with output.explained():
         import trio
 
-        from loadsim.commands.output import watcher
+        from loadsim.commands.output import sweep_display
         from loadsim.run.host import Options
         from loadsim.verdict.run import pass_verdict
-        from loadsim.verdict.trials import AT_START, HANDLER, LOWERED, Probe, Trial
+        from loadsim.verdict.trials import AT_START, HANDLER, LOWERED, Probe, TrialPlan
 
         _raise_if_contradicting(echo=echo, send=send, expect=expect, leak_path=leak_path, trials=trials)
         exchange = "raw" if send is not None else "echo" if echo else "http"
@@ -124,7 +124,7 @@ def command(  # noqa: PLR0913 -- one for each option
             exchange=exchange, path=path, send=_unescaped(send), expect=_unescaped(expect), leak_path=leak_path
         )
         names = [{"start": AT_START, "lowered": LOWERED, "handler": HANDLER}[name] for name in trials]
-        trial = Trial(
+        plan = TrialPlan(
             command=server_command,
             probe=probe,
             nofile=nofile,
@@ -133,9 +133,9 @@ def command(  # noqa: PLR0913 -- one for each option
             exhausted_s=at_limit,
             watched_s=recover_within,
         )
-        permitted, view = Options(out=out, argv=sys.argv[1:]), watcher(output.ui_of(ui))
+        permitted, display = Options(out=out, argv=sys.argv[1:]), sweep_display(output.ui_of(ui))
         interrupt.begin()
-        judged = trio.run(partial(pass_verdict, trial, permitted, view, names=names, repeat=repeat))
+        judged = trio.run(partial(pass_verdict, plan, permitted, display, names=names, repeat=repeat))
         output.show_verdict(judged, as_json=as_json)
 
 

@@ -18,7 +18,7 @@ from loadsim.units import backlog_for, format_count, format_duration
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from loadsim.compare.comparison import Column, Row, Side
+    from loadsim.compare.comparison import Column, Row, RunGroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,19 +30,21 @@ class Room:
     spare: int  # what the setting may be smaller than the peak, because the kernel grants more than is asked for
     overfull: str  # what a run that did not hold did: "overflow"
     held: str  # "The queue never held more than {} clients"
-    costs: Callable[[str, Side], str]
-    rule: Callable[[Side], str]
-    advice: Callable[[float, Side], str]
+    costs: Callable[[str, RunGroup], str]
+    rule: Callable[[RunGroup], str]
+    advice: Callable[[float, RunGroup], str]
 
 
-def answer_of(axes: Sequence[str], sides: Sequence[Side], rows: Sequence[Row], columns: Sequence[Column]) -> Answer:
+def answer_of(
+    axes: Sequence[str], run_groups: Sequence[RunGroup], rows: Sequence[Row], columns: Sequence[Column]
+) -> Answer:
     """Return how much room is enough, where that is what is swept; of all else only where the groups differ."""
     room = ROOMS.get(axes[0]) if len(axes) == 1 else None
-    numbers = [_number(side.values[axes[0]]) for side in sides]
+    numbers = [_number(run_group.values[axes[0]]) for run_group in run_groups]
     if room is None or any(number is None for number in numbers):
-        return _extremes([_value_of(side, axes) for side in sides], rows, columns)
-    order = sorted(range(len(sides)), key=lambda index: numbers[index] or 0)
-    return _threshold(_Swept(name=axes[0], room=room, sides=sides, order=order), rows, columns)
+        return _extremes([_value_of(run_group, axes) for run_group in run_groups], rows, columns)
+    order = sorted(range(len(run_groups)), key=lambda index: numbers[index] or 0)
+    return _threshold(_Swept(name=axes[0], room=room, run_groups=run_groups, order=order), rows, columns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,20 +53,20 @@ class _Swept:
 
     name: str
     room: Room
-    sides: Sequence[Side]
+    run_groups: Sequence[RunGroup]
     order: Sequence[int]
 
     def value(self, index: int) -> float:
-        return _number(self.sides[index].values[self.name]) or 0
+        return _number(self.run_groups[index].values[self.name]) or 0
 
     def text(self, index: int) -> str:
-        return self.sides[index].label.partition(" ")[2] or self.sides[index].label
+        return self.run_groups[index].label.partition(" ")[2] or self.run_groups[index].label
 
     def held(self, index: int) -> bool:
-        side = self.sides[index]
-        if not side.summaries or side.refused:
+        run_group = self.run_groups[index]
+        if not run_group.summaries or run_group.refused:
             return False
-        return all(one == 0 for one in side.of(self.room.lost))
+        return all(one == 0 for one in run_group.of(self.room.lost))
 
     def enough(self) -> int | None:
         """Return the smallest value from which on all tested ones held."""
@@ -77,7 +79,7 @@ class _Swept:
 
     def peaks(self) -> list[float]:
         """Return the peaks of the runs that held."""
-        return [peak for index in self.order if self.held(index) for peak in self.sides[index].of(self.room.peak)]
+        return [peak for index in self.order if self.held(index) for peak in self.run_groups[index].of(self.room.peak)]
 
 
 def _threshold(swept: _Swept, rows: Sequence[Row], columns: Sequence[Column]) -> Answer:
@@ -92,9 +94,9 @@ def _threshold(swept: _Swept, rows: Sequence[Row], columns: Sequence[Column]) ->
     return Answer(
         group=chosen,
         sentence=f"{sentence}. {_no_better(swept, chosen, rows, columns)}".strip(),
-        evidence=[*_peak(swept), *([rule] if (rule := room.rule(swept.sides[chosen])) else [])],
-        costs=[room.costs(swept.text(index), swept.sides[index]) for index in reversed(smaller)],
-        advice=[room.advice(max(needed or 0, value), swept.sides[chosen])],
+        evidence=[*_peak(swept), *([rule] if (rule := room.rule(swept.run_groups[chosen])) else [])],
+        costs=[room.costs(swept.text(index), swept.run_groups[index]) for index in reversed(smaller)],
+        advice=[room.advice(max(needed or 0, value), swept.run_groups[chosen])],
     )
 
 
@@ -106,12 +108,12 @@ def _nothing_held(swept: _Swept) -> Answer:
         sentence = f"No fault was found with {name} {', '.join(good)}; with {swept.text(largest)} there was one."
     else:
         sentence = f"No tested {name} is enough: even {swept.text(largest)} was too small."
-    peak = max(swept.sides[largest].of(room.peak), default=None)
+    peak = max(swept.run_groups[largest].of(room.peak), default=None)
     return Answer(
         group=None,
         sentence=sentence,
         evidence=[f"At least {format_count(peak)} were needed."] if peak else [],
-        costs=[room.costs(swept.text(largest), swept.sides[largest])],
+        costs=[room.costs(swept.text(largest), swept.run_groups[largest])],
         advice=[f"Sweep larger values: --set {swept.name}=..."],
     )
 
@@ -149,9 +151,9 @@ def _says(row: Row, before: int, after: int) -> Says | None:
     return None
 
 
-def _value_of(side: Side, axes: Sequence[str]) -> str:
+def _value_of(run_group: RunGroup, axes: Sequence[str]) -> str:
     """Return what a group is called: its value alone, where one setting is swept."""
-    return side.label.removeprefix(f"{short(axes[0])} ") if len(axes) == 1 else side.label
+    return run_group.label.removeprefix(f"{short(axes[0])} ") if len(axes) == 1 else run_group.label
 
 
 def _extremes(names: Sequence[str], rows: Sequence[Row], columns: Sequence[Column]) -> Answer:
@@ -191,9 +193,9 @@ def _number(value: object) -> float | None:
 # a queue
 
 
-def _cost_of_a_queue(value: str, side: Side) -> str:
-    clients, served = side.typical("attempts.count") or 0, side.typical("attempts.served") or 0
-    late, phantom, never = (side.typical(name) or 0 for name in ("attempts.late", "fate.phantom", "fate.dropped"))
+def _cost_of_a_queue(value: str, run_group: RunGroup) -> str:
+    clients, served = run_group.typical("attempts.count") or 0, run_group.typical("attempts.served") or 0
+    late, phantom, never = (run_group.typical(name) or 0 for name in ("attempts.late", "fate.phantom", "fate.dropped"))
     parts = []
     if late:
         parts.append(f"{_of(late, clients)} waited a second more: their first SYN was dropped and sent again")
@@ -208,16 +210,16 @@ def _cost_of_a_queue(value: str, side: Side) -> str:
     return f"With {value}, {'; '.join(parts)}."
 
 
-def _rule_of_a_queue(side: Side) -> str:
-    rate, pause = side.setting("client", "rate"), side.setting("server", "pause")
+def _rule_of_a_queue(run_group: RunGroup) -> str:
+    rate, pause = run_group.setting("client", "rate"), run_group.setting("server", "pause")
     if not rate or not pause:
         return ""
     product = f"{format_count(rate)}/s x {format_duration(pause)} = {format_count(rate * pause)}"
     return f"Rule: backlog >= rate x longest pause = {product}."
 
 
-def _advice_of_a_queue(value: float, side: Side) -> str:
-    granted = backlog_for(round(side.typical("queue.capacity") or 0))
+def _advice_of_a_queue(value: float, run_group: RunGroup) -> str:
+    granted = backlog_for(round(run_group.typical("queue.capacity") or 0))
     here = "here it is" if granted >= value else f"here the kernel granted {format_count(granted)}"
     shown = f"{value:.0f}"
     return f"Set both: listen(fd, {shown}) and net.core.somaxconn >= {shown} ({here})."
@@ -226,25 +228,25 @@ def _advice_of_a_queue(value: float, side: Side) -> str:
 # a table of descriptors
 
 
-def _cost_of_descriptors(value: str, side: Side) -> str:
-    clients, served = side.typical("attempts.count") or 0, side.typical("attempts.served") or 0
-    failed, queued, never = (side.typical(name) or 0 for name in ("emfile.count", "fate.queued", "fate.dropped"))
+def _cost_of_descriptors(value: str, run_group: RunGroup) -> str:
+    clients, served = run_group.typical("attempts.count") or 0, run_group.typical("attempts.served") or 0
+    failed, queued, never = (run_group.typical(name) or 0 for name in ("emfile.count", "fate.queued", "fate.dropped"))
     parts = [f'{format_count(failed)} calls failed with "Too many open files"'] if failed else []
     if queued:
         parts.append(f'{_of(queued, clients)} were "connected" and never accepted')
     if never:
         parts.append(f"{_of(never, clients)} never got in")
-    slow = side.typical("reply.p99")
+    slow = run_group.typical("reply.p99")
     late = f", reply p99 {format_duration(slow)}" if slow is not None else ""
     return (
         f"With {value}, {served:.0%} were served".replace("%", " %") + late + "".join(f"; {one}" for one in parts) + "."
     )
 
 
-def _rule_of_descriptors(side: Side) -> str:
-    rate, hold = side.setting("client", "rate"), side.setting("client", "hold")
-    base = side.typical("fds.baseline")
-    if not rate or not hold or base is None or side.setting("server", "close_after") is not None:
+def _rule_of_descriptors(run_group: RunGroup) -> str:
+    rate, hold = run_group.setting("client", "rate"), run_group.setting("client", "hold")
+    base = run_group.typical("fds.baseline")
+    if not rate or not hold or base is None or run_group.setting("server", "close_after") is not None:
         return ""  # a server that closes by itself does not hold what a client holds
     sum_ = (
         f"{format_count(base)} + {format_count(rate)}/s x {format_duration(hold)} = {format_count(base + rate * hold)}"
@@ -252,7 +254,7 @@ def _rule_of_descriptors(side: Side) -> str:
     return f"Rule: nofile >= own descriptors + rate x time each is held = {sum_}."
 
 
-def _advice_of_descriptors(value: float, side: Side) -> str:  # noqa: ARG001 -- all rooms are asked alike
+def _advice_of_descriptors(value: float, run_group: RunGroup) -> str:  # noqa: ARG001 -- all rooms are asked alike
     return f"Set LimitNOFILE= of the unit, or ulimit -n, to {value:.0f} or more; a leak is not cured by any number."
 
 

@@ -10,10 +10,10 @@ import string
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from loadsim.analysis.dataset import View
+from loadsim.analysis.dataset import Dataset
 from loadsim.analysis.judge import summary_of
-from loadsim.compare.compare import Question, contrast, histograms_of, merged
-from loadsim.compare.comparison import Side
+from loadsim.compare.compare import Question, compare_groups, histograms_of, merged
+from loadsim.compare.comparison import RunGroup
 from loadsim.compare.folder import SweepFolder
 from loadsim.compare.statistics import kind_of_host
 from loadsim.errors import RecordingError
@@ -36,22 +36,22 @@ _LETTERS = string.ascii_uppercase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gathered:
+class Collected:
     """A comparison, and the groups that it was made of."""
 
     comparison: Comparison
-    sides: list[Side]
+    run_groups: list[RunGroup]
 
     @property
     def summaries(self) -> list[Summary]:
         """Those of all runs, group by group."""
-        return [one for side in self.sides for one in side.summaries]
+        return [one for run_group in self.run_groups for one in run_group.summaries]
 
 
-def gather_sweep(folder: SweepFolder) -> Gathered:
+def collect_sweep(folder: SweepFolder) -> Collected:
     """Return what all complete runs of a sweep say together; one that cannot be read is left out, and said."""
     plan = folder.plan
-    sides = sides_of_sweep(folder)
+    run_groups = groups_of_sweep(folder)
     question = Question(
         kind="sweep",
         title=plan.scenario,
@@ -61,12 +61,12 @@ def gather_sweep(folder: SweepFolder) -> Gathered:
         repeat=plan.repeat,
         min_effect=plan.min_effect,
     )
-    return Gathered(comparison=contrast(sides, question), sides=sides)
+    return Collected(comparison=compare_groups(run_groups, question), run_groups=run_groups)
 
 
-def gather(
+def collect(
     folders: Sequence[Path], *, min_effect: float, rules: Sequence[GateRule] = (), force: bool = False
-) -> Gathered:
+) -> Collected:
     """Return several results or sweeps side by side; raises RecordingError where one cannot be read.
 
     Results of the same settings on the same kind of host are one group. Of several sweeps, cells of the same name are
@@ -78,15 +78,15 @@ def gather(
     whole = [path for path in folders if is_sweep(path)]
     single = list(dict.fromkeys(path.resolve() for path in folders if not is_sweep(path)))
     plain = _by_settings(single)
-    groups = [*(sides_of_sweep(SweepFolder.open(path)) for path in whole), *([side] for side in plain)]
-    names = [path.name for path in whole] + [side.label for side in plain]
+    groups = [*(groups_of_sweep(SweepFolder.open(path)) for path in whole), *([run_group] for run_group in plain)]
+    names = [path.name for path in whole] + [run_group.label for run_group in plain]
     letters = [_LETTERS[index] if index < len(_LETTERS) else str(index + 1) for index in range(len(groups))]
-    sides = [
-        _named(side, letter, alone=len(group) == 1)
+    run_groups = [
+        _named(run_group, letter, alone=len(group) == 1)
         for group, letter in zip(groups, letters, strict=True)
-        for side in group
+        for run_group in group
     ]
-    if len(sides) < 2:
+    if len(run_groups) < 2:
         raise RecordingError(
             "these are the runs of one group: name two results or sweeps that differ, or a sweep of several cells"
         )
@@ -100,17 +100,17 @@ def gather(
         kind="compare",
         title=" and ".join(letters[:5]) + (" ..." if len(letters) > 5 else ""),
         description="; ".join(f"{letter}: {name}" for letter, name in zip(letters, names, strict=True)),
-        repeat=min(len(side.summaries) for side in sides),
+        repeat=min(len(run_group.summaries) for run_group in run_groups),
         pairs=pairs,
         min_effect=min_effect,
         rules=rules,
         force=force,
-        notices=[*_counted_twice(whole, single), *_without_counterpart(sides, pairs)],
+        notices=[*_counted_twice(whole, single), *_without_counterpart(run_groups, pairs)],
     )
-    return Gathered(comparison=contrast(sides, question), sides=sides)
+    return Collected(comparison=compare_groups(run_groups, question), run_groups=run_groups)
 
 
-def sides_of_sweep(folder: SweepFolder) -> list[Side]:
+def groups_of_sweep(folder: SweepFolder) -> list[RunGroup]:
     """Return the cells of a sweep with those of their runs that are complete."""
     plan = folder.plan
     return [
@@ -130,7 +130,7 @@ def is_sweep(path: Path) -> bool:
     return (path / SWEEP_MARK).exists()
 
 
-def _by_settings(paths: Sequence[Path]) -> list[Side]:
+def _by_settings(paths: Sequence[Path]) -> list[RunGroup]:
     """Return plain results as sides: those of the same settings on the same kind of host, in the order given."""
     groups: dict[str, list[Path]] = {}
     for path in paths:
@@ -143,7 +143,7 @@ def _by_settings(paths: Sequence[Path]) -> list[Side]:
 
 def _side(
     paths: Sequence[Path], *, label: str, values: Mapping[str, Any], root: Path | None, refused: Sequence[str] = ()
-) -> Side:
+) -> RunGroup:
     """Read runs as one side; their names are relative to `root`, the folder of their sweep.
 
     One that cannot be read is left out of a sweep; without one, where it was asked for by name, it is an error.
@@ -157,8 +157,8 @@ def _side(
         bundle = Bundle(path)
         try:
             with sound(path):
-                view = View.of(bundle.read())
-                summary, counted = summary_of(view), histograms_of(view)
+                data = Dataset.of(bundle.read())
+                summary, counted = summary_of(data), histograms_of(data)
         except RecordingError as error:
             if root is None:
                 raise
@@ -168,7 +168,7 @@ def _side(
         summaries.append(summary)
         histograms.append(counted)
         hosts.append(bundle.read_host())
-    return Side(
+    return RunGroup(
         label=label,
         values=values,
         runs=runs,
@@ -180,9 +180,9 @@ def _side(
     )
 
 
-def _named(side: Side, name: str, *, alone: bool) -> Side:
+def _named(run_group: RunGroup, name: str, *, alone: bool) -> RunGroup:
     """Return a side under the letter of what it came from; a cell among others keeps its own name beside that."""
-    return replace(side, label=name if alone else f"{name} {side.label}")
+    return replace(run_group, label=name if alone else f"{name} {run_group.label}")
 
 
 def _counted_twice(sweeps: Sequence[Path], single: Sequence[Path]) -> list[str]:
@@ -192,14 +192,14 @@ def _counted_twice(sweeps: Sequence[Path], single: Sequence[Path]) -> list[str]:
     return ["The same runs stand on two sides: that these agree says nothing."] if twice else []
 
 
-def _without_counterpart(sides: Sequence[Side], pairs: Sequence[tuple[int, int]]) -> list[str]:
+def _without_counterpart(run_groups: Sequence[RunGroup], pairs: Sequence[tuple[int, int]]) -> list[str]:
     """Return which sides are shown and compared with nothing."""
     compared = {index for pair in pairs for index in pair}
-    alone = [side.label for index, side in enumerate(sides) if index not in compared]
+    alone = [run_group.label for index, run_group in enumerate(run_groups) if index not in compared]
     return [f"Compared with nothing, since no other is called the same: {', '.join(alone)}."] if alone else []
 
 
-def _pairs(groups: Sequence[Sequence[Side]]) -> list[tuple[int, int]]:
+def _pairs(groups: Sequence[Sequence[RunGroup]]) -> list[tuple[int, int]]:
     """Return which sides are compared: each cell with that of the same name in the first group, or all with all.
 
     Groups of one side each have no names in common: the first is compared with each other one, and they with each
@@ -209,10 +209,10 @@ def _pairs(groups: Sequence[Sequence[Side]]) -> list[tuple[int, int]]:
     if all(len(group) == 1 for group in groups) or len(groups) == 1:
         count = sum(map(len, groups))
         return [(a, b) for a in range(count) for b in range(a + 1, count)]
-    first = {side.label: index for index, side in enumerate(groups[0])}
+    first = {run_group.label: index for index, run_group in enumerate(groups[0])}
     return [
-        (first[side.label], start + index)
+        (first[run_group.label], start + index)
         for group, start in zip(groups[1:], starts[1:], strict=True)
-        for index, side in enumerate(group)
-        if side.label in first
+        for index, run_group in enumerate(group)
+        if run_group.label in first
     ]

@@ -39,9 +39,9 @@ from loadsim.units import NANOSECONDS, some
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from loadsim.analysis.dataset import View
+    from loadsim.analysis.dataset import Dataset
     from loadsim.analysis.summary import Summary
-    from loadsim.compare.comparison import Estimate, Pair, Row, Side
+    from loadsim.compare.comparison import Estimate, Pair, Row, RunGroup
 
 
 _SERVED = Column(metric="attempts.served", heading="served")
@@ -181,12 +181,12 @@ def _shown(pair: Pair) -> str:
     return "from zero" if pair.effect is None else f"{100 * pair.effect:+.0f} %"
 
 
-def histograms_of(view: View) -> dict[str, Histogram]:
+def histograms_of(data: Dataset) -> dict[str, Histogram]:
     """Return the latencies of one run by family, those that have any: response times, as its metrics."""
-    attempts = view.recording.attempts
+    attempts = data.recording.attempts
     families = {
         "connect": connect_latencies(attempts).nanoseconds,
-        "accept": accept_latencies(view).nanoseconds,
+        "accept": accept_latencies(data).nanoseconds,
         "reply": between(attempts, "intended", "replied"),
     }
     return {name: Histogram.of(nanoseconds) for name, nanoseconds in families.items() if len(nanoseconds)}
@@ -240,19 +240,19 @@ class Question:
     notices: Sequence[str] = ()  # what else a reader has to know before the numbers: whole sentences
 
 
-def contrast(sides: Sequence[Side], question: Question) -> Comparison:
+def compare_groups(groups: Sequence[RunGroup], question: Question) -> Comparison:
     """Return everything that is said about these groups."""
-    hosts = _filled([flat_host(side.hosts[0]) if side.hosts else {} for side in sides])
-    strangers = unlike([flat_host(host) for side in sides for host in side.hosts if host])
+    hosts = _filled([flat_host(group.hosts[0]) if group.hosts else {} for group in groups])
+    strangers = unlike([flat_host(host) for group in groups for host in group.hosts if host])
     rows = rows_of(
-        [[one.metrics for one in side.summaries] for side in sides],
+        [[one.metrics for one in group.summaries] for group in groups],
         pairs=question.pairs,
         min_effect=question.min_effect,
         seed=question.seed,
         unlike_hosts=strangers and not question.force,
     )
     columns = columns_of(question.axes, rows)
-    settings = _filled([flat_settings(side.summaries[0].settings) if side.summaries else {} for side in sides])
+    settings = _filled([flat_settings(group.summaries[0].settings) if group.summaries else {} for group in groups])
     return Comparison(
         kind=question.kind,
         title=question.title,
@@ -260,19 +260,19 @@ def contrast(sides: Sequence[Side], question: Question) -> Comparison:
         seed=question.seed,
         axes=list(question.axes),
         repeat=question.repeat,
-        complete=all(len(side.summaries) >= question.repeat for side in sides),
-        duration_s=sum(one.duration_s for side in sides for one in side.summaries),
+        complete=all(len(group.summaries) >= question.repeat for group in groups),
+        duration_s=sum(one.duration_s for group in groups for one in group.summaries),
         min_effect=question.min_effect,
-        groups=[_group(side) for side in sides],
+        groups=[_group(group) for group in groups],
         columns=columns,
         rows=rows,
-        answer=answer_of(question.axes, sides, rows, columns) if question.axes and len(sides) > 1 else None,
-        settings=differences(settings, but={*question.axes, *(name for side in sides for name in side.values)}),
+        answer=answer_of(question.axes, groups, rows, columns) if question.axes and len(groups) > 1 else None,
+        settings=differences(settings, but={*question.axes, *(name for group in groups for name in group.values)}),
         hosts=differences(hosts),
         unlike_hosts=strangers,
-        curves=curves_of([side.histograms for side in sides]),
+        curves=curves_of([group.histograms for group in groups]),
         gates=judge_gates(question.rules, rows),
-        notices=list(_notices(sides, question, strangers=strangers)),
+        notices=list(_notices(groups, question, strangers=strangers)),
     )
 
 
@@ -282,44 +282,44 @@ def _filled(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [one or known for one in told]
 
 
-def _broken(side: Side) -> Iterator[str]:
+def _broken(group: RunGroup) -> Iterator[str]:
     """Yield the thresholds that failed in runs of a group."""
-    for place, threshold in enumerate(side.summaries[0].thresholds if side.summaries else ()):
-        failed = [one.thresholds[place] for one in side.summaries if not one.thresholds[place].ok]
+    for place, threshold in enumerate(group.summaries[0].thresholds if group.summaries else ()):
+        failed = [one.thresholds[place] for one in group.summaries if not one.thresholds[place].ok]
         if failed:
-            times = f"{len(failed)} of {some(len(side.summaries), 'run')}"
-            yield f"FAILED: expected {threshold.text}, measured {failed[0].measured} in {times} of {side.label}."
+            times = f"{len(failed)} of {some(len(group.summaries), 'run')}"
+            yield f"FAILED: expected {threshold.text}, measured {failed[0].measured} in {times} of {group.label}."
 
 
-def _group(side: Side) -> Group:
+def _group(group: RunGroup) -> Group:
     return Group(
-        label=side.label,
-        values=dict(side.values),
-        runs=list(side.runs),
-        verdicts=[one.verdict for one in side.summaries],
-        refused=list(side.refused),
+        label=group.label,
+        values=dict(group.values),
+        runs=list(group.runs),
+        statuses=[one.status for one in group.summaries],
+        refused=list(group.refused),
     )
 
 
-def _notices(sides: Sequence[Side], question: Question, *, strangers: bool) -> Iterator[str]:
+def _notices(groups: Sequence[RunGroup], question: Question, *, strangers: bool) -> Iterator[str]:
     """Yield what a reader has to know before the numbers."""
     yield from question.notices
-    for side in sides:
-        yield from _broken(side)
-        if reasons := sorted(set(side.refused)):
-            yield f"{some(len(side.refused), 'run')} of {side.label} could not take place: {'; '.join(reasons)}"
-        for why in side.damaged:
-            yield f"A run of {side.label} is left out, --resume makes it again: {why}"
-        if doubtful := sum(one.verdict == "INCONCLUSIVE" for one in side.summaries):
-            why = next(one.sentence for one in side.summaries if one.verdict == "INCONCLUSIVE")
-            yield f"{doubtful} of {some(len(side.summaries), 'run')} of {side.label} are INCONCLUSIVE: {why}"
-        busy = sum(map(_was_on_a_busy_host, side.summaries))
+    for group in groups:
+        yield from _broken(group)
+        if reasons := sorted(set(group.refused)):
+            yield f"{some(len(group.refused), 'run')} of {group.label} could not take place: {'; '.join(reasons)}"
+        for why in group.damaged:
+            yield f"A run of {group.label} is left out, --resume makes it again: {why}"
+        if doubtful := sum(one.status == "INCONCLUSIVE" for one in group.summaries):
+            why = next(one.sentence for one in group.summaries if one.status == "INCONCLUSIVE")
+            yield f"{doubtful} of {some(len(group.summaries), 'run')} of {group.label} are INCONCLUSIVE: {why}"
+        busy = sum(map(_was_on_a_busy_host, group.summaries))
         if busy:
             yield (
-                f"The host was busy in {busy} of {some(len(side.summaries), 'run')} of {side.label}: its times include "
-                "waits for a CPU. Stop what else runs, and run them again."
+                f"The host was busy in {busy} of {some(len(group.summaries), 'run')} of {group.label}: its times "
+                "include waits for a CPU. Stop what else runs, and run them again."
             )
-    known = [len(side.summaries) + len(side.refused) + len(side.damaged) for side in sides]
+    known = [len(group.summaries) + len(group.refused) + len(group.damaged) for group in groups]
     missing = sum(max(question.repeat - count, 0) for count in known)
     if missing:
         yield f"{some(missing, 'planned run')} did not take place: --resume goes on with them."
@@ -329,9 +329,9 @@ def _notices(sides: Sequence[Side], question: Question, *, strangers: bool) -> I
             if question.force
             else "These are not the runs of one machine: counts are judged, times and CPU only shown (--force judges)."
         )
-    if question.pairs is None and len(sides) > EACH_WITH_EACH:
-        yield f"{len(sides)} groups are many: each is compared with its neighbours, the first and the last one."
-    yield from _too_few(sides, question)
+    if question.pairs is None and len(groups) > EACH_WITH_EACH:
+        yield f"{len(groups)} groups are many: each is compared with its neighbours, the first and the last one."
+    yield from _too_few(groups, question)
 
 
 def _was_on_a_busy_host(summary: Summary) -> bool:
@@ -341,10 +341,10 @@ def _was_on_a_busy_host(summary: Summary) -> bool:
     return is_busy(share, longest)
 
 
-def _too_few(sides: Sequence[Side], question: Question) -> Iterator[str]:
+def _too_few(groups: Sequence[RunGroup], question: Question) -> Iterator[str]:
     """Yield that these runs could not have told a difference, whatever they had been."""
-    compared = len(pairs_of(len(sides)) if question.pairs is None else question.pairs)
-    fewest = min((len(side.summaries) for side in sides), default=0)
+    compared = len(pairs_of(len(groups)) if question.pairs is None else question.pairs)
+    fewest = min((len(group.summaries) for group in groups), default=0)
     if compared and 0 < fewest < (needed := repeats_needed(compared)):
         yield (
             f"{some(fewest, 'run')} of each cannot tell a difference from chance, however large: "

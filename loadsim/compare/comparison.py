@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from loadsim.analysis.summary import Summary
 
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Says(enum.StrEnum):
@@ -43,7 +43,7 @@ class Group:
     label: str  # "backlog 128"; of `compare`: the name of its folder
     values: dict[str, Any]  # swept key -> value, as in the settings of a summary: {"server.backlog": 128}
     runs: list[str]  # result folders, relative to where comparison.json stands; those that are complete
-    verdicts: list[str]  # of each of them
+    statuses: list[str]  # of each of them
     refused: list[str]  # why a run of this group could not take place: whole sentences
 
 
@@ -155,7 +155,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
+class RunGroup:
     """Runs with the same settings. `runs`, `summaries` and `hosts` have one element for each complete run."""
 
     label: str

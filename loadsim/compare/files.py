@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loadsim.compare.comparison import Comparison, Says, Side, median, medians
+from loadsim.compare.comparison import Comparison, RunGroup, Says, median, medians
 from loadsim.compare.page import comparison_page
 from loadsim.render.junit import Cell, junit
 from loadsim.render.markdown import MOST_ROWS, escape, first_rows, fold, joined, line_start, table
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from loadsim.compare.folder import SweepFolder
 
 
-def write_comparison(folder: SweepFolder, comparison: Comparison, sides: Sequence[Side]) -> None:
+def write_comparison(folder: SweepFolder, comparison: Comparison, run_groups: Sequence[RunGroup]) -> None:
     """Write what several groups of runs say together into the folder of their sweep."""
     folder.write_text("report.html", comparison_page(comparison))
     folder.write_text("summary.md", comparison_markdown(comparison))
-    cells = [Cell(name=side.label, runs=side.summaries, refused=side.refused) for side in sides]
+    cells = [
+        Cell(name=run_group.label, runs=run_group.summaries, refused=run_group.refused) for run_group in run_groups
+    ]
     folder.write_text("junit.xml", junit(comparison.title, cells))
     folder.write_comparison(comparison.to_json())
 

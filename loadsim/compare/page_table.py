@@ -172,7 +172,7 @@ def runs(comparison: Comparison) -> Markup:
         tag(
             "li",
             tag("h3", group.label),
-            tag("ul", *(_run(run, verdict) for run, verdict in zip(group.runs, group.verdicts, strict=False)))
+            tag("ul", *(_run(run, status) for run, status in zip(group.runs, group.statuses, strict=False)))
             if group.runs
             else tag("p", "No run of it took place.", class_="note"),
             notices(group.refused),
@@ -182,9 +182,9 @@ def runs(comparison: Comparison) -> Markup:
     return tag("ul", *items, class_="runs columns")
 
 
-def _run(run: str, verdict: str) -> Markup:
+def _run(run: str, status: str) -> Markup:
     link = tag("a", run, href=f"{quote(run)}/report.html")
-    return tag("li", badge(verdict, small=True), " ", link)
+    return tag("li", badge(status, small=True), " ", link)
 
 
 def _head(column: Column) -> Markup:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from loadsim.compare.collect import gather_sweep, is_sweep
+from loadsim.compare.collect import collect_sweep, is_sweep
 from loadsim.compare.compare import MIN_EFFECT
 from loadsim.compare.files import write_comparison
 from loadsim.compare.folder import SweepFolder, SweepPlan
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from loadsim.compare.collect import Gathered
-    from loadsim.render.progress import Watcher
+    from loadsim.compare.collect import Collected
+    from loadsim.render.progress import SweepDisplay
     from loadsim.run.host import Options
     from loadsim.scenario.layers import Override
 
@@ -42,7 +42,7 @@ class Swept:
     """A sweep that has been saved; `signal` is what interrupted it."""
 
     folder: Path
-    gathered: Gathered
+    gathered: Collected
     signal: signal.Signals | None
 
 
@@ -112,7 +112,7 @@ def lengths_s(matrix: Matrix) -> list[float]:
     return [plan.expected_s + AROUND_A_RUN_S for plan in plans]
 
 
-async def sweep(folder: SweepFolder, matrix: Matrix, options: Options, watcher: Watcher) -> Swept:
+async def sweep(folder: SweepFolder, matrix: Matrix, options: Options, sweep_display: SweepDisplay) -> Swept:
     """Make all runs that are missing or damaged, and return what all of them say together.
 
     A run that cannot take place is noted and ends nothing. The first SIGINT or SIGTERM ends the run that goes on, and
@@ -122,9 +122,9 @@ async def sweep(folder: SweepFolder, matrix: Matrix, options: Options, watcher: 
         todo = {*folder.missing(), *folder.unreadable()}
         jobs = [Job(*job) for job in folder.plan.order if job in todo]
         try:
-            interrupted = await _make(folder, matrix, jobs, options, watcher=watcher)
-            gathered = gather_sweep(folder)
-            write_comparison(folder, gathered.comparison, gathered.sides)
+            interrupted = await _make(folder, matrix, jobs, options, sweep_display=sweep_display)
+            gathered = collect_sweep(folder)
+            write_comparison(folder, gathered.comparison, gathered.run_groups)
         except QuitError as error:
             raise _quit(folder, error.signal) from error
         except KeyboardInterrupt as error:
@@ -138,11 +138,11 @@ def _quit(folder: SweepFolder, number: signal.Signals) -> QuitError:
 
 
 async def _make(
-    folder: SweepFolder, matrix: Matrix, jobs: Sequence[Job], options: Options, *, watcher: Watcher
+    folder: SweepFolder, matrix: Matrix, jobs: Sequence[Job], options: Options, *, sweep_display: SweepDisplay
 ) -> signal.Signals | None:
     """Make these runs one after the other; return the signal that ended them early."""
     each_s = lengths_s(matrix)
-    watcher.begin_sweep(folder.plan.scenario, len(jobs), sum(each_s[job.cell] for job in jobs))
+    sweep_display.begin_sweep(folder.plan.scenario, len(jobs), sum(each_s[job.cell] for job in jobs))
     stop = _Stop()
     with trio.open_signal_receiver(*SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
@@ -150,7 +150,7 @@ async def _make(
             for number, job in enumerate(jobs, 1):
                 if stop.signal is None:
                     left_s = sum(each_s[one.cell] for one in jobs[number:])
-                    ended = await _run_one(folder, matrix, job, options, watcher=watcher, left_s=left_s)
+                    ended = await _run_one(folder, matrix, job, options, sweep_display=sweep_display, left_s=left_s)
                     stop.signal = stop.signal or ended
                     await trio.lowlevel.checkpoint()  # a signal of the last moments is heard before the next run
             nursery.cancel_scope.cancel()
@@ -170,13 +170,13 @@ class _Stop:
 
 
 async def _run_one(
-    folder: SweepFolder, matrix: Matrix, job: Job, options: Options, *, watcher: Watcher, left_s: float
+    folder: SweepFolder, matrix: Matrix, job: Job, options: Options, *, sweep_display: SweepDisplay, left_s: float
 ) -> signal.Signals | None:
     """Make one run, or note why it cannot take place; return the signal that interrupted it."""
     label = matrix.cells[job.cell].label
     into = replace(options, folder=folder.begin_run(*job))
     try:
-        finished = await run(job.scenario(matrix), into, watcher.begin_run())
+        finished = await run(job.scenario(matrix), into, sweep_display.begin_run())
     except NotBegunError as stopped:
         return stopped.signal
     except (EnvironmentRefusedError, BaseExceptionGroup) as raised:
@@ -184,7 +184,7 @@ async def _run_one(
         if not isinstance(error, EnvironmentRefusedError):
             raise
         folder.refuse_run(*job, str(error))
-        watcher.end_run(label, "REFUSED", str(error), left_s=left_s)
+        sweep_display.end_run(label, "REFUSED", str(error), left_s=left_s)
         return None
-    watcher.end_run(label, finished.summary.verdict, finished.summary.sentence, left_s=left_s)
+    sweep_display.end_run(label, finished.summary.status, finished.summary.sentence, left_s=left_s)
     return finished.signal

@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from loadsim.compare.comparison import Column, Comparison, Difference, Pair, Row
-    from loadsim.render.progress import View
+    from loadsim.render.progress import Display
     from loadsim.scenario.plan import Plan
     from loadsim.scenario.sweep import Matrix
-    from loadsim.scenario.warnings import Caution
+    from loadsim.scenario.warnings import PlanWarning
 
 
 _STYLES = {Says.BETTER: GOOD, Says.WORSE: BAD, Says.HIGHER: WARN, Says.LOWER: WARN}
@@ -232,12 +232,12 @@ _WIDEST = 78
 _LABEL = 22
 
 
-class Rounds:
+class SweepLines:
     """Lines on standard error."""
 
-    def __init__(self, view: Callable[[], View], stream: TextIO | None = None) -> None:
+    def __init__(self, display: Callable[[], Display], stream: TextIO | None = None) -> None:
         """`view` gives who watches each single run."""
-        self._view = view
+        self._view = display
         self._stream = sys.stderr if stream is None else stream
         self._runs = 0
         self._ended = 0
@@ -247,16 +247,16 @@ class Rounds:
         self._runs, self._ended = runs, 0
         self._print(f"{printable(name, unicode=False)}: {some(runs, 'run')}, about {format_duration(expected_s)}")
 
-    def begin_run(self) -> View:
+    def begin_run(self) -> Display:
         """Return who watches the next run."""
         return self._view()
 
-    def end_run(self, label: str, verdict: str, sentence: str, *, left_s: float) -> None:
+    def end_run(self, label: str, status: str, sentence: str, *, left_s: float) -> None:
         """Print how a run ended, and how long the others will take."""
         self._ended += 1
         place = f"[{self._ended:>{len(str(self._runs))}}/{self._runs}]"
         left = f"{format_duration(left_s)} left" if left_s > 0 else "done"
-        head = f"{place} {clip(printable(label, unicode=False), _LABEL):<{_LABEL}} {verdict:<12} "
+        head = f"{place} {clip(printable(label, unicode=False), _LABEL):<{_LABEL}} {status:<12} "
         self._print(head + clip(printable(sentence, unicode=False), _WIDEST - len(head) - len(left) - 2) + f"  {left}")
 
     def _print(self, text: str) -> None:
@@ -265,23 +265,23 @@ class Rounds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CellOutlook:
+class CellPreview:
     """One cell before it runs."""
 
     label: str
     expected_s: float  # of one run
     queue_full_at_s: float | None  # predicted; None: not, or not predicted
     emfile_at_s: float | None
-    warnings: list[Caution]
+    warnings: list[PlanWarning]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
+class SweepPreview:
     """A whole sweep before it starts."""
 
     scenario: str
     description: str
-    cells: list[CellOutlook]
+    cells: list[CellPreview]
     repeat: int
     runs: int
     expected_s: float  # of all of them
@@ -293,10 +293,10 @@ class Outlook:
         return self.repeat >= self.repeats_needed
 
 
-def outlook_of(matrix: Matrix, plans: Sequence[Plan]) -> Outlook:
+def preview_of(matrix: Matrix, plans: Sequence[Plan]) -> SweepPreview:
     """Return the outlook; `plans` are those of the cells."""
     cells = [
-        CellOutlook(
+        CellPreview(
             label=cell.label,
             expected_s=plan.expected_s,
             queue_full_at_s=plan.prediction.queue_full_at_s,
@@ -306,7 +306,7 @@ def outlook_of(matrix: Matrix, plans: Sequence[Plan]) -> Outlook:
         for cell, plan in zip(matrix.cells, plans, strict=True)
     ]
     count = len(cells)
-    return Outlook(
+    return SweepPreview(
         scenario=matrix.scenario.name,
         description=matrix.scenario.description,
         cells=cells,

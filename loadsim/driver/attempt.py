@@ -66,7 +66,7 @@ class Attempt:
             _TIME.pack_into(buffer, self.at + _STARTED_AT, 0)
 
 
-class Stage:
+class Phase:
     """The attempts that wait for the same thing, by descriptor, each for the same time: so the oldest ends first.
 
     Looking at the oldest is what costs (a dict skips its deleted entries), and nearly every attempt leaves long before

@@ -15,7 +15,7 @@ import struct
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
-from loadsim.driver.attempt import TAIL, TAIL_AT, Attempt, Stage
+from loadsim.driver.attempt import TAIL, TAIL_AT, Attempt, Phase
 from loadsim.exchange import HELLO, Exchange, Reply, judge, partial, request
 from loadsim.fates import Outcome
 from loadsim.record.records import ATTEMPT, CLIENT_ERRNO, AttemptFlag
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import _socket
     from collections.abc import Iterable, Iterator
 
-    from loadsim.driver.schedule import Demand
+    from loadsim.driver.schedule import Schedule
     from loadsim.record.journal import Journal
     from loadsim.scenario.specs import LoadSpec
 
@@ -52,7 +52,7 @@ _READABLE, _WRITABLE = int(select.EPOLLIN), int(select.EPOLLOUT)
 class Connections:
     """The connections of one driver. `tally` counts what has ended, by outcome; `connected` what has connected."""
 
-    def __init__(self, spec: LoadSpec, journal: Journal, demand: Demand, epoll: select.epoll) -> None:
+    def __init__(self, spec: LoadSpec, journal: Journal, demand: Schedule, epoll: select.epoll) -> None:
         self._exchange = spec.exchange
         self._peer = (spec.address, spec.port)
         self._buffer = journal.buffer
@@ -65,9 +65,9 @@ class Connections:
         self._says = _usual_request(spec)
         self._as_planned = Outcome.OK if self._expects_reply else Outcome.CONNECTED
         self._usual_reply = HELLO if spec.exchange is Exchange.HELLO and not self._holds else None
-        self._connecting = Stage(_ns(spec.connect_timeout_s))
-        self._replying = Stage(_ns(spec.reply_timeout_s))
-        self._holding = Stage(_ns(spec.hold_s))
+        self._connecting = Phase(_ns(spec.connect_timeout_s))
+        self._replying = Phase(_ns(spec.reply_timeout_s))
+        self._holding = Phase(_ns(spec.hold_s))
         self._first_wait = self._replying if self._expects_reply else self._holding  # once connected
         self._stages = (self._connecting, self._replying, self._holding)
         self.connected = 0
@@ -78,8 +78,8 @@ class Connections:
         return len(self._connecting.attempts) + len(self._replying.attempts) + len(self._holding.attempts)
 
     def __iter__(self) -> Iterator[Attempt]:
-        for stage in self._stages:
-            yield from stage.attempts.values()
+        for phase in self._stages:
+            yield from phase.attempts.values()
 
     def next_check(self) -> int:
         """Return when `expire` may next find something, NEVER while nothing waits."""
@@ -191,17 +191,17 @@ class Connections:
         Those that are held end as planned, only sooner; those that still wait for something end unfinished.
         """
         chosen = [
-            (stage, fd, attempt)
-            for stage in self._stages
-            for number, (fd, attempt) in enumerate(stage.attempts.items(), 1)
+            (phase, fd, attempt)
+            for phase in self._stages
+            for number, (fd, attempt) in enumerate(phase.attempts.items(), 1)
             if int(number * share) > int((number - 1) * share)
         ]
-        for stage, fd, attempt in chosen:
-            del stage.attempts[fd]
+        for phase, fd, attempt in chosen:
+            del phase.attempts[fd]
             attempt.flags |= AttemptFlag.RELEASED
-            self._end(attempt, self._as_planned if stage is self._holding else Outcome.UNFINISHED)
-        for stage in self._stages:
-            stage.look_again()
+            self._end(attempt, self._as_planned if phase is self._holding else Outcome.UNFINISHED)
+        for phase in self._stages:
+            phase.look_again()
         return len(chosen)
 
     def reset(self) -> int:
@@ -210,8 +210,8 @@ class Connections:
         for attempt in attempts:
             attempt.sock.setsockopt(_SOCKET, _LINGER, _LINGER_RESET)
             attempt.sock.close()
-        for stage in self._stages:
-            stage.attempts.clear()
+        for phase in self._stages:
+            phase.attempts.clear()
         return len(attempts)
 
     def _close(self, done: list[_Done]) -> None:

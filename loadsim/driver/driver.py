@@ -32,7 +32,7 @@ from loadsim.scenario.specs import LoadSpec
 from loadsim.units import NANOSECONDS, format_count
 
 if TYPE_CHECKING:
-    from loadsim.driver.schedule import Demand
+    from loadsim.driver.schedule import Schedule
 
 #: What a process of clients does once it is ready: its channel, its spec, its journal, how many connections at once.
 Play = Callable[[Channel, LoadSpec, Journal, int], Awaitable[None]]
@@ -136,7 +136,7 @@ async def _run(engine: Engine, channel: Channel, start_ns: int) -> None:
     await say(channel, {"event": "finished", **spent})
 
 
-def demand_of(spec: LoadSpec, start_ns: int, most: int) -> Demand:
+def demand_of(spec: LoadSpec, start_ns: int, most: int) -> Schedule:
     """Return this driver's share of the schedule, with at most so many clients in a closed loop."""
     if spec.stages:
         whole = offsets(

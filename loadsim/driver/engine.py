@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from loadsim.driver.connections import Opened
-    from loadsim.driver.schedule import Demand
+    from loadsim.driver.schedule import Schedule
     from loadsim.record.journal import Journal
     from loadsim.scenario.specs import LoadSpec
 
@@ -54,7 +54,7 @@ _COUNTED = COUNTERS["attempt"]
 class Engine:
     """One driver's load: `run` it once, then `reset` it; `close` it, or use it as a context manager."""
 
-    def __init__(self, spec: LoadSpec, journal: Journal, demand: Demand, *, max_in_flight: int) -> None:
+    def __init__(self, spec: LoadSpec, journal: Journal, demand: Schedule, *, max_in_flight: int) -> None:
         self._spec = spec
         self._journal = journal
         self._demand = demand

@@ -18,7 +18,7 @@ NEVER = 2**63 - 1
 PAUSE_NS = 10_000_000
 
 
-class Demand(Protocol):
+class Schedule(Protocol):
     """What the engine asks of a schedule."""
 
     def take_due(self, now: int, most: int) -> list[int]:
@@ -38,7 +38,7 @@ class Demand(Protocol):
         """Whether no further attempt will ever be due."""
 
 
-class OpenLoop(Demand):
+class OpenLoop(Schedule):
     """Clients arrive when the schedule says so, whatever the server does; `offsets` are from `start_ns`, ascending."""
 
     def __init__(self, offsets: Iterator[int], *, start_ns: int) -> None:
@@ -75,7 +75,7 @@ class OpenLoop(Demand):
         return NEVER if offset is None else self._start_ns + offset
 
 
-class ClosedLoop(Demand):
+class ClosedLoop(Schedule):
     """A fixed number of clients, each of which starts again when its last connection has ended.
 
     `attempts` is how many of them this driver may start, None for no bound but `end_ns`.

@@ -188,7 +188,7 @@ _GROWING_PER_S = 0.2
 _SIGNS = {OPENED: ("+", GOOD), CLOSED: ("-", QUIET), CHANGED: ("~", WARN)}
 
 
-class Watching:
+class WatchText:
     """Turns snapshots into lines; keeps the first one, to report the change at the end."""
 
     def __init__(self, terminal: Terminal) -> None:

@@ -127,7 +127,7 @@ class HostLimits:
     cpus: int  # those this process may run on
 
     @classmethod
-    def gather(cls, in_force: Mapping[str, str] | None = None) -> Self:
+    def collect(cls, in_force: Mapping[str, str] | None = None) -> Self:
         """Return this host's limits, with the sysctls of `in_force` instead of the caller's namespace's."""
         nofile = own_nofile()
         low, high = _numbers("net.ipv4.ip_local_port_range", in_force, "32768 60999")

@@ -203,7 +203,7 @@ class _Member:
         self.searched_ns = 0
 
 
-class Followed:
+class ProcessGroup:
     """The tree under test; close it, or use it as a context manager."""
 
     def __init__(self, pids: Callable[[], Sequence[int]], diag: SockDiag, *, address: str, port: int) -> None:

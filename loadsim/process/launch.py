@@ -161,7 +161,7 @@ def start_bare(
         raise RuntimeError(
             "start children in the main thread: the kernel kills them when the thread ends that started them"
         )
-    code = f"import sys; sys.path.append({_ROOT!r}); from loadsim.kernel import {module}; {module}.main(sys.argv[1:])"
+    code = f"import sys; sys.path.append({_ROOT!r}); from loadsim.process import {module}; {module}.main(sys.argv[1:])"
     return subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", code, *arguments],
         stdin=stdin,
@@ -200,7 +200,7 @@ LEAVE_S: Final = 5.0
 _LAST_LINES: Final = 8
 
 
-class Partner:
+class ControlledChild:
     """A child that is ready; `ready` holds its own words about itself."""
 
     def __init__(self, child: Child, channel: Channel) -> None:
@@ -250,7 +250,7 @@ async def partner(
     namespace: Namespace | None,
     stdout: Path | None = None,
     stderr: Path,
-) -> AsyncIterator[Partner]:
+) -> AsyncIterator[ControlledChild]:
     """Run a module of ours as a child that has been prepared with a spec; it leaves at the end of the block.
 
     `what` names it in errors: "the simulated server". Must be entered in the main thread. At the end of a block that
@@ -259,7 +259,7 @@ async def partner(
     child, channel = _start(module, namespace, stdout, stderr)
     with child:
         async with channel:
-            one = Partner(child, channel)
+            one = ControlledChild(child, channel)
             one.ready = await _prepare(one, spec, what, stderr)
             yield one
             with trio.CancelScope(shield=True):
@@ -280,7 +280,7 @@ def _start(module: str, namespace: Namespace | None, stdout: Path | None, stderr
     return child, Channel(ours)
 
 
-async def _prepare(one: Partner, spec: Message, what: str, stderr: Path) -> Message:
+async def _prepare(one: ControlledChild, spec: Message, what: str, stderr: Path) -> Message:
     """Tell it what to be and return what it says it has become."""
     answer: Message | None = None
     with trio.move_on_after(READY_S) as patience, contextlib.suppress(trio.BrokenResourceError):

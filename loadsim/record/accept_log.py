@@ -28,7 +28,7 @@ _LAST_AT = FAILURE.offset_of("last")
 _COUNT_AT = FAILURE.offset_of("count")
 
 
-class Books:
+class AcceptLog:
     """Both journals of one server, and how many descriptors it has open.
 
     An accept is known by the byte offset of its record, -1 when the journal was full: it is then only counted.

@@ -250,7 +250,8 @@ def status_of(path: Path) -> str:
     if (path / SWEEP_MARK).exists():
         return _runs_of(path)
     try:
-        status = Folder(path).read_json("summary.json")["verdict"]
+        summary = Folder(path).read_json("summary.json")
+        status = summary["status"] if "status" in summary else summary["verdict"]  # format 1
     except (RecordingError, KeyError, TypeError):
         return ""
     return status if isinstance(status, str) else ""

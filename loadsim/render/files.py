@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loadsim.analysis.clock import Clock
-    from loadsim.analysis.dataset import View
+    from loadsim.analysis.dataset import Dataset
     from loadsim.analysis.latency import Interval, Latencies, Row
     from loadsim.analysis.summary import Summary
     from loadsim.record.facts import Facts
@@ -43,18 +43,18 @@ _UNREAD = -1
 _MS, _US = 1e6, 1e3
 
 
-def write_files(bundle: Bundle, view: View, summary: Summary) -> None:
+def write_files(bundle: Bundle, data: Dataset, summary: Summary) -> None:
     """Write the derived files of a run into its result folder."""
-    bundle.write_text("report.html", run_page(summary, series_of(view), host=bundle.read_host()))
+    bundle.write_text("report.html", run_page(summary, series_of(data), host=bundle.read_host()))
     bundle.write_text("summary.md", run_markdown(summary))
     bundle.write_text("junit.xml", junit(summary.scenario, [Cell(name="", runs=[summary])]))
-    bundle.write_text("timeseries.csv", timeseries(view.recording.samples, view.clock))
+    bundle.write_text("timeseries.csv", timeseries(data.recording.samples, data.clock))
     for name, meaning, latencies in (
-        ("connect", "connect, from the intended start", connect_latencies(view.recording.attempts)),
-        ("accept", "the wait in the accept queue", accept_latencies(view)),
+        ("connect", "connect, from the intended start", connect_latencies(data.recording.attempts)),
+        ("accept", "the wait in the accept queue", accept_latencies(data)),
     ):
         heading = f"{printable(summary.scenario)}, seed {summary.seed}: {meaning}; values are nanoseconds"
-        bundle.write_text(f"{name}.hlog", histogram_log(latencies, view.recording.facts, view.clock, heading=heading))
+        bundle.write_text(f"{name}.hlog", histogram_log(latencies, data.recording.facts, data.clock, heading=heading))
         bundle.write_text(f"{name}.hgrm", percentile_table(Histogram.of(latencies.nanoseconds)))
 
 

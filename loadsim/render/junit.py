@@ -92,8 +92,8 @@ def _cases(title: str, cell: Cell) -> Iterator[_Case]:
     for text in texts:
         yield _Case(name=text, classname=classname, time_s=time_s, problem=_broken(cell.runs, text))
     if cell.runs and not texts:
-        verdicts = "\n".join(f"{run.verdict}: {run.sentence}" for run in cell.runs)
-        yield _Case(name="runs", classname=classname, time_s=time_s, problem=_doubt(cell.runs), said=verdicts)
+        statuses = "\n".join(f"{run.status}: {run.sentence}" for run in cell.runs)
+        yield _Case(name="runs", classname=classname, time_s=time_s, problem=_doubt(cell.runs), said=statuses)
 
 
 def _absent(cell: Cell) -> _Problem:
@@ -113,7 +113,7 @@ def _broken(runs: Sequence[Summary], text: str) -> _Problem | None:
     measured: dict[str, None] = {}
     for run in runs:
         missed = [one.measured for one in run.thresholds if one.text == text and not one.ok]
-        if missed and run.verdict != _INCONCLUSIVE:
+        if missed and run.status != _INCONCLUSIVE:
             failed.append(run)
             measured |= dict.fromkeys(missed)
     if not failed:
@@ -125,7 +125,7 @@ def _broken(runs: Sequence[Summary], text: str) -> _Problem | None:
 
 def _doubt(runs: Sequence[Summary]) -> _Problem | None:
     """Return why nothing can be said of these runs; None where all of them can be judged."""
-    doubtful = [run.sentence for run in runs if run.verdict == _INCONCLUSIVE]
+    doubtful = [run.sentence for run in runs if run.status == _INCONCLUSIVE]
     if not doubtful:
         return None
     sentence = f"{_INCONCLUSIVE} in {len(doubtful)} of {some(len(runs), 'run')}"

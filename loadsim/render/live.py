@@ -54,7 +54,7 @@ def frame(opening: Opening, progress: Progress, terminal: Terminal) -> list[Line
     return lines
 
 
-class LiveView:
+class LiveDisplay:
     """The live view on standard error, gone without a trace when the run ends."""
 
     def __init__(self) -> None:

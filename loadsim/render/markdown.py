@@ -32,7 +32,7 @@ def run_markdown(summary: Summary) -> str:
     """Return one run: verdict, findings, ledger, thresholds, growth."""
     facts = f"{format_duration(summary.duration_s)}, {some(summary.clients, 'client')}, seed {summary.seed}"
     sections = [
-        [f"## {escape(summary.scenario)}: {escape(summary.verdict)}", "", f"**{escape(summary.sentence)}** ({facts})"],
+        [f"## {escape(summary.scenario)}: {escape(summary.status)}", "", f"**{escape(summary.sentence)}** ({facts})"],
         first_rows([f"> {line_start(notice)}" for notice in summary.notices]),
         _findings(summary.findings),
         _ledger(summary),

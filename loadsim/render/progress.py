@@ -61,20 +61,20 @@ class Progress:
     shared: bool = False  # the namespace is the host's, and so is `overflows`
 
 
-class Watcher(Protocol):
+class SweepDisplay(Protocol):
     """Somebody who watches many runs, and each of them."""
 
     def begin_sweep(self, name: str, runs: int, expected_s: float) -> None:
         """Show that it starts, or goes on: so many runs are to be made, and take about so long."""
 
-    def begin_run(self) -> View:
+    def begin_run(self) -> Display:
         """Return who watches the next run."""
 
-    def end_run(self, label: str, verdict: str, sentence: str, *, left_s: float) -> None:
+    def end_run(self, label: str, status: str, sentence: str, *, left_s: float) -> None:
         """Show how a run of this cell ended, and how long the others will take."""
 
 
-class View(Protocol):
+class Display(Protocol):
     """Somebody who watches a run: live, as lines, or nobody."""
 
     def begin(self, plan: Plan, *, hint: str) -> None:
@@ -113,7 +113,7 @@ def progress_line(progress: Progress) -> str:
     return "   ".join(part for part in parts if part)
 
 
-class PlainView:
+class PlainDisplay:
     """A line at the beginning, and one for every second that has begun since the last."""
 
     def __init__(self, stream: TextIO | None = None) -> None:

@@ -305,8 +305,8 @@ def _row(entry: _Entry, columns: _Columns, top: int, terminal: Terminal) -> Line
 def _sum(summary: Summary, columns: _Columns) -> Line:
     """Return the line under both columns: the attempts of the plan, and whether every one of them is accounted for."""
     total = right(format_count(summary.clients), columns.count)
-    verdict = ("adds up", QUIET) if summary.balanced else ("DOES NOT ADD UP", ALARM)
-    row = line(" " * (2 + _FATE + _LEDGER_GAP), total, " " * _LEDGER_GAP, verdict)
+    status = ("adds up", QUIET) if summary.balanced else ("DOES NOT ADD UP", ALARM)
+    row = line(" " * (2 + _FATE + _LEDGER_GAP), total, " " * _LEDGER_GAP, status)
     blameless = not summary.ledger.get("local") and not summary.ledger.get("not_started")
     row = line(row, " " * max(columns.saw - row.width, _LEDGER_GAP), total)
     return line(row, (" " * _LEDGER_GAP + _BLAMELESS, QUIET)) if blameless else row

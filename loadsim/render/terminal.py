@@ -176,10 +176,10 @@ def _head(summary: Summary, terminal: Terminal) -> list[Line]:
     name = terminal.clip(summary.scenario, terminal.edge)
     lines = both_ends(line((name, STRONG)), line((terminal.glyphs.dot.join(facts), QUIET)), terminal)
     first, *more = wrap(summary.sentence, terminal.edge - LABEL)
-    verdict = summary.verdict.ljust(LABEL - 2) + "  "
-    if len(verdict) > LABEL:
-        first, *more = wrap(summary.sentence, terminal.edge - LABEL, first=terminal.edge - len(verdict))
-    lines.append(line((verdict, STATUSES.get(summary.verdict, ALARM)), (first, STRONG)))
+    status = summary.status.ljust(LABEL - 2) + "  "
+    if len(status) > LABEL:
+        first, *more = wrap(summary.sentence, terminal.edge - LABEL, first=terminal.edge - len(status))
+    lines.append(line((status, STATUSES.get(summary.status, ALARM)), (first, STRONG)))
     lines += [line(" " * LABEL, (text, STRONG)) for text in more]
     for notice in (*_interruption(summary), *summary.notices):
         lines += paragraph(notice, terminal, margin=" " * (LABEL - 2), mark="! ", mark_style=WARN)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from loadsim.analysis.dataset import View as Analysed
+from loadsim.analysis.dataset import Dataset
 from loadsim.analysis.judge import summary_of
 from loadsim.errors import EnvironmentRefusedError
 from loadsim.kernel.limits import host_facts
@@ -24,7 +24,7 @@ from loadsim.record.facts import DriverFacts, EndState
 from loadsim.record.result import Bundle
 from loadsim.render.files import write_files
 from loadsim.run.host import observe_host, permit
-from loadsim.run.setup import first_facts, not_in_force, notices_of, on_stage, open_namespace
+from loadsim.run.setup import first_facts, not_in_force, notices_of, open_namespace, open_setup
 from loadsim.run.signals import Interruption
 from loadsim.run.steps import follow, let_go
 from loadsim.scenario.plan import make_plan
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from loadsim.analysis.summary import Summary
     from loadsim.record.facts import Facts, StepFacts
     from loadsim.record.recording import Records
-    from loadsim.render.progress import View
+    from loadsim.render.progress import Display
     from loadsim.run.host import Options
-    from loadsim.run.setup import Driver, Stage
+    from loadsim.run.setup import Driver, Setup
     from loadsim.scenario.model import Scenario
     from loadsim.targets.target import Sources
 
@@ -67,7 +67,7 @@ class Finished:
     signal: signal.Signals | None
 
 
-async def run(scenario: Scenario, options: Options, view: View) -> Finished:
+async def run(scenario: Scenario, options: Options, display: Display) -> Finished:
     """Run a scenario to its end, save it, and return where and what it means.
 
     Raises ScenarioError where the load would go where nobody permitted it, EnvironmentRefusedError where this host or
@@ -79,12 +79,12 @@ async def run(scenario: Scenario, options: Options, view: View) -> Finished:
     early = Interruption()
     with early.telling():
         async with early.heeding():
-            bundle, facts = await _record(scenario, options, view, early)
+            bundle, facts = await _record(scenario, options, display, early)
         summary = _summarise(bundle, facts, options.argv)
     return Finished(folder=bundle.path, summary=summary, signal=early.signal)
 
 
-async def _record(scenario: Scenario, options: Options, view: View, early: Interruption) -> tuple[Bundle, Facts]:
+async def _record(scenario: Scenario, options: Options, display: Display, early: Interruption) -> tuple[Bundle, Facts]:
     """Set the stage and let the load run; return where the records are and what is known of the whole run."""
     async with open_namespace(scenario) as namespace:
         plan = make_plan(scenario, observe_host(scenario, namespace.sysctls))
@@ -95,49 +95,51 @@ async def _record(scenario: Scenario, options: Options, view: View, early: Inter
         early.folder = bundle.path
         bundle.write_text("scenario.resolved.toml", to_toml(scenario))
         bundle.write_json("host.json", host_facts())
-        async with on_stage(plan, bundle, namespace) as stage:
-            view.begin(plan, hint=namespace.enter_hint)
+        async with open_setup(plan, bundle, namespace) as setup:
+            display.begin(plan, hint=namespace.enter_hint)
             try:
                 with giving_way():  # sampling is never worth a late client or a late accept()
-                    return bundle, await _perform(stage, first_facts(stage, degraded), options.argv, view, early=early)
+                    return bundle, await _perform(
+                        setup, first_facts(setup, degraded), options.argv, display, early=early
+                    )
             finally:
-                view.end()
+                display.end()
 
 
 def _summarise(bundle: Bundle, facts: Facts, argv: Sequence[str]) -> Summary:
     """Save what was recorded, then what it means, then every file that can be made again."""
     bundle.write_manifest(replace(facts, lost_records=bundle.merge_journals()), argv)
-    analysed = Analysed.of(bundle.read())
+    analysed = Dataset.of(bundle.read())
     summary = summary_of(analysed)
     bundle.write_json("summary.json", summary.to_json())
     write_files(bundle, analysed, summary)
     return summary
 
 
-async def _perform(stage: Stage, facts: Facts, argv: Sequence[str], view: View, *, early: Interruption) -> Facts:
+async def _perform(setup: Setup, facts: Facts, argv: Sequence[str], display: Display, *, early: Interruption) -> Facts:
     """Let the load run and judge it; return the facts of the whole run."""
     start_ns = time.monotonic_ns() + LEAD_NS
     facts = replace(facts, start_ns=start_ns, start_unix_s=time.time() + LEAD_NS / NANOSECONDS)
-    stage.bundle.write_manifest(facts, argv)
-    early.begin(stage.drivers)
+    setup.bundle.write_manifest(facts, argv)
+    early.begin(setup.drivers)
     steps: list[StepFacts] = []
     lost: list[str] = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(stage.sampler.run)
-        nursery.start_soon(stage.server.wait_exited)  # notes the moment, should it die
-        nursery.start_soon(_watch, stage, view, early, start_ns)
-        await stage.server.go(start_ns)
-        drivers = await _wait_load(stage, start_ns, steps=steps, lost=lost, early=early)
+        nursery.start_soon(setup.sampler.run)
+        nursery.start_soon(setup.server.wait_exited)  # notes the moment, should it die
+        nursery.start_soon(_watch, setup, display, early, start_ns)
+        await setup.server.go(start_ns)
+        drivers = await _wait_load(setup, start_ns, steps=steps, lost=lost, early=early)
         load_end_ns = time.monotonic_ns()
-        fds_end = await _wait_settled(stage, start_ns)
-        await stage.server.freeze()
+        fds_end = await _wait_settled(setup, start_ns)
+        await setup.server.freeze()
         judged_ns = time.monotonic_ns()
-        end = _look(stage, fds_end)
-        stage.sampler.stop()
-        for driver in (*stage.drivers, *stage.watchers):
+        end = _look(setup, fds_end)
+        setup.sampler.stop()
+        for driver in (*setup.drivers, *setup.watchers):
             await driver.reset()
-        await stage.server.drain()
-        await stage.server.leave()
+        await setup.server.drain()
+        await setup.server.leave()
         nursery.cancel_scope.cancel()
     reason = early.reason or _death_of_a_driver(drivers)
     return replace(
@@ -146,8 +148,8 @@ async def _perform(stage: Stage, facts: Facts, argv: Sequence[str], view: View, 
         interrupted=reason,
         load_end_ns=load_end_ns,
         judged_ns=judged_ns,
-        server=stage.server.facts,
-        notices=notices_of(stage),
+        server=setup.server.facts,
+        notices=notices_of(setup),
         drivers=drivers,
         end=end,
         steps=steps,
@@ -157,7 +159,7 @@ async def _perform(stage: Stage, facts: Facts, argv: Sequence[str], view: View, 
 
 
 async def _wait_load(
-    stage: Stage, start_ns: int, *, steps: list[StepFacts], lost: list[str], early: Interruption
+    setup: Setup, start_ns: int, *, steps: list[StepFacts], lost: list[str], early: Interruption
 ) -> list[DriverFacts]:
     """Start the load; return when every driver has finished or died, every step is made, and the canary is done.
 
@@ -169,16 +171,16 @@ async def _wait_load(
         facts.append(await driver.wait_finished())
 
     async def take_steps() -> None:
-        await _unless_stopped(early, partial(follow, stage, start_ns, steps))
-        await let_go(stage, steps)
+        await _unless_stopped(early, partial(follow, setup, start_ns, steps))
+        await let_go(setup, steps)
 
-    for driver in (*stage.drivers, *stage.watchers):
+    for driver in (*setup.drivers, *setup.watchers):
         await driver.go(start_ns)
     async with trio.open_nursery() as nursery:
-        for driver in stage.drivers:
+        for driver in setup.drivers:
             nursery.start_soon(wait_one, driver)
         nursery.start_soon(take_steps)
-    lost += await _dismiss(stage, early)
+    lost += await _dismiss(setup, early)
     return sorted(facts, key=lambda one: one.share)
 
 
@@ -195,11 +197,11 @@ async def _unless_stopped(early: Interruption, act: Callable[[], Awaitable[None]
         nursery.cancel_scope.cancel()
 
 
-async def _dismiss(stage: Stage, early: Interruption) -> list[str]:
+async def _dismiss(setup: Setup, early: Interruption) -> list[str]:
     """Let the canary go on for a while, then wait for its last answers; return who did not live to give them."""
-    await _unless_stopped(early, partial(_linger, stage))
+    await _unless_stopped(early, partial(_linger, setup))
     lost = []
-    for what, watcher in zip(("the canary", "the held clients"), stage.watchers, strict=False):
+    for what, watcher in zip(("the canary", "the held clients"), setup.watchers, strict=False):
         await watcher.stop()
         status = (await watcher.wait_finished()).exit_status
         if status is not None:
@@ -207,19 +209,19 @@ async def _dismiss(stage: Stage, early: Interruption) -> list[str]:
     return lost
 
 
-async def _linger(stage: Stage) -> None:
+async def _linger(setup: Setup) -> None:
     """Let the canary go on; where nobody answered it meanwhile, wait for that with its patience, and linger again."""
-    if (canary := stage.plan.scenario.canary) is None:
+    if (canary := setup.plan.scenario.canary) is None:
         return
-    before = stage.monitor.answered()
+    before = setup.monitor.answered()
     await trio.sleep(canary.linger)
-    if stage.monitor.answered() > before:
+    if setup.monitor.answered() > before:
         return
     for _ in range(math.ceil(canary.patience / WATCH_S)):
-        if stage.server.facts.died:
+        if setup.server.facts.died:
             return
         await trio.sleep(WATCH_S)
-        if stage.monitor.answered() > before:
+        if setup.monitor.answered() > before:
             await trio.sleep(canary.linger)
             return
 
@@ -229,20 +231,20 @@ def _death_of_a_driver(drivers: Sequence[DriverFacts]) -> str | None:
     return "; ".join(f"driver {one.share + 1} ended with status {one.exit_status}" for one in dead) or None
 
 
-async def _watch(stage: Stage, view: View, early: Interruption, start_ns: int) -> None:
+async def _watch(setup: Setup, display: Display, early: Interruption, start_ns: int) -> None:
     """Update the view, and stop the load when an `abort` threshold is true."""
     while True:
         await trio.sleep(WATCH_S)
-        view.update(stage.monitor.progress((time.monotonic_ns() - start_ns) / NANOSECONDS))
-        metrics = stage.monitor.metrics()
-        met = [one.text for one in stage.plan.scenario.thresholds.abort if judge(one, metrics).ok]
+        display.update(setup.monitor.progress((time.monotonic_ns() - start_ns) / NANOSECONDS))
+        metrics = setup.monitor.metrics()
+        met = [one.text for one in setup.plan.scenario.thresholds.abort if judge(one, metrics).ok]
         if met and early.reason is None:
             await early.stop_load(f"aborted: {met[0]}")
 
 
-async def _wait_settled(stage: Stage, start_ns: int) -> int | None:
+async def _wait_settled(setup: Setup, start_ns: int) -> int | None:
     """Wait until the number of the server's descriptors no longer changes, and return it; None: it is not seen."""
-    process = stage.sources.process
+    process = setup.sources.process
     if process is None:
         await trio.sleep(SETTLED_S)
         return None
@@ -253,7 +255,7 @@ async def _wait_settled(stage: Stage, start_ns: int) -> int | None:
             fds, now = process.open_fds(), _elapsed_s(start_ns)
             if fds != last:
                 last, changed = fds, now
-            settled, at_most = _settled_at(stage, fds, changed)
+            settled, at_most = _settled_at(setup, fds, changed)
             if now >= min(settled, begun + at_most):
                 return last
             await trio.sleep(SETTLE_STEP_S)
@@ -265,20 +267,20 @@ def _elapsed_s(start_ns: int) -> float:
     return (time.monotonic_ns() - start_ns) / NANOSECONDS
 
 
-def _settled_at(stage: Stage, fds: int, changed: float) -> tuple[float, float]:
+def _settled_at(setup: Setup, fds: int, changed: float) -> tuple[float, float]:
     """Return when descriptors that last changed at this time have settled, and how long to wait for that at most."""
-    server = stage.plan.scenario.server
+    server = setup.plan.scenario.server
     if server.is_simulated:
         return settled_at(server, changed), SETTLE_AT_MOST_S + server.pause
-    if fds <= stage.server.facts.baseline_fds:
+    if fds <= setup.server.facts.baseline_fds:
         return changed + SETTLED_S, SETTLE_AT_MOST_S
     return changed + UNKNOWN_SETTLED_S, UNKNOWN_SETTLE_AT_MOST_S
 
 
-def _look(stage: Stage, fds_end: int | None) -> EndState:
+def _look(setup: Setup, fds_end: int | None) -> EndState:
     """Return what the kernel shows while the server no longer accepts and every socket still exists."""
-    sources, port = stage.sources, stage.server.facts.port
-    sockets = stage.namespace.diag.dump(port=port)
+    sources, port = setup.sources, setup.server.facts.port
+    sockets = setup.namespace.diag.dump(port=port)
     at_server = sockets[sockets["local_port"] == port]
     listener = sources.listener()
     open_fds, fd_map = _descriptors(sources)

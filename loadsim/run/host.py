@@ -30,7 +30,7 @@ def observe_host(scenario: Scenario, in_force: Mapping[str, str] | None = None) 
     if in_force is None:
         wide = WIDE_PORT_RANGE if scenario.network.namespace == "private" else {}
         in_force = {**wide, **scenario.sysctl}
-    limits = HostLimits.gather(in_force)
+    limits = HostLimits.collect(in_force)
     return Host(
         nofile_soft=limits.nofile_soft,
         nofile_hard=limits.nofile_hard,

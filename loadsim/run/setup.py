@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from loadsim.process.launch import Namespace, Partner
+    from loadsim.process.launch import ControlledChild, Namespace
     from loadsim.record.facts import ServerFacts
     from loadsim.record.result import Bundle
     from loadsim.scenario.model import Scenario
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 class Driver:
     """One driver process that is ready. Every order to one that has died does nothing."""
 
-    def __init__(self, process: Partner, spec: LoadSpec) -> None:
+    def __init__(self, process: ControlledChild, spec: LoadSpec) -> None:
         self.child = process.child
         self._process = process
         self._share = spec.share
@@ -114,7 +114,7 @@ SAMPLED_AT_MOST_S = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class Setup:
     """Everything that is on stage while the load runs."""
 
     plan: Plan
@@ -148,7 +148,7 @@ def not_in_force(scenario: Scenario, namespace: Namespace) -> list[str]:
 
 
 @asynccontextmanager
-async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIterator[Stage]:
+async def open_setup(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIterator[Setup]:
     """Start server, drivers and the sampler's readings; all of them have ended when the block is left."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(_target(plan, bundle, namespace))
@@ -166,7 +166,7 @@ async def on_stage(plan: Plan, bundle: Bundle, namespace: Namespace) -> AsyncIte
         attempts = [stack.enter_context(Journal.attach(path)) for path in paths]
         accepts = stack.enter_context(Journal.attach(bundle.journal_path("accepts")))
         canary = stack.enter_context(Journal.attach(bundle.journal_path("canary"))) if watchers else None
-        yield Stage(
+        yield Setup(
             plan=plan,
             bundle=bundle,
             namespace=namespace,
@@ -205,8 +205,8 @@ async def _watchers(
             path = str(bundle.journal_path(name))
             spec = plan.canary_spec(address=facts.address, port=facts.port, path=path, held=held)
             stderr = bundle.path / f"{name}.stderr"
-            watcher = driver(spec, namespace=namespace, stderr_path=stderr, holds=held > 0)
-            yield await stack.enter_async_context(watcher)
+            sweep_display = driver(spec, namespace=namespace, stderr_path=stderr, holds=held > 0)
+            yield await stack.enter_async_context(sweep_display)
 
 
 def _samples_capacity(plan: Plan) -> int:
@@ -228,9 +228,9 @@ def _target(plan: Plan, bundle: Bundle, namespace: Namespace) -> AbstractAsyncCo
     return simulated_server(server_spec, namespace=namespace, **output)
 
 
-def first_facts(stage: Stage, degraded: list[str]) -> Facts:
+def first_facts(setup: Setup, degraded: list[str]) -> Facts:
     """Return what is known before the load: enough to read the folder should nobody come back to it."""
-    scenario, namespace = stage.plan.scenario, stage.namespace
+    scenario, namespace = setup.plan.scenario, setup.namespace
     return Facts(
         scenario=scenario.name,
         description=scenario.description,
@@ -241,20 +241,20 @@ def first_facts(stage: Stage, degraded: list[str]) -> Facts:
         start_ns=0,
         load_end_ns=0,
         judged_ns=0,
-        server=stage.server.facts,
+        server=setup.server.facts,
         drivers=[],
         namespace=namespace.kind,
         degraded=degraded,
-        notices=notices_of(stage),
+        notices=notices_of(setup),
         sysctls=dict(namespace.sysctls),
-        prediction=dataclasses.asdict(stage.plan.prediction),
+        prediction=dataclasses.asdict(setup.plan.prediction),
     )
 
 
-def notices_of(stage: Stage) -> list[str]:
+def notices_of(setup: Setup) -> list[str]:
     """Return what a reader should know of how the run takes place, as far as that shows by now: whole sentences."""
-    namespace = stage.namespace
-    notices = [*namespace.notices, *(driver.clamped for driver in stage.drivers if driver.clamped)]
-    if namespace.kind == "shared" and stage.plan.scenario.network.namespace == "private":
+    namespace = setup.namespace
+    notices = [*namespace.notices, *(driver.clamped for driver in setup.drivers if driver.clamped)]
+    if namespace.kind == "shared" and setup.plan.scenario.network.namespace == "private":
         notices.append(f"counters are those of the whole host: no network namespace of its own ({namespace.reason})")
-    return [*notices, *stage.server.notices, *stage.sampler.notices]
+    return [*notices, *setup.server.notices, *setup.sampler.notices]

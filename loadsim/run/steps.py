@@ -20,59 +20,59 @@ from loadsim.units import NANOSECONDS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from loadsim.run.setup import Stage
+    from loadsim.run.setup import Setup
     from loadsim.scenario.model import Step
 
 #: How long the kernel may take to show what a step has changed: the server has to be scheduled for it.
 _READ_BACK_S, _LOOK_S = 0.5, 0.005
 
 
-async def follow(stage: Stage, start_ns: int, made: list[StepFacts]) -> None:
+async def follow(setup: Setup, start_ns: int, made: list[StepFacts]) -> None:
     """Make every step at its time and note it in `made`; return when the last one is made."""
-    for step in stage.plan.scenario.timeline.ordered:
+    for step in setup.plan.scenario.timeline.ordered:
         await trio.sleep(max(0.0, (start_ns - time.monotonic_ns()) / NANOSECONDS + step.at))
-        made.append(await _make(stage, step))
+        made.append(await _make(setup, step))
 
 
-async def let_go(stage: Stage, made: Sequence[StepFacts]) -> None:
+async def let_go(setup: Setup, made: Sequence[StepFacts]) -> None:
     """Let everybody leave who would have stayed until a step that is not made any more: it may have been far off."""
-    if any(step.change[0] == "release" for step in stage.plan.scenario.timeline.ordered[len(made) :]):
-        for driver in stage.drivers:
+    if any(step.change[0] == "release" for step in setup.plan.scenario.timeline.ordered[len(made) :]):
+        for driver in setup.drivers:
             await driver.release(1.0)
 
 
-async def _make(stage: Stage, step: Step) -> StepFacts:
+async def _make(setup: Setup, step: Step) -> StepFacts:
     change, asked = step.change
-    before = _value(stage, change)
+    before = _value(setup, change)
     refused, ended = None, False
     done_ns = time.monotonic_ns()
     try:
         if change == "nofile":
-            refused = _set_nofile(stage.server.pids(), step)
+            refused = _set_nofile(setup.server.pids(), step)
         elif change == "backlog":
-            await stage.server.listen(int(asked))
-            await _wait_changed(stage, before)
+            await setup.server.listen(int(asked))
+            await _wait_changed(setup, before)
         else:
-            for driver in stage.drivers:
+            for driver in setup.drivers:
                 await driver.release(asked)
     except (OSError, ValueError) as error:
-        ended = isinstance(error, ProcessLookupError) and await _has_ended(stage)
+        ended = isinstance(error, ProcessLookupError) and await _has_ended(setup)
         refused = f"{change} = {asked:g} after {step.at:g} s could not be set: {error}"
     return StepFacts(
         change=change,
         asked=asked,
         done_ns=done_ns,
         before=before,
-        after=_value(stage, change),
+        after=_value(setup, change),
         refused=refused,
         target_ended=ended,
     )
 
 
-async def _has_ended(stage: Stage) -> bool:
+async def _has_ended(setup: Setup) -> bool:
     """Return whether the server has ended: the kernel may show that before its parent has noted it."""
     for _ in range(round(_READ_BACK_S / _LOOK_S)):
-        if stage.server.facts.died:
+        if setup.server.facts.died:
             return True
         await trio.sleep(_LOOK_S)
     return False
@@ -95,9 +95,9 @@ def _set_nofile(pids: Sequence[int], step: Step) -> str | None:
     return None
 
 
-def _value(stage: Stage, change: str) -> float | None:
+def _value(setup: Setup, change: str) -> float | None:
     """Return what is in force now: the limit, the effective backlog; None where there is nothing to read."""
-    sources = stage.sources
+    sources = setup.sources
     if change == "nofile":
         try:
             return sources.process.limits().soft if sources.process else None
@@ -107,9 +107,9 @@ def _value(stage: Stage, change: str) -> float | None:
     return listener.backlog if listener else None
 
 
-async def _wait_changed(stage: Stage, before: float | None) -> None:
+async def _wait_changed(setup: Setup, before: float | None) -> None:
     """Give the server time to be scheduled; a backlog that somaxconn cuts to what it was never changes."""
     for _ in range(round(_READ_BACK_S / _LOOK_S)):
-        if _value(stage, "backlog") != before:
+        if _value(setup, "backlog") != before:
             return
         await trio.sleep(_LOOK_S)

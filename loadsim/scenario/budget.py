@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from loadsim import units
 from loadsim.scenario.arrivals import upper_count
 from loadsim.scenario.client import MAX_ATTEMPTS
-from loadsim.scenario.predict import CLOSED_LOOP_EACH, MARGIN_S, MOST_WALKED, Prediction, Room, predict
+from loadsim.scenario.predict import CLOSED_LOOP_EACH, MARGIN_S, MOST_WALKED, Headroom, Prediction, predict
 
 if TYPE_CHECKING:
     from loadsim.scenario.model import Scenario
@@ -185,8 +185,8 @@ class Budget:
             return Prediction(unpredicted=["what a timeline changes, and what a canary takes, is not predicted"])
         if not (self.driver_fds.is_met and self.ports.is_met):
             return Prediction(unpredicted=["the generator may run out of descriptors or ports itself"])
-        room = Room(free_fds=free, queue=self.queue_capacity)
-        return predict(self.scenario, room, most_walked=self.most_walked)
+        headroom = Headroom(free_fds=free, queue=self.queue_capacity)
+        return predict(self.scenario, headroom, most_walked=self.most_walked)
 
     @cached_property
     def driver_fds(self) -> Need:

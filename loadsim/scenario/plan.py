@@ -23,14 +23,14 @@ from loadsim.scenario.specs import (
     ServerSettings,
     ServerSpec,
 )
-from loadsim.scenario.warnings import Caution, cautions
+from loadsim.scenario.warnings import PlanWarning, warnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from loadsim.scenario.model import Scenario
 
-__all__ = ["BASELINE_FDS", "Caution", "Host", "Need", "Plan", "Prediction", "make_plan", "make_plans", "part"]
+__all__ = ["BASELINE_FDS", "Host", "Need", "Plan", "PlanWarning", "Prediction", "make_plan", "make_plans", "part"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Plan:
     length_s: float  # the same, at most
     reserved_bytes: int  # of records
     prediction: Prediction
-    warnings: list[Caution]
+    warnings: list[PlanWarning]
     attempts_capacity: int  # records, per driver
     accepts_capacity: int
     failures_capacity: int
@@ -199,7 +199,7 @@ def make_plan(
         length_s=budget.length_s,
         reserved_bytes=budget.reserved_bytes,
         prediction=prediction,
-        warnings=cautions(budget),
+        warnings=warnings(budget),
         attempts_capacity=budget.attempts_capacity,
         accepts_capacity=budget.accepts_capacity,
         failures_capacity=budget.failures_capacity,

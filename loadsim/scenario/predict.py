@@ -67,7 +67,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class Headroom:
     """What the server has to get by with: descriptors for clients, and connections that may wait to be accepted."""
 
     free_fds: int
@@ -89,7 +89,7 @@ _LATE = _Timing(accepts_late_s=MARGIN_S, closes_late_s=MARGIN_S, wake_up_s=1.5 *
 _EARLY = _Timing(closes_late_s=-MARGIN_S, wake_up_s=0.5 * WAKE_UP_S, waits_for_a_close=True)
 
 
-def predict(scenario: Scenario, room: Room, *, most_walked: int = MOST_WALKED) -> Prediction:
+def predict(scenario: Scenario, headroom: Headroom, *, most_walked: int = MOST_WALKED) -> Prediction:
     """Return the prediction for a run whose generator is not the bottleneck."""
     client = scenario.client
     if not scenario.server.is_simulated:
@@ -98,21 +98,21 @@ def predict(scenario: Scenario, room: Room, *, most_walked: int = MOST_WALKED) -
     if client.exchange is Exchange.RAW and not client.asks:
         return Prediction(unpredicted=["where a raw request ends, and so what half of it is, its server knows alone"])
     if client.clients is not None:
-        return _closed_loop(scenario.server, client, client.clients, room)
+        return _closed_loop(scenario.server, client, client.clients, headroom)
     if max(max(start, end) for _, start, end in client.schedule()) > EASY_RATE:
         says = f"above {format_count(EASY_RATE)}/s it is the server's speed that decides"
         return Prediction(unpredicted=[says])
     if client.planned() > most_walked:
         says = f"{format_count(client.planned())} attempts are more than are walked through ({most_walked:,})"
         return Prediction(unpredicted=[says])
-    return _with_margin(scenario, room)
+    return _with_margin(scenario, headroom)
 
 
-def _with_margin(scenario: Scenario, room: Room) -> Prediction:
+def _with_margin(scenario: Scenario, headroom: Headroom) -> Prediction:
     """Return what a prompt, a late and an early server agree on."""
-    prompt, late, early = (_Walk(scenario, room, timing) for timing in (_PROMPT, _LATE, _EARLY))
+    prompt, late, early = (_Walk(scenario, headroom, timing) for timing in (_PROMPT, _LATE, _EARLY))
     # SYNs that a late server drops need no descriptor, but the next time it is the server that is quicker
-    crowded = _Walk(scenario, Room(free_fds=room.free_fds - SPARE_FDS, queue=MAX_CONNECTIONS), _LATE)
+    crowded = _Walk(scenario, Headroom(free_fds=headroom.free_fds - SPARE_FDS, queue=MAX_CONNECTIONS), _LATE)
     expected, *others = (walk.prediction() for walk in (prompt, late, early))
     never = [
         name
@@ -187,11 +187,11 @@ def settled_at(server: Server, changed_at: float) -> float:
 class _Walk:
     """The schedule, attempt by attempt. All times in seconds from the start of the load."""
 
-    def __init__(self, scenario: Scenario, room: Room, timing: _Timing) -> None:
+    def __init__(self, scenario: Scenario, headroom: Headroom, timing: _Timing) -> None:
         self.timing = timing
         self.server = scenario.server
         self.client = scenario.client
-        self.room = room
+        self.headroom = headroom
         self.seed = scenario.seed
         self.kept = 0  # descriptors that are never closed
         self.closing: list[tuple[float, int]] = []  # heap: when how many descriptors are closed
@@ -268,10 +268,10 @@ class _Walk:
             self.open_question = "client.max_in_flight is reached, and what is not started depends on timing"
             return
         waiting = len(self.queue) + self.stuck
-        if waiting >= self.room.queue:
+        if waiting >= self.headroom.queue:
             self._drop(now)
             return
-        if waiting + 1 == self.room.queue and self.filled_at is None:  # everybody passes through the queue
+        if waiting + 1 == self.headroom.queue and self.filled_at is None:  # everybody passes through the queue
             self.filled_at = now
         if self.dead:
             self._wait_for_ever(now)
@@ -313,7 +313,7 @@ class _Walk:
     def _accept(self, now: float, at: float) -> None:
         while self.closing and self.closing[0][0] <= at:
             self.in_use -= heapq.heappop(self.closing)[1]
-        if self.in_use + self.kept + 1 > self.room.free_fds:
+        if self.in_use + self.kept + 1 > self.headroom.free_fds:
             self._run_out(now, at)
             return
         self.accepted += 1
@@ -327,7 +327,7 @@ class _Walk:
     def _serve(self, now: float, at: float) -> None:
         """Open what the request needs, and arrange when all of it is closed."""
         wanted = extras = self.server.extra_fds if self.client.asks else 0
-        if self.in_use + self.kept + 1 + extras > self.room.free_fds:
+        if self.in_use + self.kept + 1 + extras > self.headroom.free_fds:
             extras = 0
             self._note_emfile(at)
         leaves = self._client_leaves(now, at)
@@ -390,25 +390,25 @@ class _Walk:
             self._wait_for_ever(now)
 
 
-def _closed_loop(server: Server, client: Client, clients: int, room: Room) -> Prediction:
+def _closed_loop(server: Server, client: Client, clients: int, headroom: Headroom) -> Prediction:
     """Return the claims that hold at any pace of a closed loop."""
     idle = server.accept_delay == 0 and server.pause == 0
     waits = client.expects_reply and min(client.reply_timeout, client.connect_timeout) >= _PATIENT_S
     most_fds = CLOSED_LOOP_EACH * clients * (1 + server.extra_fds) + SPARE_FDS
-    fits = most_fds <= room.free_fds and _CLOSED_LOOP_QUEUE * clients < room.queue
+    fits = most_fds <= headroom.free_fds and _CLOSED_LOOP_QUEUE * clients < headroom.queue
     if server.leak == 0 and idle and waits and fits:
         fates = {} if client.attempts is None else {"accepted": float(client.attempts)}
         pace = [] if fates else ["how many attempts a closed loop makes depends on its own speed"]
         return Prediction(fates=fates, never=["emfile", "queue_full"], unpredicted=pace)
     plain_leak = server.leak == 1 and server.leak_of == "connection" and server.extra_fds == 0
-    if plain_leak and idle and waits and clients <= room.queue and server.on_emfile != "exit":
-        return _leak_in_a_closed_loop(server, client, clients, room)
+    if plain_leak and idle and waits and clients <= headroom.queue and server.on_emfile != "exit":
+        return _leak_in_a_closed_loop(server, client, clients, headroom)
     return Prediction(unpredicted=["in a closed loop the pace is the server's, and no arithmetic knows it"])
 
 
-def _leak_in_a_closed_loop(server: Server, client: Client, clients: int, room: Room) -> Prediction:
+def _leak_in_a_closed_loop(server: Server, client: Client, clients: int, headroom: Headroom) -> Prediction:
     """Return where attempts end once every descriptor is leaked; when that is, is a matter of speed."""
-    fds, queue = room.free_fds, 0 if server.on_emfile == "shed" else room.queue
+    fds, queue = headroom.free_fds, 0 if server.on_emfile == "shed" else headroom.queue
     rest = "shed" if server.on_emfile == "shed" else "dropped"
     fates = {"accepted": float(fds), "queued": float(queue)}
     if client.attempts is not None:

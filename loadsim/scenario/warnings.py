@@ -39,79 +39,79 @@ _MUCH_SPACE = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caution:
+class PlanWarning:
     """One thing that will be otherwise than asked, or than one would think: a sentence, and what to change."""
 
     sentence: str
     remedy: str
 
 
-def cautions(budget: Budget) -> list[Caution]:
+def warnings(budget: Budget) -> list[PlanWarning]:
     """Return what there is to say, the gravest first."""
     return [found for rule in _RULES if (found := rule(budget)) is not None]
 
 
-def _nofile_above_hard_limit(budget: Budget) -> Caution | None:
+def _nofile_above_hard_limit(budget: Budget) -> PlanWarning | None:
     server, hard = budget.scenario.server, budget.host.nofile_hard
     knob, asked = max((("nofile", server.nofile or 0), ("prewarm_fds", server.prewarm_fds)), key=lambda each: each[1])
     if asked <= hard:
         return None
-    return Caution(
+    return PlanWarning(
         sentence=f"server.{knob} = {format_count(asked)} is above the hard limit of {format_count(hard)} open files",
         remedy=f"lower server.{knob}, or raise the hard limit (ulimit -Hn, LimitNOFILE=) to {format_count(asked)}",
     )
 
 
-def _no_room_for_clients(budget: Budget) -> Caution | None:
+def _no_room_for_clients(budget: Budget) -> PlanWarning | None:
     limit = budget.server_fds.available
     if limit > budget.baseline or not budget.scenario.server.is_simulated:
         return None
-    return Caution(
+    return PlanWarning(
         sentence=f"the server holds about {budget.baseline} descriptors itself, so with a limit of {limit} it can "
         "accept nobody",
         remedy=f"set server.nofile to more than {budget.baseline}, unless that is the point",
     )
 
 
-def _somaxconn_below_backlog(budget: Budget) -> Caution | None:
+def _somaxconn_below_backlog(budget: Budget) -> PlanWarning | None:
     backlog, somaxconn = budget.scenario.server.backlog, budget.host.somaxconn
     if backlog <= somaxconn:
         return None
-    return Caution(
+    return PlanWarning(
         sentence=f"listen(fd, {backlog}) gets a backlog of {somaxconn}: {SOMAXCONN} is {somaxconn}, and the kernel "
         "says nothing",
         remedy=f'set "{SOMAXCONN}" = {backlog} in [sysctl], or server.backlog to {somaxconn}',
     )
 
 
-def _driver_clamped(budget: Budget) -> Caution | None:
+def _driver_clamped(budget: Budget) -> PlanWarning | None:
     needed, available = budget.driver_fds.needed, budget.driver_fds.available
     if needed is None or budget.driver_fds.is_met:
         return None
     processes = math.ceil(budget.in_flight / max(1, available - DRIVER_FDS))
-    return Caution(
+    return PlanWarning(
         sentence=f"each driver may need {format_count(needed)} descriptors, and its hard limit is "
         f"{format_count(available)}: it will start no more than that allows",
         remedy=f"set client.processes to {processes}, raise the hard limit (ulimit -Hn), or lower the load",
     )
 
 
-def _not_enough_ports(budget: Budget) -> Caution | None:
+def _not_enough_ports(budget: Budget) -> PlanWarning | None:
     needed, available = budget.ports.needed, budget.ports.available
     if needed is None or budget.ports.is_met or _port_limited(budget) is not None:
         return None
     sources = math.ceil(needed / max(1, available // budget.scenario.client.sources))
-    return Caution(
+    return PlanWarning(
         sentence=f"{format_count(needed)} local ports may be needed at once, and there are {format_count(available)}",
         remedy=f"set client.sources to {sources}, or widen {PORT_RANGE}",
     )
 
 
-def _port_limited(budget: Budget) -> Caution | None:
+def _port_limited(budget: Budget) -> PlanWarning | None:
     available, rate, sources = budget.ports.available, budget.peak_rate, budget.scenario.client.sources
     if budget.scenario.client.clients is not None or not budget.clients_close_first or rate <= available / 2:
         return None
-    return Caution(
+    return PlanWarning(
         sentence="clients that close by FIN leave their ports in TIME_WAIT: above about "
         f"{format_count(available / 2)}/s (half of {format_count(available)} ports a second) the generator slows down "
         "although nothing fails",
@@ -120,68 +120,68 @@ def _port_limited(budget: Budget) -> Caution | None:
     )
 
 
-def _drivers_too_slow(budget: Budget) -> Caution | None:
+def _drivers_too_slow(budget: Budget) -> PlanWarning | None:
     client = budget.scenario.client
     if client.clients is not None or budget.peak_rate <= DRIVER_RATE * client.processes:
         return None
     processes = math.ceil(budget.peak_rate / DRIVER_RATE)
-    return Caution(
+    return PlanWarning(
         sentence=f"{format_count(budget.peak_rate)} attempts/s are more than {client.processes} "
         f"driver{'s' if client.processes > 1 else ''} can start: about {format_count(DRIVER_RATE)}/s each",
         remedy=f"set client.processes to {processes} on a machine with as many free CPUs, or lower the rate",
     )
 
 
-def _in_flight_above_stop(budget: Budget) -> Caution | None:
+def _in_flight_above_stop(budget: Budget) -> PlanWarning | None:
     client, expected = budget.scenario.client, budget.prediction
     if not any("max_in_flight" in sentence for sentence in expected.unpredicted):
         return None
-    return Caution(
+    return PlanWarning(
         sentence=f"more than {format_count(client.max_in_flight)} clients will be in flight: those beyond are not "
         "started",
         remedy="raise client.max_in_flight, or lower the rate, client.hold or the time-outs",
     )
 
 
-def _more_processes_than_cpus(budget: Budget) -> Caution | None:
+def _more_processes_than_cpus(budget: Budget) -> PlanWarning | None:
     processes, cpus = 1 + budget.scenario.client.processes, budget.host.cpus
     if budget.scenario.client.processes == 1 or processes <= cpus:
         return None
-    return Caution(
+    return PlanWarning(
         sentence=f"{processes} busy processes share {cpus} CPUs: latencies will include waiting for a CPU",
         remedy=f"set client.processes to {max(1, cpus - 1)}, or read the latencies with that in mind",
     )
 
 
-def _long(budget: Budget) -> Caution | None:
+def _long(budget: Budget) -> PlanWarning | None:
     if budget.length_s <= _LONG_S:
         return None
-    return Caution(
+    return PlanWarning(
         sentence=f"this may take {format_duration(budget.length_s)}",
         remedy="lower client.duration, client.attempts or the time-outs; Ctrl-C ends a run early and keeps its results",
     )
 
 
-def _much_space(budget: Budget) -> Caution | None:
+def _much_space(budget: Budget) -> PlanWarning | None:
     if budget.reserved_bytes <= _MUCH_SPACE:
         return None
-    return Caution(
+    return PlanWarning(
         sentence=f"{budget.reserved_bytes / 1e9:.1f} GB are reserved for the records of up to "
         f"{format_count(budget.attempts)} attempts",
         remedy="set client.attempts, shorten client.duration, or choose a roomy --out",
     )
 
 
-def _sysctl_unknown(budget: Budget) -> Caution | None:
+def _sysctl_unknown(budget: Budget) -> PlanWarning | None:
     for name in budget.scenario.sysctl:
         if name in _OF_THE_HOST:
-            return Caution(
+            return PlanWarning(
                 sentence=f"{name} belongs to the whole host, no namespace has its own",
                 remedy="take it out of [sysctl], and set it with sysctl -w on the host",
             )
         near = _nearest_sysctl(name)
         if name not in _OF_A_NAMESPACE and near:
-            return Caution(sentence=f"no sysctl {name} is known here", remedy=f"did you mean {near}?")
+            return PlanWarning(sentence=f"no sysctl {name} is known here", remedy=f"did you mean {near}?")
     return None
 
 
@@ -190,7 +190,7 @@ def _nearest_sysctl(name: str) -> str | None:
     return next(iter(difflib.get_close_matches(name, _OF_A_NAMESPACE, n=1, cutoff=0.9)), None)
 
 
-_RULES: tuple[Callable[[Budget], Caution | None], ...] = (
+_RULES: tuple[Callable[[Budget], PlanWarning | None], ...] = (
     _nofile_above_hard_limit,
     _no_room_for_clients,
     _sysctl_unknown,

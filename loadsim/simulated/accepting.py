@@ -16,7 +16,7 @@ from loadsim.record.journal import HEADER_BYTES
 from loadsim.record.records import ACCEPT, AcceptFlag
 
 if TYPE_CHECKING:
-    from loadsim.record.accept_log import Books
+    from loadsim.record.accept_log import AcceptLog
     from loadsim.simulated.policy import Leak
 
 #: The C type under `socket.socket`: the same calls for half the price.
@@ -44,16 +44,16 @@ _pack = ACCEPT.struct.pack_into
 _unpack = _INFO.unpack
 
 
-class Intake:
+class ConnectionTaker:
     """The accept queue of one listener, and the records of what was taken from it."""
 
-    def __init__(self, listener: RawSocket, books: Books, leak: Leak | None) -> None:
+    def __init__(self, listener: RawSocket, log: AcceptLog, leak: Leak | None) -> None:
         #: accept() itself, non-blocking: the C method, without a Python socket around the descriptor.
         self.accept: Callable[[], Taken] = listener._accept  # type: ignore[attr-defined] # noqa: SLF001 - see above
         self.fd = listener.fileno()
         self._listener = listener
         self._family = listener.family
-        self._books = books
+        self._books = log
         self._leak = leak
         self._leakable = 0  # connections that the leak chose from: all but those turned away
         self._peers: dict[str, bytes] = {}
@@ -65,8 +65,8 @@ class Intake:
         piece: calls between functions of our own would cost half as much again as Python's share of the rest. The one
         TCP_INFO call comes before anything is sent, so that tcpi_last_data_sent is the age of the socket.
         """
-        accept, family, peers, books = self.accept, self._family, self._peers, self._books
-        buffer, counters, capacity, accepted = books.buffer, books.counters, books.capacity, books.accepted
+        accept, family, peers, log = self.accept, self._family, self._peers, self._books
+        buffer, counters, capacity, accepted = log.buffer, log.counters, log.capacity, log.accepted
         leak = None if flags else self._leak
         for calls in range(1, most + 1):
             try:
@@ -80,7 +80,7 @@ class Intake:
             if leak is not None:
                 self._leakable += 1
                 flags = _LEAKED if leak.takes(self._leakable) else 0
-            books.open_fds = open_fds = books.open_fds + 1
+            log.open_fds = open_fds = log.open_fds + 1
             slot = counters[0]
             at = HEADER_BYTES + slot * _RECORD_BYTES
             if slot < capacity:
@@ -89,7 +89,7 @@ class Intake:
                 _pack(buffer, at, now, 0, 0, fd, open_fds, age, peer, address[1], state, again, flags)
                 counters[0] = slot + 1
             else:
-                at = books.accepts.take()
+                at = log.accepts.take()
             counters[accepted] += 1
             take_over(sock, at, flags, received or state != _ESTABLISHED)
         return most, 0

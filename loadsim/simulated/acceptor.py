@@ -22,9 +22,9 @@ from loadsim.simulated.policy import POLICIES, Action, Decision, Exhausted, next
 from loadsim.units import nanoseconds
 
 if TYPE_CHECKING:
-    from loadsim.record.accept_log import Books
+    from loadsim.record.accept_log import AcceptLog
     from loadsim.scenario.specs import ServerSettings
-    from loadsim.simulated.accepting import Intake, RawSocket
+    from loadsim.simulated.accepting import ConnectionTaker, RawSocket
     from loadsim.simulated.connections import Connections
 
 #: Accepts, or failures in a spin, before open connections are looked at again.
@@ -47,21 +47,21 @@ class Acceptor:
 
     def __init__(
         self,
-        intake: Intake,
+        taker: ConnectionTaker,
         connections: Connections,
         settings: ServerSettings,
         *,
-        books: Books,
+        log: AcceptLog,
         epoll: select.epoll,
         neighbour: int,
     ) -> None:
-        self._intake = intake
+        self._intake = taker
         self._connections = connections
         self._emfile_delay_ns = nanoseconds(settings.emfile_delay_s)
         self._accept_delay_ns = nanoseconds(settings.accept_delay_s)
         self._pause_ns = nanoseconds(settings.pause_s)
         self._pause_every_ns = nanoseconds(settings.pause_every_s)
-        self._books = books
+        self._books = log
         self._epoll = epoll
         self._decide = POLICIES[settings.on_emfile]
         self._batch = 1 if self._accept_delay_ns else _BATCH
@@ -76,7 +76,7 @@ class Acceptor:
         self._timer = Timer()
         self._armed: float = _NEVER  # what the timer is set to
         self._neighbour = neighbour
-        for fd in (self._timer.fd, intake.fd, neighbour):
+        for fd in (self._timer.fd, taker.fd, neighbour):
             epoll.register(fd, select.EPOLLIN)
 
     async def run(self, start_ns: int) -> None:

@@ -19,7 +19,7 @@ from loadsim.exchange import Exchange, opening, request_end, request_number, res
 from loadsim.record.records import AcceptFlag
 
 if TYPE_CHECKING:
-    from loadsim.record.accept_log import Books
+    from loadsim.record.accept_log import AcceptLog
     from loadsim.simulated.accepting import RawSocket, TakeOver
     from loadsim.simulated.policy import Leak
 
@@ -68,12 +68,12 @@ class Connection:
 class Connections:
     """All connections of the server, and the epoll interest in those that may still say something."""
 
-    def __init__(self, service: Service, books: Books, epoll: select.epoll) -> None:
+    def __init__(self, service: Service, log: AcceptLog, epoll: select.epoll) -> None:
         self._service = service
         self._exchange = service.exchange
         self._talks_first = service.talks_first
         self._keeps_serving = service.keeps_serving
-        self._books = books
+        self._books = log
         self._epoll = epoll
         self._greeting = opening(service.exchange)
         self._replies = {b"": self._greeting}  # request -> reply: load generators repeat themselves

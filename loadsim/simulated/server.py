@@ -27,11 +27,11 @@ from loadsim.errors import EnvironmentRefusedError
 from loadsim.kernel.limits import Limits, own_nofile, raise_own_nofile, set_own_nofile
 from loadsim.kernel.sockdiag import family_of
 from loadsim.process.control import Channel, Message, play
-from loadsim.record.accept_log import NO_DESCRIPTOR, Books
+from loadsim.record.accept_log import NO_DESCRIPTOR, AcceptLog
 from loadsim.record.journal import Journal
 from loadsim.record.records import ACCEPT, FAILURE
 from loadsim.scenario.specs import ServerSpec
-from loadsim.simulated.accepting import Intake
+from loadsim.simulated.accepting import ConnectionTaker
 from loadsim.simulated.acceptor import Acceptor
 from loadsim.simulated.connections import Connections, Service
 from loadsim.simulated.policy import Leak
@@ -55,7 +55,7 @@ class Prepared:
     """A server that listens under its limit and has not accepted anything yet."""
 
     acceptor: Acceptor
-    books: Books
+    log: AcceptLog
     ready: Message
 
 
@@ -67,18 +67,18 @@ def prepare(spec: ServerSpec, stack: ExitStack) -> Prepared:
     soft = _raise_limit(spec)
     accepts = Journal.create(Path(spec.accepts_path), ACCEPT, spec.accepts_capacity)
     failures = Journal.create(Path(spec.failures_path), FAILURE, spec.failures_capacity)
-    books = stack.enter_context(Books(accepts, failures))
+    log = stack.enter_context(AcceptLog(accepts, failures))
     epoll = stack.enter_context(select.epoll())
     listener = _listen(spec)
-    intake = Intake(listener, books, _leak_of(spec, "connection"))
-    connections = Connections(_service_of(spec), books, epoll)
+    taker = ConnectionTaker(listener, log, _leak_of(spec, "connection"))
+    connections = Connections(_service_of(spec), log, epoll)
     control = sys.stdin.fileno()
-    acceptor = Acceptor(intake, connections, spec, books=books, epoll=epoll, neighbour=control)
+    acceptor = Acceptor(taker, connections, spec, log=log, epoll=epoll, neighbour=control)
     stack.callback(acceptor.close)
     _prewarm(spec.prewarm_fds)
     _start_idle_threads(spec.idle_threads)
     threads = _check_threads(spec)
-    books.open_fds = sum(1 for _ in Path("/proc/self/fd").iterdir()) - 1  # less the one that lists them
+    log.open_fds = sum(1 for _ in Path("/proc/self/fd").iterdir()) - 1  # less the one that lists them
     _set_soft_limit(soft if spec.nofile is None else spec.nofile)
     limits, address = own_nofile(), listener.getsockname()
     ready = {
@@ -87,12 +87,12 @@ def prepare(spec: ServerSpec, stack: ExitStack) -> Prepared:
         "address": address[0],
         "port": address[1],
         "threads": threads,
-        "open_fds": books.open_fds,
+        "open_fds": log.open_fds,
         "nofile_soft": limits.soft,
         "nofile_hard": limits.hard,
-        "backlog": intake.backlog(),
+        "backlog": taker.backlog(),
     }
-    return Prepared(acceptor=acceptor, books=books, ready=ready)
+    return Prepared(acceptor=acceptor, log=log, ready=ready)
 
 
 async def converse(channel: Channel) -> int:
@@ -133,7 +133,7 @@ async def _follow(channel: Channel, stack: ExitStack) -> int:
     if order is not None and order["do"] == "go":
         order = await _serve(channel, server, order["start_ns"])
         if order is None and server.acceptor.dead:
-            limits = f"{server.books.open_fds} of {server.ready['nofile_soft']}"
+            limits = f"{server.log.open_fds} of {server.ready['nofile_soft']}"
             sys.stderr.write(f"simulated server: accept: {os.strerror(errno.EMFILE)} ({limits}); exiting\n")
             return DIED
     while order is not None and order["do"] != "exit":
@@ -163,11 +163,11 @@ def _finish(server: Prepared, order: Message) -> Message:
     if order["do"] == "drain":
         raise_own_nofile()  # the test is over, and a server without one descriptor to spare must drain too
         return {"event": "drained", "after_end": server.acceptor.drain()}
-    books = server.books
-    totals = books.totals()
+    log = server.log
+    totals = log.totals()
     return {
         "event": "frozen",
-        "open_fds": books.open_fds,
+        "open_fds": log.open_fds,
         "accepted": totals["accepted"],
         "closed": totals["closed"],
     }

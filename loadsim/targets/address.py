@@ -18,7 +18,7 @@ from loadsim.units import format_duration
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from loadsim.kernel.processes import Followed
+    from loadsim.kernel.processes import ProcessGroup
     from loadsim.kernel.sockdiag import SockDiag
     from loadsim.process.tree import Tree
     from loadsim.scenario.specs import CommandSpec, RunningSpec
@@ -28,7 +28,7 @@ _LOOPBACK = ("127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Whereabouts:
+class Reach:
     """Where clients reach a server; `seen`: its listener and its connections are in the table of this namespace."""
 
     address: str
@@ -36,7 +36,7 @@ class Whereabouts:
     seen: bool
 
 
-def locate(spec: RunningSpec, diag: SockDiag) -> Whereabouts:
+def locate(spec: RunningSpec, diag: SockDiag) -> Reach:
     """Return where a running server is; raises EnvironmentRefusedError where that is not clear, or nobody listens."""
     if spec.pid is not None:
         _check_process(spec.pid)
@@ -44,7 +44,7 @@ def locate(spec: RunningSpec, diag: SockDiag) -> Whereabouts:
     if spec.address is None:
         found = _listens(spec.pid or 0, diag, here=here)
     else:
-        found = Whereabouts(address=spec.address, port=spec.port, seen=here and _is_of_this_host(spec.address))
+        found = Reach(address=spec.address, port=spec.port, seen=here and _is_of_this_host(spec.address))
         _check_listener(found, spec.pid, diag)
     if spec.on_ipv4_loopback and found.address == "::1":
         raise EnvironmentRefusedError(
@@ -95,7 +95,7 @@ def _check_process(pid: int) -> None:
         )
 
 
-def _listens(pid: int, diag: SockDiag, *, here: bool) -> Whereabouts:
+def _listens(pid: int, diag: SockDiag, *, here: bool) -> Reach:
     """Return where a process and its children listen, on exactly one port."""
     if not here:
         raise EnvironmentRefusedError(
@@ -115,7 +115,7 @@ def _listens(pid: int, diag: SockDiag, *, here: bool) -> Whereabouts:
     reached = [*(address for address in addresses if address.startswith("127.")), *_LOOPBACK]
     for address in reached:
         if diag.listener(address, ports[0]):
-            return Whereabouts(address=address, port=ports[0], seen=True)
+            return Reach(address=address, port=ports[0], seen=True)
     where = join(addresses[0], ports[0])
     raise EnvironmentRefusedError(f"process {pid} listens on {where}, not on loopback: add --address {where}")
 
@@ -135,7 +135,7 @@ def _unless(pid: int) -> str:
     return "; name the process that does (ss -ltnp)"
 
 
-def _check_listener(found: Whereabouts, pid: int | None, diag: SockDiag) -> None:
+def _check_listener(found: Reach, pid: int | None, diag: SockDiag) -> None:
     if not found.seen:
         return
     where = join(found.address, found.port)
@@ -191,7 +191,7 @@ def choose_port(spec: CommandSpec, diag: SockDiag) -> int:
 
 
 async def wait_ready(
-    tree: Tree, followed: Followed, diag: SockDiag, *, spec: CommandSpec, port: int, last_words: Callable[[], str]
+    tree: Tree, followed: ProcessGroup, diag: SockDiag, *, spec: CommandSpec, port: int, last_words: Callable[[], str]
 ) -> None:
     """Wait until a process of the tree listens; raises DidNotStartError where that does not come to pass."""
     with trio.move_on_after(spec.start_timeout_s):
@@ -211,7 +211,7 @@ async def wait_ready(
     raise DidNotStartError(f"{what}{how}; {remedy}. " + (f"Its last words:{said}" if said else "It said nothing."))
 
 
-async def _wait_all_there(followed: Followed) -> None:
+async def _wait_all_there(followed: ProcessGroup) -> None:
     """Wait until the same processes have held the listener for a while: a server listens first, and forks then."""
     with trio.move_on_after(_NEVER_RESTS_S):
         holders, since = followed.holders(), trio.current_time()

@@ -18,13 +18,13 @@ import trio
 
 from loadsim.errors import EnvironmentRefusedError
 from loadsim.kernel.perf import EmfileCounter, NotVisibleError
-from loadsim.kernel.processes import Followed
+from loadsim.kernel.processes import ProcessGroup
 from loadsim.kernel.procfs import Process, ProcessGoneError, TcpCounters
 from loadsim.kernel.sockdiag import diag_of
 from loadsim.process.tree import background
 from loadsim.record.facts import ServerFacts
-from loadsim.targets.address import Whereabouts, door_of, family_tree, join, locate
-from loadsim.targets.observed import facts_of, not_counted, open_sightings, trace_accepts, whose
+from loadsim.targets.address import Reach, door_of, family_tree, join, locate
+from loadsim.targets.observed import facts_of, not_counted, open_observations, trace_accepts, whose
 from loadsim.targets.target import Sources
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from loadsim.kernel.sockdiag import ListenerState, SockDiag
     from loadsim.process.launch import Namespace
     from loadsim.scenario.specs import RunningSpec
-    from loadsim.targets.observed import Sightings
+    from loadsim.targets.observed import Observations
 
 #: A connection that accept() is just returning belongs to nobody for a moment: who has an owner after this is no
 #: longer taken for one that waits.
@@ -65,7 +65,7 @@ _NO_TABLE: Final = (
 class _Seen:
     """What is looked at; None: it cannot be."""
 
-    followed: Followed | None
+    followed: ProcessGroup | None
     reads_table: bool  # whether one may look into its descriptors, and knows its sockets
     pidfd: int | None
     listener: Callable[[], ListenerState | None]
@@ -75,7 +75,7 @@ class _Seen:
 class Running:
     """A server that runs: a `contract.Target` that obeys nobody."""
 
-    def __init__(self, facts: ServerFacts, seen: _Seen, sightings: Sightings, notices: Sequence[str]) -> None:
+    def __init__(self, facts: ServerFacts, seen: _Seen, sightings: Observations, notices: Sequence[str]) -> None:
         self._facts = facts
         self._seen = seen
         self._sightings = sightings
@@ -158,7 +158,7 @@ async def running(spec: RunningSpec, *, namespace: Namespace) -> AsyncIterator[R
             trace, untraced = trace_accepts(stack, where.port, seen.followed.pids)
         notices += untraced
         ends = diag if where.seen else None
-        sightings = open_sightings(stack, spec, seen.followed, ends, port=where.port, counter=counter, trace=trace)
+        sightings = open_observations(stack, spec, seen.followed, ends, port=where.port, counter=counter, trace=trace)
         one = Running(facts, seen, sightings, notices)
         nursery = await stack.enter_async_context(background())
         nursery.start_soon(one.watch)
@@ -166,7 +166,7 @@ async def running(spec: RunningSpec, *, namespace: Namespace) -> AsyncIterator[R
 
 
 def _see(
-    stack: AsyncExitStack, spec: RunningSpec, where: Whereabouts, diag: SockDiag
+    stack: AsyncExitStack, spec: RunningSpec, where: Reach, diag: SockDiag
 ) -> tuple[ServerFacts, _Seen, list[str], EmfileCounter | None]:
     """Return what is known, what is looked at, and what has to be said of that."""
     if spec.pid is None:
@@ -177,7 +177,7 @@ def _see(
     if not where.seen:
         there, (address, port) = _inside(stack, spec.pid, where, diag)
         notices.append(_NO_SOCKETS if port == _NOWHERE else _NO_ENDS.format(door=join(address, port)))
-    followed = stack.enter_context(Followed(pids, there, address=address, port=port))
+    followed = stack.enter_context(ProcessGroup(pids, there, address=address, port=port))
     may_read = _may_read(followed)
     notices += [whose(followed, "this process and all its children"), *([] if may_read else [_NO_TABLE])]
     counter = None
@@ -198,7 +198,7 @@ def _see(
     return dataclasses.replace(facts, started=False, sockets_seen=where.seen), seen, notices, counter
 
 
-def _see_address(where: Whereabouts, diag: SockDiag) -> tuple[ServerFacts, _Seen, list[str], EmfileCounter | None]:
+def _see_address(where: Reach, diag: SockDiag) -> tuple[ServerFacts, _Seen, list[str], EmfileCounter | None]:
     """Return the same as `_see` of a server of which only the address is known."""
     if not where.seen:
         seen = _Seen(followed=None, reads_table=False, pidfd=None, listener=_nobody_knows, counters_of=None)
@@ -208,7 +208,7 @@ def _see_address(where: Whereabouts, diag: SockDiag) -> tuple[ServerFacts, _Seen
     return _little(where, listener()), seen, [_GOES_ON, _NO_PROCESS], None
 
 
-def _inside(stack: AsyncExitStack, pid: int, where: Whereabouts, diag: SockDiag) -> tuple[SockDiag, tuple[str, int]]:
+def _inside(stack: AsyncExitStack, pid: int, where: Reach, diag: SockDiag) -> tuple[SockDiag, tuple[str, int]]:
     """Return who sees the sockets of a process that is elsewhere, and where it listens there, as far as permitted."""
     try:
         there = stack.enter_context(diag_of(pid))
@@ -217,7 +217,7 @@ def _inside(stack: AsyncExitStack, pid: int, where: Whereabouts, diag: SockDiag)
     return there, door_of(pid, where.port, there) or (where.address, _NOWHERE)
 
 
-def _little(where: Whereabouts, state: ListenerState | None) -> ServerFacts:
+def _little(where: Reach, state: ListenerState | None) -> ServerFacts:
     """Return the facts of a server of which only the address is known."""
     return ServerFacts(
         pid=0,
@@ -245,7 +245,7 @@ def _pids(process: Process) -> list[int]:
     return family_tree(process.pid) if process.alive() else []
 
 
-def _may_read(followed: Followed) -> bool:
+def _may_read(followed: ProcessGroup) -> bool:
     try:
         followed.map()
     except PermissionError:

@@ -17,11 +17,11 @@ import trio
 from loadsim.errors import DidNotStartError
 from loadsim.kernel.limits import Limits, own_nofile
 from loadsim.kernel.perf import EmfileCounter, NotVisibleError
-from loadsim.kernel.processes import Followed
+from loadsim.kernel.processes import ProcessGroup
 from loadsim.kernel.procfs import ProcessGoneError, TcpCounters
 from loadsim.process.tree import GRACE_S, background, tree
 from loadsim.targets.address import choose_port, wait_ready
-from loadsim.targets.observed import facts_of, not_counted, open_sightings, trace_accepts, whose
+from loadsim.targets.observed import facts_of, not_counted, open_observations, trace_accepts, whose
 from loadsim.targets.target import Sources
 from loadsim.units import format_count, format_duration
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from loadsim.process.tree import Tree
     from loadsim.record.facts import ServerFacts
     from loadsim.scenario.specs import CommandSpec
-    from loadsim.targets.observed import Sightings
+    from loadsim.targets.observed import Observations
 
 
 #: Bytes kept of the beginning, and as many of the end.
@@ -154,8 +154,8 @@ class Command:
         facts: ServerFacts,
         running: Tree,
         *,
-        followed: Followed,
-        sightings: Sightings,
+        followed: ProcessGroup,
+        sightings: Observations,
         outputs: tuple[Output, Output],
         notices: list[str],
     ) -> None:
@@ -300,7 +300,7 @@ async def command(
                 before=gate.open_counter,
             )
         )
-        followed = stack.enter_context(Followed(running.pids, namespace.diag, address=spec.address, port=port))
+        followed = stack.enter_context(ProcessGroup(running.pids, namespace.diag, address=spec.address, port=port))
         trace, untraced = trace_accepts(stack, port, running.pids)
 
         def last_words() -> str:
@@ -309,7 +309,9 @@ async def command(
         await wait_ready(running, followed, namespace.diag, spec=spec, port=port, last_words=last_words)
         seen = gate.counter is not None
         facts = facts_of(followed, argv, address=spec.address, port=port, emfile_seen=seen)
-        sightings = open_sightings(stack, spec, followed, namespace.diag, port=port, counter=gate.counter, trace=trace)
+        sightings = open_observations(
+            stack, spec, followed, namespace.diag, port=port, counter=gate.counter, trace=trace
+        )
         notices = [*_notices(facts, nofile or own_nofile(), followed), *gate.notices, *untraced]
         one = Command(facts, running, followed=followed, sightings=sightings, outputs=outputs, notices=notices)
         nursery.start_soon(one.watch)
@@ -334,7 +336,7 @@ class _Gate:
             self.notices.append(not_counted(why))
 
 
-def _notices(facts: ServerFacts, given: Limits, followed: Followed) -> list[str]:
+def _notices(facts: ServerFacts, given: Limits, followed: ProcessGroup) -> list[str]:
     notices = [whose(followed, "the command and all its children")]
     if facts.nofile_soft != given.soft:
         notices.append(

@@ -16,7 +16,7 @@ from loadsim.kernel.accept_trace import AcceptTrace
 from loadsim.kernel.perf import NotVisibleError
 from loadsim.kernel.procfs import ProcessGoneError
 from loadsim.kernel.sockdiag import TCP_STATES
-from loadsim.record.accept_log import Books
+from loadsim.record.accept_log import AcceptLog
 from loadsim.record.facts import ServerFacts
 from loadsim.record.journal import Journal
 from loadsim.record.records import ACCEPT, FAILURE, SOCKET, TABLE_HZ, SocketFlag, Where
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from loadsim.kernel.accept_trace import Wait
     from loadsim.kernel.perf import EmfileCounter
-    from loadsim.kernel.processes import Followed
+    from loadsim.kernel.processes import ProcessGroup
     from loadsim.kernel.sockdiag import SockDiag, Sockets
     from loadsim.scenario.specs import WatchedSpec
 
@@ -64,21 +64,21 @@ class _Waiting:
     seen_ns: int = 0  # the last look that saw it wait
 
 
-class Sightings:
+class Observations:
     """Writes both journals of one server; owns neither them nor what it reads."""
 
     def __init__(
         self,
-        books: Books,
+        log: AcceptLog,
         sockets: Journal,
         *,
-        followed: Followed | None,
+        followed: ProcessGroup | None,
         diag: SockDiag | None,
         port: int,
         counter: EmfileCounter | None,
         trace: AcceptTrace | None,
     ) -> None:
-        self._books = books
+        self._books = log
         self._sockets = sockets
         self._followed = followed
         self._diag = diag
@@ -189,7 +189,7 @@ class Sightings:
         for address, inode, port, state in zip(addresses, *columns, strict=True):
             self._sockets.append(now, inode, address, port, state, flags)
 
-    def _note_fds(self, followed: Followed) -> None:
+    def _note_fds(self, followed: ProcessGroup) -> None:
         try:
             self._books.open_fds = followed.open_fds()
         except ProcessGoneError:
@@ -206,25 +206,25 @@ def _unmapped(addresses: np.ndarray) -> list[bytes]:
     return [row.tobytes() for row in words]
 
 
-def open_sightings(
+def open_observations(
     stack: AsyncExitStack,
     spec: WatchedSpec,
-    followed: Followed | None,
+    followed: ProcessGroup | None,
     diag: SockDiag | None,
     *,
     port: int,
     counter: EmfileCounter | None,
     trace: AcceptTrace | None,
-) -> Sightings:
+) -> Observations:
     """Return who writes the journals of a server that writes none itself; they are open as long as the stack.
 
     `diag` sees both ends of its connections; None: nobody does.
     """
     accepts = Journal.create(Path(spec.accepts_path), ACCEPT, 1)
     failures = Journal.create(Path(spec.failures_path), FAILURE, spec.failures_capacity)
-    books = stack.enter_context(Books(accepts, failures))
+    log = stack.enter_context(AcceptLog(accepts, failures))
     sockets = stack.enter_context(Journal.create(Path(spec.sockets_path), SOCKET, spec.sockets_capacity))
-    return Sightings(books, sockets, followed=followed, diag=diag, port=port, counter=counter, trace=trace)
+    return Observations(log, sockets, followed=followed, diag=diag, port=port, counter=counter, trace=trace)
 
 
 def trace_accepts(
@@ -248,7 +248,7 @@ def trace_accepts(
 
 
 def facts_of(
-    followed: Followed, command: list[str], *, address: str, port: int, emfile_seen: bool, started: bool = True
+    followed: ProcessGroup, command: list[str], *, address: str, port: int, emfile_seen: bool, started: bool = True
 ) -> ServerFacts:
     """Return what is known of a server whose processes are followed; raises ProcessGoneError where it has ended."""
     limits, listener = followed.limits(), followed.listener()
@@ -274,7 +274,7 @@ _BETWEEN_LOOKS: Final = (
 )
 
 
-def whose(followed: Followed, what: str) -> str:
+def whose(followed: ProcessGroup, what: str) -> str:
     """Return the sentence that says whose descriptors are read, and whose CPU; `what` is the tree: "the command"."""
     holders = len(followed.holders())
     which = {0: "its fullest process", 1: "the process that holds the listener"}.get(

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
     from loadsim.kernel.sockdiag import SockDiag
     from loadsim.process.control import Message
-    from loadsim.process.launch import Namespace, Partner
+    from loadsim.process.launch import ControlledChild, Namespace
     from loadsim.scenario.specs import ServerSpec
 
 
 class Server:
     """A simulated server that is ready. Orders to one that has died do nothing."""
 
-    def __init__(self, process: Partner, spec: ServerSpec) -> None:
+    def __init__(self, process: ControlledChild, spec: ServerSpec) -> None:
         self.child = process.child
         self._process = process
         self._facts = _facts_of(process.ready, spec)

@@ -36,12 +36,14 @@ def render(
     saved: str | None = None,
 ) -> str:
     """Return the card as text that ends in a newline and is nowhere wider than the terminal."""
-    ways = {one.way: [other for other in seen if other.way == one.way] for one in seen}
-    times = f"{some(len(ways), 'way')} x {some(max(map(len, ways.values())), 'run')}, nofile {format_count(nofile)}"
+    trials = {one.trial: [other for other in seen if other.trial == one.trial] for one in seen}
+    times = (
+        f"{some(len(trials), 'trial')} x {some(max(map(len, trials.values())), 'run')}, nofile {format_count(nofile)}"
+    )
     name = shlex.join(command).replace("'{port}'", "{port}")
     room = max(terminal.edge - len(times) - 2, 20)
     head = both_ends(line((terminal.clip(name, room), STRONG)), line((times, QUIET)), terminal)
-    lines = [*head, line(), *_table(ways, terminal), line(), *_sentence(verdict, terminal)]
+    lines = [*head, line(), *_table(trials, terminal), line(), *_sentence(verdict, terminal)]
     for one in seen:
         if one.refusal:
             lines += [line(("  " + text, QUIET)) for text in wrap(terminal.prose(one.refusal), terminal.edge - 2)]
@@ -61,11 +63,11 @@ def _sentence(verdict: Verdict, terminal: Terminal) -> list[Line]:
     return lines + [line(" " * 9, text) for text in wrap(terminal.prose(told), terminal.edge - 9)]
 
 
-def _table(ways: dict[str, list[Observed]], terminal: Terminal) -> list[Line]:
-    rows = [(question, [answer(runs) for runs in ways.values()]) for question, answer in _QUESTIONS]
+def _table(trials: dict[str, list[Observed]], terminal: Terminal) -> list[Line]:
+    rows = [(question, [answer(runs) for runs in trials.values()]) for question, answer in _QUESTIONS]
     label = widest([_HEAD, *(question for question, _ in rows)]) + _MARGIN
-    each = max((terminal.edge - label) // len(ways), 8)
-    heads = [terminal.clip(way, each - 1) for way in ways]
+    each = max((terminal.edge - label) // len(trials), 8)
+    heads = [terminal.clip(trial, each - 1) for trial in trials]
     lines = [line((left(f"  {_HEAD}", label), QUIET), (_set(heads, each), QUIET))]
     for question, cells in rows:
         row: list[str | Part] = [left(f"  {question}", label)]

@@ -74,7 +74,7 @@ MEANINGS: Final = {
 class Observed:
     """One run of a command out of descriptors, as numbers; times in seconds, None where nothing is known."""
 
-    way: str  # "limit at start" | "lowered live" | "leak in handler"
+    trial: str  # "limit at start" | "lowered live" | "leak in handler"
     leaks: bool = False  # its handler was made to lose descriptors: what is left over at the end is no wonder
     refusal: str | None = None  # it never came to listen: why
     exhausted_s: float = 0.0  # how long it was kept at its limit
@@ -252,19 +252,19 @@ class Verdict:
 
     class_: Class
     because: str  # one sentence with the numbers that decided
-    way: str  # in which it was seen
+    trial: str  # in which it was seen
     grade: str  # "A" to "F"
     rule: str  # what the grade stands for, in words
 
 
 def judge(seen: Sequence[Observed]) -> Verdict:
     """Return the verdict on a command from all its runs; the first way that exhausts it names the class."""
-    told = [(one.way, *classify(one)) for one in seen]
-    way = next((way for way, class_, _ in told if class_ is not Class.NOT_EXHAUSTED), seen[0].way)
-    class_ = statistics.mode(class_ for of, class_, _ in told if of == way)
-    because = next(why for of, one, why in told if of == way and one is class_)
+    told = [(one.trial, *classify(one)) for one in seen]
+    trial = next((trial for trial, class_, _ in told if class_ is not Class.NOT_EXHAUSTED), seen[0].trial)
+    class_ = statistics.mode(class_ for of, class_, _ in told if of == trial)
+    because = next(why for of, one, why in told if of == trial and one is class_)
     grade, rule = _grade(seen)
-    return Verdict(class_=class_, because=because, way=way, grade=grade, rule=rule)
+    return Verdict(class_=class_, because=because, trial=trial, grade=grade, rule=rule)
 
 
 def _grade(seen: Sequence[Observed]) -> tuple[str, str]:

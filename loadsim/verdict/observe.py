@@ -16,7 +16,7 @@ from loadsim.verdict.classify import Observed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from loadsim.analysis.dataset import View
+    from loadsim.analysis.dataset import Dataset
     from loadsim.record.recording import Records
 
 #: Parts of the first second after the first failure in which one looks whether there were more.
@@ -35,39 +35,41 @@ _NEW = {
 }
 
 
-def observe(view: View, metrics: dict[str, float], *, way: str, exhausted_s: float, leaks: bool = False) -> Observed:
+def observe(
+    data: Dataset, metrics: dict[str, float], *, trial: str, exhausted_s: float, leaks: bool = False
+) -> Observed:
     """Return what was seen in the time before the relief in which the server was kept at its limit.
 
     `metrics` are those of the run by name. A server that ended before the relief was seen until then.
     """
-    facts, samples = view.recording.facts.server, view.recording.samples
-    gave, recovery = reliefs(view.recording.facts.steps), view.recovery
-    relief = gave[0].done_ns if gave else view.clock.load_end
+    facts, samples = data.recording.facts.server, data.recording.samples
+    gave, recovery = reliefs(data.recording.facts.steps), data.recovery
+    relief = gave[0].done_ns if gave else data.clock.load_end
     stop = min(relief, facts.exited_ns or relief)
-    start = max(relief - round(exhausted_s * NANOSECONDS), view.clock.start)
+    start = max(relief - round(exhausted_s * NANOSECONDS), data.clock.start)
     window_s = max(stop - start, 0) / NANOSECONDS
     times, cpu = known(samples, "cpu_ns")
     inside = (times >= start) & (times <= stop)
     fds = known(samples, "open_fds")[1]
     return Observed(
-        way=way,
+        trial=trial,
         leaks=leaks,
         exhausted_s=window_s,
         exit_status=facts.exit_status,
         workers=facts.workers,
         restarts=facts.restarts,
         fds_max=int(fds.max()) if len(fds) else None,
-        fd_limit=view.fd_limit,
+        fd_limit=data.fd_limit,
         cpu_cores=float(np.ptp(cpu[inside]) / np.ptp(times[inside])) if inside.sum() > 1 else None,
         log_bytes_per_s=_log_rate(facts.log_read, start, stop),
-        talks=any(has_outcome(one, Outcome.OK).any() for one in (view.recording.canary, view.recording.held)),
-        watched_s=max(view.clock.judged - relief, 0) / NANOSECONDS,
+        talks=any(has_outcome(one, Outcome.OK).any() for one in (data.recording.canary, data.recording.held)),
+        watched_s=max(data.clock.judged - relief, 0) / NANOSECONDS,
         recovery_s=metrics.get("recovery.time", None if recovery or not gave else 0.0),
         needs_close=recovery is not None and [gave[0].change, recovery.helped.change] == ["nofile", "release"],
-        leftover_fds=_leftover(view, metrics),
-        **_failures(view, start, stop),
-        **_canaries(view, start, stop),
-        **_held(view.recording.held, start, stop),
+        leftover_fds=_leftover(data, metrics),
+        **_failures(data, start, stop),
+        **_canaries(data, start, stop),
+        **_held(data.recording.held, start, stop),
     )
 
 
@@ -80,22 +82,22 @@ def _log_rate(readings: Sequence[Sequence[int]], start: int, stop: int) -> float
     return (written - before) * NANOSECONDS / max(until - since, 1)
 
 
-def _leftover(view: View, metrics: dict[str, float]) -> int | None:
+def _leftover(data: Dataset, metrics: dict[str, float]) -> int | None:
     """Return the descriptors more than before, but for those of the connections that are still held on purpose."""
     if "fds.end" not in metrics or "fds.baseline" not in metrics:
         return None
-    held = view.recording.held
+    held = data.recording.held
     there = held[has_outcome(held, Outcome.OK, Outcome.ERROR, Outcome.UNFINISHED)]
     cut = held[has_outcome(held, Outcome.EOF, Outcome.RESET)]
     still_held = len(np.unique(column(there, "port"))) - len(np.unique(column(cut, "port")))
     return int(metrics["fds.end"] - metrics["fds.baseline"]) - max(still_held, 0)
 
 
-def _failures(view: View, start: int, stop: int) -> dict[str, Any]:
+def _failures(data: Dataset, start: int, stop: int) -> dict[str, Any]:
     """Return how often and how regularly accept() failed; all None where that is not visible."""
-    if not view.recording.facts.server.emfile_seen:
+    if not data.recording.facts.server.emfile_seen:
         return {}
-    failures = view.recording.failures
+    failures = data.recording.failures
     ends, counts = column(failures, "last"), column(failures, "count")
     until = ends <= stop  # a reading that spans the relief may hold failures of the time after it
     ends, counts, idle = ends[until], counts[until], has_flag(failures, FailureFlag.IDLE)[until]
@@ -115,13 +117,13 @@ def _failures(view: View, start: int, stop: int) -> dict[str, Any]:
     return numbers
 
 
-def _canaries(view: View, start: int, stop: int) -> dict[str, Any]:
+def _canaries(data: Dataset, start: int, stop: int) -> dict[str, Any]:
     """Return what canaries saw, by what it was: of those that set out in this time and had all their patience in it.
 
     Of those that set out near its end only the ones that were answered at once, or turned away, would count.
     """
-    canaries = telling(view.recording.canary)
-    patience = round((view.setting("canary", "timeout") or 0.0) * NANOSECONDS)
+    canaries = telling(data.recording.canary)
+    patience = round((data.setting("canary", "timeout") or 0.0) * NANOSECONDS)
     intended = column(canaries, "intended")
     inside: Bools = (intended >= start) & (intended <= max(stop - patience, start)) & (settled(canaries) <= stop)
     return {name: int(has_outcome(canaries[inside], *outcomes).sum()) for name, outcomes in _NEW.items()}

@@ -10,7 +10,7 @@ from loadsim.verdict.trials import AT_START, HANDLER, LOWERED
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from loadsim.verdict.trials import Probe, Trial
+    from loadsim.verdict.trials import Probe, TrialPlan
 
 _PORT = 8099
 #: How one asks: in HTTP with curl, in anything else by hand. What comes back is compared as far as it is expected.
@@ -78,22 +78,22 @@ tail -n 3 "$log"
 """
 
 
-def script(trial: Trial, folder: Path, *, way: str = AT_START) -> str:
+def script(plan: TrialPlan, folder: Path, *, trial: str = AT_START) -> str:
     """Return a bash script of at most 30 lines that runs a command out of descriptors and says what happens.
 
     `folder` is where the command was started; `way` is one of those of a verdict.
     """
-    words = " ".join(_word(part) for part in trial.command)
-    settings, ask = _talk(trial.probe)
-    steps = _WAYS[way]
-    room = "" if way == AT_START else f" ROOM={trial.roomy}"
-    leak = f" LEAK={shlex.quote(trial.probe.leak_path or '')}" if way == HANDLER else ""
+    words = " ".join(_word(part) for part in plan.command)
+    settings, ask = _talk(plan.probe)
+    steps = _WAYS[trial]
+    room = "" if trial == AT_START else f" ROOM={plan.roomy}"
+    leak = f" LEAK={shlex.quote(plan.probe.leak_path or '')}" if trial == HANDLER else ""
     filled = {"ask": ask, "limit": steps.limit, "fill": steps.fill, "relief": steps.relief}
     return (
         "#!/usr/bin/env bash\n"
-        f"# Runs a server out of descriptors ({steps.says.format(nofile=trial.nofile)}); needs bash, curl, prlimit.\n"
+        f"# Runs a server out of descriptors ({steps.says.format(nofile=plan.nofile)}); needs bash, curl, prlimit.\n"
         f"cd {shlex.quote(str(folder))} || exit\n"
-        f"PORT=${{PORT:-{trial.port or _PORT}}} NOFILE={trial.nofile} CLIENTS={trial.clients}{room}{leak} clients=\n"
+        f"PORT=${{PORT:-{plan.port or _PORT}}} NOFILE={plan.nofile} CLIENTS={plan.clients}{room}{leak} clients=\n"
         f"{settings}\nSERVER=({words})\n{_SCRIPT % filled}"
     )
 

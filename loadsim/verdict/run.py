@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from loadsim.analysis.dataset import View
+from loadsim.analysis.dataset import Dataset
 from loadsim.analysis.measure import measure
 from loadsim.errors import DidNotStartError, EnvironmentRefusedError
 from loadsim.fates import Outcome
@@ -35,12 +35,12 @@ from loadsim.verdict.trials import BEFORE, HANDLER
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from loadsim.render.progress import Watcher
+    from loadsim.render.progress import SweepDisplay
     from loadsim.run.conductor import Finished
     from loadsim.run.host import Options
-    from loadsim.verdict.trials import Trial, Way
+    from loadsim.verdict.trials import Trial, TrialPlan
 
-FORMAT = 1
+FORMAT = 2
 #: What a run takes beside its load, about: start of the command, settling, analysis, end of the command.
 AROUND_S = 3.0
 #: How the first client fared that came while there was room, where it got no good answer.
@@ -72,7 +72,7 @@ class Judged:
 
 
 async def pass_verdict(
-    trial: Trial, options: Options, watcher: Watcher, *, names: Collection[str] = (), repeat: int = 1
+    plan: TrialPlan, options: Options, sweep_display: SweepDisplay, *, names: Collection[str] = (), repeat: int = 1
 ) -> Judged:
     """Run a command out of descriptors in these ways, all where none is named, so many times each, and judge it.
 
@@ -80,41 +80,41 @@ async def pass_verdict(
     not even come up with room.
     """
     hard = own_nofile().hard
-    if trial.nofile > hard:
-        says = f"--nofile {trial.nofile} is above the hard limit of {hard}: raise that (ulimit -Hn), or ask for less"
+    if plan.nofile > hard:
+        says = f"--nofile {plan.nofile} is above the hard limit of {hard}: raise that (ulimit -Hn), or ask for less"
         raise EnvironmentRefusedError(says)
-    trial = replace(trial, hard=hard)
-    planned = trial.ways(names)  # whatever makes no sense is said before anything starts
-    command, length_s = trial.command, repeat * sum(map(_length_s, planned))
+    plan = replace(plan, hard=hard)
+    planned = plan.trials(names)  # whatever makes no sense is said before anything starts
+    command, length_s = plan.command, repeat * sum(map(_length_s, planned))
     folder = Folder(new_folder(options.out, f"verdict-{_program(command)}"))
-    watcher.begin_sweep(f"verdict on {_program(command)}", 1 + repeat * len(planned), AROUND_S + length_s)
-    workers = await _try_with_room(trial, _into(folder, trial.before(), 1, options), watcher)
-    watcher.end_run(BEFORE, "answers", some(workers, "worker"), left_s=length_s)
-    trial = replace(trial, workers=workers)
-    seen = await _run_all(trial.ways(names), repeat, partial(_into, folder, options=options), watcher)
-    judged = Judged(folder=folder.path, command=list(command), nofile=trial.nofile, verdict=judge(seen), seen=seen)
-    folder.write_text("reproduce.sh", script(trial, Path.cwd(), way=judged.verdict.way))
+    sweep_display.begin_sweep(f"verdict on {_program(command)}", 1 + repeat * len(planned), AROUND_S + length_s)
+    workers = await _try_with_room(plan, _into(folder, plan.before(), 1, options), sweep_display)
+    sweep_display.end_run(BEFORE, "answers", some(workers, "worker"), left_s=length_s)
+    plan = replace(plan, workers=workers)
+    seen = await _run_all(plan.trials(names), repeat, partial(_into, folder, options=options), sweep_display)
+    judged = Judged(folder=folder.path, command=list(command), nofile=plan.nofile, verdict=judge(seen), seen=seen)
+    folder.write_text("reproduce.sh", script(plan, Path.cwd(), trial=judged.verdict.trial))
     folder.write_json(VERDICT_MARK, judged.to_json())
     return judged
 
 
-def _into(folder: Folder, way: Way, number: int, options: Options) -> Options:
+def _into(folder: Folder, trial: Trial, number: int, options: Options) -> Options:
     """Return the options of one run, with a folder of its own."""
-    return replace(options, folder=make_folder(folder.path / "runs" / f"{file_name(way.name)}-{number}"))
+    return replace(options, folder=make_folder(folder.path / "runs" / f"{file_name(trial.name)}-{number}"))
 
 
 async def _run_all(
-    ways: Sequence[Way], repeat: int, into: Callable[[Way, int], Options], watcher: Watcher
+    trials: Sequence[Trial], repeat: int, into: Callable[[Trial, int], Options], sweep_display: SweepDisplay
 ) -> list[Observed]:
     """Make all runs, each way once before any of them a second time; return what was seen, way by way."""
-    jobs = [(way, number) for number in range(1, repeat + 1) for way in ways]
-    lengths = [_length_s(way) for way, _ in jobs]
-    seen: dict[str, list[Observed]] = {way.name: [] for way in ways}
-    for place, (way, number) in enumerate(jobs, start=1):
-        one = await _run_one(way, into(way, number), watcher)
+    jobs = [(trial, number) for number in range(1, repeat + 1) for trial in trials]
+    lengths = [_length_s(trial) for trial, _ in jobs]
+    seen: dict[str, list[Observed]] = {trial.name: [] for trial in trials}
+    for place, (trial, number) in enumerate(jobs, start=1):
+        one = await _run_one(trial, into(trial, number), sweep_display)
         class_, because = classify(one)
-        watcher.end_run(way.name, class_, because, left_s=sum(lengths[place:]))
-        seen[way.name].append(one)
+        sweep_display.end_run(trial.name, class_, because, left_s=sum(lengths[place:]))
+        seen[trial.name].append(one)
     return [one for runs in seen.values() for one in runs]
 
 
@@ -124,6 +124,10 @@ def read_verdict(folder: Path) -> Judged:
     values = Folder(folder).read_json(VERDICT_MARK)
     raise_if_newer(path, values, FORMAT)
     with sound(path):
+        if values["format"] == 1:  # a trial was called a way
+            values["runs"] = [
+                {("trial" if key == "way" else key): one for key, one in run.items()} for run in values["runs"]
+            ]
         saved = _saved().validate_json(json.dumps(values), strict=True)
         return Judged(
             folder=folder, command=saved.command, nofile=saved.nofile, verdict=judge(saved.runs), seen=saved.runs
@@ -132,7 +136,7 @@ def read_verdict(folder: Path) -> Judged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Saved:
-    """What is read again of a verdict: its class and grade are judged anew."""
+    """What is read again of a verdict: its class and grade are judged again."""
 
     command: list[str]
     nofile: int
@@ -144,37 +148,37 @@ def _saved() -> TypeAdapter[_Saved]:
     return TypeAdapter(_Saved)
 
 
-async def _try_with_room(trial: Trial, options: Options, watcher: Watcher) -> int:
+async def _try_with_room(plan: TrialPlan, options: Options, sweep_display: SweepDisplay) -> int:
     """Ask it once while there is room, and return how many processes accept.
 
     Raises EnvironmentRefusedError where it does not come up even so, or does not answer: that is not about descriptors.
     """
     try:
-        finished = await run(trial.before().scenario, options, watcher.begin_run())
+        finished = await run(plan.before().scenario, options, sweep_display.begin_run())
     except DidNotStartError as refused:
-        says = f"no verdict: it does not come up with {trial.roomy} descriptors either. {refused}"
+        says = f"no verdict: it does not come up with {plan.roomy} descriptors either. {refused}"
         raise EnvironmentRefusedError(says) from refused
     _raise_if_interrupted(finished)
     recording = Bundle(finished.folder).read()
     if not (answered := has_outcome(recording.attempts, Outcome.OK)).all() or not len(answered):
         saw = Outcome(int(recording.attempts["outcome"][0])) if len(answered) else Outcome.NOT_STARTED
         raise EnvironmentRefusedError(
-            f"no verdict: with room for {trial.roomy} descriptors {trial.probe.asks} {_HEARD.get(saw, _NOTHING)}. "
+            f"no verdict: with room for {plan.roomy} descriptors {plan.probe.asks} {_HEARD.get(saw, _NOTHING)}. "
             "Say how one talks to it: --path PATH, --echo, or --send TEXT --expect TEXT. What it printed: "
             f"{finished.folder}"
         )
     return max(recording.facts.server.workers, 1)
 
 
-async def _run_one(way: Way, options: Options, watcher: Watcher) -> Observed:
+async def _run_one(trial: Trial, options: Options, sweep_display: SweepDisplay) -> Observed:
     """Make one run and return what was seen; a command that does not come up is seen to refuse."""
     try:
-        finished = await run(way.scenario, options, watcher.begin_run())
+        finished = await run(trial.scenario, options, sweep_display.begin_run())
     except DidNotStartError as refused:
-        return Observed(way=way.name, refusal=str(refused))
+        return Observed(trial=trial.name, refusal=str(refused))
     _raise_if_interrupted(finished)
-    view = View.of(Bundle(finished.folder).read())
-    return observe(view, measure(view), way=way.name, exhausted_s=way.exhausted_s, leaks=way.name == HANDLER)
+    data = Dataset.of(Bundle(finished.folder).read())
+    return observe(data, measure(data), trial=trial.name, exhausted_s=trial.exhausted_s, leaks=trial.name == HANDLER)
 
 
 def _raise_if_interrupted(finished: Finished) -> None:
@@ -183,9 +187,9 @@ def _raise_if_interrupted(finished: Finished) -> None:
         raise QuitError(finished.signal, says)
 
 
-def _length_s(way: Way) -> float:
-    last = way.scenario.timeline.last_s
-    return last + (way.scenario.canary.linger if way.scenario.canary else 0.0) + AROUND_S
+def _length_s(trial: Trial) -> float:
+    last = trial.scenario.timeline.last_s
+    return last + (trial.scenario.canary.linger if trial.scenario.canary else 0.0) + AROUND_S
 
 
 def _program(command: Sequence[str]) -> str:

@@ -66,7 +66,7 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
+class Trial:
     """One way, and the scenario that goes it."""
 
     name: str
@@ -75,7 +75,7 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class TrialPlan:
     """A command, and what is to be done to it."""
 
     command: Sequence[str]
@@ -88,7 +88,7 @@ class Trial:
     exhausted_s: float = EXHAUSTED_S
     watched_s: float = WATCHED_S
 
-    def ways(self, names: Collection[str] = ()) -> list[Way]:
+    def trials(self, names: Collection[str] = ()) -> list[Trial]:
         """Return the ways to run it out of descriptors, those of these names where there are any.
 
         The third one needs a path whose handler opens something. Raises ScenarioError where the command or the probe
@@ -104,7 +104,7 @@ class Trial:
             known[HANDLER] = self.leaking
         try:
             return [
-                Way(name=name, scenario=make(), exhausted_s=self.exhausted_s)
+                Trial(name=name, scenario=make(), exhausted_s=self.exhausted_s)
                 for name, make in known.items()
                 if not names or name in names
             ]
@@ -132,10 +132,10 @@ class Trial:
         """When all clients have come, and what follows from that shows."""
         return self.clients / self.rate + _SETTLED_S
 
-    def before(self) -> Way:
+    def before(self) -> Trial:
         """Return one client that asks once while there is room: it has to come up, and to be talked to like this."""
         client = {**self.probe.talk, "rate": "10/s", "attempts": 1, "reply_timeout": _s(_FIRST_ANSWER_S)}
-        return Way(name=BEFORE, scenario=self._scenario("with-room", self.roomy, client))
+        return Trial(name=BEFORE, scenario=self._scenario("with-room", self.roomy, client))
 
     def at_start(self) -> Scenario:
         """Return idle clients that fill a small table, and then all leave."""

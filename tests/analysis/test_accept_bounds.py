@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from recordings import attempt, recording, seen, summarise, unserved
 
-from loadsim.analysis.dataset import View
+from loadsim.analysis.dataset import Dataset
 from loadsim.fates import Outcome
 from loadsim.record.records import AttemptFlag, SocketFlag
 
@@ -19,7 +19,7 @@ WAITED, ENTERED, TRACED = SocketFlag.WAITED, SocketFlag.ENTERED, SocketFlag.TRAC
 
 def bounds_of(of: Row, *sockets: Row, **changes: Any) -> tuple[float, float]:  # noqa: ANN401 -- any fact
     """Return the wait of one attempt at least and at most, in seconds."""
-    made = View.of(recording([of], sockets=sockets, server_command=["./server"], **changes)).bounds
+    made = Dataset.of(recording([of], sockets=sockets, server_command=["./server"], **changes)).bounds
     assert made is not None
     [least], [most] = made.least / 1e9, made.most / 1e9
     return least, most
@@ -83,7 +83,7 @@ def test_a_journal_that_was_full_in_between_says_nothing_of_that_wait(flags: int
     one, other = unserved(1, 1.0, started=1.0, connected=1.01), unserved(2, 0.1, started=0.1, connected=0.11, port=9)
     half, _ = waited(one, 1.5, 1.01, flags)
     made = recording([one, other], sockets=[half, seen(one, 1.6, inode=7), half], server_command=["./server"])
-    bounds = View.of(made).bounds
+    bounds = Dataset.of(made).bounds
 
     assert bounds is not None
     assert (bounds.least.tolist(), bounds.most.tolist()) == ([0], [600_000_000])
@@ -103,5 +103,5 @@ def test_a_server_of_which_nothing_is_seen_has_no_latency() -> None:
     """Neither exact nor between bounds."""
     made = recording([attempt(1)], server_command=[], server_sockets_seen=False)
 
-    assert View.of(made).bounds is None
+    assert Dataset.of(made).bounds is None
     assert "accept.samples" not in summarise(made).metrics

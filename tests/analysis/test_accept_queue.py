@@ -12,7 +12,7 @@ from queue_model import World
 from recordings import START_NS, Row, accept, attempt, failure, ns, recording, sample, unserved
 
 from loadsim.analysis.clock import Capacity, Clock
-from loadsim.analysis.dataset import View
+from loadsim.analysis.dataset import Dataset
 from loadsim.analysis.measure import measure
 from loadsim.fates import Outcome
 from loadsim.record.facts import StepFacts
@@ -21,9 +21,9 @@ from loadsim.record.records import AcceptFlag, AttemptFlag, FailureFlag, Where
 MS = 1_000_000
 
 
-def view_of(*args: object, **changes: object) -> View:
+def view_of(*args: object, **changes: object) -> Dataset:
     """Return the view of a recording made as in `recordings.recording`."""
-    return View.of(recording(*args, **changes))  # type: ignore[arg-type]
+    return Dataset.of(recording(*args, **changes))  # type: ignore[arg-type]
 
 
 def milliseconds(values: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[float]:
@@ -34,9 +34,9 @@ def milliseconds(values: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[flo
 def test_a_wait_counts_from_the_stamp_after_connect() -> None:
     """A long wait is accepted - connected; a stamp of before connect() is no later than accept()."""
     quick, race = attempt(1, 0.0), attempt(2, 0.1)
-    view = view_of([quick, race], [accept(quick, 0.004), accept(race, -0.00004, age_ms=0)])
-    assert milliseconds(view.waits.waited) == [4.0, 0.0]
-    assert list(view.waits.late) == [False, False]
+    data = view_of([quick, race], [accept(quick, 0.004), accept(race, -0.00004, age_ms=0)])
+    assert milliseconds(data.waits.waited) == [4.0, 0.0]
+    assert list(data.waits.late) == [False, False]
 
 
 def waits_us(*times: tuple[float, float], **changes: int) -> list[float]:
@@ -78,16 +78,16 @@ def test_a_connect_that_took_its_time_counts_from_its_stamp(changes: dict[str, i
 def test_a_connect_that_woke_nobody_counts_from_its_stamp() -> None:
     """A server that was busy for 5 ms was not woken by the connection, and delayed nobody's stamp."""
     rows = [attempt(n, 0.001 * n, connected=0.001 * n + 0.00004 * n) for n in (1, 2, 3, 4)]
-    view = view_of(rows, [accept(row, 0.005) for row in rows])
-    assert milliseconds(view.waits.waited) == [5.0, 5.0, 5.0, 5.0]
+    data = view_of(rows, [accept(row, 0.005) for row in rows])
+    assert milliseconds(data.waits.waited) == [5.0, 5.0, 5.0, 5.0]
 
 
 def test_a_late_handshake_counts_from_the_age_of_the_socket() -> None:
     """Where the server's socket is more than 10 ms younger than the connection, its age is the wait."""
     late, within = attempt(1, 0.0, ended=2.0), attempt(2, 0.1, ended=2.0)
-    view = view_of([late, within], [accept(late, 1.0, age_ms=3), accept(within, 1.0, age_ms=992)])
-    assert milliseconds(view.waits.waited) == [3.0, 1000.0]
-    assert list(view.waits.late) == [True, False]
+    data = view_of([late, within], [accept(late, 1.0, age_ms=3), accept(within, 1.0, age_ms=992)])
+    assert milliseconds(data.waits.waited) == [3.0, 1000.0]
+    assert list(data.waits.late) == [True, False]
 
 
 def test_a_connection_without_a_stamp_counts_from_its_age() -> None:
@@ -140,17 +140,17 @@ def test_steps_and_the_whole_agree(seed: int, cut: int) -> None:
 def test_who_was_orphaned_stayed_in_the_queue_to_the_end() -> None:
     """The queue of a listener that died holds its orphans."""
     orphan = unserved(1, 0.1, ended=1.0, outcome=Outcome.RESET)
-    view = view_of([orphan], server_exited_ns=ns(1.0), server_exit_status=1)
-    assert view.queue.peak == 1
-    assert milliseconds(view.pauses.lengths) == [pytest.approx(899.97)]
+    data = view_of([orphan], server_exited_ns=ns(1.0), server_exit_status=1)
+    assert data.queue.peak == 1
+    assert milliseconds(data.pauses.lengths) == [pytest.approx(899.97)]
 
 
 def test_who_came_before_the_load_waits_from_its_start() -> None:
     """A foreign client in the queue of a server that has not begun to accept is no pause of that server."""
     early = accept(attempt(1, 0.0), 0.002, age_ms=176, port=999)
-    view = view_of([attempt(2, 0.5)], [early, accept(attempt(2, 0.5), 0.001)])
-    assert milliseconds(view.waits.waited) == [2.03, 1.0]
-    assert milliseconds(view.pauses.lengths) == [2.03, 1.0]
+    data = view_of([attempt(2, 0.5)], [early, accept(attempt(2, 0.5), 0.001)])
+    assert milliseconds(data.waits.waited) == [2.03, 1.0]
+    assert milliseconds(data.pauses.lengths) == [2.03, 1.0]
 
 
 def test_a_pause_lasts_from_the_accept_before_or_the_first_to_wait() -> None:
@@ -213,9 +213,9 @@ def backlog_set(after: int, at: float, *, asked: int | None = None) -> StepFacts
 def test_a_backlog_that_a_step_changes_counts_from_then_on() -> None:
     """Five clients fill a backlog of 4; five more do not fill one of 200."""
     rows = [attempt(n, 0.1 * n + (0.6 if n >= 5 else 0.0), ended=9.0) for n in range(10)]
-    view = view_of(rows, [accept(row, 4.0) for row in rows], server_backlog=4, steps=[backlog_set(200, 1.0)])
-    numbers = measure(view)
-    assert view.queue_full_at_s == pytest.approx(0.40003)
+    data = view_of(rows, [accept(row, 4.0) for row in rows], server_backlog=4, steps=[backlog_set(200, 1.0)])
+    numbers = measure(data)
+    assert data.queue_full_at_s == pytest.approx(0.40003)
     assert numbers["queue.full_share"] == pytest.approx(0.6 / 5, abs=1e-4)
     assert (numbers["queue.max"], numbers["queue.capacity"]) == (10, 201)
 
@@ -224,19 +224,19 @@ def test_a_queue_that_a_lower_backlog_fills_is_full_from_then_on() -> None:
     """Six wait when the backlog falls to 4: they stay, and the next client is dropped."""
     rows = [attempt(n, 0.1 * n, ended=9.0) for n in range(6)]
     lowered = dataclasses.replace(backlog_set(4, 2.0), before=200)
-    view = view_of(rows, [accept(row, 4.0) for row in rows], server_backlog=200, steps=[lowered])
-    numbers = measure(view)
-    assert (view.queue_full_at_s, numbers["queue.max"], numbers["queue.capacity"]) == (2.0, 6, 201)
+    data = view_of(rows, [accept(row, 4.0) for row in rows], server_backlog=200, steps=[lowered])
+    numbers = measure(data)
+    assert (data.queue_full_at_s, numbers["queue.max"], numbers["queue.capacity"]) == (2.0, 6, 201)
     assert numbers["queue.full_share"] == pytest.approx(2.1 / 5, abs=1e-3)
 
 
 def test_samples_show_a_backlog_that_a_command_changes_itself() -> None:
     """A second listen() is in no step."""
     samples = [sample(0.1 * n, queue=9, queue_capacity=9 if n < 20 else 17) for n in range(50)]
-    view = view_of(samples=samples, server_backlog=8, server_command=["./server"])
-    assert view.capacity is not None
-    assert (view.capacity.since.tolist(), view.capacity.holds.tolist()) == ([0, ns(2.0)], [9, 17])
-    assert measure(view)["queue.full_share"] == pytest.approx(0.4)
+    data = view_of(samples=samples, server_backlog=8, server_command=["./server"])
+    assert data.capacity is not None
+    assert (data.capacity.since.tolist(), data.capacity.holds.tolist()) == ([0, ns(2.0)], [9, 17])
+    assert measure(data)["queue.full_share"] == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(("limit", "read", "holds"), [(128, [], 129), (None, [65], 65), (None, [], None), (0, [], 1)])
@@ -259,5 +259,5 @@ def test_a_full_queue_is_seen_by_journals_or_by_a_sample() -> None:
 
 def test_a_setting_that_a_scenario_lacks_is_none() -> None:
     """Recordings of other versions may lack tables and keys."""
-    view = view_of(settings={"server": {"backlog": 3}})
-    assert (view.setting("server", "backlog"), view.setting("server", "x"), view.setting("x", "y")) == (3, None, None)
+    data = view_of(settings={"server": {"backlog": 3}})
+    assert (data.setting("server", "backlog"), data.setting("server", "x"), data.setting("x", "y")) == (3, None, None)

@@ -482,7 +482,7 @@ def test_a_syn_sent_again_within_milliseconds_was_not_lost() -> None:
     """It met an old connection of its 4-tuple and was answered by a challenge ACK: nothing went wrong."""
     rows = [delayed(n, 0.010 + 0.001 * n) for n in range(1, 5)]
     summary = summarise(recording(rows, [accept(row) for row in rows], samples=scenes.quiet()))
-    assert (summary.verdict, [one.id for one in summary.findings]) == ("HEALTHY", ["nothing-found"])
+    assert (summary.status, [one.id for one in summary.findings]) == ("HEALTHY", ["nothing-found"])
     assert [summary.metrics[name] for name in ("attempts.delayed", "attempts.late", "syn.retransmits")] == [0, 0, 4]
 
 
@@ -712,7 +712,7 @@ DOUBTS: list[tuple[Recording, str, str]] = [
 def test_reasons_to_doubt_come_first_and_make_it_inconclusive(made: Recording, expected: str, title: str) -> None:
     """Whatever else was found, the run cannot be judged."""
     summary: Summary = summarise(made)
-    assert (summary.findings[0].id, summary.verdict) == (expected, "INCONCLUSIVE")
+    assert (summary.findings[0].id, summary.status) == (expected, "INCONCLUSIVE")
     assert title in summary.findings[0].title
     assert summary.sentence == summary.findings[0].title
     assert "nothing-found" not in [finding.id for finding in summary.findings]
@@ -783,7 +783,7 @@ def test_a_generator_that_was_late_at_times_is_information() -> None:
     made = recording(rows, [accept(row) for row in rows])
     found = finding(made, "generator-late")
     assert found.title == "One client in a hundred started 40 ms late or more: the generator's own delay."
-    assert summarise(made).verdict == "HEALTHY"
+    assert summarise(made).status == "HEALTHY"
     assert "generator-late" not in ids(recording(LATE, [accept(row) for row in LATE]))
 
 
@@ -866,5 +866,7 @@ def test_what_another_server_keeps_is_said_with_its_time() -> None:
     sockets = [seen(row, 5.1, state=8, inode=7, flags=SocketFlag.AT_END) for row in rows]
     made = recording(rows, sockets=sockets, server_command=["x"], end_fds_end=11)
     leak = finding(made, "fd-leak")
-    assert leak.title == "The server kept 3 connections whose client had left: open 100 ms after the load."
+    assert (
+        leak.title == "The server kept 3 connections open for 100 ms after the load, although their clients had left."
+    )
     assert "It may still close them" in leak.evidence

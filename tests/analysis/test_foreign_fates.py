@@ -143,7 +143,7 @@ def test_a_server_at_its_limit_is_out_of_descriptors_also_where_emfile_cannot_be
     full = [sample(at, open_fds=64, fd_limit=64) for at in (1.0, 1.5)]
     made = summarise(recording([attempt(1)], samples=full, server_command=["./server"], server_emfile_seen=False))
     first = made.findings[0]
-    assert (first.id, made.verdict) == ("fd-limit", "REPRODUCED")
+    assert (first.id, made.status) == ("fd-limit", "REPRODUCED")
     assert "could not be seen" in first.evidence
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from recordings import Row, accept, attempt, failure, ns, recording, sample, summarise
 
 from loadsim.analysis.buckets import timeline_of
-from loadsim.analysis.dataset import View
+from loadsim.analysis.dataset import Dataset
 from loadsim.analysis.descriptors import bands_of, growth_points, stalls
 from loadsim.analysis.findings.queue import retransmit_times
 from loadsim.analysis.measure import compare, is_gap, measure
@@ -21,21 +21,21 @@ from loadsim.record.records import AcceptFlag, FailureFlag
 from loadsim.render import tables
 
 
-def view_of(*args: Any, **changes: Any) -> View:  # noqa: ANN401 -- as for `recording`
+def view_of(*args: Any, **changes: Any) -> Dataset:  # noqa: ANN401 -- as for `recording`
     """Return the view of a recording made as in `recordings.recording`."""
-    return View.of(recording(*args, **changes))
+    return Dataset.of(recording(*args, **changes))
 
 
-def climbing(count: int, **changes: Any) -> View:  # noqa: ANN401 -- as for `recording`
+def climbing(count: int, **changes: Any) -> Dataset:  # noqa: ANN401 -- as for `recording`
     """Return a server that keeps each of its connections: 9, 10, 11 ... open descriptors, one every 10 ms."""
     rows = [attempt(n, 0.01 * n, ended=9.0) for n in range(count)]
     accepts = [accept(row, 0.0001 * n, fd=8 + n, open_fds=9 + n) for n, row in enumerate(rows)]
     return view_of(rows, accepts, **changes)
 
 
-def bands(view: View, highest: int) -> list[Band]:
+def bands(data: Dataset, highest: int) -> list[Band]:
     """Return the bands from the usual baseline of 8 up."""
-    return bands_of(view, 8, highest)
+    return bands_of(data, 8, highest)
 
 
 def test_a_table_that_did_not_grow_has_no_bands() -> None:
@@ -66,9 +66,9 @@ def test_each_limit_that_held_for_a_time_is_a_band() -> None:
 def test_bands_begin_where_the_table_grew() -> None:
     """A table of 64 is outgrown by the 65th descriptor; the readings that were missed are filled in by doubling."""
     samples = [sample(0.0, fd_size=64), sample(1.0), sample(2.0, fd_size=512)]
-    view = climbing(300, samples=samples, server_nofile_soft=1000)
-    assert growth_points(view) == [64, 128, 256]
-    found = bands(view, 308)
+    data = climbing(300, samples=samples, server_nofile_soft=1000)
+    assert growth_points(data) == [64, 128, 256]
+    found = bands(data, 308)
     assert [band.fds_from for band in found if band.growth_point] == [65, 129, 257]
     assert found[-1].label == "257 - 308 fds"
 
@@ -138,7 +138,7 @@ def test_losses_that_were_not_read_are_not_zero() -> None:
     assert bands(climbing(9, samples=samples, namespace="shared"), 17)[0].overflows == 3
 
 
-def grown(waits: list[float], **changes: Any) -> View:  # noqa: ANN401 -- as for `recording`
+def grown(waits: list[float], **changes: Any) -> Dataset:  # noqa: ANN401 -- as for `recording`
     """Return a server whose table grows at fd 64, whose accepts of fd 62, 63 ... were waited for this long."""
     rows = [attempt(n, 0.1 * n, ended=9.0) for n in range(len(waits))]
     accepts = [
@@ -167,9 +167,9 @@ def test_a_growth_that_no_accept_met_has_no_stall() -> None:
     assert stalls(grown([0.0])) == []
 
 
-def timeline(view: View) -> Timeline:
+def timeline(data: Dataset) -> Timeline:
     """Return the timeline of a view with its metrics."""
-    return timeline_of(view, measure(view))
+    return timeline_of(data, measure(data))
 
 
 def test_a_timeline_has_at_most_240_steps() -> None:
@@ -228,8 +228,8 @@ FORETOLD = {"emfile_at_s": 0.28, "queue_full_at_s": None, "fates": {"accepted": 
 
 def test_what_was_foretold_stands_beside_what_was_measured() -> None:
     """What the plan could not say is left out, and what was 0 in both."""
-    view = view_of([attempt(1)], [accept(attempt(1))], prediction=FORETOLD)
-    assert compare(view, measure(view)) == [
+    data = view_of([attempt(1)], [accept(attempt(1))], prediction=FORETOLD)
+    assert compare(data, measure(data)) == [
         Compared(name="EMFILE", unit="s", predicted=0.28, measured=None),
         Compared(name="accepted", unit="", predicted=56.0, measured=1),
         Compared(name="queued", unit="", predicted=129.0, measured=0),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import accept, attempt, ns, recording, summarise, unanswered
 
-from loadsim.analysis.dataset import View
+from loadsim.analysis.dataset import Dataset
 from loadsim.analysis.latency import (
     DIGITS,
     HIGHEST_NS,
@@ -142,7 +142,7 @@ def test_histograms_hold_the_latencies_of_the_metrics() -> None:
     late |= {"connected": 0.25003}
     accepts = [accept(late, 0.002), accept(quick, 0.004), accept(waits, 2.0, flags=AcceptFlag.AFTER_END)]
     run = recording([late, quick, silent, waits], [*accepts, accept(attempt(99), 1.0, age_ms=40)])
-    connects, waited = connect_latencies(run.attempts), accept_latencies(View.of(run))
+    connects, waited = connect_latencies(run.attempts), accept_latencies(Dataset.of(run))
     assert connects.nanoseconds.tolist() == [250_030_000, 30_000, 30_000]
     assert connects.known.tolist() == [ns(0.25003), ns(0.50003), ns(0.70003)]
     assert waited.nanoseconds.tolist() == [2_000_000, 4_000_000]

@@ -11,8 +11,8 @@ import scenes
 from recordings import Row, accept, attempt, ns, recording, sample, settings, summarise
 
 from loadsim.analysis.accept_queue import RunWaits
-from loadsim.compare.compare import Question, contrast
-from loadsim.compare.comparison import Side
+from loadsim.compare.compare import Question, compare_groups
+from loadsim.compare.comparison import RunGroup
 
 if TYPE_CHECKING:
     from loadsim.analysis.summary import Summary
@@ -45,7 +45,7 @@ def test_waits_within_a_time_are_those_between_the_samples_around_it() -> None:
     """A wait counts in the sample after it, and never for more than the time itself."""
     waits = RunWaits.of(recording(samples=sampled({0.1: 0.05, 0.3: 0.02})))
     times = [(0.05, 0.1), (0.08, 0.1), (0.12, 0.28), (0.05, 0.4), (0.31, 9.0)]
-    begins, ends = (np.array([ns(pair[side]) for pair in times]) for side in (0, 1))
+    begins, ends = (np.array([ns(pair[run_group]) for pair in times]) for run_group in (0, 1))
 
     assert (waits.within(begins, ends) / MS).tolist() == [50.0, 20.0, 0.0, 70.0, 0.0]
 
@@ -99,7 +99,7 @@ def test_a_busy_host_is_the_first_notice() -> None:
     )
     assert "(the server 7 %, up to 95 ms at once)" in busy.notices[0]
     assert quiet.notices == []
-    assert busy.verdict == quiet.verdict.replace("REPRODUCED", "HEALTHY") == "HEALTHY"
+    assert busy.status == quiet.status.replace("REPRODUCED", "HEALTHY") == "HEALTHY"
 
 
 def test_the_metrics_of_the_host() -> None:
@@ -125,9 +125,9 @@ def test_a_queue_that_overflows_while_the_server_has_no_cpu_is_a_doubt() -> None
     doubtful = summarise(scenes.pausing(backlog=32, seconds=1, samples=samples))
     own = summarise(overflowing(by_host_s=0.0))
 
-    assert (doubtful.verdict, doubtful.findings[0].id) == ("INCONCLUSIVE", "host-busy")
+    assert (doubtful.status, doubtful.findings[0].id) == ("INCONCLUSIVE", "host-busy")
     assert doubtful.sentence == doubtful.findings[0].title
-    assert (own.verdict, "host-busy" in found(own)) == ("REPRODUCED", False)
+    assert (own.status, "host-busy" in found(own)) == ("REPRODUCED", False)
 
 
 def test_a_queue_that_was_full_at_another_time_is_judged_on_a_busy_host() -> None:
@@ -136,7 +136,7 @@ def test_a_queue_that_was_full_at_another_time_is_judged_on_a_busy_host() -> Non
     summary = summarise(scenes.pausing(pause_s=0.019, backlog=8, seconds=1, samples=samples))
 
     assert summary.notices[0].startswith("The host was busy")
-    assert (summary.verdict, summary.findings[0].id) == ("REPRODUCED", "queue-overflow")
+    assert (summary.status, summary.findings[0].id) == ("REPRODUCED", "queue-overflow")
 
 
 def test_a_fault_that_no_cpu_explains_is_judged_on_a_busy_host() -> None:
@@ -147,7 +147,7 @@ def test_a_fault_that_no_cpu_explains_is_judged_on_a_busy_host() -> None:
     summary = summarise(replace(made, samples=samples))
 
     assert summary.notices[0].startswith("The host was busy")
-    assert (summary.verdict, summary.findings[0].id) == ("REPRODUCED", "fd-leak")
+    assert (summary.status, summary.findings[0].id) == ("REPRODUCED", "fd-leak")
 
 
 @pytest.mark.parametrize(
@@ -165,14 +165,16 @@ def test_a_missed_time_on_a_busy_host_is_no_failure(by_host_s: float, expect: st
     samples = made.samples.copy()
     samples["open_fds"] = 9
 
-    assert summarise(replace(made, samples=samples)).verdict == verdict
+    assert summarise(replace(made, samples=samples)).status == verdict
 
 
 def test_a_sweep_says_how_many_of_its_runs_had_a_busy_host() -> None:
     """By cell, before the numbers."""
     summaries = [summarise(pausing(by_host_s=wait)) for wait in (0.095, 0.0, 0.095)]
-    sides = [Side(label=name, values={}, runs=["r"] * 3, summaries=summaries) for name in ("backlog 8", "backlog 9")]
-    notices = contrast(sides, Question(kind="sweep", title="made-up", repeat=3)).notices
+    run_groups = [
+        RunGroup(label=name, values={}, runs=["r"] * 3, summaries=summaries) for name in ("backlog 8", "backlog 9")
+    ]
+    notices = compare_groups(run_groups, Question(kind="sweep", title="made-up", repeat=3)).notices
 
     assert [one for one in notices if "busy" in one] == [
         f"The host was busy in 2 of 3 runs of backlog {n}: its times include waits for a CPU. Stop what else runs, and "

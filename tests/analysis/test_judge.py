@@ -54,7 +54,7 @@ VERDICTS: list[tuple[Recording, str, str]] = [
 def test_a_run_has_one_verdict_and_one_sentence(made: Recording, verdict: str, sentence: str) -> None:
     """Doubt before failure, failure before fault, fault before health."""
     summary = summarise(made)
-    assert (summary.verdict, summary.sentence) == (verdict, sentence)
+    assert (summary.status, summary.sentence) == (verdict, sentence)
 
 
 def test_further_missed_expectations_are_counted() -> None:

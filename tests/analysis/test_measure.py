@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import Row, accept, attempt, failure, ns, recording, sample, settings, unanswered, unserved
 
-from loadsim.analysis.dataset import View
+from loadsim.analysis.dataset import Dataset
 from loadsim.analysis.latency import family
 from loadsim.analysis.measure import in_json, measure
 from loadsim.fates import Outcome
@@ -23,7 +23,7 @@ from loadsim.record.records import AcceptFlag, AttemptFlag, FailureFlag, Where
 
 def measured(*args: Any, **changes: Any) -> dict[str, float]:  # noqa: ANN401 -- as for `recording`
     """Return the metrics of a recording made as in `recordings.recording`."""
-    return measure(View.of(recording(*args, **changes)))
+    return measure(Dataset.of(recording(*args, **changes)))
 
 
 def busy() -> list[Row]:

@@ -160,7 +160,7 @@ def test_the_canary_accuses_itself() -> None:
 
     assert (summary.metrics["canary.local"], summary.metrics["canary.count"]) == (4, 2)
     assert summary.metrics["canary.availability"] == 0.5
-    assert summary.verdict == "INCONCLUSIVE"
+    assert summary.status == "INCONCLUSIVE"
     found = {finding.id: finding for finding in summary.findings}["canary-limited"]
     assert "3 requests failed at its own limits (errno 99). 1 request did not start." in found.evidence
     assert "ip_local_port_range" in (found.remedy or "")

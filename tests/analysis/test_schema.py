@@ -36,7 +36,7 @@ def test_comparisons_are_valid(comparison: Any) -> None:  # noqa: ANN401 -- a Co
 
 
 @pytest.mark.parametrize(
-    "change", [{"format": 2}, {"verdict": 7}, {"metrics": {"no.such": 1}}, {"ledger": {"accepted": "many"}}]
+    "change", [{"format": 9}, {"status": 7}, {"metrics": {"no.such": 1}}, {"ledger": {"accepted": "many"}}]
 )
 def test_something_else_is_not(change: dict[str, Any]) -> None:
     """Another format, another type, a metric that does not exist."""

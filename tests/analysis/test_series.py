@@ -15,7 +15,7 @@ from page_samples import million
 from recordings import accept, attempt, failure, recording, sample
 from scenes import exhausted, healthy, pausing, phantoms
 
-from loadsim.analysis.dataset import View
+from loadsim.analysis.dataset import Dataset
 from loadsim.analysis.series import Line, Series, series_of, thinned
 from loadsim.fates import Fate, Outcome
 
@@ -24,7 +24,7 @@ INTS = np.int64
 
 def series(*args: Any, most: int = 4000, **changes: Any) -> Series:  # noqa: ANN401 -- as for `recording`
     """Return the lines of a recording made as in `recordings.recording`."""
-    return series_of(View.of(recording(*args, **changes)), most=most)
+    return series_of(Dataset.of(recording(*args, **changes)), most=most)
 
 
 def at(line: Line, moment: float) -> float:
@@ -80,8 +80,8 @@ def test_descriptors_come_from_samples_and_accepts() -> None:
 
 def test_the_queue_is_exact_and_never_longer_than_it_holds() -> None:
     """Both journals together show each client that entered and left, up to what the queue holds."""
-    view = View.of(pausing(backlog=64, pause_s=0.2))
-    lines = series_of(view)
+    data = Dataset.of(pausing(backlog=64, pause_s=0.2))
+    lines = series_of(data)
     assert max(lines.queue.values) == 65 == lines.queue_capacity
     assert at(lines.queue, 0.03) == pytest.approx(30, abs=1)
     assert lines.queue.at_s[-1] == lines.span_s
@@ -90,7 +90,7 @@ def test_the_queue_is_exact_and_never_longer_than_it_holds() -> None:
 
 def test_a_queue_that_is_left_stays_to_the_end() -> None:
     """Clients who are never accepted are still there at the end of the axis."""
-    lines = series_of(View.of(exhausted()))
+    lines = series_of(Dataset.of(exhausted()))
     assert lines.queue.values[-1] == 129
     assert lines.queue.at_s[-1] == pytest.approx(5.0)
 
@@ -189,7 +189,7 @@ def test_many_descriptors_are_told_in_few_points() -> None:
 @pytest.mark.parametrize("scene", [recording, healthy, exhausted, pausing, phantoms])
 def test_lines_are_plain_values(scene: Any) -> None:  # noqa: ANN401 -- a scene
     """Everything goes into JSON as it is, also of a run in which nothing happened, and moments never go back."""
-    lines = series_of(View.of(scene()))
+    lines = series_of(Dataset.of(scene()))
     json.dumps(dataclasses.asdict(lines), allow_nan=False)
     for line in (
         lines.open_fds,
@@ -206,10 +206,10 @@ def test_lines_are_plain_values(scene: Any) -> None:  # noqa: ANN401 -- a scene
 
 def test_a_million_attempts_are_few_points() -> None:
     """The lines of a million attempts are made in a second or two, and fit into half a megabyte."""
-    view = View.of(million())
-    assert view.ledger.having(Fate.ACCEPTED).all()
+    data = Dataset.of(million())
+    assert data.ledger.having(Fate.ACCEPTED).all()
     began = time.monotonic()
-    lines = series_of(view)
+    lines = series_of(data)
     assert time.monotonic() - began < 3
     assert len(json.dumps(dataclasses.asdict(lines))) < 500_000
     assert max(len(lines.open_fds.at_s), len(lines.queue.at_s) - 1) <= 4000

@@ -41,9 +41,9 @@ def test_balance(tmp_path: Path, name: str) -> None:
     attempts = sum(summary.metrics["attempts.count"] for summary in summaries)
     ambiguous = sum(summary.ambiguous for summary in summaries)
     foreign = sum(summary.foreign for summary in summaries)
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in Counter(one.verdict for one in summaries).items())
+    statuses = ", ".join(f"{count} {verdict}" for verdict, count in Counter(one.status for one in summaries).items())
     counts = f"{f'{balanced} of {REPEATS}':>9} {attempts:>10,.0f} {ambiguous:>10} {foreign:>8}"
-    show(f"\n{name:<22} {counts}  {verdicts}; {fates(summaries)}")
+    show(f"\n{name:<22} {counts}  {statuses}; {fates(summaries)}")
     assert [sentence for summary in summaries for sentence in summary.imbalance] == []
     assert balanced == REPEATS
 

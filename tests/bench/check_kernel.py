@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from loadsim.analysis.dataset import View
+    from loadsim.analysis.dataset import Dataset
     from loadsim.record.recording import Ints
 
 pytestmark = pytest.mark.real
@@ -85,7 +85,7 @@ def test_accept_latency(tmp_path: Path, scenario: str, overrides: tuple[str, ...
     assert p99 <= P99_US
 
 
-def traced_waits(view: View, events: list[Traced]) -> Ints:
+def traced_waits(view: Dataset, events: list[Traced]) -> Ints:
     """Return for each accept record the nanoseconds from SYN_RECV -> ESTABLISHED to the return of accept4.
 
     The n-th record is the n-th return, and carries its descriptor. A client's port may recur: first in, first out.

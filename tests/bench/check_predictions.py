@@ -23,7 +23,7 @@ from loadsim.scenario.toml import to_toml
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from loadsim.analysis.dataset import View
+    from loadsim.analysis.dataset import Dataset
 
 #: All runs together take as long as they do.
 pytestmark = [pytest.mark.real, pytest.mark.timeout(0)]
@@ -89,7 +89,7 @@ def a_scenario(chance: random.Random, number: int) -> Scenario:
 Claim = tuple[str, bool, str]  # its kind, whether it held, and what was said and measured
 
 
-def judged(view: View) -> list[Claim]:
+def judged(view: Dataset) -> list[Claim]:
     """Return what became of each claim, computed here from the recording."""
     facts, metrics = view.recording.facts, counted(view)
     said = facts.prediction or {}
@@ -107,7 +107,7 @@ def judged(view: View) -> list[Claim]:
     return claims
 
 
-def counted(view: View) -> dict[str, Any]:
+def counted(view: Dataset) -> dict[str, Any]:
     """Return when each event happened first, None = never, and the fates."""
     failures = view.recording.failures
     wanted = failures[(failures["errno"] == 24) & ((failures["flags"] & 1) == 0)]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from loadsim.analysis.dataset import View
+from loadsim.analysis.dataset import Dataset
 from loadsim.analysis.summary import Summary
 from loadsim.record.folder import LATEST
 from loadsim.record.result import Bundle
@@ -36,14 +36,14 @@ class Result:
     """One finished run, read back from its folder alone."""
 
     summary: Summary
-    view: View
+    view: Dataset
 
     @classmethod
     def latest(cls, out: Path) -> Self:
         """Return the last result in a folder."""
         folder = (out / LATEST).resolve()
         summary = Summary.from_json(json.loads((folder / "summary.json").read_text()))
-        return cls(summary=summary, view=View.of(Bundle(folder).read()))
+        return cls(summary=summary, view=Dataset.of(Bundle(folder).read()))
 
 
 def run(scenario: str, out: Path, *overrides: str, under: Sequence[str] = ()) -> Result:

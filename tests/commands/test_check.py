@@ -13,7 +13,7 @@ from loadsim.commands import check
 from loadsim.commands import list as listing
 from loadsim.render.drawing import Terminal
 from loadsim.scenario.model import Scenario
-from loadsim.scenario.plan import Caution, Host, Need, Plan, Prediction, make_plan
+from loadsim.scenario.plan import Host, Need, Plan, PlanWarning, Prediction, make_plan
 from loadsim.scenario.toml import load_text
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def storming() -> Plan:
         reserved_bytes=52_400_000,
         prediction=Prediction(never=["emfile"], unpredicted=["above 5,000/s it is the server's speed that decides"]),
         warnings=[
-            Caution(
+            PlanWarning(
                 sentence="each driver may need 20,028 descriptors, and its hard limit is 20,000: it will start no more "
                 "than that allows",
                 remedy="set client.processes to 2, raise the hard limit (ulimit -Hn), or lower the load",

@@ -346,8 +346,8 @@ def test_each_shell_gets_its_form(shell: str, words: dict[str, str]) -> None:
     ("files", "status"),
     [
         ({"manifest.json": "{}"}, "no status"),
-        ({"manifest.json": "{}", "summary.json": '{"verdict": "HEALTHY"}'}, "HEALTHY"),
-        ({"manifest.json": "{}", "summary.json": '{"verdict": 7}'}, "no status"),
+        ({"manifest.json": "{}", "summary.json": '{"status": "HEALTHY"}'}, "HEALTHY"),
+        ({"manifest.json": "{}", "summary.json": '{"status": 7}'}, "no status"),
         ({"verdict.json": "{}"}, "verdict"),
         ({"sweep.json": "[]"}, "no status"),
         ({"sweep.json": '{"labels": ["a b"], "order": [[0, 0], [0, 1]]}'}, "1 of 2 runs"),

@@ -11,8 +11,8 @@ from report_samples import healthy
 
 from loadsim.analysis.latency import Histogram
 from loadsim.analysis.summary import Judged
-from loadsim.compare.compare import Question, contrast, curves_of, merged
-from loadsim.compare.comparison import Side
+from loadsim.compare.compare import Question, compare_groups, curves_of, merged
+from loadsim.compare.comparison import RunGroup
 
 if TYPE_CHECKING:
     from loadsim.compare.comparison import Comparison
@@ -23,19 +23,19 @@ SETTINGS = {
 }
 
 
-def side(name: str, value: Any, *runs: dict[str, float], verdict: str = "HEALTHY", **changes: Any) -> Side:  # noqa: ANN401
+def run_group(name: str, value: Any, *runs: dict[str, float], status: str = "HEALTHY", **changes: Any) -> RunGroup:  # noqa: ANN401
     """Return a cell with a run for each of these metrics."""
     base = {"attempts.count": 6000.0, "attempts.served": 1.0}
-    summaries = [replace(healthy(), metrics={**base, **run}, settings=SETTINGS, verdict=verdict) for run in runs]
+    summaries = [replace(healthy(), metrics={**base, **run}, settings=SETTINGS, status=status) for run in runs]
     label = f"{name.rpartition('.')[2]} {value}"
     parts = {"label": label, "values": {name: value}, "runs": [label] * len(runs), "summaries": summaries}
-    return Side(**{**parts, **changes})
+    return RunGroup(**{**parts, **changes})
 
 
-def asked(*sides: Side, axes: tuple[str, ...] | None = None, repeat: int = 6, **changes: Any) -> Comparison:  # noqa: ANN401
+def asked(*run_groups: RunGroup, axes: tuple[str, ...] | None = None, repeat: int = 6, **changes: Any) -> Comparison:  # noqa: ANN401
     """Return what these cells say together."""
-    names = tuple(sides[0].values) if axes is None else axes
-    return contrast(list(sides), Question(kind="sweep", title="x", axes=names, repeat=repeat, **changes))
+    names = tuple(run_groups[0].values) if axes is None else axes
+    return compare_groups(list(run_groups), Question(kind="sweep", title="x", axes=names, repeat=repeat, **changes))
 
 
 def queue(peak: float, limit: float, overflows: float = 0, **more: float) -> dict[str, float]:
@@ -44,13 +44,13 @@ def queue(peak: float, limit: float, overflows: float = 0, **more: float) -> dic
     return {"queue.max": peak, "queue.capacity": limit, "listen.overflows": overflows, **names}
 
 
-def backlogs(**changes: Any) -> tuple[Side, ...]:  # noqa: ANN401
+def backlogs(**changes: Any) -> tuple[RunGroup, ...]:  # noqa: ANN401
     """Return three backlogs of six runs, of which 128 loses clients, 256 holds and 4096 gains nothing."""
     lossy = queue(129, 129, 900, attempts_late=389.0, fate_phantom=0.0, fate_dropped=0.0)
     enough = [queue(200 + n, 257, attempts_late=0.0, fate_phantom=0.0, fate_dropped=0.0) for n in range(6)]
     plenty = [queue(201 + n, 4097, attempts_late=0.0, fate_phantom=0.0, fate_dropped=0.0) for n in range(6)]
     cells = [("server.backlog", 128, [lossy] * 6), ("server.backlog", 256, enough), ("server.backlog", 4096, plenty)]
-    return tuple(side(name, value, *runs, **changes) for name, value, runs in cells)
+    return tuple(run_group(name, value, *runs, **changes) for name, value, runs in cells)
 
 
 def test_the_smallest_value_that_held() -> None:
@@ -91,7 +91,7 @@ def test_one_bad_run_is_enough_to_doubt_a_value() -> None:
 
 def test_nothing_held() -> None:
     """Then nothing is chosen: what was needed at least, and where to look on."""
-    answer = asked(*(side("server.backlog", value, queue(value + 1, value + 1, 5)) for value in (8, 128))).answer
+    answer = asked(*(run_group("server.backlog", value, queue(value + 1, value + 1, 5)) for value in (8, 128))).answer
 
     assert answer is not None
     assert (answer.group, answer.sentence) == (None, "No tested backlog is enough: even 128 was too small.")
@@ -114,7 +114,7 @@ def test_descriptors() -> None:
     few = {"fds.max": 64.0, "emfile.count": 70.0, "attempts.served": 0.31, "fate.queued": 12.0}
     few |= {"fds.baseline": 11.0, "reply.p99_s": 1.0}
     many = {"fds.max": 1011.0, "emfile.count": 0.0, "fds.baseline": 11.0}
-    answer = asked(side("server.nofile", 64, few), side("server.nofile", 2048, many)).answer
+    answer = asked(run_group("server.nofile", 64, few), run_group("server.nofile", 2048, many)).answer
 
     assert answer is not None
     assert answer.sentence == "nofile 2048 is enough; 1,011 would be."
@@ -130,7 +130,8 @@ def test_descriptors() -> None:
 def test_a_number_without_a_rule_of_its_own() -> None:
     """More of it is no room, and nothing can be enough."""
     cells = [
-        side("server.pause", value, {}, verdict=verdict) for value, verdict in ((0.1, "HEALTHY"), (0.5, "REPRODUCED"))
+        run_group("server.pause", value, {}, status=status)
+        for value, status in ((0.1, "HEALTHY"), (0.5, "REPRODUCED"))
     ]
     answer = asked(*cells).answer
 
@@ -142,7 +143,7 @@ def test_words_instead_of_numbers() -> None:
     """Nothing is to be chosen: where they differ most plainly, by the metrics that people read first."""
     cpu = {"sleep": 0.01, "spin": 0.99}
     cells = [
-        side("server.on_emfile", name, *({"server.cpu_at_limit": value + n / 1000} for n in range(6)))
+        run_group("server.on_emfile", name, *({"server.cpu_at_limit": value + n / 1000} for n in range(6)))
         for name, value in cpu.items()
     ]
     answer = asked(*cells).answer
@@ -156,7 +157,7 @@ def test_words_instead_of_numbers() -> None:
 
 def test_no_difference_is_said_to_be_none() -> None:
     """Cells that are alike are not made to differ."""
-    cells = [side("server.on_emfile", name, *[{"server.cpu_at_limit": 0.1}] * 6) for name in ("sleep", "backoff")]
+    cells = [run_group("server.on_emfile", name, *[{"server.cpu_at_limit": 0.1}] * 6) for name in ("sleep", "backoff")]
     answer = asked(*cells).answer
 
     assert answer is not None
@@ -164,11 +165,11 @@ def test_no_difference_is_said_to_be_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sides", "repeat", "says"),
+    ("run_groups", "repeat", "says"),
     [
         (backlogs()[:2], 7, "2 planned runs did not take place: --resume goes on with them."),
         (
-            backlogs(verdict="INCONCLUSIVE"),
+            backlogs(status="INCONCLUSIVE"),
             6,
             "6 of 6 runs of backlog 128 are INCONCLUSIVE: ",
         ),
@@ -187,9 +188,9 @@ def test_no_difference_is_said_to_be_none() -> None:
         ),
     ],
 )
-def test_what_a_reader_has_to_know_first(sides: tuple[Side, ...], repeat: int, says: str) -> None:
+def test_what_a_reader_has_to_know_first(run_groups: tuple[RunGroup, ...], repeat: int, says: str) -> None:
     """Runs that are missing, doubtful, too few, or of unlike machines are named before the numbers."""
-    assert any(notice.startswith(says) for notice in asked(*sides, repeat=repeat).notices)
+    assert any(notice.startswith(says) for notice in asked(*run_groups, repeat=repeat).notices)
 
 
 def test_failed_thresholds_are_told() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadsim.driver.attempt import Attempt, Stage
+from loadsim.driver.attempt import Attempt, Phase
 from loadsim.driver.schedule import NEVER
 from loadsim.fates import Outcome
 from loadsim.record.records import ATTEMPT, AttemptFlag
@@ -36,10 +36,10 @@ def attempt(number: int = 1, *, at: int = 0, since: int = 0) -> Attempt:
     return Attempt(sock, number, at, source=2, port=3, connected=4, since=since)
 
 
-def enter(stage: Stage, number: int, since: int) -> Attempt:
+def enter(phase: Phase, number: int, since: int) -> Attempt:
     """Let a new attempt wait in a stage."""
     entered = attempt(number, since=since)
-    stage.enter(number, entered)
+    phase.enter(number, entered)
     return entered
 
 
@@ -70,39 +70,39 @@ def test_attempt_without_a_slot_is_not_written() -> None:
 
 def test_stage_ends_in_order() -> None:
     """Attempts leave when their own time is over, oldest first, and those that left before do not come up."""
-    stage = Stage(100)
-    waiting = [enter(stage, number, 1000 + number) for number in range(5)]
-    del stage.attempts[1]
-    assert stage.leave_expired(1099, 9) == []
-    assert stage.leave_expired(1102, 9) == [waiting[0], waiting[2]]
-    assert stage.check_at == 1103
-    assert stage.leave_expired(9999, 1) == [waiting[3]]
-    assert stage.leave_expired(9999, 9) == [waiting[4]]
-    assert stage.check_at == NEVER
-    assert not stage.attempts
+    phase = Phase(100)
+    waiting = [enter(phase, number, 1000 + number) for number in range(5)]
+    del phase.attempts[1]
+    assert phase.leave_expired(1099, 9) == []
+    assert phase.leave_expired(1102, 9) == [waiting[0], waiting[2]]
+    assert phase.check_at == 1103
+    assert phase.leave_expired(9999, 1) == [waiting[3]]
+    assert phase.leave_expired(9999, 9) == [waiting[4]]
+    assert phase.check_at == NEVER
+    assert not phase.attempts
 
 
 @given(steps=st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=40), most=st.integers(1, 5))
 def test_stage_never_looks_too_late(steps: list[tuple[int, bool]], most: int) -> None:
     """`check_at` is never later than the end of an attempt that still waits."""
-    stage = Stage(60)
+    phase = Phase(60)
     now = 0
     for number, (passed, leaves) in enumerate(steps):
         now += passed
-        for expired in stage.leave_expired(now, most):
+        for expired in phase.leave_expired(now, most):
             assert expired.since + 60 <= now
-        enter(stage, number, now)
+        enter(phase, number, now)
         if leaves:
-            del stage.attempts[min(stage.attempts)]
-        assert stage.check_at <= min((one.since + 60 for one in stage.attempts.values()), default=NEVER)
+            del phase.attempts[min(phase.attempts)]
+        assert phase.check_at <= min((one.since + 60 for one in phase.attempts.values()), default=NEVER)
 
 
 @pytest.mark.parametrize("most", [1, 3, 10])
 def test_stage_gives_up_at_most_a_batch(most: int) -> None:
     """When many reach their time-out at once no more leave than asked for, and the rest are due at once."""
-    stage = Stage(100)
+    phase = Phase(100)
     for number in range(10):
-        enter(stage, number, 0)
-    assert len(stage.leave_expired(100, most)) == most
-    assert len(stage.attempts) == 10 - most
-    assert stage.check_at == (NEVER if most == 10 else 100)
+        enter(phase, number, 0)
+    assert len(phase.leave_expired(100, most)) == most
+    assert len(phase.attempts) == 10 - most
+    assert phase.check_at == (NEVER if most == 10 else 100)

@@ -56,7 +56,7 @@ def test_a_driver_of_few_descriptors_says_so(tmp_path: Path) -> None:
         left = run.wait_end()
     assert_clean(left, 0)
     summary = left.report()
-    assert summary["verdict"] == "INCONCLUSIVE"
+    assert summary["status"] == "INCONCLUSIVE"
     assert "its hard RLIMIT_NOFILE leaves" in left.stdout
     assert summary["ledger"]["not_started"] > 0
     assert summary["balanced"]

@@ -49,7 +49,7 @@ def test_killed_watchers_are_named(tmp_path: Path) -> None:
         left = run.wait_end()
     assert_nothing_left(left)
     summary = left.report()
-    assert (left.code, summary["verdict"], summary["balanced"]) == (0, "INCONCLUSIVE", True)
+    assert (left.code, summary["status"], summary["balanced"]) == (0, "INCONCLUSIVE", True)
     assert summary["ledger"]["accepted"] == 120
     for what in ("the canary", "the held clients"):
         assert f"{what} ended with status -9" in " ".join(left.stdout.split())

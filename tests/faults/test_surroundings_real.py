@@ -93,7 +93,7 @@ def test_loopback_is_down(arguments: tuple[str, ...], tmp_path: Path) -> None:
         assert left.code == 3
     else:
         summary = left.report()
-        assert (summary["verdict"], summary["ledger"]["local"]) == ("INCONCLUSIVE", 120)
+        assert (summary["status"], summary["ledger"]["local"]) == ("INCONCLUSIVE", 120)
 
 
 @needs_root
@@ -101,7 +101,7 @@ def test_processes_of_others_are_hidden(tmp_path: Path) -> None:
     """With /proc mounted with hidepid=2 its own processes are seen as ever."""
     left = ended(tmp_path, before=with_hidden_processes)
     summary = left.report()
-    assert (left.code, summary["verdict"]) == (0, "HEALTHY"), left.stderr
+    assert (left.code, summary["status"]) == (0, "HEALTHY"), left.stderr
     assert summary["metrics"]["fds.max"] > summary["metrics"]["fds.baseline"]
 
 
@@ -137,7 +137,7 @@ def test_a_kernel_that_does_not_count_descriptors(monkeypatch: pytest.MonkeyPatc
 def test_a_kernel_without_linear_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before Linux 6.5 there is no such sysctl: SYNs are then sent again after 1, 3, 7 ... seconds."""
     monkeypatch.setattr(limits, "read_sysctl", lambda _: None)
-    assert HostLimits.gather().syn_linear_timeouts == 0
+    assert HostLimits.collect().syn_linear_timeouts == 0
     assert retransmit_times({})[:3] == [1.0, 3.0, 7.0]
 
 
@@ -154,5 +154,5 @@ def test_the_wall_clock_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     text = '[server]\nclose_after = "client"\n[client]\nrate = "200/s"\nduration = "500ms"\n'
     ran = run_scenario(write_scenario(tmp_path, text), tmp_path)
     assert asked > 0
-    assert (ran.summary.verdict, ran.summary.ledger["accepted"]) == ("HEALTHY", 100)
+    assert (ran.summary.status, ran.summary.ledger["accepted"]) == ("HEALTHY", 100)
     assert 0 < ran.summary.metrics["connect.max_s"] < 1

@@ -34,8 +34,8 @@ def test_the_counter_and_the_server_agree(policy: str, tmp_path: Path) -> None:
     with EmfileCounter(os.getpid()) as counter:
         trio.run(exhaust, spec)
         counted = counter.read()
-    with Journal.attach(Path(spec.accepts_path)) as books:
-        own = books.read("emfile_accept") + books.read("emfile_idle")
+    with Journal.attach(Path(spec.accepts_path)) as log:
+        own = log.read("emfile_accept") + log.read("emfile_idle")
     assert own == counted > 0
 
 

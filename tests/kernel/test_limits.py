@@ -48,11 +48,11 @@ def test_values_are_compared_by_their_numbers() -> None:
 
 def test_host_limits() -> None:
     """The host's limits are read from the kernel; what a namespace has in force takes precedence."""
-    here = HostLimits.gather()
+    here = HostLimits.collect()
     assert (here.nofile_soft, here.nofile_hard) == resource.getrlimit(resource.RLIMIT_NOFILE)
     assert str(here.somaxconn) == read_sysctl("net.core.somaxconn")
     assert here.cpus == len(os.sched_getaffinity(0))
-    inside = HostLimits.gather({"net.core.somaxconn": "8", "net.ipv4.ip_local_port_range": "1024 65535"})
+    inside = HostLimits.collect({"net.core.somaxconn": "8", "net.ipv4.ip_local_port_range": "1024 65535"})
     assert (inside.somaxconn, inside.port_low, inside.port_high) == (8, 1024, 65535)
     assert inside.syn_retries == here.syn_retries
 

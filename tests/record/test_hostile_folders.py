@@ -61,7 +61,7 @@ def test_an_old_run_says_what_it_said(kind: str, said: tuple[str, int, int], tmp
     (folder / "manifest.json").write_text(json.dumps(manifest))
     summary = json.loads(report(folder, "--json").stdout)
 
-    assert said == (summary["verdict"], summary["ledger"]["accepted"], summary["metrics"]["fds.max"])
+    assert said == (summary["status"], summary["ledger"]["accepted"], summary["metrics"]["fds.max"])
     for name in ("report.html", "summary.md", "junit.xml", "timeseries.csv"):
         assert (folder / name).stat().st_size > 100
 

@@ -14,7 +14,7 @@ from hdrh.log import HistogramLogReader
 from recordings import START_NS, attempt, ns, recording
 
 from loadsim.analysis.clock import Clock
-from loadsim.analysis.dataset import View
+from loadsim.analysis.dataset import Dataset
 from loadsim.analysis.judge import summary_of
 from loadsim.analysis.latency import (
     DIGITS,
@@ -67,8 +67,8 @@ def test_a_result_folder_gets_its_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["connect", "accept"])
 def test_a_log_reads_back_with_the_percentiles_of_the_records(tmp_path: Path, name: str) -> None:
     """HdrHistogram's own reader finds every latency, to three digits."""
-    view = written(tmp_path)
-    kinds = {"connect": connect_latencies(view.recording.attempts), "accept": accept_latencies(view)}
+    data = written(tmp_path)
+    kinds = {"connect": connect_latencies(data.recording.attempts), "accept": accept_latencies(data)}
     values = kinds[name].nanoseconds
     merged, _ = whole(tmp_path / f"{name}.hlog")
     assert merged.get_total_count() == len(values) == 500
@@ -108,8 +108,8 @@ def test_a_log_begins_with_what_it_holds(tmp_path: Path) -> None:
 
 def test_a_log_without_a_wall_clock_counts_from_its_first_interval(tmp_path: Path) -> None:
     """A recording that did not note the wall clock is not given the year 1970 by name."""
-    view = View.of(recording([attempt(1, 1.5)], load_end_ns=ns(2.0)))
-    write_files(Bundle(tmp_path), view, summary_of(view))
+    data = Dataset.of(recording([attempt(1, 1.5)], load_end_ns=ns(2.0)))
+    write_files(Bundle(tmp_path), data, summary_of(data))
     assert "Time:" not in (tmp_path / "connect.hlog").read_text()
     _, steps = whole(tmp_path / "connect.hlog")
     assert [(step.get_start_time_stamp(), step.get_total_count()) for step in steps] == [(0.0, 0), (1000.0, 1)]
@@ -117,11 +117,11 @@ def test_a_log_without_a_wall_clock_counts_from_its_first_interval(tmp_path: Pat
 
 def test_what_a_log_cannot_hold_is_counted_in_it() -> None:
     """Latencies above an hour are named, not lost silently."""
-    view = made_up()
+    data = made_up()
     day = np.array([1_000, 86_400 * 10**9], dtype=np.int64)
     latencies = Latencies(known=np.array([ns(0.1), ns(0.2)]), nanoseconds=day)
     remark = "#[1 more are not in it: out of the range of 1 ns to 1 h]"
-    assert remark in histogram_log(latencies, view.recording.facts, view.clock, heading="").splitlines()
+    assert remark in histogram_log(latencies, data.recording.facts, data.clock, heading="").splitlines()
     assert remark in percentile_table(Histogram.of(day)).splitlines()
 
 
@@ -145,9 +145,9 @@ def test_the_deviation_of_a_table_has_the_unit_of_its_values() -> None:
 
 def test_the_samples_read_back_from_csv() -> None:
     """Every field of every sample, and an empty cell where nothing was read."""
-    view = made_up()
-    samples = view.recording.samples
-    rows = list(csv.DictReader(io.StringIO(timeseries(samples, view.clock))))
+    data = made_up()
+    samples = data.recording.samples
+    rows = list(csv.DictReader(io.StringIO(timeseries(samples, data.clock))))
     names = [name for name, _ in SAMPLE.fields if name != "time"]
     assert list(rows[0]) == ["time_s", *names]
     assert [START_NS + round(float(row["time_s"]) * 1e9) for row in rows] == samples["time"].tolist()

@@ -36,8 +36,8 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", ["connect", "accept"])
 def test_the_reference_reader_finds_the_same_percentiles(modules: Path, tmp_path: Path, name: str) -> None:
     """All intervals merged: every latency is there, and percentiles are those of the records to three digits."""
-    view = written(tmp_path)
-    latencies = {"connect": connect_latencies(view.recording.attempts), "accept": accept_latencies(view)}[name]
+    data = written(tmp_path)
+    latencies = {"connect": connect_latencies(data.recording.attempts), "accept": accept_latencies(data)}[name]
     ordered = np.sort(latencies.nanoseconds)
     command = ["node", str(READER), str(modules), str(tmp_path / f"{name}.hlog")]
     ran = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)

@@ -19,7 +19,7 @@ from page_samples import NASTY, backlog_sweep, million
 from report_samples import generator_limited, golden, healthy, phantoms, too_many_open_files
 from scenes import dying, exhausted, stalling
 
-from loadsim.analysis.dataset import View
+from loadsim.analysis.dataset import Dataset
 from loadsim.analysis.judge import summary_of
 from loadsim.analysis.series import Series, series_of
 from loadsim.analysis.summary import Finding, Judged, Mark, Summary, Timeline
@@ -99,7 +99,7 @@ class Page(HTMLParser):
 
 def lines_of(scene: Callable[[], Any] = exhausted) -> Series:
     """Return the lines of a run made by hand."""
-    return series_of(View.of(scene()))
+    return series_of(Dataset.of(scene()))
 
 
 def page_of(summary: Summary, series: Series | None = None) -> Page:
@@ -128,7 +128,7 @@ def hostile() -> Summary:
     """Return a run in which every text tries to end the element that it stands in."""
     base = too_many_open_files()
     changes: dict[str, Any] = {
-        "scenario": NASTY, "description": NASTY, "sentence": NASTY, "verdict": NASTY, "interrupted": NASTY,
+        "scenario": NASTY, "description": NASTY, "sentence": NASTY, "status": NASTY, "interrupted": NASTY,
         "complete": False, "imbalance": [NASTY], "notices": [NASTY], "fd_map": "ff" + NASTY + "W" * 20,
         "findings": [Finding(id=NASTY, title=NASTY, evidence=NASTY, remedy=NASTY, fault=True)],
         "thresholds": [Judged(text=NASTY, ok=False, measured=NASTY)],
@@ -148,7 +148,7 @@ def hostile_sweep() -> Comparison:
     assert base.answer is not None
     changes: dict[str, Any] = {
         "title": NASTY, "description": NASTY, "axes": [NASTY], "notices": [NASTY],
-        "groups": [Group(label=NASTY, values={}, runs=[NASTY], verdicts=[NASTY], refused=[NASTY]) for _ in base.groups],
+        "groups": [Group(label=NASTY, values={}, runs=[NASTY], statuses=[NASTY], refused=[NASTY]) for _ in base.groups],
         "columns": [dataclasses.replace(c, heading=NASTY, legend=NASTY) for c in base.columns],
         "rows": [dataclasses.replace(row, unit=NASTY) for row in base.rows],
         "answer": dataclasses.replace(base.answer, sentence=NASTY, evidence=[NASTY], costs=[NASTY], advice=[NASTY]),
@@ -168,8 +168,8 @@ ALL: dict[str, Callable[[], str]] = {
     **{sample.__name__: partial(of_sample, sample) for sample in SAMPLES},
     "nothing": lambda: run_page(nothing(), lines_of(), host={}),
     "hostile": lambda: run_page(hostile(), lines_of(), host={NASTY: NASTY, "sysctls": {NASTY: NASTY}}),
-    "stalling": lambda: run_page(summary_of(View.of(stalling())), lines_of(stalling), host=HOST),
-    "dying": lambda: run_page(summary_of(View.of(dying())), lines_of(dying), host=HOST),
+    "stalling": lambda: run_page(summary_of(Dataset.of(stalling())), lines_of(stalling), host=HOST),
+    "dying": lambda: run_page(summary_of(Dataset.of(dying())), lines_of(dying), host=HOST),
     "sweep": lambda: comparison_page(backlog_sweep()),
     "hostile sweep": lambda: comparison_page(hostile_sweep()),
     "no groups": lambda: comparison_page(bare()),
@@ -252,7 +252,7 @@ def test_the_verdict_comes_first(sample: Callable[[], Summary]) -> None:
     """The order is the message: name, verdict, sentence, findings, ledger; and all of it is there without a script."""
     summary = sample()
     text = "\n".join(page_of(summary).lines())
-    wanted = [summary.scenario, summary.verdict, summary.sentence, "What happened", summary.findings[0].title, "ended"]
+    wanted = [summary.scenario, summary.status, summary.sentence, "What happened", summary.findings[0].title, "ended"]
     places = [text.index(" ".join(part.split())) for part in wanted]
     assert places == sorted(places)
     for one in summary.thresholds:
@@ -313,7 +313,7 @@ def test_missed_expectations_are_words() -> None:
 
 def test_growth_points_are_marked_in_drawing_and_table() -> None:
     """Each band that began with a larger table has a line in the drawing and a sign in the table."""
-    summary = summary_of(View.of(stalling()))
+    summary = summary_of(Dataset.of(stalling()))
     page = page_of(summary, lines_of(stalling))
     grown = sum(band.growth_point for band in summary.growth)
     assert grown == 3
@@ -357,10 +357,10 @@ def test_what_was_not_lost_is_not_drawn() -> None:
 
 def test_a_million_attempts_make_a_small_page() -> None:
     """Below a megabyte, and in less than three seconds with its lines."""
-    view = View.of(million())
-    summary = summary_of(view)
+    data = Dataset.of(million())
+    summary = summary_of(data)
     began = time.monotonic()
-    page = run_page(summary, series_of(view), host=HOST)
+    page = run_page(summary, series_of(data), host=HOST)
     assert time.monotonic() - began < 3
     assert len(page.encode()) < 1_000_000
 
@@ -410,7 +410,7 @@ def test_pairs_read_from_both_ends() -> None:
 def test_every_run_is_a_link_that_stays_beside_the_page() -> None:
     """Links are relative, and a name cannot become an address of another kind."""
     group = Group(
-        label="a", values={}, runs=["javascript:alert(1)", "runs/x y#1"], verdicts=["HEALTHY"] * 2, refused=[]
+        label="a", values={}, runs=["javascript:alert(1)", "runs/x y#1"], statuses=["HEALTHY"] * 2, refused=[]
     )
     page = Page(
         comparison_page(backlog_sweep(groups=[group], rows=[], columns=[], curves=[], settings=[], answer=None))
@@ -421,7 +421,7 @@ def test_every_run_is_a_link_that_stays_beside_the_page() -> None:
 
 def test_unfinished_and_refused_are_told() -> None:
     """A sweep that was cut short, a group that could not run, and unlike hosts are said in words."""
-    refused = dataclasses.replace(backlog_sweep().groups[0], runs=[], verdicts=[], refused=["nofile 1 is too few."])
+    refused = dataclasses.replace(backlog_sweep().groups[0], runs=[], statuses=[], refused=["nofile 1 is too few."])
     groups = [refused, *backlog_sweep().groups[1:]]
     lines = Page(comparison_page(backlog_sweep(groups=groups, complete=False, unlike_hosts=True))).lines()
     assert "nofile 1 is too few." in lines

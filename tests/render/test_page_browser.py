@@ -12,7 +12,7 @@ from page_samples import NASTY, backlog_sweep
 from report_samples import too_many_open_files
 from scenes import exhausted
 
-from loadsim.analysis.dataset import View
+from loadsim.analysis.dataset import Dataset
 from loadsim.analysis.series import series_of
 from loadsim.compare.page import comparison_page
 from loadsim.render.html.page import run_page
@@ -122,7 +122,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 def run_text(**changes: Any) -> str:  # noqa: ANN401 -- any field of a summary
     """Return the page of a run whose server leaks."""
-    return run_page(dataclasses.replace(too_many_open_files(), **changes), series_of(View.of(exhausted())), host={})
+    return run_page(dataclasses.replace(too_many_open_files(), **changes), series_of(Dataset.of(exhausted())), host={})
 
 
 @pytest.mark.parametrize("page", [run_text, lambda: comparison_page(backlog_sweep())], ids=["run", "sweep"])

@@ -13,10 +13,10 @@ import pytest
 from report_samples import golden
 from rich.cells import cell_len
 
-from loadsim.commands.output import NoView, view
+from loadsim.commands.output import NoDisplay, display
 from loadsim.render.drawing import Terminal, paint
-from loadsim.render.live import LiveView, frame
-from loadsim.render.progress import Opening, PlainView, Progress, first_line, progress_line
+from loadsim.render.live import LiveDisplay, frame
+from loadsim.render.progress import Opening, PlainDisplay, Progress, first_line, progress_line
 from loadsim.scenario.model import Scenario
 from loadsim.scenario.plan import Host, Plan, make_plan
 
@@ -112,7 +112,7 @@ def test_the_live_view_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stderr", stream)
         monkeypatch.setenv("COLUMNS", "80")
         monkeypatch.setenv("TERM", "xterm")
-        live = LiveView()
+        live = LiveDisplay()
         live.begin(plan(), hint="")
         for elapsed_s in (0.26, 0.3, 0.49, 0.51):
             live.update(dataclasses.replace(EARLY, elapsed_s=elapsed_s))
@@ -136,7 +136,7 @@ def test_lines_say_what_a_log_needs() -> None:
 def test_a_line_is_printed_once_a_second() -> None:
     """Updates in between are left out, also after a pause."""
     stream = io.StringIO()
-    plain = PlainView(stream)
+    plain = PlainDisplay(stream)
     plain.begin(plan(), hint="ss -tan")
     for elapsed_s in (0.25, 0.99, 1.0, 1.25, 2.5, 2.75, 3.0):
         plain.update(dataclasses.replace(LATE, elapsed_s=elapsed_s))
@@ -151,15 +151,15 @@ def test_a_reader_that_went_away_does_not_end_the_run() -> None:
     read, write = os.pipe()
     os.close(read)
     with io.TextIOWrapper(io.FileIO(write, "w"), encoding="utf-8", write_through=True) as stream:
-        PlainView(stream).update(dataclasses.replace(LATE, elapsed_s=1.0))
+        PlainDisplay(stream).update(dataclasses.replace(LATE, elapsed_s=1.0))
 
 
 def test_views_have_names() -> None:
     """The command line knows three."""
-    assert isinstance(view("live"), LiveView)
-    assert isinstance(view("plain"), PlainView)
-    nobody = view("none")
-    assert isinstance(nobody, NoView)
+    assert isinstance(display("live"), LiveDisplay)
+    assert isinstance(display("plain"), PlainDisplay)
+    nobody = display("none")
+    assert isinstance(nobody, NoDisplay)
     nobody.begin(plan(), hint="")
     nobody.update(LATE)
     nobody.end()

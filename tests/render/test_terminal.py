@@ -76,14 +76,14 @@ def odd() -> dict[str, Summary]:
         ),
         "unbalanced": changed(
             base,
-            verdict="INCONCLUSIVE",
+            status="INCONCLUSIVE",
             balanced=False,
             imbalance=["The server accepted 57 connections, and 56 attempts were accepted."],
             fate_by_outcome={},
             foreign=3,
             ambiguous=1,
         ),
-        "a long name": changed(base, scenario="a" * 300, sentence="b" * 500, verdict="UNHEARD-OF-VERDICT"),
+        "a long name": changed(base, scenario="a" * 300, sentence="b" * 500, status="UNHEARD-OF-VERDICT"),
         "wide characters": changed(base, scenario="記述子" * 30, sentence="記述子 " * 60, description="é" * 200),
         "hostile": changed(
             base,
@@ -141,7 +141,7 @@ def test_no_line_is_wider_than_the_terminal(width: int, unicode: bool) -> None: 
 def test_odd_runs_have_a_report(summary: Summary) -> None:
     """A report begins with the name, has the verdict at the start of a line, and ends in a newline."""
     text = shown(summary)
-    assert any(line.startswith(summary.verdict) for line in text.splitlines()[:5])
+    assert any(line.startswith(summary.status) for line in text.splitlines()[:5])
     assert text.endswith("\n")
 
 

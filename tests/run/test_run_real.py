@@ -55,7 +55,7 @@ def test_exhaustion_is_reproduced(exhausted: Ran) -> None:
     """The fd table stands at its limit, accept() fails, and every accepted connection has leaked."""
     summary, accepts = exhausted.summary, exhausted.recording.accepts
     served = (accepts["flags"] & AcceptFlag.AFTER_END) == 0
-    assert summary.verdict == "REPRODUCED"
+    assert summary.status == "REPRODUCED"
     assert summary.metrics["fds.max"] == 64
     assert summary.metrics["emfile.count"] > 0
     assert summary.metrics["fds.leaked"] == served.sum() == summary.ledger["accepted"]
@@ -81,7 +81,7 @@ def test_the_findings_say_that_clients_still_connect(exhausted: Ran) -> None:
 def test_a_healthy_server_is_called_healthy(tmp_path: Path) -> None:
     """Every attempt is accepted and served, and the fd table is back where it was."""
     ran = run_scenario("healthy", tmp_path)
-    assert ran.summary.verdict == "HEALTHY"
+    assert ran.summary.status == "HEALTHY"
     assert ran.summary.ledger["accepted"] == ran.summary.outcomes["ok"] == len(ran.recording.attempts)
     assert ran.summary.metrics["fds.end"] == ran.summary.metrics["fds.baseline"]
     assert ran.summary.metrics["fds.leaked"] == 0
@@ -209,7 +209,7 @@ net.ipv4.ip_local_port_range = "40000 40007"
 """
     ran = run_scenario(write_scenario(tmp_path, text), tmp_path)
     attempts = ran.recording.attempts
-    assert ran.summary.verdict == "INCONCLUSIVE"
+    assert ran.summary.status == "INCONCLUSIVE"
     assert ran.summary.ledger["local"] == (attempts["outcome"] == Outcome.LOCAL).sum() > 0
     assert ran.summary.ledger["local"] + ran.summary.ledger["accepted"] == 200
     assert_accounted_for(ran)

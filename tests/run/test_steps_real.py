@@ -110,7 +110,7 @@ def test_a_canary_that_dies_is_not_believed(tmp_path: Path) -> None:
         next(child for child in children if "loadsim.driver.held" in child.cmdline()).kill()
         summary = json.loads(conductor.communicate(timeout=30)[0])
 
-    assert summary["verdict"] == "INCONCLUSIVE"
+    assert summary["status"] == "INCONCLUSIVE"
     assert "the held clients ended with status -9" in summary["findings"][0]["evidence"]
 
 

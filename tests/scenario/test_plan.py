@@ -13,7 +13,7 @@ import pytest
 from loadsim.scenario.client import Client
 from loadsim.scenario.fields import carried, plain_name
 from loadsim.scenario.model import Scenario
-from loadsim.scenario.plan import Caution, Host, Need, Plan, make_plan, part
+from loadsim.scenario.plan import Host, Need, Plan, PlanWarning, make_plan, part
 from loadsim.scenario.server import Server
 from loadsim.scenario.specs import ClientSettings, LoadSpec, ServerSettings, ServerSpec, Spec, source_address
 
@@ -205,7 +205,7 @@ def test_the_reserved_descriptor_counts() -> None:
 )
 def test_each_warning_ends_with_its_remedy(host: Host, tables: dict[str, Any], sentence: str, remedy: str) -> None:
     """And names the knob, its value now and the value needed."""
-    assert plan(host, **tables).warnings == [Caution(sentence=sentence, remedy=remedy)]
+    assert plan(host, **tables).warnings == [PlanWarning(sentence=sentence, remedy=remedy)]
 
 
 def test_nothing_is_predicted_where_the_generator_may_run_out() -> None:

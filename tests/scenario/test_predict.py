@@ -7,24 +7,24 @@ from typing import Any
 import pytest
 
 from loadsim.scenario.model import Scenario
-from loadsim.scenario.predict import Prediction, Room, predict, settled_at
+from loadsim.scenario.predict import Headroom, Prediction, predict, settled_at
 from loadsim.scenario.server import Server
 
 #: The room of nofile = 64 beside 8 descriptors of the server's own, and of backlog 128.
-ROOM = Room(free_fds=56, queue=129)
+HEADROOM = Headroom(free_fds=56, queue=129)
 
 
 def predicted(
     server: dict[str, Any] | None = None,
     client: dict[str, Any] | None = None,
     *,
-    room: Room = ROOM,
+    headroom: Headroom = HEADROOM,
     seed: int = 1,
 ) -> Prediction:
     """Return the prediction for 600 clients at 200/s, unless said otherwise."""
     load = {"rate": "200/s", "duration": "3s", **(client or {})}
     values = {key: value for key, value in load.items() if value is not None}
-    return predict(Scenario.model_validate({"seed": seed, "server": server or {}, "client": values}), room)
+    return predict(Scenario.model_validate({"seed": seed, "server": server or {}, "client": values}), headroom)
 
 
 def test_a_server_that_leaks_everything_meets_its_limit_then_its_queue_then_nobody() -> None:
@@ -79,13 +79,13 @@ def test_half_a_leak_takes_twice_as_long() -> None:
 
 def test_a_leak_that_hangs_on_its_phase_is_not_predicted() -> None:
     """With three descriptors the phase moves the moment by a third."""
-    assert predicted({"leak": 0.1}, room=Room(free_fds=1, queue=129)).fates == {}
+    assert predicted({"leak": 0.1}, headroom=Headroom(free_fds=1, queue=129)).fates == {}
 
 
 def test_a_leak_in_the_handler_fails_requests_and_never_the_accept() -> None:
     """Two descriptors a request leak from 57: the 28th is the last to succeed, all are accepted."""
     server = {"leak": 1.0, "leak_of": "extra", "extra_fds": 2}
-    prediction = predicted(server, {"exchange": "http"}, room=Room(free_fds=57, queue=129))
+    prediction = predicted(server, {"exchange": "http"}, headroom=Headroom(free_fds=57, queue=129))
 
     assert (prediction.emfile_at_s, prediction.fates) == (0.14, {"accepted": 600})
     assert prediction.never == ["queue_full"]
@@ -96,7 +96,7 @@ def test_a_failed_handler_that_cannot_say_so_hangs_up() -> None:
     server = {"leak": 1.0, "leak_of": "extra", "extra_fds": 2, "close_after": "client"}
     client = {"exchange": "echo", "hold": "1ms", "duration": "1s"}
 
-    assert predicted(server, client, room=Room(free_fds=57, queue=129)).ends_at_s == pytest.approx(0.995)
+    assert predicted(server, client, headroom=Headroom(free_fds=57, queue=129)).ends_at_s == pytest.approx(0.995)
 
 
 def test_leaked_connections_take_their_extras_along() -> None:
@@ -138,11 +138,11 @@ def test_a_server_that_closes_early_needs_fewer_descriptors() -> None:
 
 def test_a_queue_is_full_when_its_last_place_is_taken() -> None:
     """At 5/s that is 0.2 s before a client is turned away; a queue with one place more than it takes is never full."""
-    load, room = {"rate": "5/s", "duration": "1s", "reply_timeout": "200ms"}, Room(free_fds=1, queue=2)
+    load, headroom = {"rate": "5/s", "duration": "1s", "reply_timeout": "200ms"}, Headroom(free_fds=1, queue=2)
 
-    assert predicted({"leak": 1.0}, load, room=room).queue_full_at_s == pytest.approx(0.4)
-    assert predicted({"leak": 1.0}, load, room=Room(free_fds=1, queue=4)).never == []
-    assert predicted({"leak": 1.0}, load, room=Room(free_fds=1, queue=5)).never == ["queue_full"]
+    assert predicted({"leak": 1.0}, load, headroom=headroom).queue_full_at_s == pytest.approx(0.4)
+    assert predicted({"leak": 1.0}, load, headroom=Headroom(free_fds=1, queue=4)).never == []
+    assert predicted({"leak": 1.0}, load, headroom=Headroom(free_fds=1, queue=5)).never == ["queue_full"]
 
 
 def test_a_slow_acceptor_fills_the_queue_by_the_difference_of_the_rates() -> None:
@@ -173,18 +173,18 @@ def test_what_is_still_in_the_queue_when_the_last_client_leaves_is_queued() -> N
 def test_a_server_whose_descriptors_still_change_may_accept_for_longer() -> None:
     """Each accept that leaks puts off the end, for two seconds at most."""
     patient, server = {"duration": "1s", "reply_timeout": "200ms"}, {"leak": 1.0, "accept_delay": "20ms"}
-    room = Room(free_fds=500, queue=500)
+    headroom = Headroom(free_fds=500, queue=500)
 
-    assert predicted(server, patient, room=room).fates == {"accepted": 159, "queued": 41}
+    assert predicted(server, patient, headroom=headroom).fates == {"accepted": 159, "queued": 41}
 
 
 def test_a_pause_collects_what_arrives_meanwhile() -> None:
     """100 ms at 1,000/s are 100 clients, and 150 where it lasts longer: 256 places hold them, 65 do not."""
     server, client = {"pause": "100ms", "pause_every": "500ms"}, {"rate": "1000/s", "duration": "1s"}
 
-    assert predicted(server, client, room=Room(free_fds=256, queue=257)).fates == {"accepted": 1000}
+    assert predicted(server, client, headroom=Headroom(free_fds=256, queue=257)).fates == {"accepted": 1000}
     assert predicted(server, client).fates == {}
-    assert predicted(server, client, room=Room(free_fds=56, queue=65)).queue_full_at_s == pytest.approx(0.564)
+    assert predicted(server, client, headroom=Headroom(free_fds=56, queue=65)).queue_full_at_s == pytest.approx(0.564)
 
 
 def test_an_unheard_exchange_ends_with_its_hold() -> None:
@@ -226,20 +226,22 @@ def test_poisson_arrivals_are_predicted_by_their_own_schedule() -> None:
 
 
 @pytest.mark.parametrize(
-    ("server", "client", "room"),
+    ("server", "client", "headroom"),
     [
-        ({"close_after": "200ms"}, {"rate": "500/s", "duration": "1s", "close": "rst"}, Room(free_fds=2, queue=17)),
-        ({"on_emfile": "shed", "extra_fds": 1}, {"rate": "500/s", "duration": "1s"}, Room(free_fds=3, queue=200)),
+        ({"close_after": "200ms"}, {"rate": "500/s", "duration": "1s", "close": "rst"}, Headroom(free_fds=2, queue=17)),
+        ({"on_emfile": "shed", "extra_fds": 1}, {"rate": "500/s", "duration": "1s"}, Headroom(free_fds=3, queue=200)),
         (
             {"close_after": "client"},
             {"rate": "300/s", "duration": "1s", "exchange": "none"},
-            Room(free_fds=9, queue=99),
+            Headroom(free_fds=9, queue=99),
         ),
     ],
 )
-def test_a_few_free_descriptors_are_no_never(server: dict[str, Any], client: dict[str, Any], room: Room) -> None:
+def test_a_few_free_descriptors_are_no_never(
+    server: dict[str, Any], client: dict[str, Any], headroom: Headroom
+) -> None:
     """Each is closed before the next client comes, by arithmetic; a late server needs more than there are."""
-    prediction = predicted(server, client, room=room)
+    prediction = predicted(server, client, headroom=headroom)
 
     assert (prediction.emfile_at_s, "emfile" in prediction.never) == (None, False)
 
@@ -247,7 +249,7 @@ def test_a_few_free_descriptors_are_no_never(server: dict[str, Any], client: dic
 @pytest.mark.parametrize("queue", [1, 2, 4])
 def test_a_queue_of_a_few_places_is_no_never(queue: int) -> None:
     """500/s fill four places within the 10 ms for which any scheduler may stop a server."""
-    prediction = predicted({}, {"rate": "500/s", "duration": "1s"}, room=Room(free_fds=200, queue=queue))
+    prediction = predicted({}, {"rate": "500/s", "duration": "1s"}, headroom=Headroom(free_fds=200, queue=queue))
 
     assert (prediction.queue_full_at_s, prediction.never, prediction.fates) == (None, ["emfile"], {})
 

@@ -54,7 +54,7 @@ def backlog_sweep() -> Comparison:
                 label=f"backlog {value:,}",
                 values={"server.backlog": value},
                 runs=[f"runs/{cell + 1:02d}-backlog-{value}-{number + 1}" for number in range(6)],
-                verdicts=["REPRODUCED"] * 6,
+                statuses=["REPRODUCED"] * 6,
                 refused=[],
             )
             for cell, value in enumerate(BACKLOGS)

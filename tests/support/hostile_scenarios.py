@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hypothesis import strategies as st
 
 from loadsim.commands import check
-from loadsim.compare.text import outlook_of
+from loadsim.compare.text import preview_of
 from loadsim.errors import LoadsimError
 from loadsim.render.drawing import Terminal
 from loadsim.scenario.budget import Host
@@ -168,7 +168,7 @@ def read(text: bytes, folder: Path, overrides: Sequence[str] = ()) -> tuple[str,
         if matrix.is_single:
             shown = check.render_plan(plans[0], Terminal(width=80, color=False, unicode=True))
         else:
-            shown = check.render_outlook(outlook_of(matrix, plans), Terminal(width=80, color=False, unicode=True))
+            shown = check.render_preview(preview_of(matrix, plans), Terminal(width=80, color=False, unicode=True))
         said = "valid"
     except LoadsimError as error:
         said = shown = str(error)

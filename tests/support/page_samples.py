@@ -73,7 +73,7 @@ def backlog_sweep(**changes: Any) -> Comparison:  # noqa: ANN401 -- any field of
                 label=label,
                 values={"server.backlog": backlog},
                 runs=[f"runs/backlog-{backlog}-{n}" for n in range(1, 7)],
-                verdicts=["HEALTHY" if backlog > 200 else "REPRODUCED"] * 6,
+                statuses=["HEALTHY" if backlog > 200 else "REPRODUCED"] * 6,
                 refused=[],
             )
             for label, backlog in zip(labels, backlogs, strict=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from loadsim.commands.output import view
+from loadsim.commands.output import display
 from loadsim.record.result import Bundle
 from loadsim.run.conductor import run
 from loadsim.run.host import Options
@@ -31,7 +31,7 @@ class Ran:
 
 def run_scenario(scenario: str, out: Path, *overrides: str) -> Ran:
     """Run a shipped scenario or a file with overrides, and read it back from its folder."""
-    finished = trio.run(run, load(scenario, overrides), Options(out=out, argv=["test"]), view("none"))
+    finished = trio.run(run, load(scenario, overrides), Options(out=out, argv=["test"]), display("none"))
     return Ran(folder=finished.folder, summary=finished.summary, recording=Bundle(finished.folder).read())
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
-from loadsim.analysis.dataset import View
+from loadsim.analysis.dataset import Dataset
 from loadsim.analysis.judge import summary_of
 from loadsim.fates import Outcome
 from loadsim.record.facts import DriverFacts, EndState, Facts, ServerFacts
@@ -140,7 +140,7 @@ def facts(**changes: Any) -> Facts:  # noqa: ANN401 -- any field of Facts, Serve
 
 def summarise(made: Recording) -> Summary:
     """Return everything that is said about a run."""
-    return summary_of(View.of(made))
+    return summary_of(Dataset.of(made))
 
 
 def settings(**tables: Row) -> Row:

@@ -35,7 +35,7 @@ def too_many_open_files() -> Summary:
         interrupted=None,
         duration_s=5.1,
         clients=600,
-        verdict="REPRODUCED",
+        status="REPRODUCED",
         sentence='"Too many open files" after 0.28 s, because nothing is closed.',
         metrics={
             "attempts.count": 600,
@@ -139,7 +139,7 @@ def healthy() -> Summary:
         interrupted=None,
         duration_s=2.0,
         clients=200,
-        verdict="HEALTHY",
+        status="HEALTHY",
         sentence="All 200 clients were served; the server never held more than 10 of its 1,024 descriptors.",
         metrics={
             "fate.accepted": 200,
@@ -223,7 +223,7 @@ def phantoms() -> Summary:
         interrupted=None,
         duration_s=6.2,
         clients=106,
-        verdict="REPRODUCED",
+        status="REPRODUCED",
         sentence="96 of 106 clients were connected to nothing: the server has no socket for them.",
         metrics={
             "fate.accepted": 8,
@@ -310,7 +310,7 @@ def generator_limited() -> Summary:
         interrupted=None,
         duration_s=12.4,
         clients=40_000,
-        verdict="INCONCLUSIVE",
+        status="INCONCLUSIVE",
         sentence="The generator set the pace, not the server: 22,793 of 40,000 attempts never left it.",
         metrics={
             "fate.accepted": 17_207,

@@ -22,8 +22,8 @@ from perf_rights import needs_perf
 from real_runs import Ran, run_scenario, write_scenario
 from simulated import spec_in
 
-from loadsim.analysis.dataset import View
-from loadsim.commands.output import view
+from loadsim.analysis.dataset import Dataset
+from loadsim.commands.output import display
 from loadsim.errors import EnvironmentRefusedError
 from loadsim.kernel.sockdiag import namespace_of
 from loadsim.record.journal import Journal
@@ -266,7 +266,7 @@ def test_the_servers_own_stamps_lie_between_the_bounds(exchange: str, tmp_path: 
         own = records_of(journal)
     accepted = dict(zip(own["port"].tolist(), column(own, "accepted").tolist(), strict=True))
     recording = ran.recording
-    bounds = View.of(recording).bounds
+    bounds = Dataset.of(recording).bounds
 
     assert bounds is not None
     assert not bounds.exact
@@ -287,7 +287,7 @@ async def beside(spec: ServerSpec, folder: Path, *overrides: str) -> Ran:
         where = f"server.address=127.0.0.1:{server.facts.port}"
         load_ = (where, "client.rate=400/s", "client.attempts=60", "client.hold=1s", *overrides)
         scenario = load(write_scenario(folder, SCENARIO), load_)
-        finished = await conduct(scenario, Options(out=folder, argv=["test"]), view("none"))
+        finished = await conduct(scenario, Options(out=folder, argv=["test"]), display("none"))
     return Ran(folder=finished.folder, summary=finished.summary, recording=Bundle(finished.folder).read())
 
 

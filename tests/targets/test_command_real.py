@@ -18,7 +18,7 @@ import pytest
 from perf_rights import needs_perf, needs_trace
 from real_runs import run_scenario, write_scenario
 
-from loadsim.analysis.dataset import View
+from loadsim.analysis.dataset import Dataset
 from loadsim.errors import EnvironmentRefusedError
 from loadsim.record.recording import column, has_flag
 from loadsim.record.records import SocketFlag
@@ -100,7 +100,7 @@ def test_the_kernels_own_waits_lie_between_the_bounds(tmp_path: Path) -> None:
     """Of a server that takes nobody for a while: exact where the kernel is traced, and between two looks without."""
     traced = foreign(tmp_path, "pauses", attempts=60).recording
     without = dataclasses.replace(traced, sockets=traced.sockets[~has_flag(traced.sockets, SocketFlag.TRACED)])
-    exact, bounded = (View.of(one).bounds for one in (traced, without))
+    exact, bounded = (Dataset.of(one).bounds for one in (traced, without))
 
     assert exact is not None
     assert bounded is not None

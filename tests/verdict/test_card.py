@@ -14,14 +14,14 @@ from loadsim.render.drawing import Terminal
 from loadsim.verdict.card import render
 from loadsim.verdict.classify import Observed, judge
 from loadsim.verdict.reproduce import script
-from loadsim.verdict.trials import AT_START, HANDLER, LOWERED, Probe, Trial
+from loadsim.verdict.trials import AT_START, HANDLER, LOWERED, Probe, TrialPlan
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 BASH = shutil.which("bash") or "/bin/bash"
 UVICORN = Observed(
-    way="limit at start",
+    trial="limit at start",
     exhausted_s=10.0,
     fds_max=64,
     fd_limit=64,
@@ -39,8 +39,8 @@ UVICORN = Observed(
 RUNS = [
     UVICORN,
     replace(UVICORN, recovery_s=4.3, cpu_cores=1.0),
-    replace(UVICORN, way="lowered live", recovery_s=2.2, held_late_s=0.02),
-    replace(UVICORN, way="leak in handler", cpu_cores=0.03, emfile=0, emfile_per_s=0.0, new_silent=0, new_failed=90,
+    replace(UVICORN, trial="lowered live", recovery_s=2.2, held_late_s=0.02),
+    replace(UVICORN, trial="leak in handler", cpu_cores=0.03, emfile=0, emfile_per_s=0.0, new_silent=0, new_failed=90,
             leaks=True, held=0, log_bytes_per_s=12_000.0, recovery_s=0.1, leftover_fds=40),
 ]  # fmt: skip
 COMMAND = ["uvicorn", "app:app", "--port", "{port}"]
@@ -67,21 +67,21 @@ def test_a_card_says_how_long_nobody_answered() -> None:
 
 def test_a_card_shows_no_escape_of_a_command() -> None:
     """What a command is called, and why it did not start, cannot act on a terminal."""
-    refused = Observed(way="limit at start", refusal="\x1b[31mno")
+    refused = Observed(trial="limit at start", refusal="\x1b[31mno")
     text = render(judge([refused]), [refused], ["a\x1b[2J"], Terminal(width=80, color=False, unicode=True), nofile=64)
 
     assert "\x1b" not in text
     assert "does not come up" in text
 
 
-def trial(*command: str, nofile: int = 64, port: int = 0, **talk: str) -> Trial:
+def plan(*command: str, nofile: int = 64, port: int = 0, **talk: str) -> TrialPlan:
     """Return a command and what is to be done to it."""
-    return Trial(command=list(command), probe=Probe(**talk), nofile=nofile, port=port)
+    return TrialPlan(command=list(command), probe=Probe(**talk), nofile=nofile, port=port)
 
 
 def test_a_script_is_short_and_bash(tmp_path: Path) -> None:
     """At most 30 lines, with every word of the command as one word, in the folder of the command."""
-    text = script(trial("my server", "--say", 'it\'s "$HOME"', "--at=127.0.0.1:{port}", "", path="/a'b"), tmp_path)
+    text = script(plan("my server", "--say", 'it\'s "$HOME"', "--at=127.0.0.1:{port}", "", path="/a'b"), tmp_path)
 
     assert len(text.splitlines()) <= 30
     assert subprocess.run([BASH, "-n"], input=text, text=True, check=False).returncode == 0
@@ -93,21 +93,21 @@ def test_a_script_is_short_and_bash(tmp_path: Path) -> None:
 
 def test_a_script_keeps_a_port_that_was_given(tmp_path: Path) -> None:
     """A command without {port} listens on its own."""
-    assert "PORT=${PORT:-6379} " in script(trial("redis-server", port=6379), tmp_path)
+    assert "PORT=${PORT:-6379} " in script(plan("redis-server", port=6379), tmp_path)
 
 
-@pytest.mark.parametrize("way", [AT_START, LOWERED, HANDLER])
-def test_a_script_of_every_way_is_short(way: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("trial", [AT_START, LOWERED, HANDLER])
+def test_a_script_of_every_way_is_short(trial: str, tmp_path: Path) -> None:
     """Whatever way showed it is the one to show again, and it says so in its first lines."""
-    text = script(trial("server", "{port}", leak_path="/leak"), tmp_path, way=way)
+    text = script(plan("server", "{port}", leak_path="/leak"), tmp_path, trial=trial)
 
     assert len(text.splitlines()) <= 30
     assert subprocess.run([BASH, "-n"], input=text, text=True, check=False).returncode == 0
 
 
-def scripted(one: Trial, folder: Path, way: str = AT_START) -> subprocess.CompletedProcess[str]:
+def scripted(one: TrialPlan, folder: Path, trial: str = AT_START) -> subprocess.CompletedProcess[str]:
     """Run the script of a trial, a shorter time than usual."""
-    text = script(one, folder, way=way).replace("sleep 9", "sleep 2")
+    text = script(one, folder, trial=trial).replace("sleep 9", "sleep 2")
     return subprocess.run([BASH, "-c", text], capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -115,7 +115,7 @@ def scripted(one: Trial, folder: Path, way: str = AT_START) -> subprocess.Comple
 def test_the_script_says_what_happens(tmp_path: Path) -> None:
     """http.server spins: no answer at its limit, seconds of CPU, and it is back at once."""
     command = ("python3", "-m", "http.server", "--bind", "127.0.0.1", "{port}")
-    ran = scripted(trial(*command, nofile=32, port=18099), tmp_path)
+    ran = scripted(plan(*command, nofile=32, port=18099), tmp_path)
 
     assert "new client, before:          answered" in ran.stdout, ran.stderr
     assert "new client, exhausted:       no answer in 1 s" in ran.stdout
@@ -136,15 +136,15 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_
 
 
 @pytest.mark.real
-@pytest.mark.parametrize(("way", "port"), [(LOWERED, 18097), (HANDLER, 18096)])
-def test_the_script_goes_the_way_that_showed_it(way: str, port: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("trial", "port"), [(LOWERED, 18097), (HANDLER, 18096)])
+def test_the_script_goes_the_way_that_showed_it(trial: str, port: int, tmp_path: Path) -> None:
     """A limit that is lowered while clients are in, and put back; a handler that leaks until there is room again."""
-    one = trial("python3", "-c", HANDS_OUT, "{port}", nofile=32, port=port, leak_path="/leak")
-    ran = scripted(one, tmp_path, way)
+    one = plan("python3", "-c", HANDS_OUT, "{port}", nofile=32, port=port, leak_path="/leak")
+    ran = scripted(one, tmp_path, trial)
 
     assert "new client, before:          answered" in ran.stdout, ran.stderr
     descriptors = int(ran.stdout.partition("open descriptors:")[2].split()[0])
-    if way == LOWERED:
+    if trial == LOWERED:
         assert descriptors > 32  # those who are in keep theirs, whatever the limit has become
         assert "new client, exhausted:       no answer in 1 s" in ran.stdout
     else:
@@ -164,7 +164,7 @@ def test_the_script_talks_as_the_canary_does(tmp_path: Path, talk: dict[str, str
         "import socket, sys\nlistener = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
         "for _ in range(9):\n client, _ = listener.accept()\n client.sendall(client.recv(99))"
     )
-    one = Trial(command=["python3", "-c", echo, "{port}"], probe=Probe(**talk), nofile=64, port=18098)
+    one = TrialPlan(command=["python3", "-c", echo, "{port}"], probe=Probe(**talk), nofile=64, port=18098)
     asked = scripted(one, tmp_path)
 
     assert "new client, before:          answered" in asked.stdout, asked.stderr

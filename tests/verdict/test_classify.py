@@ -11,7 +11,7 @@ from loadsim.verdict.classify import Class, Observed, classify, judge
 
 #: A server that pauses 0.1 s after each failure, as trio's does: 10 s at its limit, 100 canaries.
 TRIO = Observed(
-    way="limit at start",
+    trial="limit at start",
     exhausted_s=10.0,
     fds_max=64,
     fd_limit=64,
@@ -60,7 +60,7 @@ GTHREAD = replace(TRIO, recovery_s=None)
         (DENO, Class.DIES, "F"),
         (APACHE, Class.RESPAWNS, "E"),
         (GTHREAD, Class.WEDGES, "F"),
-        (Observed(way="limit at start", refusal="ended with status 1"), Class.REFUSES_TO_START, "F"),
+        (Observed(trial="limit at start", refusal="ended with status 1"), Class.REFUSES_TO_START, "F"),
         (replace(TRIO, emfile=0, fds_max=40, new_silent=0, new_ok=95), Class.NOT_EXHAUSTED, "-"),
         (replace(TRIO, emfile=0, fds_max=9), Class.NOT_EXHAUSTED, "-"),
         (replace(TRIO, held_unanswered=3), Class.SLEEPS, "E"),
@@ -100,8 +100,8 @@ def test_a_server_that_speaks_another_language_is_no_wedge() -> None:
 
 def test_the_first_way_names_the_class_and_the_worst_the_grade() -> None:
     """Who waits for a close is helped by clients that leave, and by no limit that is raised."""
-    lowered = replace(MEMCACHED, way="lowered live", needs_close=True)
-    verdict = judge([MEMCACHED, lowered, replace(TRIO, way="leak in handler", emfile=0, fds_max=9, new_ok=100)])
+    lowered = replace(MEMCACHED, trial="lowered live", needs_close=True)
+    verdict = judge([MEMCACHED, lowered, replace(TRIO, trial="leak in handler", emfile=0, fds_max=9, new_ok=100)])
 
     assert (verdict.class_, verdict.grade) == (Class.WAITS_FOR_A_CLOSE, "C")
     assert verdict.rule == "survives, but comes back only when a client leaves: a higher limit does not help"
@@ -110,7 +110,7 @@ def test_the_first_way_names_the_class_and_the_worst_the_grade() -> None:
 def test_a_way_that_did_not_exhaust_it_names_no_class() -> None:
     """A server that takes one client at a time is only out of descriptors where its handler leaks them."""
     idle = replace(TRIO, emfile=0, fds_max=9, new_silent=0, new_ok=100)
-    leaking = replace(APACHE, way="leak in handler", leaks=True)
+    leaking = replace(APACHE, trial="leak in handler", leaks=True)
 
     assert judge([idle, leaking]).class_ is Class.RESPAWNS
     assert judge([idle]).class_ is Class.NOT_EXHAUSTED

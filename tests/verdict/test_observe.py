@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from recordings import attempt, failure, ns, recording, sample
 
-from loadsim.analysis.dataset import View
+from loadsim.analysis.dataset import Dataset
 from loadsim.analysis.measure import measure
 from loadsim.fates import Outcome
 from loadsim.record.facts import StepFacts
@@ -25,8 +25,8 @@ STEP = StepFacts(change="release", asked=1.0, done_ns=ns(RELIEF_S), before=None,
 def seen(**parts: Any) -> Observed:  # noqa: ANN401 -- parts of a recording
     """Return what is seen in a recording of a command with these parts."""
     made = recording([attempt(1)], steps=[STEP], server_command=["./server"], **parts)
-    view = View.of(made)
-    return observe(view, measure(view), way="limit at start", exhausted_s=WINDOW_S)
+    data = Dataset.of(made)
+    return observe(data, measure(data), trial="limit at start", exhausted_s=WINDOW_S)
 
 
 def failures(*times: float, **changes: Any) -> list[dict[str, Any]]:  # noqa: ANN401 -- any field

@@ -40,7 +40,7 @@ class _Standstill:
 
     @classmethod
     def of(cls, case: Case) -> _Standstill:
-        clock, pauses, own = case.view.clock, case.view.pauses, _own_pauses(case)
+        clock, pauses, own = case.data.clock, case.data.pauses, _own_pauses(case)
         lengths, ends = pauses.own[own], pauses.ends[own]
 
         def within(seconds: float) -> float:
@@ -65,10 +65,10 @@ def _own_pauses(case: Case) -> Bools:
     Without those for want of a descriptor, at a growth of the fd table, and before the end of a server that died, and
     without the time for which the server waited for a CPU.
     """
-    pauses = case.view.pauses
+    pauses = case.data.pauses
     own: Bools = (pauses.own >= _PAUSE_NS) & ~pauses.starved
-    own[stall_rows(case.view)] = False
-    if pauses.final and case.view.recording.facts.server.died:
+    own[stall_rows(case.data)] = False
+    if pauses.final and case.data.recording.facts.server.died:
         own[-1] = False
     return own
 
@@ -92,10 +92,10 @@ def long_waits(case: Case) -> Found | None:
 
 def _waited_p50_ns(case: Case) -> float:
     """Return how long half of the clients waited at least, without the time for which the server waited for a CPU."""
-    ours, waits = own_accepts(case.view), case.view.waits
-    if case.view.bounds is not None or not ours.any():
+    ours, waits = own_accepts(case.data), case.data.waits
+    if case.data.bounds is not None or not ours.any():
         return case.numbers.get(f"{_sure(case)}.p50", 0.0) * NANOSECONDS
-    by_host = case.view.run_waits.within(waits.entered[ours], waits.accepted[ours])
+    by_host = case.data.run_waits.within(waits.entered[ours], waits.accepted[ours])
     return nearest_rank(np.sort(waits.waited[ours] - by_host), 0.5)
 
 
@@ -126,7 +126,7 @@ def _never_accepting(case: Case) -> Found:
     """Return what is known of a server that accepted no client, and had descriptors for them."""
     waiting = case.number("accept.waiting")
     return Found(
-        f"The server accepted no client in {format_duration(case.view.clock.load_s)}.",
+        f"The server accepted no client in {format_duration(case.data.clock.load_s)}.",
         f"{_arrivals(case)}. {some(waiting, 'client')} still waited in its accept queue at the end, the longest for "
         f"{case.time('accept.waiting_max')}.",
         _ACCEPT_FASTER,
@@ -135,7 +135,7 @@ def _never_accepting(case: Case) -> Found:
 
 def _arrivals(case: Case) -> str:
     """Return how clients came, in words: in turns, all at once, or by the second."""
-    clients = case.view.setting("client", "clients")
+    clients = case.data.setting("client", "clients")
     if clients:
         return f"{some(clients, 'client')} take turns"
     if case.arrivals_s < 1:
@@ -146,7 +146,7 @@ def _arrivals(case: Case) -> str:
 def _pausing(case: Case, still: _Standstill) -> Found:
     rate = _arrival_rate(case)
     is_busy = busy_sentence(case.numbers) is not None
-    gathered = min(int(np.ceil(rate * still.longest_s)), case.view.setting("client", "clients") or _MANY)
+    gathered = min(int(np.ceil(rate * still.longest_s)), case.data.setting("client", "clients") or _MANY)
     return Found(
         f"The server stopped accepting for up to {format_duration(still.longest_s)} while clients waited.",
         f"{some(still.count, 'pause')} of {_PAUSE} or more took {format_duration(still.total_s)} of the load, "
@@ -160,9 +160,9 @@ def _pausing(case: Case, still: _Standstill) -> Found:
 
 def _accept_rate(case: Case) -> float:
     """Return how many a second were accepted, until the last of them was."""
-    bounds, waits = case.view.bounds, case.view.waits
+    bounds, waits = case.data.bounds, case.data.waits
     accepted = waits.accepted[waits.taken] if bounds is None else bounds.known
-    span = case.view.clock.at(int(accepted.max(initial=0)))
+    span = case.data.clock.at(int(accepted.max(initial=0)))
     return len(accepted) / span if span > 0 else 0.0
 
 
@@ -211,7 +211,7 @@ class _Cap:
     @classmethod
     def of(cls, case: Case) -> _Cap | None:
         """Return the largest one that was cut; None where none was."""
-        facts = case.view.recording.facts
+        facts = case.data.recording.facts
         asked: list[tuple[int | None, float | None]] = [(facts.server.backlog_asked, facts.server.backlog)]
         asked += [(int(one.asked), one.after) for one in facts.steps if one.change == "backlog"]
         cut = [(want, int(got)) for want, got in asked if want is not None and got is not None and got < want]
@@ -219,7 +219,7 @@ class _Cap:
             return None
         want, got = max(cut)
         longest = case.number("queue.max")
-        return cls(asked=want, got=got, was_full=case.view.queue_full_at_s is not None and longest > got)
+        return cls(asked=want, got=got, was_full=case.data.queue_full_at_s is not None and longest > got)
 
     @property
     def title(self) -> str:

@@ -12,7 +12,7 @@ from loadsim.units import NANOSECONDS, backlog_for, format_count, format_duratio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from loadsim.analysis.dataset import View
+    from loadsim.analysis.dataset import Dataset
     from loadsim.analysis.summary import Compared
     from loadsim.fates import Fate, Outcome
 
@@ -35,7 +35,7 @@ _CHANGES = 3
 class Case:
     """One run, ready to be diagnosed."""
 
-    view: View
+    data: Dataset
     numbers: dict[str, float]  # metrics by name, times in seconds
     prediction: list[Compared]
 
@@ -58,7 +58,7 @@ class Case:
     @property
     def backlog(self) -> str:
         """The accept queue in words: "backlog 128 holds 129", with the moments at which that changed."""
-        capacity, clock = self.view.capacity, self.view.clock
+        capacity, clock = self.data.capacity, self.data.clock
         if capacity is None:
             return "its backlog"
         first, *later = (
@@ -72,8 +72,8 @@ class Case:
     @property
     def arrivals_s(self) -> float:
         """How long clients arrived, in seconds; 0 without any."""
-        started = column(self.view.recording.attempts, "started")
-        return max(int(started.max(initial=0)) - self.view.clock.start, 0) / NANOSECONDS
+        started = column(self.data.recording.attempts, "started")
+        return max(int(started.max(initial=0)) - self.data.clock.start, 0) / NANOSECONDS
 
     @property
     def starved(self) -> bool:
@@ -93,7 +93,7 @@ class Case:
     @property
     def _stood_at_limit(self) -> bool:
         """Whether it had all descriptors that it may have, where nobody could see what failed because of that."""
-        return not self.view.recording.facts.server.emfile_seen and "fds.limit_at" in self.numbers
+        return not self.data.recording.facts.server.emfile_seen and "fds.limit_at" in self.numbers
 
 
 @dataclass(frozen=True, slots=True)

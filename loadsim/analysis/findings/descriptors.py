@@ -25,7 +25,7 @@ _USUAL_LIMITS = (65_536, 1_048_576, 2**30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class Headroom:
     """The descriptors between the server's own and its limit."""
 
     limit: int
@@ -37,16 +37,16 @@ class Room:
     leaked_away: bool  # at least half of the room had leaked when the limit was reached, or all of it in the end
 
     @classmethod
-    def of(cls, case: Case) -> Room:
+    def of(cls, case: Case) -> Headroom:
         """Return the room that a server had."""
         limit, baseline = case.number("fds.limit"), case.number("fds.baseline")
         reached_s = case.numbers.get("fds.limit_at", 0.0)
-        each = 1 + int(case.view.setting("server", "extra_fds") or 0)
+        each = 1 + int(case.data.setting("server", "extra_fds") or 0)
         early, in_all, leak_rate = _leak_of_requests(case) if leaks_extras(case) else _leak_of_connections(case, each)
-        if case.view.recording.facts.server.is_simulated:
+        if case.data.recording.facts.server.is_simulated:
             leaked = int(case.numbers.get("fds.leaked", in_all))  # a server that died left nothing to be counted
         else:
-            leaked = kept_at_end(case.view.recording)
+            leaked = kept_at_end(case.data.recording)
         all_gone = leaked > 0 and leaked + each > limit - baseline
         return cls(
             limit=limit,
@@ -75,7 +75,7 @@ class Room:
 
 def leaks_extras(case: Case) -> bool:
     """Return whether the server leaks what a request opens besides its connection."""
-    return bool(case.view.setting("server", "leak_of") == "extra")
+    return bool(case.data.setting("server", "leak_of") == "extra")
 
 
 def _leak_of_connections(case: Case, each: int) -> tuple[int, int, float]:
@@ -83,9 +83,9 @@ def _leak_of_connections(case: Case, each: int) -> tuple[int, int, float]:
 
     A connection that is never closed keeps what its request opened, too.
     """
-    times = case.view.waits.accepted[leaked_connections(case.view)]
-    reached = limit_reached(case.view)
-    span = (int(times.max()) - case.view.clock.start) / NANOSECONDS if len(times) else 0.0
+    times = case.data.waits.accepted[leaked_connections(case.data)]
+    reached = limit_reached(case.data)
+    span = (int(times.max()) - case.data.clock.start) / NANOSECONDS if len(times) else 0.0
     early = len(times) if reached is None else int((times <= reached).sum())
     in_all = each * len(times)
     return each * early, in_all, in_all / span if span > 0 else 0.0
@@ -107,11 +107,11 @@ _TURNING = 0.1
 
 def clients_at_once(case: Case) -> int:
     """Return the most clients at once, each from its start, for as long as those stay that are served."""
-    clients = case.view.setting("client", "clients")
+    clients = case.data.setting("client", "clients")
     watching = _watching(case)
     if clients:
-        return int(min(clients, len(case.view.recording.attempts))) + watching
-    attempts = case.view.recording.attempts
+        return int(min(clients, len(case.data.recording.attempts))) + watching
+    attempts = case.data.recording.attempts
     begun = column(attempts, "started") > 0
     begins, stays = _begins(case)[begun], _stays(case)[begun]
     return _most_at_once(begins, begins + stays) + watching
@@ -119,7 +119,7 @@ def clients_at_once(case: Case) -> int:
 
 def turning_over(case: Case) -> int:
     """Return how many connections are on their way out while their clients already have the next one."""
-    return int(np.ceil(_TURNING * clients_at_once(case))) if case.view.setting("client", "clients") else 0
+    return int(np.ceil(_TURNING * clients_at_once(case))) if case.data.setting("client", "clients") else 0
 
 
 def _most_at_once(begins: Ints, ends: Ints) -> int:
@@ -130,15 +130,15 @@ def _most_at_once(begins: Ints, ends: Ints) -> int:
 
 def _begins(case: Case) -> Ints:
     """Return when each attempt would have been accepted: at its start, and never while the server pauses by itself."""
-    view = case.view
-    begins = column(view.recording.attempts, "started")
-    own = (view.pauses.lengths >= _SLACK_NS) & ~view.pauses.starved
-    ends = view.pauses.ends[own]
-    since = np.append(ends - view.pauses.lengths[own] - _HANDSHAKE_NS, np.iinfo(np.int64).max)
+    data = case.data
+    begins = column(data.recording.attempts, "started")
+    own = (data.pauses.lengths >= _SLACK_NS) & ~data.pauses.starved
+    ends = data.pauses.ends[own]
+    since = np.append(ends - data.pauses.lengths[own] - _HANDSHAKE_NS, np.iinfo(np.int64).max)
     place = np.searchsorted(since, begins, "right") - 1
     inside = place >= 0
     begins[inside] = np.maximum(begins[inside], ends[place[inside]])
-    each = round((view.setting("server", "accept_delay") or 0.0) * NANOSECONDS)
+    each = round((data.setting("server", "accept_delay") or 0.0) * NANOSECONDS)
     turns = each * np.arange(len(begins))
     order = np.argsort(begins, kind="stable")
     begins[order] = np.maximum.accumulate(begins[order] - turns) + turns
@@ -147,9 +147,9 @@ def _begins(case: Case) -> Ints:
 
 def _stays(case: Case) -> Ints:
     """Return how long each attempt keeps its descriptors: as it did, or as the served clients do at the median."""
-    attempts = case.view.recording.attempts
-    served = has_outcome(attempts, Outcome.OK, Outcome.CONNECTED) & case.view.ledger.having(Fate.ACCEPTED)
-    if case.view.recording.facts.server.is_simulated:
+    attempts = case.data.recording.attempts
+    served = has_outcome(attempts, Outcome.OK, Outcome.CONNECTED) & case.data.ledger.having(Fate.ACCEPTED)
+    if case.data.recording.facts.server.is_simulated:
         own, ends = _stays_at_server(case, served)
     else:
         own, ends = _stays_at_client(attempts, served), served
@@ -164,10 +164,10 @@ def _stays(case: Case) -> Ints:
 
 def _stays_at_server(case: Case, served: Bools) -> tuple[Ints, Bools]:
     """Return the time from accept() to close of each attempt, and for which there was a close."""
-    accept_of = case.view.ledger.join.accept_of.clip(min=0)
+    accept_of = case.data.ledger.join.accept_of.clip(min=0)
     if not served.any():
         return np.zeros(len(served), dtype=np.int64), served
-    accepted, closed = (column(case.view.recording.accepts, name)[accept_of] for name in ("accepted", "closed"))
+    accepted, closed = (column(case.data.recording.accepts, name)[accept_of] for name in ("accepted", "closed"))
     ends: Bools = served & (closed > 0)
     return np.where(ends, (closed - accepted).clip(min=0), _to_the_end(case)), ends
 
@@ -184,17 +184,17 @@ def _stays_at_client(attempts: Records, served: Bools) -> Ints:
 
 
 def _to_the_end(case: Case) -> int:
-    return case.view.clock.judged - case.view.clock.start
+    return case.data.clock.judged - case.data.clock.start
 
 
 def _planned(case: Case) -> int:
     """Return how long a client means to stay where none was served."""
-    return round((case.view.setting("client", "hold") or 0.0) * NANOSECONDS)
+    return round((case.data.setting("client", "hold") or 0.0) * NANOSECONDS)
 
 
 def _watching(case: Case) -> int:
     """Return how many connections of the canary, and of those that it holds, were open at once, each for an answer."""
-    canary, held = case.view.recording.canary, case.view.recording.held
+    canary, held = case.data.recording.canary, case.data.recording.held
     begun = canary[column(canary, "started") > 0]
     answered = has_outcome(begun, Outcome.OK)
     stays = column(begun, "ended") - column(begun, "started")
@@ -210,35 +210,37 @@ _PAUSE_NS = NANOSECONDS // 50
 
 def leak_at_limit(case: Case) -> Found | None:
     """Find a leak that used up the limit."""
-    room = Room.of(case)
-    return _leak(case, room) if room.leaked and room.leaked_away else None
+    headroom = Headroom.of(case)
+    return _leak(case, headroom) if headroom.leaked and headroom.leaked_away else None
 
 
 def leak_below_limit(case: Case) -> Found | None:
     """Find a leak that has not used up the limit, or not alone."""
-    room = Room.of(case)
-    return _leak(case, room) if room.leaked and not room.leaked_away else None
+    headroom = Headroom.of(case)
+    return _leak(case, headroom) if headroom.leaked and not headroom.leaked_away else None
 
 
 def honest_load(case: Case) -> Found | None:
     """Find a limit that was used up by clients who were let go again."""
-    room = Room.of(case)
-    if room.leaked_away or not case.exhausted:
+    headroom = Headroom.of(case)
+    if headroom.leaked_away or not case.exhausted:
         return None
-    clients = max(clients_at_once(case), room.clients + 1)  # it ran out with as many as it serves, and one more came
-    needed = room.baseline + (clients + turning_over(case)) * room.each
-    too_few = f"{some(room.limit, 'descriptor')} are too few for {some(clients, 'client')} at once."
+    clients = max(
+        clients_at_once(case), headroom.clients + 1
+    )  # it ran out with as many as it serves, and one more came
+    needed = headroom.baseline + (clients + turning_over(case)) * headroom.each
+    too_few = f"{some(headroom.limit, 'descriptor')} are too few for {some(clients, 'client')} at once."
     return Found(
         f"The server ran out of descriptors: {too_few}",
         sentences(
-            f"It keeps {format_count(room.baseline)} for itself and needs {room.each} per client: nofile = "
-            f"{room.limit} serves {format_count(room.clients)} at once. Without a wait for descriptors about "
+            f"It keeps {format_count(headroom.baseline)} for itself and needs {headroom.each} per client: nofile = "
+            f"{headroom.limit} serves {format_count(headroom.clients)} at once. Without a wait for descriptors about "
             f"{format_count(clients)} would have been there at once. {_failures(case)}",
-            "" if room.leaked else "Nothing leaked: this is load.",
+            "" if headroom.leaked else "Nothing leaked: this is load.",
         ),
         f"raise nofile to about {needed} (ulimit -n, LimitNOFILE= in systemd), hold connections for less long, or "
-        f"accept at most {format_count(room.clients)} at once."
-        + (f" {_higher_limit(room, room.fill_rate)}".rstrip() if room.leaked else ""),
+        f"accept at most {format_count(headroom.clients)} at once."
+        + (f" {_higher_limit(headroom, headroom.fill_rate)}".rstrip() if headroom.leaked else ""),
         headline=f'"Too many open files" after {case.exhausted_after}: {too_few}',
     )
 
@@ -246,7 +248,7 @@ def honest_load(case: Case) -> Found | None:
 def _failures(case: Case) -> str:
     if "emfile.count" not in case.numbers:
         return "What failed with EMFILE then could not be seen."
-    pauses = case.view.pauses
+    pauses = case.data.pauses
     still = int(pauses.lengths[pauses.starved].max(initial=0))
     return sentences(
         f"{some(case.number('emfile.count'), 'call')} failed with EMFILE.",
@@ -266,45 +268,46 @@ class _Words:
     because: str
 
 
-def _leak(case: Case, room: Room) -> Found:
-    words = _words(case, room)
-    exhausted = case.exhausted and room.leaked_away
+def _leak(case: Case, headroom: Headroom) -> Found:
+    words = _words(case, headroom)
+    exhausted = case.exhausted and headroom.leaked_away
     return Found(
         words.title,
         words.evidence,
-        f"{words.cure} {_higher_limit(room, room.leak_rate) if exhausted else _time_left(room)}".strip(),
+        f"{words.cure} {_higher_limit(headroom, headroom.leak_rate) if exhausted else _time_left(headroom)}".strip(),
         headline=f'"Too many open files" after {case.exhausted_after}, {words.because}.' if exhausted else None,
     )
 
 
-def _words(case: Case, room: Room) -> _Words:
-    if not case.view.recording.facts.server.is_simulated:
-        return _of_a_command(case, room)
-    return _of_requests(case, room) if leaks_extras(case) else _of_connections(case, room)
+def _words(case: Case, headroom: Headroom) -> _Words:
+    if not case.data.recording.facts.server.is_simulated:
+        return _of_a_command(case, headroom)
+    return _of_requests(case, headroom) if leaks_extras(case) else _of_connections(case, headroom)
 
 
-def _of_a_command(case: Case, room: Room) -> _Words:
-    clock = case.view.clock
+def _of_a_command(case: Case, headroom: Headroom) -> _Words:
+    clock = case.data.clock
     after = format_duration(max(clock.judged - clock.load_end, 0) / NANOSECONDS)
     return _Words(
-        title=f"The server kept {some(room.leaked, 'connection')} whose client had left: open {after} after the load.",
-        evidence=f"{format_count(room.leaked)} of its sockets were in CLOSE_WAIT when the run was judged: the client "
-        "has closed, the server has not. It may still close them: a longer canary.linger shows it.",
+        title=f"The server kept {some(headroom.leaked, 'connection')} open for {after} after the load, although their "
+        "clients had left.",
+        evidence=f"{format_count(headroom.leaked)} of its sockets were in CLOSE_WAIT when the run was judged: the "
+        "client has closed, the server has not. It may still close them: a longer canary.linger shows it.",
         cure='close the socket when recv() returns b"".',
         because="because connections are not closed when their clients leave",
     )
 
 
-def _of_connections(case: Case, room: Room) -> _Words:
-    accepted, kept = _served(case), int(leaked_connections(case.view).sum())
+def _of_connections(case: Case, headroom: Headroom) -> _Words:
+    accepted, kept = _served(case), int(leaked_connections(case.data).sum())
     every = kept == accepted
     share = f"{kept / max(accepted, 1):.0%}".replace("%", " %")
-    part = f"The server leaked {some(room.leaked, 'descriptor')}: {share} of its connections are never closed."
-    died = case.view.recording.facts.server.died
+    part = f"The server leaked {some(headroom.leaked, 'descriptor')}: {share} of its connections are never closed."
+    died = case.data.recording.facts.server.died
     still_open = (
         "were still open when it ended, and their clients had" if died else "are still open, and their clients have"
     )
-    each = f" Each keeps {room.each} descriptors." if room.each > 1 else ""
+    each = f" Each keeps {headroom.each} descriptors." if headroom.each > 1 else ""
     return _Words(
         title="The server leaked every descriptor it was given." if every else part,
         evidence=f"{format_count(kept)} of {some(accepted, 'accepted connection')} {still_open} left.{each}",
@@ -313,10 +316,10 @@ def _of_connections(case: Case, room: Room) -> _Words:
     )
 
 
-def _of_requests(case: Case, room: Room) -> _Words:
+def _of_requests(case: Case, headroom: Headroom) -> _Words:
     return _Words(
-        title=f"The server leaked {some(room.leaked, 'descriptor')} that its requests had opened.",
-        evidence=f"{format_count(room.leaked)} more than before the load are open at the end and belong to no "
+        title=f"The server leaked {some(headroom.leaked, 'descriptor')} that its requests had opened.",
+        evidence=f"{format_count(headroom.leaked)} more than before the load are open at the end and belong to no "
         f"connection; {some(_served(case), 'request')} had been let in.",
         cure="close what a request opens on every way out of its handler.",
         because="because requests do not close what they open",
@@ -325,21 +328,23 @@ def _of_requests(case: Case, room: Room) -> _Words:
 
 def _served(case: Case) -> int:
     """Return how many connections the running server accepted to keep them."""
-    return int((case.view.waits.taken & ~has_flag(case.view.recording.accepts, AcceptFlag.SHED)).sum())
+    return int((case.data.waits.taken & ~has_flag(case.data.recording.accepts, AcceptFlag.SHED)).sum())
 
 
-def _higher_limit(room: Room, rate: float) -> str:
+def _higher_limit(headroom: Headroom, rate: float) -> str:
     """Say what the next usual limit buys: time, and nothing else."""
-    lasts = room.lasts_s(room.usual_limit, rate)
+    lasts = headroom.lasts_s(headroom.usual_limit, rate)
     if lasts is None:
         return ""
-    return f"A higher limit buys time only: at this rate nofile = {room.usual_limit} lasts {format_duration(lasts)}."
+    return (
+        f"A higher limit buys time only: at this rate nofile = {headroom.usual_limit} lasts {format_duration(lasts)}."
+    )
 
 
-def _time_left(room: Room) -> str:
+def _time_left(headroom: Headroom) -> str:
     """Say when a leak will have used up the limit."""
-    lasts = room.lasts_s(room.limit, room.leak_rate)
-    return "" if lasts is None else f"At this rate nofile = {room.limit} lasts {format_duration(lasts)}."
+    lasts = headroom.lasts_s(headroom.limit, headroom.leak_rate)
+    return "" if lasts is None else f"At this rate nofile = {headroom.limit} lasts {format_duration(lasts)}."
 
 
 FINDINGS = (

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from loadsim.analysis.descriptors import stalls
 from loadsim.analysis.findings.case import Definition, Found, Kind, Rule, sentences, were
-from loadsim.analysis.findings.descriptors import Room
+from loadsim.analysis.findings.descriptors import Headroom
 from loadsim.fates import Fate, Outcome
 from loadsim.record.recording import column, emfile_records, has_flag, has_outcome
 from loadsim.record.records import AcceptFlag, Where
@@ -44,11 +44,11 @@ def false_connects(case: Case) -> Found | None:
 
 def _never_taken(case: Case) -> int:
     """Return how many connected clients were still queued at the end, or had given up before they were accepted."""
-    attempts, accept_of = case.view.recording.attempts, case.view.ledger.join.accept_of
-    if not case.view.recording.facts.server.is_simulated:
+    attempts, accept_of = case.data.recording.attempts, case.data.ledger.join.accept_of
+    if not case.data.recording.facts.server.is_simulated:
         return case.fates(Fate.QUEUED)
-    late = case.view.ledger.having(Fate.ACCEPTED) & has_outcome(attempts, Outcome.REPLY_TIMEOUT)
-    late[late] = column(attempts[late], "ended") < case.view.waits.accepted[accept_of[late]]
+    late = case.data.ledger.having(Fate.ACCEPTED) & has_outcome(attempts, Outcome.REPLY_TIMEOUT)
+    late[late] = column(attempts[late], "ended") < case.data.waits.accepted[accept_of[late]]
     return case.fates(Fate.QUEUED, Fate.ORPHANED) + int(late.sum())
 
 
@@ -81,12 +81,12 @@ def _taken_meanwhile(case: Case) -> int:
 
     A server that writes no records has accepted the clients that it answered or turned away.
     """
-    failures = emfile_records(case.view.recording, Where.ACCEPT)
+    failures = emfile_records(case.data.recording, Where.ACCEPT)
     first, last = int(failures["first"].min()), int(failures["last"].max())
-    if case.view.recording.facts.server.is_simulated:
-        moments = case.view.waits.accepted[case.view.waits.taken]
+    if case.data.recording.facts.server.is_simulated:
+        moments = case.data.waits.accepted[case.data.waits.taken]
     else:
-        attempts = case.view.recording.attempts
+        attempts = case.data.recording.attempts
         served = has_outcome(attempts, Outcome.OK, Outcome.ERROR, Outcome.EOF, Outcome.RESET)
         moments = column(attempts, "ended")[served]
     return int(((moments >= first) & (moments <= last)).sum())
@@ -97,18 +97,18 @@ def failing_handlers(case: Case) -> Found | None:
     calls = case.number("emfile.handler")
     if not calls:
         return None
-    clients = int(has_flag(case.view.recording.accepts, AcceptFlag.FAILED).sum()) or calls
-    room = Room.of(case)
+    clients = int(has_flag(case.data.recording.accepts, AcceptFlag.FAILED).sum()) or calls
+    headroom = Headroom.of(case)
     return Found(
         f"{some(clients, 'client')} {were(clients)} let in and then failed: no descriptor was left for the request.",
         sentences(
             f"{some(calls, 'call')} failed with EMFILE after accept(): it takes the last descriptor, and the request "
-            f"needs {format_count(room.each - 1)} more.",
+            f"needs {format_count(headroom.each - 1)} more.",
             f"{some(case.outcomes(Outcome.ERROR), 'client')} saw an error, "
             f"{format_count(case.outcomes(Outcome.EOF, Outcome.RESET))} a connection closed without a reply.",
         ),
-        f"accept at most {format_count(room.clients)} clients at once, which leaves each request the "
-        f"{some(room.each, 'descriptor')} it takes under nofile = {room.limit}; or raise nofile.",
+        f"accept at most {format_count(headroom.clients)} clients at once, which leaves each request the "
+        f"{some(headroom.each, 'descriptor')} it takes under nofile = {headroom.limit}; or raise nofile.",
         headline=f'"Too many open files" in the handler after {case.time("emfile.first_at")}: '
         f"{some(clients, 'client')} let in, and failed.",
     )
@@ -131,8 +131,8 @@ def shed(case: Case) -> Found | None:
 
 def growth_stalls(case: Case) -> Found | None:
     """Find pauses of accepting at the moments in which the kernel enlarged a shared fd table."""
-    threads = case.view.recording.facts.server.threads
-    long = [stall for stall in stalls(case.view) if stall.length_s >= _STALL_S] if threads > 1 else []
+    threads = case.data.recording.facts.server.threads
+    long = [stall for stall in stalls(case.data) if stall.length_s >= _STALL_S] if threads > 1 else []
     if not long:
         return None
     worst = format_duration(max(stall.length_s for stall in long))
@@ -147,7 +147,7 @@ def growth_stalls(case: Case) -> Found | None:
 
 def limit_raised(case: Case) -> Found | None:
     """Find a server whose limit is above the one it was started with."""
-    asked, limit = case.view.setting("server", "nofile"), case.view.fd_limit
+    asked, limit = case.data.setting("server", "nofile"), case.data.fd_limit
     if asked is None or limit <= asked:
         return None
     return Found(

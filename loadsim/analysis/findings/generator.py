@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def lost_drivers(case: Case) -> Found | None:
     """Find drivers that ended before their load did."""
-    drivers = [driver for driver in case.view.recording.facts.drivers if driver.exit_status is not None]
+    drivers = [driver for driver in case.data.recording.facts.drivers if driver.exit_status is not None]
     if not drivers:
         return None
     ends = ", ".join(f"driver {driver.share + 1}: {ending(driver.exit_status or 0)}" for driver in drivers)
@@ -39,7 +39,7 @@ def limited(case: Case) -> Found | None:
     reasons = [reason for reason in (_late(case), _busy(case), _not_started(case), *_local(case)) if reason[0]]
     clamped = [
         sentence(driver.clamped[0].upper() + driver.clamped[1:])
-        for driver in case.view.recording.facts.drivers
+        for driver in case.data.recording.facts.drivers
         if driver.clamped
     ]
     return Found(
@@ -56,7 +56,7 @@ _NO_REASON = ("", "")
 def late(case: Case) -> Found | None:
     """Find a generator that was late at times, too seldom to have set the pace."""
     lag = case.numbers.get("generator.lag.p99", 0.0)
-    if lag <= lag_limit_s(case.view) or case.number("generator.limited"):
+    if lag <= lag_limit_s(case.data) or case.number("generator.limited"):
         return None
     return Found(
         f"One client in a hundred started {format_duration(lag)} late or more: the generator's own delay.",
@@ -70,7 +70,7 @@ def canary_limited(case: Case) -> Found | None:
     """Find canaries and held clients that failed at the limits of their own process or host."""
     if not case.number("canary.local"):
         return None
-    both = (case.view.recording.canary, case.view.recording.held)
+    both = (case.data.recording.canary, case.data.recording.held)
     reasons = [reason for one in both for reason in _own_limits(one, "request")]
     late = sum(int(has_outcome(one, Outcome.NOT_STARTED).sum()) for one in both)
     if late:
@@ -87,7 +87,7 @@ def canary_limited(case: Case) -> Found | None:
 
 
 def _late(case: Case) -> _Reason:
-    lag, allowed = case.numbers.get("generator.lag.p90", 0.0), lag_limit_s(case.view)
+    lag, allowed = case.numbers.get("generator.lag.p90", 0.0), lag_limit_s(case.data)
     if lag <= allowed:
         return _NO_REASON
     return (
@@ -104,7 +104,7 @@ def _busy(case: Case) -> _Reason:
 
 
 def _not_started(case: Case) -> _Reason:
-    count, limit = case.fates(Fate.NOT_STARTED), case.view.setting("client", "max_in_flight")
+    count, limit = case.fates(Fate.NOT_STARTED), case.data.setting("client", "max_in_flight")
     if not count:
         return _NO_REASON
     return (
@@ -114,7 +114,7 @@ def _not_started(case: Case) -> _Reason:
 
 
 def _local(case: Case) -> list[_Reason]:
-    return _own_limits(case.view.recording.attempts, "attempt")
+    return _own_limits(case.data.recording.attempts, "attempt")
 
 
 def _own_limits(records: Records, what: str) -> list[_Reason]:

@@ -56,13 +56,13 @@ def overflow(case: Case) -> Found | None:
 
 def _overflowed(case: Case) -> bool:
     """Whether a full queue dropped packets: the kernel counted them, or clients had to repeat their SYN meanwhile."""
-    was_full = case.view.queue_full_at_s is not None
+    was_full = case.data.queue_full_at_s is not None
     return case.number("listen.overflows") > 0 or (was_full and case.number("attempts.delayed") > 0)
 
 
 def _overflow_title(case: Case, lost: int) -> str:
     dropped = case.fates(Fate.DROPPED)
-    let_in = case.view.ledger.having(Fate.ACCEPTED, Fate.SHED, Fate.QUEUED)
+    let_in = case.data.ledger.having(Fate.ACCEPTED, Fate.SHED, Fate.QUEUED)
     late = int((_delayed(case) & let_in).sum())
     acks = case.number("listen.ack_drops") or case.fates(Fate.PHANTOM)
     packets = "SYNs and ACKs" if acks else "SYNs"
@@ -76,7 +76,7 @@ def _overflow_title(case: Case, lost: int) -> str:
 
 
 def _overflow_evidence(case: Case) -> str:
-    share, full_at = case.numbers.get("queue.full_share", 0.0), case.view.queue_full_at_s
+    share, full_at = case.numbers.get("queue.full_share", 0.0), case.data.queue_full_at_s
     return sentences(
         f"The accept queue ({case.backlog}) was full for {share:.0%} of the load".replace("%", " %")
         + (f", first after {format_duration(full_at)}." if full_at is not None else "."),
@@ -88,7 +88,7 @@ def _overflow_remedy(case: Case) -> str:
     if case.starved:
         return "follows from the missing descriptors. A larger backlog would only hide more clients."
     backlog = needed_backlog(case)
-    somaxconn = case.view.recording.facts.sysctls.get(_SOMAXCONN)
+    somaxconn = case.data.recording.facts.sysctls.get(_SOMAXCONN)
     here = f" (here {somaxconn})" if somaxconn else ""
     knobs = f"listen(fd, {backlog}) and {_SOMAXCONN} >= {backlog}{here}"
     if _kept_up(case):
@@ -105,25 +105,25 @@ def needed_backlog(case: Case) -> int:
     The queue as it was, and beside it the clients that were kept out of it: from their first SYN until they entered it
     later, or the queue ran empty, at which time a longer queue would have been empty too.
     """
-    view = case.view
+    data = case.data
     outside = _kept_out(case)
-    since = column(view.recording.attempts, "started")[outside]
-    until = np.minimum(_entered(case)[outside], _ran_empty(view.queue.times[view.queue.levels == 0], since))
-    times = np.concatenate([view.queue.times, since, until])
-    steps = np.concatenate([np.diff(view.queue.levels, prepend=0), np.ones_like(since), -np.ones_like(until)])
+    since = column(data.recording.attempts, "started")[outside]
+    until = np.minimum(_entered(case)[outside], _ran_empty(data.queue.times[data.queue.levels == 0], since))
+    times = np.concatenate([data.queue.times, since, until])
+    steps = np.concatenate([np.diff(data.queue.levels, prepend=0), np.ones_like(since), -np.ones_like(until)])
     order = np.argsort(times, kind="stable")
     return backlog_for(int(np.cumsum(steps[order]).max(initial=1)))
 
 
 def _kept_out(case: Case) -> Bools:
     """Return which attempts wanted to be in the queue when they could not."""
-    dropped = case.view.ledger.having(Fate.DROPPED, Fate.PHANTOM, Fate.ABORTED)
+    dropped = case.data.ledger.having(Fate.DROPPED, Fate.PHANTOM, Fate.ABORTED)
     return dropped | _delayed(case)
 
 
 def _delayed(case: Case) -> Bools:
     """Return which attempts were connected by a SYN that the kernel's timer sent again."""
-    attempts = case.view.recording.attempts
+    attempts = case.data.recording.attempts
     return was_connected(attempts) & lost_a_syn(attempts)
 
 
@@ -133,13 +133,13 @@ def _entered(case: Case) -> Ints:
     A client that gives up leaves its place in a longer queue taken, until the server accepts it. In a closed loop it
     comes back as another attempt, and takes no second place.
     """
-    view = case.view
-    ended = column(view.recording.attempts, "ended")
-    gave_up = (ended > 0) & bool(view.setting("client", "clients"))
-    until = np.where(gave_up, ended, max(view.clock.judged, view.clock.load_end))
-    accept_of = view.ledger.join.accept_of
+    data = case.data
+    ended = column(data.recording.attempts, "ended")
+    gave_up = (ended > 0) & bool(data.setting("client", "clients"))
+    until = np.where(gave_up, ended, max(data.clock.judged, data.clock.load_end))
+    accept_of = data.ledger.join.accept_of
     joined = accept_of >= 0
-    until[joined] = view.waits.entered[accept_of[joined]]
+    until[joined] = data.waits.entered[accept_of[joined]]
     return until
 
 
@@ -151,22 +151,22 @@ def _ran_empty(empty: Ints, since: Ints) -> Ints:
 
 def _kept_up(case: Case) -> bool:
     """Return whether the queue was empty again after it had been full, before the last client came."""
-    view = case.view
-    full_at = view.queue.first_full(view.capacity) if view.capacity else None
+    data = case.data
+    full_at = data.queue.first_full(data.capacity) if data.capacity else None
     if full_at is None:
         return True
-    last = int(column(view.recording.attempts, "started").max())
-    empty = view.queue.times[view.queue.levels == 0]
+    last = int(column(data.recording.attempts, "started").max())
+    empty = data.queue.times[data.queue.levels == 0]
     return bool(((empty > full_at) & (empty < last)).any())
 
 
 def syn_delays(case: Case) -> Found | None:
     """Find clients whose connection waited for the kernel's SYN timer, by the time that their connect() took."""
-    attempts, delayed = case.view.recording.attempts, _delayed(case)
+    attempts, delayed = case.data.recording.attempts, _delayed(case)
     took = (column(attempts, "connected") - column(attempts, "started"))[delayed] / NANOSECONDS
     if not len(took):
         return None
-    sysctls = case.view.recording.facts.sysctls
+    sysctls = case.data.recording.facts.sysctls
     times = np.array(retransmit_times(sysctls))
     sent_again = np.bincount((np.searchsorted(times * _ABOUT, took, "right") - 1).clip(min=0)).tolist()
     groups = [
@@ -205,12 +205,12 @@ def some_are_phantoms(case: Case) -> Found | None:
 
 
 def _phantom_share(case: Case) -> float:
-    connected = int(was_connected(case.view.recording.attempts).sum())
+    connected = int(was_connected(case.data.recording.attempts).sum())
     return case.fates(Fate.PHANTOM) / connected if connected else 0.0
 
 
 def _phantoms(case: Case) -> Found:
-    count, facts = case.fates(Fate.PHANTOM), case.view.recording.facts
+    count, facts = case.fates(Fate.PHANTOM), case.data.recording.facts
     cookies, ack_drops = case.number("listen.cookies"), case.number("listen.ack_drops")
     syn_recv = facts.end.server_states.get("SYN_RECV", 0) if facts.end else 0
     setting, unheard = facts.sysctls.get(_SYNCOOKIES), case.outcomes(Outcome.REPLY_TIMEOUT)
@@ -235,9 +235,9 @@ def _phantoms(case: Case) -> Found:
 
 def late_admissions(case: Case) -> Found | None:
     """Find clients whom the server let in only when they had given up: phantoms for as long as they waited."""
-    view = case.view
-    late = view.waits.late & view.waits.taken & (view.ledger.join.attempt_of >= 0)
-    outcomes = column(view.recording.attempts, "outcome")[view.ledger.join.attempt_of[late]]
+    data = case.data
+    late = data.waits.late & data.waits.taken & (data.ledger.join.attempt_of >= 0)
+    outcomes = column(data.recording.attempts, "outcome")[data.ledger.join.attempt_of[late]]
     count = int((outcomes == Outcome.REPLY_TIMEOUT).sum())
     if not count:
         return None

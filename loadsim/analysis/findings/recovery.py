@@ -25,11 +25,11 @@ def told(step: StepFacts) -> str:
 
 def no_recovery(case: Case) -> Found | None:
     """Find a server that never came back although there was room."""
-    recovery = case.view.recovery
+    recovery = case.data.recovery
     if recovery is None or recovery.answered_ns is not None:
         return None
     relief = recovery.helped
-    watched = format_duration(max(case.view.clock.load_end - relief.done_ns, 0) / 1e9)
+    watched = format_duration(max(case.data.clock.load_end - relief.done_ns, 0) / 1e9)
     return Found(
         f"The server never came back: {told(relief)}, and no canary was answered in the {watched} after that.",
         sentences(_last_canaries(case), "Room alone does not help it: what it waits for does not come."),
@@ -39,7 +39,7 @@ def no_recovery(case: Case) -> Found | None:
 
 def recovery(case: Case) -> Found | None:
     """Tell how long a server took to come back."""
-    recovery = case.view.recovery
+    recovery = case.data.recovery
     if recovery is None or recovery.answered_ns is None:
         return None
     last_bad, again = case.numbers["recovery.last_bad"], case.number("recovery.emfile")

@@ -28,19 +28,19 @@ _FAILED = (
 
 def interrupted(case: Case) -> Found | None:
     """Find a run that did not come to its end."""
-    facts = case.view.recording.facts
+    facts = case.data.recording.facts
     if facts.complete:
         return None
     return Found(
         f"The run did not come to its end ({facts.interrupted or 'its conductor was killed'}).",
-        f"What follows is what was recorded in {format_duration(max(case.view.clock.load_s, 0.0))}.",
+        f"What follows is what was recorded in {format_duration(max(case.data.clock.load_s, 0.0))}.",
         "run it again; shorten it with --set client.duration=... if it takes too long.",
     )
 
 
 def unbalanced(case: Case) -> Found | None:
     """Find books that do not balance."""
-    imbalance = case.view.ledger.imbalance
+    imbalance = case.data.ledger.imbalance
     if not imbalance:
         return None
     return Found(
@@ -52,7 +52,7 @@ def unbalanced(case: Case) -> Found | None:
 
 def degraded(case: Case) -> Found | None:
     """Find settings that were asked for and not in force."""
-    sentences_ = case.view.recording.facts.degraded
+    sentences_ = case.data.recording.facts.degraded
     if not sentences_:
         return None
     return Found(
@@ -64,7 +64,7 @@ def degraded(case: Case) -> Found | None:
 
 def watcher_lost(case: Case) -> Found | None:
     """Find a canary, or clients that it held, that died before the run was over."""
-    lost = case.view.recording.facts.watchers_lost
+    lost = case.data.recording.facts.watchers_lost
     if not lost:
         return None
     return Found(
@@ -76,10 +76,10 @@ def watcher_lost(case: Case) -> Found | None:
 
 def target_ended(case: Case) -> Found | None:
     """Find a server that ended by itself."""
-    server = case.view.recording.facts.server
+    server = case.data.recording.facts.server
     if not server.died:
         return None
-    after = f" after {format_duration(case.view.clock.at(server.exited_ns))}" if server.exited_ns else ""
+    after = f" after {format_duration(case.data.clock.at(server.exited_ns))}" if server.exited_ns else ""
     orphaned, refused = case.fates(Fate.ORPHANED), case.fates(Fate.REFUSED)
     return Found(
         f"The server ended{after}{_how(server)}.",
@@ -96,7 +96,7 @@ def target_ended(case: Case) -> Found | None:
 
 def _steps_after_the_end(case: Case) -> str:
     """Return which steps of the timeline came too late: the server had ended before them."""
-    count = sum(step.target_ended for step in case.view.recording.facts.steps)
+    count = sum(step.target_ended for step in case.data.recording.facts.steps)
     return f"{some(count, 'step')} of the timeline came after that and changed nothing." if count else ""
 
 
@@ -108,7 +108,7 @@ def _how(server: ServerFacts) -> str:
 def prediction_gap(case: Case) -> Found | None:
     """Find predictions that arithmetic got wrong by more than 10 %."""
     gaps = [row for row in case.prediction if is_gap(row)]
-    if not gaps or not case.view.recording.facts.complete:  # the prediction is of a whole run
+    if not gaps or not case.data.recording.facts.complete:  # the prediction is of a whole run
         return None
     return Found(
         f"{some(len(gaps), 'number')} differ{'s' if len(gaps) == 1 else ''} by more than {_GAP} from what arithmetic "
@@ -132,11 +132,11 @@ def _value(value: float | None, unit: str) -> str:
 def unknown_fates(case: Case) -> Found | None:
     """Find clients of a server that writes no records of whom nothing proves where they ended."""
     count = case.fates(Fate.UNKNOWN)
-    if not count or case.view.recording.facts.server.is_simulated:
+    if not count or case.data.recording.facts.server.is_simulated:
         return None
     return Found(
         f"Of {some(count, 'client')} nothing proves whether the server ever took them.",
-        *_nothing_proves(case.view.recording.facts.server),
+        *_nothing_proves(case.data.recording.facts.server),
     )
 
 
@@ -206,7 +206,7 @@ def nothing(case: Case) -> Found:
         else "Nothing went wrong that can be seen from here.",
         sentences(
             f"{format_count(good)} of {some(case.number('attempts.count'), 'client')} got what they came for.",
-            f"The server used at most {format_count(case.number('fds.max'))} of {format_count(case.view.fd_limit)} "
+            f"The server used at most {format_count(case.number('fds.max'))} of {format_count(case.data.fd_limit)} "
             "descriptors."
             if "fds.max" in case.numbers
             else "",

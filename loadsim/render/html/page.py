@@ -30,7 +30,7 @@ def run_page(summary: Summary, series: Series, *, host: Mapping[str, Any]) -> st
     parts = list(_parts(summary, series, host, panels=panels, curves=curves))
     body = [_head(summary, host), navigation([(identity, title) for identity, title, _ in parts])]
     return document(
-        f"{summary.scenario}: {summary.verdict}",
+        f"{summary.scenario}: {summary.status}",
         [*body, *(part for _, _, part in parts)],
         data={"time": panels, "curves": curves},
     )
@@ -48,7 +48,7 @@ def _head(summary: Summary, host: Mapping[str, Any]) -> Markup:
         tag("p", "loadsim ", tag("span", "a run"), class_="kicker"),
         tag("h1", summary.scenario),
         tag("p", summary.description, class_="description") if summary.description else None,
-        tag("div", badge(summary.verdict), tag("p", prose(summary.sentence)), class_="verdict"),
+        tag("div", badge(summary.status), tag("p", prose(summary.sentence)), class_="verdict"),
         notices([*_interruption(summary), *summary.notices]),
         facts(known),
         sections.tiles(summary),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Stands where there is no number.
 NOTHING = "\N{EN DASH}"
 #: Verdict -> the sign beside it, so that it can be told without its colour.
-VERDICT_SIGNS = {"REPRODUCED": "\u25c9", "HEALTHY": "\u2713", "FAILED": "\u2717", "INCONCLUSIVE": "?"}
+STATUS_SIGNS = {"REPRODUCED": "\u25c9", "HEALTHY": "\u2713", "FAILED": "\u2717", "INCONCLUSIVE": "?"}
 #: "accept.p99_s" -> its metric.
 _BY_KEY = {metric.json_key: metric for metric in METRICS.values()}
 #: Settings from here on are written with thousands separated.
@@ -33,10 +33,10 @@ _UNITS = {
 }
 
 
-def badge(verdict: str, *, small: bool = False) -> Markup:
+def badge(status: str, *, small: bool = False) -> Markup:
     """Return a verdict as a badge: a sign and the word."""
-    sign = tag("span", VERDICT_SIGNS.get(verdict, "?"), aria_hidden="true")
-    return tag("span", sign, " ", verdict, class_=f"badge badge-{verdict.lower()}{' small' if small else ''}")
+    sign = tag("span", STATUS_SIGNS.get(status, "?"), aria_hidden="true")
+    return tag("span", sign, " ", status, class_=f"badge badge-{status.lower()}{' small' if small else ''}")
 
 
 def section(identity: str, title: str, *content: str | None, note: str | None = None) -> Markup:
