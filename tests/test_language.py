@@ -7,8 +7,12 @@ import io
 import re
 import tokenize
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parent.parent
 #: Words and turns that plain technical English hardly needs. A few are right now and then, so a rate is held, not zero.
@@ -54,7 +58,7 @@ def rate(text: str) -> float:
 
 
 SOURCES = sorted((ROOT / "loadsim").rglob("*.py"))
-TEXTS = {
+TEXTS: dict[str, Callable[[], str]] = {
     "README.md": lambda: prose_of_markdown(ROOT / "README.md"),
     "docs": lambda: "\n".join(map(prose_of_markdown, sorted((ROOT / "docs").rglob("*.md")))),
     "scenarios": lambda: "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "scenarios").iterdir())),
@@ -71,10 +75,5 @@ def test_marker_words_are_rare(name: str) -> None:
     """Translated turns stay below 2 per 1,000 words in everything that people read."""
     text = TEXTS[name]()
     found = ", ".join(sorted({match.group().lower() for match in MARKERS.finditer(text)}))
+    print(f"{name}: {rate(text):.1f} per 1,000 of {len(WORD.findall(text)):,} words")  # noqa: T201 -- pytest -s shows it
     assert rate(text) <= HIGHEST, f"{rate(text):.1f} per 1,000 words: {found}"
-
-
-if __name__ == "__main__":
-    for name, read in TEXTS.items():
-        text = read()
-        print(f"{rate(text):6.1f} per 1,000 of {len(WORD.findall(text)):6,} words  {name}")

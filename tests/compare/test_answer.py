@@ -130,8 +130,7 @@ def test_descriptors() -> None:
 def test_a_number_without_a_rule_of_its_own() -> None:
     """More of it is no room, and nothing can be enough."""
     cells = [
-        run_group("server.pause", value, {}, status=status)
-        for value, status in ((0.1, "HEALTHY"), (0.5, "REPRODUCED"))
+        run_group("server.pause", value, {}, status=status) for value, status in ((0.1, "HEALTHY"), (0.5, "REPRODUCED"))
     ]
     answer = asked(*cells).answer
 
