@@ -97,7 +97,8 @@ def scenario() -> str:
         (
             "# Scenario files\n\nA scenario is a TOML file. Durations and rates carry their unit. An unknown key is an "
             'error. `extends = "base.toml"` takes over another file: tables are merged, arrays are replaced. '
-            "`--set server.backlog=8` goes through the same checks. `loadsim schema` prints the JSON Schema for editors.\n"
+            "`--set server.backlog=8` goes through the same checks. `loadsim schema` prints the JSON Schema for "
+            "editors.\n"
         ),
         "\n## Top level\n\n"
         + _keys({k: v for k, v in whole["properties"].items() if _table_of(v, whole) is None}, whole),
