@@ -79,6 +79,9 @@ def _of(name: str, unit: str, better: Better, definition: str) -> Metric:
     return Metric(name=name, unit=unit, better=better, definition=definition)
 
 
+_LAG = "How late attempts started behind their schedule"
+_NO_LAG = "Absent in a closed loop, which has no schedule."
+
 _SINGLE = [
     _of("attempts.count", "", _NONE, "Attempts of the plan: one client, one connect(). Every one has a fate."),
     _of(
@@ -111,8 +114,9 @@ _SINGLE = [
         "accept.waiting",
         "",
         _LOW,
-        "Connections still in the accept queue when the run was judged. Percentiles of the accepted alone are "
-        "survivor bias; these have waited without an end.",
+        "Connections still in the accept queue when the run was judged, with those of the canary at a simulated "
+        "server. Percentiles of accepted connections only are survivor bias; these were never accepted. 0 where the "
+        "server had ended before: its queue had ended, too (fate.orphaned).",
     ),
     _of("accept.waiting_max", "s", _LOW, "How long the longest of accept.waiting had waited when the run was judged."),
     _of(
@@ -132,10 +136,16 @@ _SINGLE = [
         "accept.uncertainty",
         "s",
         _LOW,
-        "Median time from before to after connect(): how far off a single accept latency can be, since the handshake "
-        "ends inside the call. The error of its percentiles is far smaller (p50, p90 and p99: 4 % on Linux 6.18).",
+        "Median time from the start of connect() to the moment the client was known to be connected, of the clients "
+        "that were accepted: a single accept latency is off by at most that, since the handshake ends in between. The "
+        "error of its percentiles is far smaller (p50, p90 and p99: 4 % on Linux 6.18).",
     ),
-    _of("fds.baseline", "", _NONE, "Open descriptors of the server when it was ready, before the first client."),
+    _of(
+        "fds.baseline",
+        "",
+        _NONE,
+        "Open descriptors of the server before the first client: in the last sample that ended before the load.",
+    ),
     _of(
         "fds.max",
         "",
@@ -199,8 +209,8 @@ _SINGLE = [
         "queue.max",
         "",
         _NONE,
-        "The most connections that were in the accept queue at once. Exact for the simulated server (both journals "
-        "together), else the largest sample: at least this many.",
+        "The most connections that were in the accept queue at once, with those of the canary. Exact for the simulated "
+        "server (the journals of both sides together), else the largest sample: at least this many.",
     ),
     _of(
         "queue.capacity",
@@ -235,8 +245,8 @@ _SINGLE = [
         "listen.cookies",
         "",
         _LOW,
-        "SYN cookies sent because the SYN queue was full (TCPReqQFullDoCookies): the server remembers nothing of "
-        "such a client until its ACK is let in.",
+        "SYN cookies that the kernel sent (TCPReqQFullDoCookies): where the SYN queue was full, or for every SYN with "
+        "net.ipv4.tcp_syncookies = 2. It remembers nothing about such a client until its ACK enters the queue.",
     ),
     _of(
         "syn.retransmits",
@@ -245,7 +255,13 @@ _SINGLE = [
         "SYNs that the clients' kernels sent again, also after a challenge ACK, where none was lost: see "
         "attempts.delayed.",
     ),
-    _of("server.cpu", "cores", _LOW, "CPU time of the server per second, from the start of the load to the judgement."),
+    _of(
+        "server.cpu",
+        "cores",
+        _LOW,
+        "CPU time of the server per second of the load, between the samples nearest to its start and its end. Absent "
+        "where both are the same sample.",
+    ),
     _of("server.cpu_at_limit", "cores", _LOW, "CPU time of the server per second spent at its descriptor limit."),
     _of("server.rss_max", "bytes", _LOW, "The most memory the server had resident."),
     _of(
@@ -299,7 +315,13 @@ _SINGLE = [
         "Share of canary.count that got an answer in time. A canary is an independent client that connects, asks once "
         "and leaves.",
     ),
-    _of("canary.longest_outage", "s", _LOW, "The longest time from a canary without an answer to the next one with."),
+    _of(
+        "canary.longest_outage",
+        "s",
+        _LOW,
+        "The longest time from the start of a canary that got no answer to the next answer. If there was none: to the "
+        "end of the last canary, or to the end of the run where the server had ended.",
+    ),
     _of("canary.silent", "", _LOW, "Canaries that were connected and got no answer in time: up, to a port scan."),
     _of("canary.unreachable", "", _LOW, "Canaries whose SYNs nobody answered in time."),
     _of("canary.turned_away", "", _LOW, "Canaries that were refused, reset, closed unanswered, or told of an error."),
@@ -334,18 +356,25 @@ _SINGLE = [
     ),
     _of("held.cut", "", _LOW, "Those of held.count that the server ended or did not let connect."),
     _of("held.unanswered", "", _LOW, "Requests on held connections that had no answer when the run ended."),
-    _of("generator.lag.p50", "s", _LOW, "How late attempts started behind their schedule: the median."),
-    _of("generator.lag.p90", "s", _LOW, "How late attempts started behind their schedule: 90 % at most this late."),
-    _of("generator.lag.p99", "s", _LOW, "How late attempts started behind their schedule: 99 % at most this late."),
-    _of("generator.lag.max", "s", _LOW, "How late attempts started behind their schedule: the worst."),
-    _of("generator.cpu", "cores", _LOW, "CPU time per second of the busiest driver; above 0.9 it is the bottleneck."),
+    _of("generator.lag.p50", "s", _LOW, f"{_LAG}: the median. {_NO_LAG}"),
+    _of("generator.lag.p90", "s", _LOW, f"{_LAG}: 90 % at most this late, from 100 attempts on. {_NO_LAG}"),
+    _of("generator.lag.p99", "s", _LOW, f"{_LAG}: 99 % at most this late, from 100 attempts on. {_NO_LAG}"),
+    _of("generator.lag.max", "s", _LOW, f"{_LAG}: the worst. {_NO_LAG}"),
+    _of(
+        "generator.cpu",
+        "cores",
+        _LOW,
+        "CPU time per second of the busiest driver; above 0.9 it is the bottleneck. Absent where no driver ran for "
+        "50 ms.",
+    ),
     _of("generator.local_failures", "", _LOW, "Attempts that failed at the generator's own limits: outcome.local."),
     _of(
         "generator.limited",
         "",
         _LOW,
-        "1 where the generator and not the server set the pace: lag p90 above 10 ms and 5 % of the interval between "
-        "attempts, or a driver above 0.9 core, or any local or not_started attempt.",
+        "1 where the generator and not the server set the pace: more than one attempt in ten (and more than one in "
+        "all) started late by more than 10 ms and 5 % of the interval between attempts, or a driver used more than 0.9 "
+        "cores, or an attempt was local or not_started.",
     ),
     _of("join.foreign", "", _LOW, "Accepted connections that no attempt explains, such as a curl beside the run."),
     _of("join.ambiguous", "", _LOW, "Accepted connections that fit several attempts of one 4-tuple equally well."),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loadsim.analysis.join import attempts_of_sockets
+from loadsim.analysis.join import attempts_of_sockets, watchers
 from loadsim.fates import Fate, Outcome
 from loadsim.record.recording import (
     AGE_ERROR_NS,
@@ -75,6 +75,8 @@ def waits_of(recording: Recording, ledger: Ledger) -> Waits:
     connected = np.zeros(len(accepts), dtype=np.int64)
     joined = attempt_of >= 0
     connected[joined] = _completed(recording.attempts[attempt_of[joined]], accepted[joined])
+    watched = ledger.join.watcher_of >= 0
+    connected[watched] = _completed(watchers(recording)[ledger.join.watcher_of[watched]], accepted[watched])
     since = np.where(connected > 0, accepted - connected, age).clip(min=0)
     late = (connected > 0) & (since > age + LATE_NS)
     waited = np.where(late, age, since)
@@ -353,7 +355,7 @@ class RunWaits:
         waited: Ints = np.minimum(self.waited[after] - self.waited[before], ends - begins).clip(min=0)
         return waited
 
-    def steps(self, clock: Clock) -> Ints:
-        """Return the waits between samples of the load."""
-        during = (self.times >= clock.start) & (self.times <= max(clock.load_end, clock.judged))
+    def steps(self, begin: int, end: int) -> Ints:
+        """Return the waits between the samples of a time."""
+        during = (self.times >= begin) & (self.times <= end)
         return np.diff(self.waited[during])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loadsim.analysis.join import watchers
 from loadsim.analysis.latency import own_accepts
 from loadsim.analysis.summary import Band
 from loadsim.fates import Fate, Outcome
@@ -18,6 +19,7 @@ from loadsim.units import NANOSECONDS, format_count
 
 if TYPE_CHECKING:
     from loadsim.analysis.dataset import Dataset
+    from loadsim.record.recording import Records
 
 
 #: Fewer bands than this hide the curve.
@@ -35,7 +37,10 @@ class Stall:
 
 
 def bands_of(data: Dataset, baseline: int, highest: int) -> list[Band]:
-    """Return the bands between two numbers of open descriptors; `highest` is the most there ever were.
+    """Return the bands of the numbers of open descriptors; `highest` is the most there ever were.
+
+    They begin above the baseline, or at the fewest that a record shows: a server that sheds clients does so on a
+    descriptor that it had kept in reserve.
 
     None for a server that writes no records: who was accepted when is not known.
     """
@@ -43,7 +48,9 @@ def bands_of(data: Dataset, baseline: int, highest: int) -> list[Band]:
         return []
     points = growth_points(data)
     limits = _limits(data)
-    starts = _starts(baseline + 1, highest, [*limits, *(above + 1 for above in (*points, *limits))])
+    shown = (column(data.recording.accepts, "open_fds")[data.waits.taken], _missed(data))
+    lowest = min(baseline + 1, *(int(open_fds.min(initial=highest)) for open_fds in shown))
+    starts = _starts(lowest, highest, [baseline + 1, *limits, *(above + 1 for above in (*points, *limits))])
     place = _Places(starts=starts, stops=np.append(starts[1:] - 1, highest))
     emfile, overflows = _band_emfile(data, place), _overflows(data, place)
     return [
@@ -113,7 +120,7 @@ class _Places:
 
 
 def _starts(low: int, high: int, edges: list[int]) -> Ints:
-    """Return where bands begin: at the baseline, each growth and each limit, halved until there are enough of them."""
+    """Return where bands begin: at the lowest number and at these edges, halved until there are enough of them."""
     starts = sorted({low, *(edge for edge in edges if low < edge <= high)})
     while len(starts) < _BANDS:
         widths = [(stop - start, -start) for start, stop in zip(starts, [*starts[1:], high + 1], strict=True)]
@@ -163,9 +170,13 @@ def _label(low: int, high: int, limits: list[int]) -> str:
     return f"{format_count(low)} fds" if low == high else f"{format_count(low)} - {format_count(high)} fds"
 
 
+def _missed(data: Dataset) -> Ints:
+    """Return the open descriptors at each record of failures."""
+    return column(emfile_records(data.recording, *Where), "open_fds")
+
+
 def _band_emfile(data: Dataset, place: _Places) -> list[int]:
-    failures = emfile_records(data.recording, *Where)
-    return place.sum(column(failures, "open_fds"), column(failures, "count"))
+    return place.sum(_missed(data), column(emfile_records(data.recording, *Where), "count"))
 
 
 def _overflows(data: Dataset, place: _Places) -> list[int] | None:
@@ -223,27 +234,36 @@ def leaked_connections(data: Dataset) -> Bools:
     The simulated server marks these. Others that are still open are closed later, such as after a pause. The end of a
     server ends all its clients too: they have left before it only if it did not cut them off.
     """
-    accepts, attempts = data.recording.accepts, data.recording.attempts
+    recording, joined = data.recording, data.ledger.join
+    accepts = recording.accepts
     kept = data.waits.taken & (accepts["closed"] == 0)
-    attempt_of = data.ledger.join.attempt_of
     gone = has_flag(accepts, AcceptFlag.LEAKED)  # of a foreign client nothing else is known
-    ours = attempt_of >= 0
+    ours, watched = joined.attempt_of >= 0, joined.watcher_of >= 0
+    gone[ours] &= _have_left(data, recording.attempts)[joined.attempt_of[ours]]
+    canaries = _have_left(data, recording.canary)
+    # A held client keeps its socket until the run has been judged, also where its last request failed.
+    have_left = np.append(canaries, np.zeros(len(watchers(recording)) - len(canaries), dtype=np.bool_))
+    gone[watched] &= have_left[joined.watcher_of[watched]]
+    result: Bools = kept & gone
+    return result
+
+
+def _have_left(data: Dataset, attempts: Records) -> Bools:
+    """Return which clients closed their connection before the run was judged, and before the server ended."""
     left = (column(attempts, "ended") > 0) & ~has_flag(attempts, AttemptFlag.PENDING)
     died = data.recording.facts.server.exited_ns
     if died:
         cut_off = has_flag(attempts, AttemptFlag.CUT) | has_outcome(attempts, Outcome.EOF, Outcome.RESET)
         left &= ~cut_off & (column(attempts, "ended") <= died)
-    gone[ours] &= left[attempt_of[ours]]
-    result: Bools = kept & gone
-    return result
+    return left
 
 
 def leaked_descriptors(data: Dataset, baseline: int, end: int) -> int:
     """Return how many descriptors nobody uses and nobody closes.
 
-    Of a server that writes no records about so many: whatever it has opened for itself counts, too. Exact where a
-    request opens nothing besides its socket: accepted and not closed. Else what is left of the difference once the
-    connections are taken off that a client still holds.
+    For a server that writes no records it is an estimate: descriptors that it has opened for itself count, too. Exact
+    where a request opens nothing besides its socket: accepted and not closed. Else the difference between both ends of
+    the run, without the connections that a client still holds and what their requests have opened.
     """
     if not data.recording.facts.server.is_simulated:
         pending = has_flag(data.recording.attempts, AttemptFlag.PENDING)
@@ -251,8 +271,31 @@ def leaked_descriptors(data: Dataset, baseline: int, end: int) -> int:
     extras = int(data.setting("server", "extra_fds") or 0)
     if not extras:
         return int(leaked_connections(data).sum())
-    held = data.waits.taken & (data.recording.accepts["closed"] == 0) & ~leaked_connections(data)
-    return max(end - baseline - (1 + extras) * int(held.sum()), 0)
+    leaked = leaked_connections(data)
+    held = data.waits.taken & (data.recording.accepts["closed"] == 0) & ~leaked
+    more = max(end - baseline - int(held.sum()) - _opened_by_requests(data, held, extras), 0)
+    if data.setting("server", "leak_of") == "extra":
+        return more if data.setting("server", "leak") else 0
+    connections = int(leaked.sum())  # each keeps what its request opened, if it sent one
+    return min(max(more, connections), (1 + extras) * connections)
+
+
+def _opened_by_requests(data: Dataset, connections: Bools, extras: int) -> int:
+    """Return how many descriptors the requests on these connections keep open until the connection is closed.
+
+    A held connection carries many requests, any other one. A server that leaks what requests open keeps it elsewhere.
+    """
+    held, watcher_of = data.recording.held, data.ledger.join.watcher_of
+    rows = watchers(data.recording)
+    served = held[has_outcome(held, Outcome.OK)]
+    requests = np.ones(len(rows), dtype=np.int64)
+    for index in range(len(data.recording.canary), len(rows)):
+        same = (served["port"] == rows["port"][index]) & (served["connected"] == rows["connected"][index])
+        requests[index] = same.sum()
+    watched = connections & (watcher_of >= 0)
+    count = int((connections & ~watched).sum()) + int(requests[watcher_of[watched]].sum())
+    leak = data.setting("server", "leak") if data.setting("server", "leak_of") == "extra" else 0.0
+    return round(extras * count * (1.0 - (leak or 0.0)))
 
 
 def limit_reached(data: Dataset) -> int | None:
@@ -277,10 +320,14 @@ def limit_reached(data: Dataset) -> int | None:
 
 
 def _baseline(data: Dataset) -> int:
-    """Return the open descriptors in the last sample before the load, or when the server was ready."""
+    """Return the open descriptors in the last sample that ended before the load, or when the server was ready.
+
+    A sample is stamped before it is read, and on a busy host that takes its time: it had certainly ended when the next
+    one was stamped.
+    """
     times, open_fds = known(data.recording.samples, "open_fds")
-    before = open_fds[times < data.clock.start]
-    return int(before[-1]) if len(before) else data.recording.facts.server.baseline_fds
+    ended = open_fds[:-1][times[1:] <= data.clock.start]
+    return int(ended[-1]) if len(ended) else data.recording.facts.server.baseline_fds
 
 
 def _at_limit(data: Dataset) -> tuple[Ints, Ints]:

@@ -31,15 +31,16 @@ _TIMED = frozenset(
 def host_metrics(data: Dataset) -> dict[str, float]:
     """Return host.run_wait and server.run_wait*; nothing where the kernel did not say."""
     clock, numbers = data.clock, dict[str, float]()
-    steps = data.run_waits.steps(clock)
-    span = max(clock.load_end, clock.judged) - clock.start
+    steps = data.run_waits.steps(clock.start, max(clock.load_end, clock.judged))
+    in_load = data.run_waits.steps(clock.start, clock.load_end)
+    span = clock.load_end - clock.start
     shares = [
         driver.run_wait_ns / driver.wall_ns
         for driver in data.recording.facts.drivers
         if driver.run_wait_ns >= 0 and driver.wall_ns > 0
     ]
-    if len(steps) and span > 0:
-        numbers["server.run_wait"] = int(steps.sum()) / span
+    if len(in_load) and span > 0:
+        numbers["server.run_wait"] = int(in_load.sum()) / span
         numbers["server.run_wait_max"] = int(steps.max()) / NANOSECONDS
         shares.append(numbers["server.run_wait"])
     if shares:

@@ -35,6 +35,7 @@ class Join:
     attempt_of: Ints  # for each accept record; -1: foreign
     accept_of: Ints  # for each attempt
     watching: Bools  # for each accept record: it is the canary's, or of the connections that it holds
+    watcher_of: Ints  # for each accept record, by index into `watchers`; -1 = not found
     ambiguous: int  # accept records that fitted several attempts equally well: the oldest got it
     mismatched: int  # accept records whose payload names another attempt than the join
 
@@ -54,6 +55,7 @@ def join(recording: Recording) -> Join:
         attempt_of=desk.attempt_of,
         accept_of=desk.accept_of,
         watching=_watching(recording),
+        watcher_of=_watchers_of(recording),
         ambiguous=ambiguous,
         mismatched=_mismatched(recording, desk.attempt_of),
     )
@@ -309,6 +311,34 @@ def _watching(recording: Recording) -> Bools:
         return np.zeros(len(recording.accepts), dtype=np.bool_)
     watching: Bools = _source_of(recording.accepts["peer"], sources, recording.facts.server.address) >= 0
     return watching
+
+
+def watchers(recording: Recording) -> Records:
+    """Return a record for each connection of the canary, and for each that it holds: the first request on it."""
+    held = recording.held
+    connection = np.stack([column(held, "port"), column(held, "connected")], axis=1)
+    _, first = np.unique(connection, axis=0, return_index=True)
+    return np.concatenate([recording.canary, held[np.sort(first)]])
+
+
+def _watchers_of(recording: Recording) -> Ints:
+    """Return for each accept record the last connection of the canary on its 4-tuple that had started by then.
+
+    -1 where the age of the socket says that it cannot be this one.
+    """
+    accepts, rows = recording.accepts, watchers(recording)
+    if not len(rows):
+        return np.full(len(accepts), -1)
+    accepted = column(accepts, "accepted")
+    started = column(rows, "started")
+    sources = np.array([CANARY_SOURCE, HELD_SOURCE])
+    source = _source_of(accepts["peer"], sources, recording.facts.server.address)
+    asked = np.where(source >= 0, source << 16 | column(accepts, "port"), -1)
+    found = latest(attempt_keys(rows), started, asked, accepted)
+    found[asked < 0] = -1
+    made = accepted - column(accepts, "age_ms") * (NANOSECONDS // 1000)
+    found[(found >= 0) & (made < started[found] - _AGE_ERROR_NS)] = -1
+    return found
 
 
 def _mismatched(recording: Recording, attempt_of: Ints) -> int:

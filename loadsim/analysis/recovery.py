@@ -28,7 +28,7 @@ def watch_metrics(data: Dataset) -> dict[str, float]:
         numbers |= {
             "canary.count": len(canaries),
             "canary.availability": float(has_outcome(canaries, Outcome.OK).mean()),
-            "canary.longest_outage": _longest_outage(canaries),
+            "canary.longest_outage": _longest_outage(canaries, _down_until(data.recording)),
             "canary.silent": int(has_outcome(canaries, Outcome.REPLY_TIMEOUT).sum()),
             "canary.unreachable": int(has_outcome(canaries, Outcome.CONNECT_TIMEOUT).sum()),
             "canary.turned_away": int(has_outcome(canaries, *_TURNED_AWAY).sum()),
@@ -45,8 +45,18 @@ def _own_failures(recording: Recording) -> dict[str, float]:
     )
 
 
-def _longest_outage(canaries: Records) -> float:
-    """Return the longest time in seconds from a bad canary's start to the next good one's answer."""
+def _down_until(recording: Recording) -> int:
+    """Return until when a server that had ended was down: the end of the run; 0 where it had not."""
+    facts = recording.facts
+    return (facts.judged_ns or facts.load_end_ns) if facts.server.exited_ns else 0
+
+
+def _longest_outage(canaries: Records, down_until: int) -> float:
+    """Return the longest time in seconds from a bad canary's start to the next good one's answer.
+
+    Without a later answer it lasts to the end of the last canary, or until a moment by which the server is known to
+    have been down.
+    """
     good = has_outcome(canaries, Outcome.OK)
     intended = column(canaries, "intended")
     over = settled(canaries)
@@ -57,6 +67,8 @@ def _longest_outage(canaries: Records) -> float:
         since = at if since is None else since
         longest = max(longest, end - since)
         since = None if is_good else since
+    if since is not None:
+        longest = max(longest, down_until - since)
     return longest / NANOSECONDS
 
 

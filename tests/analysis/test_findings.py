@@ -108,7 +108,7 @@ def test_a_leak_of_requests_is_told_from_one_of_connections() -> None:
     """What is open at the end and belongs to no connection was opened by requests."""
     rows = [attempt(n, n * scenes.STEP_S) for n in range(1, 101)]
     accepts = [accept(row, 30e-6, open_fds=min(8 + row["number"], 64)) for row in rows]
-    tables = settings(server={"leak_of": "extra", "extra_fds": 1})
+    tables = settings(server={"leak": 1.0, "leak_of": "extra", "extra_fds": 1})
     made = recording(rows, accepts, [failure(0.4, where=Where.HANDLER)], end_fds_end=64, settings=tables)
     leak = finding(made, "fd-leak")
     assert leak.title == "The server leaked 56 descriptors that its requests had opened."
@@ -736,7 +736,8 @@ def test_a_generator_names_each_of_its_limits_and_the_knob() -> None:
     )
     found = finding(recording(rows, [accept(row) for row in rows[:199]], drivers=[busy]), "generator-limited")
     for sentence in (
-        "started 50 ms late", "used 0.99 cores", "1 attempt of the plan was not started",
+        "199 of 199 attempts started more than 10 ms late, the worst 50 ms",
+        "used 0.99 cores", "1 attempt of the plan was not started",
         "2 attempts failed at its own limits (errno 24)",
         "1 attempt failed at its own limits (errno 71)", "Its limit holds 9 clients",
     ):  # fmt: skip

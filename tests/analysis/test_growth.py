@@ -90,6 +90,21 @@ def test_bands_cover_everything_once(count: int, limit: int) -> None:
     assert len(found) >= min(8, count)
 
 
+def test_records_at_or_below_the_baseline_have_bands_of_their_own() -> None:
+    """A server that sheds clients does so on a descriptor that it had kept in reserve."""
+    rows = [attempt(n, 0.01 * n, ended=0.02 * n) for n in range(1, 21)]
+    at = [7, *[8] * 16, 9, 9, 10]
+    accepts = [accept(row, flags=AcceptFlag.SHED, open_fds=fds) for row, fds in zip(rows, at, strict=True)]
+    found = bands(view_of(rows, accepts, [failure(0.5, 3, open_fds=8)]), 10)
+
+    assert [(band.fds_from, band.accepted, band.emfile) for band in found] == [
+        (7, 1, 0),
+        (8, 16, 3),
+        (9, 2, 0),
+        (10, 1, 0),
+    ]
+
+
 def test_a_band_shows_its_latencies() -> None:
     """Median and maximum always, p99 from 100 accepts on; a band without accepts shows none."""
     few, many = bands(climbing(16), 24)[0], bands(climbing(900, server_nofile_soft=5000), 2000)

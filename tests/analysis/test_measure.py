@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recordings import Row, accept, attempt, failure, ns, recording, sample, settings, unanswered, unserved
+from recordings import Row, accept, attempt, failure, ns, packed, recording, sample, settings, unanswered, unserved
 
 from loadsim.analysis.dataset import Dataset
 from loadsim.analysis.latency import family
@@ -19,6 +19,7 @@ from loadsim.metrics import METRICS
 from loadsim.record.facts import StepFacts
 from loadsim.record.recording import nearest_rank
 from loadsim.record.records import AcceptFlag, AttemptFlag, FailureFlag, Where
+from loadsim.scenario.specs import CANARY_SOURCE, HELD_SOURCE, source_address
 
 
 def measured(*args: Any, **changes: Any) -> dict[str, float]:  # noqa: ANN401 -- as for `recording`
@@ -105,23 +106,25 @@ def test_accept_latency_has_its_survivor_bias_beside_it() -> None:
     assert numbers["accept.pause_max"] == pytest.approx(4.99997)
 
 
-def test_orphans_had_waited_too() -> None:
-    """Who was in the queue of a listener that died waited until its death."""
+def test_a_queue_ends_with_its_listener() -> None:
+    """A client in the queue of a listener that died is orphaned, and does not wait when the run is judged."""
     orphan = unserved(1, 0.5, ended=1.5, outcome=Outcome.RESET)
     numbers = measured([orphan], server_exited_ns=ns(1.5))
-    assert numbers["accept.waiting"] == 1
-    assert numbers["accept.waiting_max"] == pytest.approx(0.99997)
+    assert (numbers["fate.orphaned"], numbers["fate.queued"], numbers["accept.waiting"]) == (1, 0, 0)
+    assert "accept.waiting_max" not in numbers
+    assert numbers["accept.pause_max"] == pytest.approx(0.99997)
 
 
-def test_the_uncertainty_is_the_time_that_connect_took() -> None:
-    """Only of stamps that epoll did not make late, and of SYNs that were not sent again."""
+def test_the_uncertainty_is_the_time_that_connecting_took() -> None:
+    """Clients whose connect() did not end in the call are counted, too: the handshake ended between their stamps."""
     rows = [
         attempt(1),
-        attempt(2, connected=0.00005),
-        attempt(3, connected=0.5, flags=AttemptFlag.WOKEN),
-        attempt(4, connected=1.0, ended=2.0, syn_retransmits=1),
+        attempt(2, connected=0.5, ended=2.0, flags=AttemptFlag.WOKEN),
+        attempt(3, connected=1.0, ended=2.0, syn_retransmits=1),
+        unanswered(4),
     ]
-    assert measured(rows, [accept(row) for row in rows])["accept.uncertainty"] == pytest.approx(0.00003)
+    accepts = [accept(row) for row in rows[:3]]
+    assert measured(rows, accepts)["accept.uncertainty"] == pytest.approx(0.5)
 
 
 def test_late_admissions_are_counted() -> None:
@@ -179,16 +182,34 @@ def test_the_server_is_measured_during_the_load() -> None:
     """CPU in cores, memory at its worst, and how it ended."""
     numbers = measured(samples=busy(), server_exit_status=-9)
     assert (numbers["server.cpu"], numbers["server.rss_max"], numbers["server.exit"]) == (0.5, 10**7, -9)
-    assert "server.cpu" not in measured(samples=busy()[:2])
+    assert "server.cpu" not in measured(samples=busy()[:1])
+
+
+def test_the_cpu_of_the_server_is_that_of_the_load() -> None:
+    """Neither the time before it nor the time until the judgement counts; nor the wait for a CPU then."""
+    spent = {-1.0: 0.0, 0.01: 0.6, 0.5: 0.9, 0.99: 1.1, 1.9: 1.1, 3.9: 1.1}
+    rows = [sample(at, cpu_ns=round(cpu * 1e9), run_wait_ns=round(max(at, 0) * 1e8)) for at, cpu in spent.items()]
+    numbers = measured(samples=rows, load_end_ns=ns(1.0), judged_ns=ns(4.0))
+    assert numbers["server.cpu"] == pytest.approx(0.5 / 0.98)
+    assert numbers["server.run_wait"] == pytest.approx(0.098)
+    assert numbers["server.run_wait_max"] == pytest.approx(0.2)
 
 
 def test_descriptors_come_from_every_source() -> None:
-    """Baseline of the last sample before the load; the most of samples, accepts and failures."""
+    """The baseline is that of the last sample before the load, the maximum that of samples, accepts and failures."""
     row = attempt(1)
-    numbers = measured([row], [accept(row, open_fds=30)], [failure(1.0, open_fds=33)], [sample(-0.1, open_fds=9)])
+    samples = [sample(-0.2, open_fds=9), sample(-0.1, open_fds=9)]
+    numbers = measured([row], [accept(row, open_fds=30)], [failure(1.0, open_fds=33)], samples)
     assert (numbers["fds.baseline"], numbers["fds.max"], numbers["fds.end"]) == (9, 33, 8)
     assert measured()["fds.baseline"] == 8
     assert measured()["fds.max"] == 8
+
+
+def test_the_baseline_is_read_before_the_first_client() -> None:
+    """A sample is stamped before it is read: the last one before the start may already show clients."""
+    samples = [sample(-0.03, open_fds=8), sample(-0.02, open_fds=12), sample(-0.01, open_fds=27)]
+    assert measured(samples=samples)["fds.baseline"] == 12
+    assert measured(samples=samples[2:], server_baseline_fds=10)["fds.baseline"] == 10
 
 
 def test_the_end_is_read_once_it_has_settled() -> None:
@@ -245,11 +266,74 @@ def test_leaked_connections_are_those_nobody_holds() -> None:
 
 
 def test_what_requests_leak_is_what_is_left_over() -> None:
-    """End - baseline, without the connections that clients hold and what their requests opened."""
+    """End - baseline, without the connections that clients hold and the open half of what their requests opened."""
     held = attempt(1, ended=None, flags=AttemptFlag.PENDING)
-    tables = settings(server={"leak_of": "extra", "extra_fds": 2})
+    tables = settings(server={"leak": 0.5, "leak_of": "extra", "extra_fds": 2})
     numbers = measured([held], [accept(held, closed=None)], settings=tables, end_fds_end=20)
-    assert numbers["fds.leaked"] == 20 - 8 - 3
+    assert numbers["fds.leaked"] == 20 - 8 - 2
+
+
+def held_connection(requests: int, **changes: Any) -> list[Row]:  # noqa: ANN401 -- any field of a record
+    """Return the requests of a held client on one connection, two a second."""
+    same = {"connected": 0.00003, "port": 20_000, "source": HELD_SOURCE, "ended": None}
+    return [attempt(n + 1, n / 2, **(same | {"replied": n / 2 + 0.001} | changes)) for n in range(requests)]
+
+
+def accepted_of(row: Row, after: float = 0.0002, **changes: Any) -> Row:  # noqa: ANN401 -- any field of a record
+    """Return the accept record of a connection of the canary."""
+    return accept(row, after, peer=packed(source_address(row["source"])), **changes)
+
+
+def test_a_held_connection_has_not_leaked() -> None:
+    """Its client has not left, although the server will never close it; a canary's has."""
+    held = held_connection(3)
+    canary = attempt(1, 1.0, port=21_000, source=CANARY_SOURCE)
+    stays = attempt(2, 2.0, port=21_001, source=CANARY_SOURCE, ended=5.2, flags=AttemptFlag.PENDING)
+    accepts = [accepted_of(row, closed=None) for row in (held[0], canary, stays)]
+    assert measured([], accepts, canary=[canary, stays], held=held)["fds.leaked"] == 1
+
+
+def test_what_the_requests_of_a_held_connection_open_has_not_leaked() -> None:
+    """Each of its requests keeps descriptors until the connection is closed."""
+    held = held_connection(10)
+    accepts = [accepted_of(held[0], closed=None, flags=0)]
+    end = 8 + 1 + 10 * 3
+    for leak in (0.0, 0.1):
+        tables = settings(server={"leak": leak, "leak_of": "extra", "extra_fds": 3})
+        numbers = measured([], accepts, held=held, settings=tables, end_fds_end=end)
+        assert numbers["fds.leaked"] == round(10 * 3 * leak)
+    tables = settings(server={"extra_fds": 3})
+    assert measured([], accepts, held=held, settings=tables, end_fds_end=end + 2)["fds.leaked"] == 0
+
+
+def test_a_leaked_connection_keeps_at_most_what_its_request_opened() -> None:
+    """Other descriptors that the server still has at the end are not part of the leak."""
+    row = attempt(1)
+    tables = settings(server={"leak": 1.0, "extra_fds": 2})
+    for end, leaked in ((9, 1), (11, 3), (40, 3)):
+        numbers = measured([row], [accept(row, closed=None)], settings=tables, end_fds_end=end)
+        assert numbers["fds.leaked"] == leaked
+
+
+def test_canaries_wait_from_their_own_stamps() -> None:
+    """The age of their sockets is off by 4 ms; the queue and the pauses count them by the stamps of their clients."""
+    canaries = [attempt(n, 1.0, port=21_000 + n, source=CANARY_SOURCE) for n in (1, 2)]
+    held = held_connection(2, started=1.0, connected=1.00003)
+    accepts = [accepted_of(row, 0.003, age_ms=0) for row in (*canaries, held[0])]
+    numbers = measured([], accepts, canary=canaries, held=held)
+    assert numbers["queue.max"] == 3
+    assert numbers["accept.pause_max"] == pytest.approx(0.003, abs=1e-4)
+    left = [accepted_of(row, 9.0, age_ms=9_004, flags=AcceptFlag.AFTER_END) for row in canaries]
+    numbers = measured([], left, canary=canaries)
+    assert (numbers["accept.waiting"], numbers["queue.max"]) == (2, 2)
+    assert numbers["accept.waiting_max"] == pytest.approx(4.1, abs=1e-4)
+
+
+def test_a_canary_that_its_stamps_do_not_fit_waits_by_the_age_of_its_socket() -> None:
+    """The socket was made long before the only canary of its 4-tuple started."""
+    canary = attempt(1, 1.0, port=21_001, source=CANARY_SOURCE)
+    numbers = measured([], [accepted_of(canary, 0.5, age_ms=900)], canary=[canary])
+    assert numbers["accept.pause_max"] == pytest.approx(0.9)
 
 
 def test_failures_for_want_of_a_descriptor_are_counted_by_place() -> None:
@@ -310,13 +394,17 @@ def late(count: int, lag_s: float) -> list[Row]:
     [
         (late(200, 0.0005), 0),
         (late(200, 0.02), 1),
-        (late(50, 0.02), 0),
+        (late(50, 0.02), 1),
+        ([*late(9, 0.0), *late(1, 0.2)], 0),
+        (late(1, 0.2), 0),
+        ([*late(18, 0.0), *late(2, 0.2)], 0),
+        ([*late(17, 0.0), *late(3, 0.2)], 1),
         ([unanswered(1, outcome=Outcome.LOCAL)], 1),
         ([attempt(1, outcome=Outcome.LOCAL)], 1),
     ],
 )
 def test_the_generator_accuses_itself(rows: list[Row], limited: int) -> None:
-    """A lag that is more than the scheduler's, judged from 100 attempts on, or any failure at its own limits."""
+    """More than one attempt in ten (and more than one in all) is late, or one failed at the generator's own limits."""
     assert measured(rows)["generator.limited"] == limited
 
 

@@ -12,7 +12,7 @@ from loadsim.analysis.findings.case import Definition, Found, Kind, Rule
 from loadsim.analysis.host import busy_sentence
 from loadsim.analysis.latency import own_accepts
 from loadsim.record.recording import nearest_rank
-from loadsim.units import NANOSECONDS, format_count, format_duration, some
+from loadsim.units import NANOSECONDS, backlog_for, format_count, format_duration, some
 
 if TYPE_CHECKING:
     from loadsim.analysis.findings.case import Case
@@ -111,7 +111,7 @@ def _slow(case: Case) -> Found:
         f"The server accepts about {_rate(_accept_rate(case))} clients a second; half of them waited "
         f"{case.time(f'{_sure(case)}.p50')} or more.",
         f"{_arrivals(case)}. The longest wait was {case.time(f'{_sure(case)}.max')}; "
-        f"{format_count(case.number('accept.waiting'))} still waited at the end.",
+        f"{format_count(case.number('accept.waiting'))} still waited at the end{_canaries_among_them(case)}.",
         _ACCEPT_FASTER,
     )
 
@@ -127,10 +127,16 @@ def _never_accepting(case: Case) -> Found:
     waiting = case.number("accept.waiting")
     return Found(
         f"The server accepted no client in {format_duration(case.data.clock.load_s)}.",
-        f"{_arrivals(case)}. {some(waiting, 'client')} still waited in its accept queue at the end, the longest for "
-        f"{case.time('accept.waiting_max')}.",
+        f"{_arrivals(case)}. {some(waiting, 'client')} still waited in its accept queue at the end"
+        f"{_canaries_among_them(case)}, the longest for {case.time('accept.waiting_max')}.",
         _ACCEPT_FASTER,
     )
+
+
+def _canaries_among_them(case: Case) -> str:
+    """Return how many of the connections that still waited were not of the load, in words; "" for none."""
+    count = int((case.data.waits.left & case.data.ledger.join.watching).sum())
+    return f" ({format_count(count)} of them from the canary)" if count else ""
 
 
 def _arrivals(case: Case) -> str:
@@ -144,7 +150,7 @@ def _arrivals(case: Case) -> str:
 
 
 def _pausing(case: Case, still: _Standstill) -> Found:
-    rate = _arrival_rate(case)
+    rate, capacity = _arrival_rate(case), case.data.capacity
     is_busy = busy_sentence(case.numbers) is not None
     gathered = min(int(np.ceil(rate * still.longest_s)), case.data.setting("client", "clients") or _MANY)
     return Found(
@@ -152,10 +158,30 @@ def _pausing(case: Case, still: _Standstill) -> Found:
         f"{some(still.count, 'pause')} of {_PAUSE} or more took {format_duration(still.total_s)} of the load, "
         f"which is {_percent(still.of_load)}. About {_rate(rate)} clients a second arrive, so about "
         f"{format_count(gathered)} gather in the longest; {case.backlog}."
+        + _left_out(case, still)
         + (" Time for which the server waited for a CPU of this busy host is not counted." if is_busy else ""),
-        "keep blocking work (garbage collection, files, DNS) off the thread that accepts; until then choose backlog >= "
-        f"rate x longest pause, here about {gathered}.",
+        "keep blocking work (garbage collection, files, DNS) off the thread that accepts; until then "
+        + ("keep" if capacity is not None and gathered <= backlog_for(int(capacity.holds.min())) else "choose")
+        + f" backlog >= rate x longest pause, here about {gathered}.",
     )
+
+
+def _left_out(case: Case, still: _Standstill) -> str:
+    """Say why the longest pause of all is not one of these, where it is not."""
+    pauses = case.data.pauses
+    longest = int(pauses.lengths.argmax())
+    if pauses.longest / NANOSECONDS <= still.longest_s or _own_pauses(case)[longest]:
+        return ""
+    if pauses.starved[longest]:
+        cause = "a descriptor was missing"
+    elif longest in stall_rows(case.data):
+        cause = "the kernel enlarged the fd table"
+    elif pauses.final and longest == len(pauses.lengths) - 1 and case.data.recording.facts.server.died:
+        cause = "the server ended"
+    else:
+        cause = "the server waited for a CPU"
+    length = format_duration(pauses.longest / NANOSECONDS)
+    return f" The longest pause of all ({length}) is not among them: {cause} in it."
 
 
 def _accept_rate(case: Case) -> float:

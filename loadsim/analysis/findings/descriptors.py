@@ -238,11 +238,20 @@ def honest_load(case: Case) -> Found | None:
             f"{format_count(clients)} would have been there at once. {_failures(case)}",
             "" if headroom.leaked else "Nothing leaked: this is load.",
         ),
-        f"raise nofile to about {needed} (ulimit -n, LimitNOFILE= in systemd), hold connections for less long, or "
-        f"accept at most {format_count(headroom.clients)} at once."
+        _limit_remedy(case, headroom, needed)
         + (f" {_higher_limit(headroom, headroom.fill_rate)}".rstrip() if headroom.leaked else ""),
         headline=f'"Too many open files" after {case.exhausted_after}: {too_few}',
     )
+
+
+def _limit_remedy(case: Case, headroom: Headroom, needed: int) -> str:
+    """Return which limit serves this load: where a step has set one that does, that one."""
+    highest = max([headroom.limit, *case.data.limit_changes.values()])
+    if needed <= highest:
+        return f"start it with nofile = {highest}, which a step of the timeline set: about {needed} are needed."
+    at_most = f", or accept at most {format_count(headroom.clients)} at once" if headroom.clients else ""
+    less = ("" if at_most else "or ") + "hold connections for less long"
+    return f"raise nofile to about {needed} (ulimit -n, LimitNOFILE= in systemd), {less}{at_most}."
 
 
 def _failures(case: Case) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from loadsim.analysis.findings.case import Definition, Found, Kind, Rule, ending, sentence, sentences, were
 from loadsim.analysis.host import busy_sentence
-from loadsim.analysis.measure import CPU_CORES, lag_limit_s
+from loadsim.analysis.measure import CPU_CORES, LATE_SHARE, lag_limit_s, lags, late_starts
 from loadsim.fates import Fate, Outcome
 from loadsim.record.recording import column, has_outcome
 from loadsim.record.records import CLIENT_ERRNO
@@ -87,11 +87,14 @@ def canary_limited(case: Case) -> Found | None:
 
 
 def _late(case: Case) -> _Reason:
-    lag, allowed = case.numbers.get("generator.lag.p90", 0.0), lag_limit_s(case.data)
-    if lag <= allowed:
+    count, late_ones = len(lags(case.data)), late_starts(case.data)
+    if late_ones <= max(LATE_SHARE * count, 1):
         return _NO_REASON
     return (
-        f"One attempt in ten started {format_duration(lag)} late or more; {format_duration(allowed)} does no harm.",
+        (
+            f"{format_count(late_ones)} of {some(count, 'attempt')} started more than "
+            f"{format_duration(lag_limit_s(case.data))} late, the worst {case.time('generator.lag.max')}."
+        ),
         "leave it a CPU of its own, lower client.rate, or raise client.processes",
     )
 

@@ -87,7 +87,10 @@ def _overflow_evidence(case: Case) -> str:
 def _overflow_remedy(case: Case) -> str:
     if case.starved:
         return "follows from the missing descriptors. A larger backlog would only hide more clients."
-    backlog = needed_backlog(case)
+    overflowed, last = _backlogs(case)
+    backlog = max(needed_backlog(case), overflowed + 1)  # what was in force did not hold them
+    if backlog <= last:
+        return f"a backlog of {format_count(last)}, which was in force at the end, would have held all of them."
     somaxconn = case.data.recording.facts.sysctls.get(_SOMAXCONN)
     here = f" (here {somaxconn})" if somaxconn else ""
     knobs = f"listen(fd, {backlog}) and {_SOMAXCONN} >= {backlog}{here}"
@@ -97,6 +100,15 @@ def _overflow_remedy(case: Case) -> str:
         f"the server never caught up while clients came: {knobs} would have held this load, but not a longer one. "
         "Accept faster."
     )
+
+
+def _backlogs(case: Case) -> tuple[int, int]:
+    """Return the backlogs in force when the queue was first full, and at the end; -1 where they were not read."""
+    capacity, full_at_s = case.data.capacity, case.data.queue_full_at_s
+    if capacity is None:
+        return -1, -1
+    full = case.data.clock.start + round((full_at_s or 0.0) * NANOSECONDS)
+    return backlog_for(int(capacity.at(np.array([full]))[0])), backlog_for(int(capacity.holds[-1]))
 
 
 def needed_backlog(case: Case) -> int:
