@@ -47,6 +47,11 @@ def _connected_unserved(m: _Values) -> float:
     return m["fate.queued"] + m["fate.orphaned"] + m["fate.phantom"] + m["fate.aborted"] + m["outcome.reply_timeout"]
 
 
+def _came(m: _Values, recorded: Recorded) -> float:
+    """Return how many connections were asked for: by the load, by canaries, and those that are held."""
+    return m["attempts.count"] + len(recorded.canary) + m["held.count"]
+
+
 def _failed(m: _Values) -> float:
     names = ("error", "eof", "reset", "refused", "connect_timeout", "reply_timeout", "unfinished")
     return sum(m[f"outcome.{name}"] for name in names)
@@ -80,7 +85,7 @@ CONTRADICTIONS = (
     _pair("syn-delay", "no connect took 0.9 s", lambda m, _: m["connect.max_s"] < 0.9),
     _pair("syn-delay", "no packet was dropped at the listener", lambda m, _: m["listen.drops"] == 0),
     _pair("slow-accept", "accept.pause_max is below 1 ms", lambda m, _: m["accept.pause_max_s"] < 0.001),
-    _pair("slow-accept", "more clients wait than came", lambda m, _: m["accept.waiting"] > m["attempts.count"]),
+    _pair("slow-accept", "more clients wait than came", lambda m, r: m["accept.waiting"] > _came(m, r)),
     _pair("fd-table-stall", "fds.growth_stall is absent", lambda m, _: m["fds.growth_stall_s"] == 0),
     _pair("somaxconn-cap", "somaxconn is as large as the backlog", lambda _, r: not _is_capped(r)),
     _pair("shed-clients", "fate.shed is 0", lambda m, _: m["fate.shed"] == 0),

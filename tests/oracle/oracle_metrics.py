@@ -83,7 +83,7 @@ def expected(recorded: Recorded) -> Expected:
     """Return the bounds of every metric by its key in summary.json; None where it must be absent."""
     accepts = joined(recorded)
     values: Expected = {}
-    for compute in (_attempts, _clients_times, _failures, _samples, _canary, _held, _generator):
+    for compute in (_attempts, _clients_times, _failures, _samples, _run_waits, _canary, _held, _generator):
         values |= compute(recorded)
     for compute_with in (_fates, _accept, _queue, _descriptors, _limit_rates, _recovery):
         values |= compute_with(recorded, accepts)
@@ -571,6 +571,27 @@ def _samples(recorded: Recorded) -> Expected:
     return values
 
 
+def _run_waits(recorded: Recorded) -> Expected:
+    """Return for how much of the load the server and the drivers were ready to run and had no CPU."""
+    facts = recorded.facts
+    begin, load_s = facts["start_ns"], (facts["load_end_ns"] - facts["start_ns"]) / NS
+    known = recorded.samples[recorded.samples["run_wait_ns"] >= 0]
+    times, waited = column(known, "time"), column(known, "run_wait_ns")
+
+    def steps(until: int) -> NDArray[np.int64]:
+        during = (times >= begin) & (times <= until)
+        grown: NDArray[np.int64] = np.diff(waited[during]).clip(min=0)
+        return grown
+
+    shares = [one["run_wait_ns"] / one["wall_ns"] for one in facts["drivers"] if one["run_wait_ns"] >= 0]
+    in_load, in_all = steps(facts["load_end_ns"]), steps(max(facts["load_end_ns"], _end_of_service(recorded)))
+    values: Expected = {"server.run_wait": ABSENT, "server.run_wait_max_s": ABSENT}
+    if len(in_load):
+        shares.append(in_load.sum() / NS / load_s)
+        values = {"server.run_wait": exactly(shares[-1]), "server.run_wait_max_s": exactly(in_all.max() / NS)}
+    return values | {"host.run_wait": exactly(max(shares)) if shares else ABSENT}
+
+
 def _gain(samples: NDArray[Any], name: str) -> float:
     read = column(samples, name)
     read = read[read >= 0]
@@ -582,15 +603,20 @@ def _gain(samples: NDArray[Any], name: str) -> float:
 
 def _canary(recorded: Recorded) -> Expected:
     rows = recorded.canary
-    names = ("availability", "longest_outage_s", "silent", "unreachable", "turned_away")
-    asked = rows[~np.isin(rows["outcome"], [OUTCOMES.index(one) for one in ("local", "not_started")])]
+    names = ("count", "availability", "longest_outage_s", "silent", "unreachable", "turned_away")
+    codes = {one: OUTCOMES.index(one) for one in ("local", "not_started", "unfinished")}
+    asked = rows[~np.isin(rows["outcome"], list(codes.values()))]  # the others learned nothing about the server
+    own = [codes["local"], codes["not_started"]]
+    failed = sum(int(np.isin(one["outcome"], own).sum()) for one in (rows, recorded.held))
+    local = {"canary.local": exactly(failed) if len(rows) or len(recorded.held) else ABSENT}
     if not len(asked):
         may_lack = Bounds(low=0, high=0, may_lack=True)
-        return {f"canary.{name}": may_lack if recorded.settings["canary"] else ABSENT for name in names}
+        return local | {f"canary.{name}": may_lack if recorded.settings["canary"] else ABSENT for name in names}
     outcomes = outcomes_of(asked)
-    return {
+    return local | {
+        "canary.count": exactly(len(asked)),
         "canary.availability": exactly(outcomes["ok"] / len(asked)),
-        "canary.silent": Bounds(low=outcomes["reply_timeout"], high=outcomes["reply_timeout"] + outcomes["unfinished"]),
+        "canary.silent": exactly(outcomes["reply_timeout"]),
         "canary.unreachable": exactly(outcomes["connect_timeout"]),
         "canary.turned_away": exactly(sum(outcomes[one] for one in _TURNED_AWAY)),
         "canary.longest_outage_s": _longest_outage(recorded, asked),
