@@ -1,6 +1,6 @@
-"""The accept queue as the journals of both sides show it: waits, fullness, pauses.
+"""The accept queue, computed from the journals of both sides: waits, length, and pauses of accepting.
 
-For a server that writes no records the waits are exact where the kernel was traced, else between two bounds.
+For a server that writes no records the waits are exact if the kernel was traced. Otherwise they are between two bounds.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
 
 
 _MS = NANOSECONDS // 1000
-#: A socket that is younger than its client's connection by more than this was made late (its age is +-4 ms).
+#: A socket was made late if it is younger than its client's connection by more than this (its age is +-4 ms).
 LATE_NS = 10 * _MS
 #: The wait of a connection that is accepted within this may have begun with waking the server, inside connect().
 _WOKEN_NS = _MS
-#: connect() returns this much after the handshake, where that has woken a server on another CPU.
+#: connect() returns this much after the handshake if the handshake has woken a server on another CPU.
 _RETURN_NS = 2_000
-#: Of the time from before connect() to accept() the handshake takes this share, where the server ran on the CPU of its
-#: client and connect() returned only after it. Cold caches make both parts longer alike (0.55 to 0.59 in seven loads).
+#: The handshake takes this share of the time from connect() to accept() if the server ran on the CPU of its client and
+#: connect() returned only after that. Cold caches lengthen both parts (the share was 0.55 to 0.59 in seven loads).
 _HANDSHAKE_SHARE = 0.57
-#: It takes no longer than so many usual ones: beyond that the server had no CPU.
+#: A handshake takes at most this many usual ones: beyond that the server had no CPU.
 _SLOWEST_HANDSHAKE = 4
-#: A server that accepts within this many usual times of connect() after it was being woken up while that returned.
+#: A server that accepts within this many usual connect() times after connect() was waking up as connect() returned.
 _AT_ONCE = 2
-#: A wait of so many times its connect() is long, however slow that call was.
+#: A wait is long if it is this many times its connect(), even if that call was slow.
 _LONG_WAIT = 20
 
 
@@ -57,17 +57,17 @@ class Waits:
     accepted: Ints  # when accept() returned
     entered: Ints  # when the connection was complete at the server
     waited: Ints  # accepted - entered, never negative
-    late: Bools  # its handshake was completed long after its client had been told "connected"
-    taken: Bools  # by the running server; False: taken from the queue after the run had been judged
-    left: Bools  # in the queue when the run was judged
+    late: Bools  # its handshake was completed long after its client was connected
+    taken: Bools  # the running server accepted it; False: it was taken from the queue after the judgement
+    left: Bools  # it was in the queue when the run was judged
 
 
 def waits_of(recording: Recording, ledger: Ledger) -> Waits:
     """Return how long every accepted connection had waited.
 
-    From the moment at which its handshake was complete, except where the server's socket is far younger than that:
-    then its age is the wait. Where the client has no stamp, also the age, from the start of the load at the earliest: a
-    foreign client may have come before it, when the server did not accept yet.
+    A wait begins when the handshake is complete. If the server's socket is far younger than that, its age is the wait.
+    If the client has no stamp, the wait is also the age, but it begins with the load at the earliest: a foreign client
+    may have connected before, when the server did not accept yet.
     """
     accepts = recording.accepts
     accepted, age = column(accepts, "accepted"), column(accepts, "age_ms") * _MS
@@ -95,13 +95,13 @@ def waits_of(recording: Recording, ledger: Ledger) -> Waits:
 def _completed(attempts: Records, accepted: Ints) -> Ints:
     """Return when the handshake of each accepted attempt was complete; 0 = it has no stamp.
 
-    On loopback that is inside connect(), and so is waking the server. A slow connect() may have been slow before the
-    handshake was complete (cold caches) or after it (the server was woken up first); what tells them apart is when the
-    server accepted:
+    On loopback the handshake completes inside connect(), and the server is woken there, too. A slow connect() was slow
+    before the handshake was complete (cold caches) or after it (the server was woken first). The moment of accept()
+    distinguishes the two:
 
-    - after connect() had returned: right before that. Where it was at once, also no later than a usual handshake takes,
-      since waking the server was then what connect() returned late for;
-    - before: the server ran on this CPU, in between, and the handshake had its share of the time.
+    - If the server accepted after connect() had returned, the handshake was complete right before the return. If it
+      accepted at once, the handshake took no longer than a usual one: connect() was late because it woke the server.
+    - If it accepted before, the server ran on this CPU during connect(), and the handshake took its share of the time.
 
     A long wait is counted from the stamp. Without this the 90th percentile was up to 20 % too long at 200 clients a
     second, and with the plain stamp the median up to 17 % too short (Linux 6.18, two cores).
@@ -134,10 +134,10 @@ class QueueCurve:
         return int(self.levels.max()) if len(self.levels) else 0
 
     def within(self, capacity: Capacity | None) -> QueueCurve:
-        """Return the curve cut at the most that the queue held until then.
+        """Return the curve, cut at the highest capacity until each moment.
 
-        Both stamps of a connection are taken a few microseconds after the fact: together they can show one more than
-        there was. A queue that is longer than a backlog that was lowered meanwhile stays as it is.
+        Both stamps of a connection are a few microseconds late: together they can show one connection too many. A queue
+        keeps its length when the backlog is lowered below it.
         """
         if capacity is None:
             return self
@@ -145,14 +145,14 @@ class QueueCurve:
         return QueueCurve(self.times, np.minimum(self.levels, highest))
 
     def time_full(self, capacity: Capacity, start: int, stop: int) -> int:
-        """Return for how many nanoseconds between two moments the queue held all that it could."""
+        """Return for how many nanoseconds between two moments the queue was full."""
         moments, full = self._fullness(capacity)
         begins = moments.clip(start, stop)
         ends = np.append(moments[1:], stop).clip(start, stop)
         return int((ends - begins)[full].sum())
 
     def first_full(self, capacity: Capacity) -> int | None:
-        """Return when the queue first held all that it could; None = never."""
+        """Return when the queue was first full; None = never."""
         moments, full = self._fullness(capacity)
         return int(moments[full][0]) if full.any() else None
 
@@ -172,7 +172,7 @@ class QueueCurve:
         return moments, levels[order] >= capacity.at(moments)
 
     def peaks(self, edges: Ints) -> Ints:
-        """Return the most connections at once in each of the steps between these moments."""
+        """Return the longest queue in each step between these moments."""
         peaks = self.levels_at(edges)[:-1].copy()
         step = np.searchsorted(edges, self.times, "right") - 1
         inside = (step >= 0) & (step < len(peaks))
@@ -181,16 +181,16 @@ class QueueCurve:
 
 
 def queue_curve(recording: Recording, ledger: Ledger, waits: Waits) -> QueueCurve:
-    """Return the accept queue over time: connected minus accepted over both journals, phantoms excluded.
+    """Return the accept queue over time: connected minus accepted clients of both journals, without phantoms.
 
-    Of a server that writes no records it is what the samples show.
+    For a server that writes no records the samples show it.
     """
     if not recording.facts.server.is_simulated:
         return QueueCurve(*known(recording.samples, "queue"))
     orphans = column(recording.attempts, "connected")[ledger.having(Fate.ORPHANED)]
     arrivals = np.concatenate([waits.entered, orphans[orphans > 0]])
     departures = waits.accepted[waits.taken]
-    # Arrivals first: one that was accepted in the same nanosecond had been in the queue.
+    # Arrivals go first: a connection that was accepted in the same nanosecond had been in the queue.
     times = np.concatenate([arrivals, departures])
     order = np.argsort(times, kind="stable")
     return QueueCurve(times=times[order], levels=np.cumsum(np.where(order < len(arrivals), 1, -1)))
@@ -198,17 +198,16 @@ def queue_curve(recording: Recording, ledger: Ledger, waits: Waits) -> QueueCurv
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pauses:
-    """Times in which somebody waited in the accept queue and nobody was accepted.
+    """Times in which a client waited in the accept queue and none was accepted.
 
-    One for each connection that was taken, ending at its accept(), and one at the end of the run where some were
-    still waiting then.
+    Each accepted connection ends one at its accept(). The end of the run ends another if clients still waited.
     """
 
     lengths: Ints  # nanoseconds, never negative
     ends: Ints
-    starved: Bools  # an accept() failed for want of a descriptor, at its beginning or in it
-    by_host: Ints  # of each, the time for which the server waited for a CPU
-    final: bool  # the last one was ended by the end of the run, not by an accept()
+    starved: Bools  # an accept() failed at its beginning or in it because no descriptor was free
+    by_host: Ints  # the time in each for which the server waited for a CPU
+    final: bool  # the end of the run ended the last one, not an accept()
 
     @property
     def own(self) -> Ints:
@@ -222,7 +221,7 @@ class Pauses:
 
 
 def pauses_of(recording: Recording, ledger: Ledger, waits: Waits, clock: Clock) -> Pauses:
-    """Return the pauses of accepting: from the accept() before, or from the first to wait, to the next accept()."""
+    """Return the pauses: each from the previous accept(), or the arrival of a client, to the next accept()."""
     ends, entered = waits.accepted[waits.taken], waits.entered[waits.taken]
     orphans = column(recording.attempts, "connected")[ledger.having(Fate.ORPHANED)]
     left = np.concatenate([waits.entered[waits.left], orphans[orphans > 0]])
@@ -240,11 +239,11 @@ def pauses_of(recording: Recording, ledger: Ledger, waits: Waits, clock: Clock) 
 
 
 def _starved(recording: Recording, accepted_before: Ints, ends: Ints) -> Bools:
-    """Return before which of these accept() calls another one failed for want of a descriptor.
+    """Return before which of these accept() calls another one failed because no descriptor was free.
 
-    The queue is first in, first out: a failure after the accept() before was that of the client which this pause is
-    about. It begins the pause, and can be stamped before the client's own stamp. There may be only one, from a server
-    that waits for a close.
+    The queue is first in, first out: a failure after the previous accept() concerned the client that waits in this
+    pause. It begins the pause, and can be stamped before the client's own stamp. A server that waits for a close fails
+    only once.
     """
     failures = emfile_records(recording, Where.ACCEPT)
     first, last = np.sort(column(failures, "first")), np.sort(column(failures, "last"))
@@ -256,16 +255,16 @@ _NEVER = np.iinfo(np.int64).max
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """For each attempt whose accept() is known of: how long it waited, in nanoseconds; one element each."""
+    """How long each attempt waited for an accept() that is known, in nanoseconds; one element for each."""
 
     least: Ints  # never negative
     most: Ints  # never less
-    known: Ints  # the moment at which it had been accepted at the latest
-    exact: bool  # least is most: the kernel told
+    known: Ints  # the latest moment of its accept()
+    exact: bool  # least equals most: the kernel was traced
 
 
 def bounds_of(recording: Recording, ledger: Ledger) -> Bounds:
-    """Return how long those waited that the server accepted, of which it is known when they came."""
+    """Return how long each accepted client waited if it is known when it connected."""
     attempt = attempts_of_sockets(recording)
     waited = _pairs(recording)
     traced = has_flag(recording.sockets, SocketFlag.TRACED)[waited]
@@ -285,14 +284,14 @@ def bounds_of(recording: Recording, ledger: Ledger) -> Bounds:
 
 
 def _pairs(recording: Recording) -> Ints:
-    """Return the rows of those who waited, each followed by the row of its coming: a journal may end in between."""
+    """Return the rows of waits that are followed by the row of their beginning: a journal may end in between."""
     sockets = recording.sockets
     followed = np.append(has_flag(sockets, SocketFlag.ENTERED), False)
     return np.flatnonzero(has_flag(sockets, SocketFlag.WAITED) & followed[1:])
 
 
 def _traced(recording: Recording, attempt: Ints, rows: Ints) -> Bounds:
-    """Return what the kernel told of our attempts, of these pairs."""
+    """Return the waits of the attempts among these pairs, which the kernel traced."""
     ours = rows[attempt[rows] >= 0]
     moments = column(recording.sockets, "time")
     waited = (moments[ours] - moments[ours + 1]).clip(min=0)
@@ -300,7 +299,7 @@ def _traced(recording: Recording, attempt: Ints, rows: Ints) -> Bounds:
 
 
 def _seen_waiting(recording: Recording, attempt: Ints, rows: Ints) -> tuple[Ints, Ints]:
-    """Return for each attempt the last look that saw it wait, and when its socket was made by its age; 0 = neither."""
+    """Return when each attempt was last seen waiting, and when its socket was made by its age; 0 = not known."""
     moments = column(recording.sockets, "time")
     count = len(recording.attempts)
     last, entered = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
@@ -310,9 +309,9 @@ def _seen_waiting(recording: Recording, attempt: Ints, rows: Ints) -> tuple[Ints
 
 
 def _connected_at_the_earliest(attempts: Records) -> Ints:
-    """Return when each connection was complete at the earliest: not before connect() was called.
+    """Return the earliest moment at which each connection was complete: not before connect() was called.
 
-    Where that took longer than its call, its end was noticed some milliseconds late at most.
+    A connect() that did not end in its call was noticed at most some milliseconds late.
     """
     inside = (attempts["syn_retransmits"] == 0) & ~has_flag(attempts, AttemptFlag.WOKEN)
     noticed = column(attempts, "connected") - LATE_NS
@@ -321,7 +320,7 @@ def _connected_at_the_earliest(attempts: Records) -> Ints:
 
 
 def _accepted_at_the_latest(recording: Recording, attempt: Ints) -> Ints:
-    """Return for each attempt the first sign that it had been accepted; the largest number where there is none."""
+    """Return the first moment that proves the accept() of each attempt; the largest number where none does."""
     attempts, sockets = recording.attempts, recording.sockets
     found = np.full(len(attempts), _NEVER)
     owned: Bools = (sockets["inode"] > 0) & ~has_flag(sockets, SocketFlag.AT_CLIENT) & (attempt >= 0)
@@ -333,20 +332,20 @@ def _accepted_at_the_latest(recording: Recording, attempt: Ints) -> Ints:
 
 @dataclass(frozen=True, slots=True)
 class RunWaits:
-    """How long the server had waited for a CPU by each sample, nanoseconds since the first of them."""
+    """How long the server had waited for a CPU at each sample, in nanoseconds since the first sample."""
 
     times: Ints
     waited: Ints  # never falls
 
     @classmethod
     def of(cls, recording: Recording) -> RunWaits:
-        """Return those of a recording; empty where none were read."""
+        """Return the waits of a recording; empty if none were read."""
         times, readings = known(recording.samples, "run_wait_ns")
         grown = np.diff(readings, prepend=readings[:1]).clip(min=0)  # the sum over processes falls where one ends
         return cls(times, np.cumsum(grown))
 
     def within(self, begins: Ints, ends: Ints) -> Ints:
-        """Return for how much of each of these times the server waited for a CPU; 0 where that is not known."""
+        """Return how long the server waited for a CPU in each of these times; 0 if that is not known."""
         if not len(self.times):
             return np.zeros_like(begins)
         last = len(self.times) - 1

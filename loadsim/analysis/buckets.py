@@ -1,4 +1,4 @@
-"""The run in equal steps of time, with the moments worth marking."""
+"""The timeline of a run for the terminal: equal steps of time, and marked moments."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from loadsim.analysis.dataset import Dataset
     from loadsim.record.facts import StepFacts
 
-#: More steps than this are wider than any terminal.
+#: More steps do not fit into any terminal.
 _STEPS = 240
-#: Twice the time between two samples, so that a step without one means that nothing was read.
+#: Twice the time between two samples: in a step without a sample nothing was read.
 _SHORTEST_NS = NANOSECONDS // 50
 
 
@@ -49,7 +49,7 @@ def _open_fds(data: Dataset, edges: Ints) -> list[int | None]:
 
 
 def _queue(data: Dataset, edges: Ints) -> list[int | None]:
-    """Return the longest queue in each step: of the samples, and of both journals where they have any event."""
+    """Return the longest queue in each step, by the samples and by both journals."""
     times, seen = known(data.recording.samples, "queue")
     largest = _largest(times, seen, edges)
     if len(data.queue.times):
@@ -58,7 +58,7 @@ def _queue(data: Dataset, edges: Ints) -> list[int | None]:
 
 
 def _canary(data: Dataset, edges: Ints) -> list[bool | None]:
-    """Return for each step whether every canary that set out in it was answered; [] where there was none."""
+    """Return for each step whether every canary that started in it was answered; [] without a canary."""
     canaries = telling(data.recording.canary)
     if not len(canaries):
         return []
@@ -80,7 +80,7 @@ def _shown(values: Ints) -> list[int | None]:
 
 
 def _was_made(step: StepFacts) -> bool:
-    """Whether a step was made, as asked or as far as the server's hard limit permits."""
+    """Whether a step had an effect: as asked, or as far as the server's hard limit permits."""
     return step.refused is None or step.after != step.before
 
 

@@ -1,4 +1,4 @@
-"""The moments of a run: those between which it is judged, the steps that made room, and the queue capacity at each."""
+"""The moments of a run: its start, end and judgement, the steps that made room, and the queue capacity over time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from loadsim.record.recording import Ints, Recording, Records
 
 
-#: Fields that hold the last moment of a record, by the journal they stand in.
+#: Fields that hold the last moment of a record, by journal.
 _MOMENTS = {
     "attempts": ("started", "connected", "ended"),
     "accepts": ("accepted", "closed"),
@@ -37,7 +37,7 @@ class Clock:
 
     @classmethod
     def of(cls, recording: Recording) -> Clock:
-        """Return the clock of a recording; what a killed run did not note is taken from its last record."""
+        """Return the clock of a recording; for a killed run the last record replaces what it did not note."""
         facts = recording.facts
         load_end = facts.load_end_ns or _last_record(recording)
         judged = facts.server.exited_ns or facts.judged_ns or load_end
@@ -62,11 +62,11 @@ def _last_record(recording: Recording) -> int:
     return max(moments)
 
 
-#: Outcomes of a canary that its own process or host stopped: the server had no part in them.
+#: Outcomes of a canary that its own process or host stopped: the server did not cause them.
 OWN_LIMITS = (Outcome.LOCAL, Outcome.NOT_STARTED)
-#: Outcomes of a canary that say nothing about the server: it never left, or had no time to learn anything.
+#: Outcomes of a canary that say nothing about the server: it never started, or the run ended before its answer.
 SAY_NOTHING = (*OWN_LIMITS, Outcome.UNFINISHED)
-#: A canary that has waited so long for an answer by the time there is room found a server that was down.
+#: A server was down if a canary had waited this long for an answer when a step made room.
 _KEPT_WAITING_NS = NANOSECONDS // 10
 
 
@@ -74,10 +74,10 @@ _KEPT_WAITING_NS = NANOSECONDS // 10
 class Recovery:
     """One time that the server was down and room was made."""
 
-    helped: StepFacts  # the last relief before the answer; the last of all where there was no answer
+    helped: StepFacts  # the last relief before the answer, or the last one if there was no answer
     tried: int  # how many reliefs it took
-    answered_ns: int | None  # the first good answer after the first of them; None: it never came back
-    until_ns: int  # the next step of the timeline, or the end of time: what came then is another story
+    answered_ns: int | None  # the first good answer after the first relief; None: it never came back
+    until_ns: int  # the next step of the timeline, or the largest moment: later events do not belong to it
 
     @property
     def took_ns(self) -> int | None:
@@ -86,18 +86,18 @@ class Recovery:
 
 
 def reliefs(steps: Sequence[StepFacts]) -> list[StepFacts]:
-    """Return the steps that made room: clients that left, a limit that rose."""
+    """Return the steps that made room: clients left, or the limit rose."""
     return [one for one in steps if (one.change == "release" and not one.refused) or _rose(one)]
 
 
 def slowest_recovery(steps: Sequence[StepFacts], canaries: Records) -> Recovery | None:
-    """Return the recovery that took longest, one that never came before all; None: nothing was down at any relief."""
+    """Return the slowest recovery, the slowest of all being one that never came; None: no relief met a down server."""
     found = recoveries(steps, telling(canaries))
     return max(found, key=lambda one: np.inf if one.took_ns is None else one.took_ns, default=None)
 
 
 def recoveries(steps: Sequence[StepFacts], canaries: Records) -> list[Recovery]:
-    """Return every recovery in order; `canaries` are those that learned something."""
+    """Return every recovery in order; each of `canaries` learned something about the server."""
     good = has_outcome(canaries, Outcome.OK)
     answers = np.sort(column(canaries[good], "replied"))
     gave, found, after = reliefs(steps), [], -1
@@ -114,18 +114,18 @@ def recoveries(steps: Sequence[StepFacts], canaries: Records) -> list[Recovery]:
 
 
 def telling(canaries: Records) -> Records:
-    """Return those canaries that learned something of the server."""
+    """Return the canaries that learned something about the server."""
     told: Records = canaries[~has_outcome(canaries, *SAY_NOTHING)]
     return told
 
 
 def settled(canaries: Records) -> Ints:
-    """Return when it was clear what became of each canary."""
+    """Return when the result of each canary was known."""
     return np.where(has_outcome(canaries, Outcome.OK), column(canaries, "replied"), column(canaries, "ended"))
 
 
 def _is_down(canaries: Records, moment: int) -> bool:
-    """Return whether the newest canary of which one can tell at a moment had found nobody to answer it."""
+    """Return whether the newest canary with a known result at a moment had no answer."""
     intended, good = column(canaries, "intended"), has_outcome(canaries, Outcome.OK)
     answered = good & (settled(canaries) <= moment)
     last_good = int(intended[answered].max(initial=-1))
@@ -146,9 +146,9 @@ class Capacity:
 
     @classmethod
     def of(cls, recording: Recording) -> Capacity | None:
-        """Return the capacity from the server's start, the steps and the samples; None where none of them shows it.
+        """Return the capacity from the server's start, the steps and the samples; None if none of them shows it.
 
-        The samples alone would be late by up to 10 ms, and miss what a step changes for a shorter time.
+        Samples are up to 10 ms late, and miss a shorter change by a step.
         """
         server, steps = recording.facts.server, recording.facts.steps
         start = [] if server.queue_capacity is None else [(0, server.queue_capacity)]
@@ -161,11 +161,11 @@ class Capacity:
         readings = readings[np.argsort(readings[:, 0], kind="stable")]
         changed = np.flatnonzero(np.diff(readings[:, 1], prepend=-1))
         since = readings[changed, 0]
-        since[0] = 0  # whatever it was before the first reading, this is the best that is known
+        since[0] = 0  # the first reading is the best that is known about the time before it
         return cls(since=since, holds=readings[changed, 1])
 
     def at(self, times: Ints) -> Ints:
-        """Return what the queue held at most at each of these moments."""
+        """Return the capacity at each of these moments."""
         in_force: Ints = self.holds[np.searchsorted(self.since, times, "right") - 1]
         return in_force
 
@@ -176,5 +176,5 @@ class Capacity:
 
     @property
     def highest(self) -> int:
-        """The most that it ever was."""
+        """The highest value."""
         return int(self.holds.max())

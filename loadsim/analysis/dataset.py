@@ -1,4 +1,4 @@
-"""One recording and what everything else in this folder is computed from, derived once."""
+"""One recording, with the ledger, the waits and the queue that all other modules of this folder use."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Dataset:
 
     @classmethod
     def of(cls, recording: Recording) -> Dataset:
-        """Return the view of a recording."""
+        """Return the dataset of a recording."""
         clock, ledger, server = Clock.of(recording), settle(recording), recording.facts.server
         waits = waits_of(recording, ledger)
         return cls(
@@ -66,7 +66,7 @@ class Dataset:
     def fd_limit(self) -> int:
         """RLIMIT_NOFILE of the server, as read back.
 
-        Where a timeline changes it, the one at which a descriptor was missing first; the lowest where none was.
+        If a timeline changes it: the value when a descriptor was missing first, or the lowest one if none was missing.
         """
         if not self.limit_changes:
             return self.recording.facts.server.nofile_soft
@@ -75,7 +75,7 @@ class Dataset:
 
     @property
     def limit_changes(self) -> dict[int, int]:
-        """From when on which limit held that a step of the timeline had set."""
+        """The limits that steps of the timeline set, by the moment from which each was in force."""
         steps = [one for one in self.recording.facts.steps if one.change == "nofile" and one.after != one.before]
         return {one.done_ns: int(one.after) for one in steps if one.after is not None}
 
@@ -87,7 +87,7 @@ class Dataset:
 
     @property
     def recovery(self) -> Recovery | None:
-        """How it came back once there was room, the slowest time of several; None: it was never down at a relief."""
+        """The slowest recovery after a step that made room; None: the server was never down at such a step."""
         return slowest_recovery(self.recording.facts.steps, self.recording.canary)
 
     @property
@@ -96,7 +96,7 @@ class Dataset:
 
     @property
     def queue_peak(self) -> tuple[int, int | None]:
-        """The longest queue, and what it held at most at that moment; None = not read."""
+        """The longest queue, and its capacity at that moment; None = not read."""
         curve = self.queue.within(self.capacity)
         times, seen = known(self.recording.samples, "queue")
         moments, levels = np.concatenate([curve.times, times]), np.concatenate([curve.levels, seen])
@@ -117,5 +117,5 @@ class Dataset:
         return self.clock.at(min(reached)) if reached else None
 
     def setting(self, table: str, key: str) -> Any:  # noqa: ANN401 -- any value of a scenario
-        """Return a setting of the scenario; None where this scenario has none."""
+        """Return a setting of the scenario; None if it is not set."""
         return self.recording.facts.settings.get(table, {}).get(key)
