@@ -1,4 +1,4 @@
-"""The server's descriptors: how many, how long at the limit, how many leaked, and each band of the growing table."""
+"""The server's descriptors: their number, the time at the limit, leaks, and the rows of the growth table."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from loadsim.record.recording import Records
 
 
-#: Fewer bands than this hide the curve.
+#: With fewer bands the curve cannot be seen.
 _BANDS = 8
-#: From here on p99 is shown.
+#: From this many samples on p99 is shown.
 _ENOUGH = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stall:
-    """Accepting stood still as the kernel enlarged the fd table."""
+    """A pause of accepting in which the kernel enlarged the fd table."""
 
-    fds: int  # descriptors that no longer fitted: the table's size before
+    fds: int  # the size of the table before
     length_s: float
 
 
@@ -42,7 +42,7 @@ def bands_of(data: Dataset, baseline: int, highest: int) -> list[Band]:
     They begin above the baseline, or at the fewest that a record shows: a server that sheds clients does so on a
     descriptor that it had kept in reserve.
 
-    None for a server that writes no records: who was accepted when is not known.
+    A server that writes no records has no bands: it is not known when it accepted each client.
     """
     if highest <= baseline or not data.recording.facts.server.is_simulated:
         return []
@@ -65,9 +65,9 @@ def bands_of(data: Dataset, baseline: int, highest: int) -> list[Band]:
 
 
 def growth_points(data: Dataset) -> list[int]:
-    """Return the sizes at which the fd table was outgrown, ascending; the next descriptor enlarged it.
+    """Return the sizes of the fd table that became too small, ascending; the next descriptor enlarged it.
 
-    Read ten times a second, so a fast growth skips some: between two readings the table doubled each time.
+    The size is read ten times a second. A fast growth skips some: the table doubles each time.
     """
     _, sizes = known(data.recording.samples, "fd_size")
     if not len(sizes):
@@ -80,7 +80,7 @@ def growth_points(data: Dataset) -> list[int]:
 
 
 def stalls(data: Dataset) -> list[Stall]:
-    """Return how long accepting stood still at each growth of the table, while a client waited and a CPU was free."""
+    """Return the pause of accepting at each growth of the table, without the time in which no CPU was free."""
     lengths = np.where(data.pauses.starved, 0, data.pauses.own)
     return [
         Stall(fds=size, length_s=int(lengths[rows].max()) / NANOSECONDS) for size, rows in _rows_at_growth(data).items()
@@ -88,14 +88,14 @@ def stalls(data: Dataset) -> list[Stall]:
 
 
 def stall_rows(data: Dataset) -> list[int]:
-    """Return the accept() calls at which the table grew, by index among those of the running server."""
+    """Return the accept() calls at which the table grew, by index among the calls of the running server."""
     return [row for rows in _rows_at_growth(data).values() for row in rows]
 
 
 def _rows_at_growth(data: Dataset) -> dict[int, list[int]]:
-    """Return for each size that was outgrown the accept() that met the full table, and the next.
+    """Return for each size that became too small the accept() that met the full table, and the next one.
 
-    The next, because the descriptor that did not fit may also have been one that a request opened.
+    The next one counts because a request may have opened the descriptor that did not fit.
     """
     fds = column(data.recording.accepts, "fd")[data.waits.taken]
     first = {size: np.flatnonzero(fds >= size)[:1] for size in growth_points(data)}
@@ -106,7 +106,7 @@ def _rows_at_growth(data: Dataset) -> dict[int, list[int]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Places:
-    """Which band a number of open descriptors falls into; what lies outside goes to the nearest."""
+    """Which band a number of open descriptors belongs to; a number outside of all belongs to the nearest."""
 
     starts: Ints
     stops: Ints  # inclusive
@@ -132,7 +132,7 @@ def _starts(low: int, high: int, edges: list[int]) -> Ints:
 
 
 def _accepts(data: Dataset, place: _Places, index: int) -> Band:
-    """Return one band with what its accept() calls say: of the connections that accept.* counts, and of no others."""
+    """Return one band with its accept() calls, which are the ones that accept.* counts."""
     low, high = int(place.starts[index]), int(place.stops[index])
     open_fds = column(data.recording.accepts, "open_fds")
     waited = np.sort(data.waits.waited[own_accepts(data) & (place.of(open_fds) == index)])
@@ -154,13 +154,13 @@ def _accepts(data: Dataset, place: _Places, index: int) -> Band:
 
 
 def _open_at_pauses(data: Dataset, *, high: int) -> Ints:
-    """Return the open descriptors after each pause; where the run's end is its end, those after the last accept()."""
+    """Return the open descriptors after each pause; after the last accept() if the end of the run ended the pause."""
     open_fds = column(data.recording.accepts, "open_fds")[data.waits.taken]
     return np.append(open_fds, open_fds[-1] if len(open_fds) else high) if data.pauses.final else open_fds
 
 
 def _limits(data: Dataset) -> list[int]:
-    """Return every limit of descriptors that held for a time."""
+    """Return every limit of descriptors that was in force at some time."""
     return sorted({data.recording.facts.server.nofile_soft, *data.limit_changes.values()})
 
 
@@ -180,10 +180,10 @@ def _band_emfile(data: Dataset, place: _Places) -> list[int]:
 
 
 def _overflows(data: Dataset, place: _Places) -> list[int] | None:
-    """Return what was lost at a full queue in each band; None where no counter was read.
+    """Return the packets that were lost at a full queue in each band; None if no counter was read.
 
-    What happened between two readings counts for the band of the first. In a shared namespace the listener's own
-    drops stand in for the counter, which there is everybody's.
+    A loss between two readings counts for the band of the first. In a shared namespace the counter includes other
+    listeners, and the listener's own drops replace it.
     """
     private = data.recording.facts.namespace == "private"
     _, open_fds, lost = known(data.recording.samples, "open_fds", "listen_overflows" if private else "drops")
@@ -194,7 +194,7 @@ Numbers = dict[str, float]
 
 
 def descriptor_metrics(data: Dataset) -> Numbers:
-    """Return fds.*, emfile.* and what the server's CPU did at the limit; nothing of a server nobody can look into."""
+    """Return fds.*, emfile.* and the CPU use at the limit; nothing if the server's process cannot be read."""
     facts, samples = data.recording.facts, data.recording.samples
     if not facts.server.process_seen:
         return {}
@@ -221,7 +221,7 @@ def descriptor_metrics(data: Dataset) -> Numbers:
 
 
 def fds_at_end(data: Dataset) -> int | None:
-    """Return the open descriptors once they no longer changed; None where the run did not come to that."""
+    """Return the open descriptors once they no longer changed; None if the run ended before."""
     end = data.recording.facts.end
     if end is None:
         return None
@@ -231,13 +231,13 @@ def fds_at_end(data: Dataset) -> int | None:
 def leaked_connections(data: Dataset) -> Bools:
     """Return which accept records are connections that the server will never close although their client has left.
 
-    The simulated server marks these. Others that are still open are closed later, such as after a pause. The end of a
-    server ends all its clients too: they have left before it only if it did not cut them off.
+    The simulated server marks them. It closes other connections later, such as after a pause. A server that ends also
+    ends its clients: a client had left before only if the server did not cut it off.
     """
     recording, joined = data.recording, data.ledger.join
     accepts = recording.accepts
     kept = data.waits.taken & (accepts["closed"] == 0)
-    gone = has_flag(accepts, AcceptFlag.LEAKED)  # of a foreign client nothing else is known
+    gone = has_flag(accepts, AcceptFlag.LEAKED)  # nothing else is known about a foreign client
     ours, watched = joined.attempt_of >= 0, joined.watcher_of >= 0
     gone[ours] &= _have_left(data, recording.attempts)[joined.attempt_of[ours]]
     canaries = _have_left(data, recording.canary)
@@ -259,7 +259,7 @@ def _have_left(data: Dataset, attempts: Records) -> Bools:
 
 
 def leaked_descriptors(data: Dataset, baseline: int, end: int) -> int:
-    """Return how many descriptors nobody uses and nobody closes.
+    """Return how many descriptors are no longer used and never closed.
 
     For a server that writes no records it is an estimate: descriptors that it has opened for itself count, too. Exact
     where a request opens nothing besides its socket: accepted and not closed. Else the difference between both ends of
@@ -299,10 +299,10 @@ def _opened_by_requests(data: Dataset, connections: Bools, extras: int) -> int:
 
 
 def limit_reached(data: Dataset) -> int | None:
-    """Return when the server was first known to have all the descriptors it may have; None = never.
+    """Return when the server was first known to have as many descriptors as it may; None = never.
 
-    The earliest evidence counts: a sample may know it before an accept record does, and a server whose baseline is at
-    the limit has reached it when the load starts. EMFILE is evidence also on an empty queue.
+    The earliest evidence counts: a sample may show it before an accept record does. A server with a baseline at the
+    limit has reached it when the load starts. EMFILE is evidence on an empty queue, too.
     """
     recording, start = data.recording, data.clock.start
     samples, sampled = known(recording.samples, "open_fds")
@@ -331,7 +331,7 @@ def _baseline(data: Dataset) -> int:
 
 
 def _at_limit(data: Dataset) -> tuple[Ints, Ints]:
-    """Return the times between samples that both saw the limit reached, and the CPU time used in them."""
+    """Return the times between two samples that both show the limit reached, and the CPU time used in them."""
     times, open_fds, cpu = known(data.recording.samples, "open_fds", "cpu_ns")
     full = open_fds >= data.limits_at(times)
     both = full[1:] & full[:-1]
@@ -355,7 +355,7 @@ def _emfile(data: Dataset) -> Numbers:
         "emfile.handler": int(by_place[Where.HANDLER].sum()),
         "emfile.idle": int(column(recording.failures[has_flag(recording.failures, FailureFlag.IDLE)], "count").sum()),
     }
-    if not recording.facts.server.is_simulated:  # nobody sees what else a command opens
+    if not recording.facts.server.is_simulated:  # a command's other calls are not seen
         del numbers["emfile.handler"]
     missed = emfile_records(recording, *Where)
     if len(missed):
@@ -367,10 +367,10 @@ def _emfile(data: Dataset) -> Numbers:
 
 
 def time_at_limit(data: Dataset) -> int:
-    """Return for how many nanoseconds, until it was judged, the server had all the descriptors that it may have.
+    """Return for how many nanoseconds before the judgement the server had as many descriptors as it may.
 
-    What each stamp shows holds until the next one: an accept() that took the last descriptor, a close, a failure, a
-    sample, a limit that rose. Shed connections prove nothing, because they live on a descriptor kept in reserve.
+    Each stamp is valid until the next one: an accept() that took the last descriptor, a close, a failure, a sample, a
+    higher limit. Shed connections prove nothing: they use a descriptor that was kept in reserve.
     """
     times, full = _evidence(data)
     order = np.argsort(times, kind="stable")
@@ -385,7 +385,7 @@ def _evidence(data: Dataset) -> tuple[Ints, Bools]:
     accepted, closed = data.waits.accepted[kept], column(accepts, "closed")[kept]
     closed = closed[closed > 0]
     failed = failures[failures["errno"] == errno.EMFILE]
-    # A handler that fails gives back what it had opened.
+    # A handler that fails closes what it had opened.
     at_last = failed["where"] == Where.ACCEPT
     sampled, seen = known(data.recording.samples, "open_fds")
     raised = np.array([at for at, limit in data.limit_changes.items() if limit > data.limits_at(np.array([at - 1]))[0]])

@@ -1,7 +1,7 @@
-"""The part of the host in what was measured: times in which a process was ready to run and no CPU took it.
+"""The host's part in the results: times in which a process was ready to run and no CPU was free.
 
-Read from /proc/PID/schedstat with every sample. A wait counts in the first sample after it, so that the waits of a time
-are those between the samples around it. Time that a hypervisor takes from the CPU is not in it.
+Each sample reads them from /proc/PID/schedstat. The first sample after a wait counts it, so the waits of a time are
+between the samples around it. Time that a hypervisor takes from the CPU is not included.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from loadsim.analysis.dataset import Dataset
     from loadsim.analysis.findings.case import Case
 
-#: A host that keeps the server waiting for longer at once, or for more of the load's time, is worth a sentence.
+#: A notice names a host that keeps the server waiting for longer than this at once, or for this share of the load.
 LONG_S, SHARE = 0.02, 0.05
-#: Faults that a server may have only because it does not run. A slow acceptor is not one: host time is not counted.
+#: Faults that a server can have because it gets no CPU. A slow acceptor is not one: its pauses exclude host time.
 _OF_A_FULL_QUEUE = frozenset({"queue-overflow", "syn-delay", "phantom-connections", "late-admission", "queue-abort"})
 _OF_A_LATE_SERVER = _OF_A_FULL_QUEUE | {"outage", "clients-failed"}
 #: Metrics that a late server or a late client changes, by the first word of their names.
@@ -29,7 +29,7 @@ _TIMED = frozenset(
 
 
 def host_metrics(data: Dataset) -> dict[str, float]:
-    """Return host.run_wait and server.run_wait*; nothing where the kernel did not say."""
+    """Return host.run_wait and server.run_wait*; nothing if the kernel does not report them."""
     clock, numbers = data.clock, dict[str, float]()
     steps = data.run_waits.steps(clock.start, max(clock.load_end, clock.judged))
     in_load = data.run_waits.steps(clock.start, clock.load_end)
@@ -49,12 +49,12 @@ def host_metrics(data: Dataset) -> dict[str, float]:
 
 
 def is_busy(share: float, longest_s: float) -> bool:
-    """Return whether waits for a CPU are worth a word: of this fraction of the load, the longest of the server's."""
+    """Return whether waits for a CPU matter: a share of the load, and the server's longest wait."""
     return share >= SHARE or longest_s >= LONG_S
 
 
 def busy_sentence(numbers: dict[str, float]) -> str | None:
-    """Return the notice of a host that kept processes of this run waiting; None where it did not matter."""
+    """Return the notice about a host that kept processes of this run waiting; None if that did not matter."""
     share, longest = numbers.get("host.run_wait", 0.0), numbers.get("server.run_wait_max", 0.0)
     if not is_busy(share, longest):
         return None
@@ -71,9 +71,9 @@ def busy_sentence(numbers: dict[str, float]) -> str | None:
 def decides(case: Case, faults: Sequence[str], missed: Sequence[str]) -> bool:
     """Return whether the verdict depends on a busy host.
 
-    `faults` are the ids of what was found, `missed` the metrics of expectations that were not met. It does where a
-    server that is only late explains all of them: none is about anything but time, and no slow server was found beside
-    the host. A full queue is explained where it filled up while the server waited for a CPU.
+    `faults` are the ids of the faults that were found, `missed` the metrics of expectations that were not met. The
+    verdict depends on the host if a late server explains all of them: each is about time only, and no slow server was
+    found. A late server explains a full queue if the queue filled up while the server waited for a CPU.
     """
     if busy_sentence(case.numbers) is None or not _OF_A_LATE_SERVER.issuperset(faults):
         return False
@@ -85,7 +85,7 @@ def decides(case: Case, faults: Sequence[str], missed: Sequence[str]) -> bool:
 
 
 def _filled_while_waiting(data: Dataset) -> bool:
-    """Return whether the queue was full first in a pause that was mostly the host's."""
+    """Return whether the queue was first full in a pause in which the server mostly waited for a CPU."""
     pauses, full_s = data.pauses, data.queue_full_at_s
     if full_s is None:
         return False

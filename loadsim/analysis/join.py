@@ -1,4 +1,4 @@
-"""Which accept record belongs to which attempt; for a server that writes no records, what proves a fate."""
+"""Joins accept records to attempts, and finds the fates of clients of a server that writes no records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: tcpi_state of an accepted socket (include/net/tcp_states.h).
 ESTABLISHED, RESET = 1, 7
-#: A close is stamped right before it is made: so long may the thread have been off the CPU in between.
+#: A close is stamped right before it is made: its thread may be off the CPU for this long in between.
 _SLACK_NS = NANOSECONDS // 100
 #: The age of a socket is read in jiffies: +-4 ms at HZ=250, +-10 ms at HZ=100.
 _AGE_ERROR_NS = NANOSECONDS // 100
@@ -34,19 +34,19 @@ class Join:
 
     attempt_of: Ints  # for each accept record; -1: foreign
     accept_of: Ints  # for each attempt
-    watching: Bools  # for each accept record: it is the canary's, or of the connections that it holds
+    watching: Bools  # for each accept record: it is a canary's or a held client's
     watcher_of: Ints  # for each accept record, by index into `watchers`; -1 = not found
-    ambiguous: int  # accept records that fitted several attempts equally well: the oldest got it
-    mismatched: int  # accept records whose payload names another attempt than the join
+    ambiguous: int  # accept records that fitted several attempts equally well: the oldest was joined
+    mismatched: int  # accept records with a payload that names another attempt than the join
 
     @property
     def foreign(self) -> int:
-        """Accept records that no attempt explains, and no canary."""
+        """Accept records that neither an attempt nor a canary explains."""
         return int(((self.attempt_of < 0) & ~self.watching).sum())
 
 
 def join(recording: Recording) -> Join:
-    """Return which attempt every accepted connection was."""
+    """Return the attempt of every accepted connection."""
     desk = _Desk(recording)
     _match_living(desk)
     ambiguous = _match_reset(desk)
@@ -62,7 +62,7 @@ def join(recording: Recording) -> Join:
 
 
 class _Desk:
-    """The columns that the matching looks at, and what it has matched so far."""
+    """The columns that the matching uses, and its result so far."""
 
     def __init__(self, recording: Recording) -> None:
         attempts, accepts = recording.attempts, recording.accepts
@@ -85,7 +85,7 @@ class _Desk:
         self.accept_of = np.full(len(attempts), -1)
 
     def match(self, accepts: Ints, attempts: Ints) -> None:
-        """Join pairs; where several accept records want one attempt, the first of them gets it."""
+        """Join pairs; of several accept records for one attempt only the first is joined."""
         self.accept_of[attempts[::-1]] = accepts[::-1]
         won = self.accept_of[attempts] == accepts
         self.attempt_of[accepts[won]] = attempts[won]
@@ -117,14 +117,14 @@ def attempt_keys(attempts: Records) -> Ints:
 
 
 def client_keys(recording: Recording, addresses: Ints, ports: Ints) -> Ints:
-    """Return the same number for each of these clients, by address (four words each) and port; -1 = none of ours."""
+    """Return the same number for each client, by address (four words) and port; -1 = not a client of this run."""
     used = np.flatnonzero(np.bincount(column(recording.attempts, "source")))
     source = _source_of(addresses, used, recording.facts.server.address)
     return np.where(source >= 0, source << 16 | ports, -1)
 
 
 def _source_of(addresses: Ints, sources: Ints, server: str) -> Ints:
-    """Return the index of the source address that each of these is; -1 = none of ours."""
+    """Return the index of each address among the source addresses of this run; -1 = not one of them."""
     if len(sources) == 0 or len(addresses) == 0:
         return np.full(len(addresses), -1)
     peers = np.ascontiguousarray(addresses)
@@ -135,7 +135,7 @@ def _source_of(addresses: Ints, sources: Ints, server: str) -> Ints:
 
 
 def _address(source: int, server: str) -> str:
-    """Return the address from which a driver connects: 127.0.x.y, or the server's own address where that is not one."""
+    """Return the address from which a driver connects: 127.0.x.y, or the server's own address outside 127.0.0.0/8."""
     if server.startswith("127.") or server == "0.0.0.0":  # noqa: S104 -- compared with, not bound to
         return source_address(source)
     return "::1" if server == "::" else server
@@ -190,8 +190,8 @@ def _owners(desk: _Desk, accepts: Ints, attempts: Ints) -> Ints:
 def _match_reset(desk: _Desk) -> int:
     """Join connections that their client had reset before they were accepted; return how many were ambiguous.
 
-    The queue is first in, first out: where a 4-tuple has as many of them as of attempts that were reset, order tells.
-    Else the age of the server's socket does, where it fits one attempt alone; only the rest is looked at one by one.
+    The queue is first in, first out: if a 4-tuple has as many of them as attempts that were reset, their order decides.
+    Otherwise the age of the server's socket decides if it fits only one attempt. The rest is matched one by one.
     """
     accepts = np.flatnonzero((desk.state == RESET) & (desk.accept_key >= 0))
     could = desk.connected & (desk.accept_of < 0) & (desk.attempt_key >= 0)
@@ -223,7 +223,7 @@ def _match_in_order(desk: _Desk, accepts: Ints, attempts: Ints) -> None:
 def _match_by_age(desk: _Desk, accepts: Ints, attempts: Ints) -> None:
     """Join accept records to the only attempt that held the 4-tuple when the server's socket was made.
 
-    Both come sorted by 4-tuple and time; the attempts of one 4-tuple follow each other.
+    Both are sorted by 4-tuple and time.
     """
     keys, ends = desk.attempt_key[attempts], desk.ended[attempts]
     created = desk.created[accepts]
@@ -240,7 +240,7 @@ def _could_be(desk: _Desk, accepts: Ints, attempts: Ints) -> Bools:
     """Return which pairs agree on the order of events: started, reset, accepted."""
     started, accepted = desk.started[attempts], desk.accepted[accepts]
     was_reset: Bools = desk.ended[attempts] <= accepted + _SLACK_NS
-    # The drivers reset what is still open once the run was judged, and a killed driver books nothing at all.
+    # The drivers reset open connections once the run was judged, and a killed driver records no end.
     unseen = (desk.ended[attempts] == _FOREVER) & (desk.after_end[accepts] | ~desk.pending[attempts])
     possible: Bools = (started <= accepted) & (was_reset | unseen)
     return possible
@@ -249,8 +249,8 @@ def _could_be(desk: _Desk, accepts: Ints, attempts: Ints) -> Bools:
 def _match_carefully(desk: _Desk, accepts: Ints, attempts: Ints) -> int:
     """Join where the order has holes (phantoms that were reset); return how many accept records stayed ambiguous.
 
-    Both come sorted by 4-tuple and time. Among the attempts that order and state allow, the age of the server's
-    socket tells which one it was; where it does not, the oldest gets it.
+    Both are sorted by 4-tuple and time. Among the attempts that order and state allow, the age of the server's socket
+    decides. If it fits several or none, the oldest is joined.
     """
     keys = desk.attempt_key[attempts]
     low = np.searchsorted(keys, desk.accept_key[accepts], "left").tolist()
@@ -280,9 +280,9 @@ def _match_carefully(desk: _Desk, accepts: Ints, attempts: Ints) -> int:
 
 
 def _joined_before(desk: _Desk, accepts: Ints) -> Ints:
-    """Return when the attempt was started that the record before this one, of the same 4-tuple, belongs to; 0 = none.
+    """Return the start of the attempt of the previous record of the same 4-tuple; 0 = none.
 
-    Whatever follows it in the queue was started later.
+    An attempt that follows it in the queue was started later.
     """
     joined = np.flatnonzero((desk.attempt_of >= 0) & np.isin(desk.accept_key, desk.accept_key[accepts]))
     if len(joined) == 0:
@@ -292,9 +292,9 @@ def _joined_before(desk: _Desk, accepts: Ints) -> Ints:
 
 
 def _match_holders(desk: _Desk) -> None:
-    """Join what is left to whoever held its 4-tuple when the server's socket was made.
+    """Join the remaining records to the attempts that held their 4-tuples when the server's sockets were made.
 
-    These are races of a few microseconds (a client that gave up just as it was let in), and killed drivers.
+    They come from races of a few microseconds (a client gave up just as it was accepted), and from killed drivers.
     """
     accepts = np.flatnonzero((desk.attempt_of < 0) & (desk.accept_key >= 0))
     attempts = desk.latest_start(accepts, desk.created[accepts] + _AGE_ERROR_NS)
@@ -305,7 +305,7 @@ def _match_holders(desk: _Desk) -> None:
 
 
 def _watching(recording: Recording) -> Bools:
-    """Return which accept records are the canary's: it comes from addresses of its own."""
+    """Return which accept records are of canaries and held clients: they have addresses of their own."""
     sources = np.array([CANARY_SOURCE, HELD_SOURCE])
     if not len(recording.canary) and not len(recording.held):
         return np.zeros(len(recording.accepts), dtype=np.bool_)
@@ -314,7 +314,7 @@ def _watching(recording: Recording) -> Bools:
 
 
 def watchers(recording: Recording) -> Records:
-    """Return a record for each connection of the canary, and for each that it holds: the first request on it."""
+    """Return a record for each canary, and the first request of each held connection."""
     held = recording.held
     connection = np.stack([column(held, "port"), column(held, "connected")], axis=1)
     _, first = np.unique(connection, axis=0, return_index=True)
@@ -322,9 +322,9 @@ def watchers(recording: Recording) -> Records:
 
 
 def _watchers_of(recording: Recording) -> Ints:
-    """Return for each accept record the last connection of the canary on its 4-tuple that had started by then.
+    """Return for each accept record the last of the `watchers` that had started on its 4-tuple; -1 = none.
 
-    -1 where the age of the socket says that it cannot be this one.
+    It is also -1 where the server's socket is older than that connection.
     """
     accepts, rows = recording.accepts, watchers(recording)
     if not len(rows):
@@ -350,7 +350,7 @@ def _mismatched(recording: Recording, attempt_of: Ints) -> int:
     return int((known & (payload != joined)).sum())
 
 
-#: net/tcp_states.h. Who is accepted and whose process has closed is in one of the second kind, without an owner.
+#: net/tcp_states.h. A connection that the server has accepted and closed is in one of _CLOSED_BY_SERVER, without owner.
 _ESTABLISHED, _FIN_WAIT1, _CLOSE_WAIT = 1, 4, 8
 _CLOSED_BY_SERVER = (_FIN_WAIT1, 5, 6, 9, 11)  # FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING
 _HALF_OPEN = (3, 12)  # SYN_RECV: the server still waits for the last ACK
@@ -372,14 +372,14 @@ def fates(recording: Recording) -> Ints:
 
 
 def never_connected(recording: Recording, fate: Ints) -> Ints:
-    """Return the fates of those that no SYN-ACK reached; where one may have been lost on its way: `unknown`."""
+    """Return the fates of clients that received no SYN-ACK; `unknown` if one may have been lost on its way."""
     if recording.facts.server.sockets_seen:
         return fate
     return np.where(fate == Fate.DROPPED, Fate.UNKNOWN, fate)
 
 
 def queued_at_end(recording: Recording) -> int:
-    """Return how many connections, foreign ones too, the table shows in the accept queue when the run was judged."""
+    """Return how many connections, including foreign ones, were in the accept queue when the run was judged."""
     sockets = recording.sockets
     state = column(sockets, "state")
     waits = _is_at_end(recording) & (sockets["inode"] == 0) & np.isin(state, (_ESTABLISHED, _CLOSE_WAIT))
@@ -400,13 +400,13 @@ def _is_at_end(recording: Recording) -> Bools:
 
 
 def _answered(recording: Recording) -> Bools:
-    """Return who heard from the server: a byte, or its FIN, which the kernel sends for no connection in the queue."""
+    """Return which clients got a byte or a FIN: the kernel sends neither for a connection in the queue."""
     attempts = recording.attempts
     return (column(attempts, "replied") > 0) | has_outcome(attempts, Outcome.EOF)
 
 
 def attempts_of_sockets(recording: Recording) -> Ints:
-    """Return for each record of a socket the attempt whose connection it is; -1 = none of ours."""
+    """Return the attempt of each socket record; -1 = not a connection of the load."""
     sockets = recording.sockets
     keys = attempt_keys(recording.attempts)
     ours = np.flatnonzero(keys >= 0)
@@ -418,7 +418,7 @@ def attempts_of_sockets(recording: Recording) -> Ints:
 
 
 class _Seen:
-    """The sockets of the table, each with the attempt whose connection it is."""
+    """The sockets of the table, each with its attempt."""
 
     def __init__(self, recording: Recording) -> None:
         sockets = recording.sockets
@@ -429,16 +429,16 @@ class _Seen:
         self._at_client = has_flag(sockets, SocketFlag.AT_CLIENT)
 
     def owned(self) -> Ints:
-        """Return the attempts whose connection a process of the server was ever seen to own."""
+        """Return the attempts with a connection that a process of the server owned in any table."""
         return self._attempts(self._owned & ~self._at_client)
 
     def at_server(self, *states: int, owned: bool) -> Ints:
-        """Return the attempts whose connection was in one of these states at the server in the end."""
+        """Return the attempts with a connection in one of these states at the server at the judgement."""
         right = self._at_end & ~self._at_client & (self._owned == owned)
         return self._attempts(right & np.isin(self._state, states))
 
     def at_client(self, *states: int) -> Ints:
-        """Return the attempts that were in one of these states at the client in the end."""
+        """Return the attempts in one of these states at the client at the judgement."""
         return self._attempts(self._at_end & self._at_client & np.isin(self._state, states))
 
     def _attempts(self, sockets: Bools) -> Ints:
