@@ -1,4 +1,4 @@
-"""The whole analysis of one run: the view of a recording in, a summary with its verdict out."""
+"""The whole analysis of one run: turns its dataset into a summary with a status."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def summary_of(data: Dataset) -> Summary:
-    """Return everything that is said about a run."""
+    """Return the summary of a run."""
     recording, facts = data.recording, data.recording.facts
     numbers = measure(data)
     case = Case(data=data, numbers=numbers, prediction=compare(data, numbers))
@@ -62,7 +62,7 @@ def summary_of(data: Dataset) -> Summary:
 
 
 def judge(expectations: Sequence[str], metrics: dict[str, float]) -> list[Judged]:
-    """Return what became of each expectation; metrics are keyed as in `summary.json`."""
+    """Return whether each expectation was met; metrics have the keys of `summary.json`."""
     judged = []
     for text in expectations:
         result = thresholds.judge(thresholds.parse(text), metrics)
@@ -71,7 +71,7 @@ def judge(expectations: Sequence[str], metrics: dict[str, float]) -> list[Judged
 
 
 def status(found: Sequence[Diagnosed], judged: Sequence[Judged]) -> str:
-    """Return the first word of a result. What cannot be trusted is never called failed, reproduced or healthy."""
+    """Return the first word of a result. A run with a doubt is never called failed, reproduced or healthy."""
     if any(one.kind is Kind.DOUBT for one in found):
         return "INCONCLUSIVE"
     if not all(one.ok for one in judged):
@@ -80,7 +80,7 @@ def status(found: Sequence[Diagnosed], judged: Sequence[Judged]) -> str:
 
 
 def opening_sentence(found: Sequence[Diagnosed], judged: Sequence[Judged]) -> str:
-    """Return the sentence after the verdict: the expectation that was not met, else the first finding."""
+    """Return the sentence after the status: the first expectation that was not met, else the first finding."""
     missed = [one for one in judged if not one.ok]
     if missed and found[0].kind is not Kind.DOUBT:
         more = f", and {len(missed) - 1} more" if len(missed) > 1 else ""
@@ -89,11 +89,11 @@ def opening_sentence(found: Sequence[Diagnosed], judged: Sequence[Judged]) -> st
 
 
 def _notices(recording: Recording, numbers: dict[str, float]) -> list[str]:
-    """Return what a reader should know besides: a busy host, the run's own notices, and records only counted."""
+    """Return the notices about a busy host, from the run itself, and about records that were only counted."""
     busy = busy_sentence(numbers)
     lost = recording.facts.lost_records
     notices = [
-        f'{count:,} {journal.removesuffix("s")} records found no space: numbers from them are "at least".'
+        f"{count:,} {journal.removesuffix('s')} records found no space: numbers from them are lower bounds."
         for journal, count in lost.items()
         if count and journal in ("failures", "samples")
     ]

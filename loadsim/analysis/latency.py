@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from loadsim.record.recording import Bools, Ints, Records
 
 
-#: A percentile is shown from this many samples on.
+#: The number of samples from which each percentile is shown.
 _ENOUGH = {"p50": 1, "p90": 100, "p99": 100, "p999": 10_000}
 _SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 
@@ -35,16 +35,16 @@ class Latencies:
 
 
 def connect_latencies(attempts: Records) -> Latencies:
-    """Return how long each client that was connected had waited for it, from its intended start: response time."""
+    """Return the response time of each client that was connected: from its intended start to the connection."""
     known, intended = column(attempts, "connected"), column(attempts, "intended")
     done = known > 0
     return Latencies(known=known[done], nanoseconds=(known - intended)[done].clip(min=0))
 
 
 def accept_latencies(data: Dataset) -> Latencies:
-    """Return how long each connection that the running server took had waited in the accept queue.
+    """Return how long each connection that the running server accepted had waited in the accept queue.
 
-    Of a server that writes no records: at most, where it is not known exactly.
+    For a server that writes no records these are upper bounds, unless the kernel was traced.
     """
     if data.bounds is not None:
         return Latencies(known=data.bounds.known, nanoseconds=data.bounds.most)
@@ -53,13 +53,13 @@ def accept_latencies(data: Dataset) -> Latencies:
 
 
 def own_accepts(data: Dataset) -> Bools:
-    """Return which accept records are those of an attempt that the running server took: neither late nor foreign."""
+    """Return which accept records are of an attempt and of the running server."""
     ours: Bools = data.waits.taken & (data.ledger.join.attempt_of >= 0)
     return ours
 
 
 def family(name: str, nanoseconds: Ints) -> dict[str, float]:
-    """Return the statistics of a family of times that have samples enough; empty without any."""
+    """Return the statistics of a family of times for which there are enough samples; empty without any."""
     if len(nanoseconds) == 0:
         return {}
     ordered = np.sort(nanoseconds)
@@ -90,7 +90,7 @@ class Histogram:
     """How many latencies there were of each size."""
 
     counts: Ints  # HdrHistogram's own array
-    beyond: int  # latencies out of its range, counted here alone
+    beyond: int  # latencies out of its range, counted only here
 
     @classmethod
     def of(cls, nanoseconds: Ints) -> Histogram:
@@ -134,10 +134,9 @@ class Interval:
 
 
 def intervals(latencies: Latencies, *, start_ns: int, end_ns: int) -> Iterator[Interval]:
-    """Yield one interval for each second between two moments, also where nothing ended in it.
+    """Yield one interval for each second between two moments, also for seconds without a latency.
 
-    The last one ends with the time, to a millisecond, which is what a log resolves; it is extended where a latency
-    ended later.
+    The last one ends at the second moment, to a millisecond (the resolution of a log), or with a later latency.
     """
     last = int(latencies.known.max(initial=start_ns))
     span = max((end_ns - start_ns) // _MS, (last - start_ns) // _MS + 1) * _MS
@@ -178,7 +177,7 @@ class Distribution:
 
 
 def distribution(histogram: Histogram) -> Distribution:
-    """Return the percentile table of a histogram, row by row what HdrHistogram's own iterator finds in 250 ms."""
+    """Return the percentile table of a histogram, with the same rows as HdrHistogram's iterator, which takes 250 ms."""
     used = np.flatnonzero(histogram.counts)
     counts = histogram.counts[used]
     mean, deviation = _moments(_median(used), counts)
@@ -205,7 +204,7 @@ def _rows(values: Ints, reached: Ints) -> list[Row]:
 
 
 def _levels() -> Iterator[float]:
-    """Yield percentages without end; every few of them the distance to 100 halves."""
+    """Yield percentages without end; the distance to 100 halves every _TICKS of them."""
     percent = 0.0
     while True:
         yield percent
@@ -223,7 +222,7 @@ def _row(values: Ints, reached: Ints, place: int, percent: float) -> Row:
 
 
 def _moments(values: Ints, counts: Ints) -> tuple[float, float]:
-    """Return mean and standard deviation, each value standing in the middle of what its count covers."""
+    """Return mean and standard deviation of values that are the middles of their counts' ranges."""
     if not len(values):
         return 0.0, 0.0
     mean = float(np.average(values, weights=counts))
@@ -236,7 +235,7 @@ def _in_range(nanoseconds: Ints, indices: Ints) -> Bools:
 
 
 def _index_of(nanoseconds: Ints) -> Ints:
-    """Return the place of each latency in the array of counts; beyond its end for those that are too long."""
+    """Return the index of each latency in the array of counts; beyond its end for a latency that is too long."""
     _, bits = np.frexp(nanoseconds.astype(np.float64))
     bucket = (bits.astype(np.int64) - _HALF_BITS - 1).clip(min=0)
     indices: Ints = (bucket << _HALF_BITS) + (nanoseconds >> bucket)
@@ -253,10 +252,10 @@ def _lowest(indices: Ints) -> Ints:
 
 
 def _highest(indices: Ints) -> Ints:
-    """Return the largest value that is counted at each of these places."""
+    """Return the largest value that is counted at each of these indices."""
     return _lowest(indices) + (1 << _bucket_of(indices)) - 1
 
 
 def _median(indices: Ints) -> Ints:
-    """Return the value in the middle of those that are counted at each of these places."""
+    """Return the middle of the values that are counted at each of these indices."""
     return _lowest(indices) + (1 << _bucket_of(indices) >> 1)

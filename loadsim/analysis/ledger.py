@@ -1,7 +1,6 @@
-"""The ledger: every attempt has one outcome and one fate, and the books must balance.
+"""The ledger: every attempt has one outcome and one fate, and the sums must balance.
 
-The outcome is what the client wrote down; the fate is decided here, from the join and from what the kernel showed
-when the run was judged.
+The client records the outcome. The fate is decided here, from the join and from the kernel's tables at the judgement.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from loadsim.units import NANOSECONDS, format_count, some
 if TYPE_CHECKING:
     from loadsim.record.recording import Recording
 
-#: The fate of an attempt that was never connected, by what its client saw. What is not here met no answer at all.
+#: The fate of an attempt that was never connected, by its outcome. With any other outcome it got no answer.
 _NEVER_CONNECTED = {
     Outcome.REFUSED: Fate.REFUSED,
     Outcome.LOCAL: Fate.LOCAL,
@@ -38,7 +37,7 @@ _NEVER_CONNECTED = {
 }
 #: The shape of the table: codes are its indices, and one code of a fate is reserved.
 _FATES, _OUTCOMES = max(Fate) + 1, max(Outcome) + 1
-#: The conductor learns of the server's end later than its clients do.
+#: The conductor notices the server's end later than its clients do.
 _DEATH_SLACK_NS = NANOSECONDS // 10
 
 
@@ -49,7 +48,7 @@ class Ledger:
     join: Join
     fate: Ints  # of each attempt, a Fate
     table: Ints  # attempts by [fate, outcome]
-    imbalance: list[str]  # whole sentences: what does not add up
+    imbalance: list[str]  # sentences, one for each sum that does not balance
 
     def fates(self) -> dict[str, int]:
         """Return the attempts of each fate, in the order of the table, zeros too."""
@@ -113,10 +112,10 @@ def _judge_accepted(recording: Recording, fate: Ints, joined: Join) -> None:
 
 
 def _judge_unaccepted(recording: Recording, fate: Ints, unaccepted: Bools) -> None:
-    """Set the fate of the connected attempts that no accept() returned; they are phantoms unless something says more.
+    """Set the fate of the connected attempts that no accept() returned: phantoms, unless other evidence exists.
 
-    Where the server's records are not whole (space used up, or the run ended before the queue was drained), nobody
-    can tell a queued connection from a phantom: `unknown`.
+    If the server's records are incomplete (no space was left, or the run ended before the queue was drained), a queued
+    connection cannot be distinguished from a phantom: `unknown`.
     """
     facts, attempts = recording.facts, recording.attempts
     aborts = facts.sysctls.get("net.ipv4.tcp_abort_on_overflow", "0") not in ("", "0")
@@ -130,22 +129,25 @@ def _judge_unaccepted(recording: Recording, fate: Ints, unaccepted: Bools) -> No
 
 
 def _orphan(recording: Recording, fate: Ints, unaccepted: Bools) -> None:
-    """Set who was in the queue when the listener died: whom its end reset, then the oldest, as many as it held."""
+    """Set the attempts that were in the queue when the listener died.
+
+    These are the clients that its end reset, then the oldest others, up to the length of the queue.
+    """
     attempts, died = recording.attempts, recording.facts.server.exited_ns
     ended, started = column(attempts, "ended"), column(attempts, "started")
     could = unaccepted & (started <= died)
     reset_by_it = could & has_outcome(attempts, Outcome.RESET) & (ended >= died - _DEATH_SLACK_NS)
     fate[reset_by_it] = Fate.ORPHANED
     others = np.flatnonzero(could & ~reset_by_it & (fate == Fate.PHANTOM))
-    room = max(_queue_at_death(recording) - int(reset_by_it.sum()), 0)
-    fate[others[np.argsort(started[others], kind="stable")][:room]] = Fate.ORPHANED
+    left = max(_queue_at_death(recording) - int(reset_by_it.sum()), 0)
+    fate[others[np.argsort(started[others], kind="stable")][:left]] = Fate.ORPHANED
 
 
 def _queue_at_death(recording: Recording) -> int:
-    """Return how many at most were in the accept queue: all it holds, where nothing was ever dropped at it.
+    """Return how many connections were in the accept queue at most.
 
-    Only a full queue makes phantoms, so without a drop everybody who was connected had entered it. Else the length in
-    the last sample that saw the listener, up to 10 ms before its end; 0 = none did.
+    Only a full queue makes phantoms. Without a drop every connected client had entered it, and its capacity is the
+    limit. Otherwise it is the length in the last sample of the listener, up to 10 ms before its end; 0 = no sample.
     """
     samples = recording.samples
     capacity, overflows = Capacity.of(recording), known(samples, "listen_overflows")[1]
@@ -156,7 +158,7 @@ def _queue_at_death(recording: Recording) -> int:
 
 
 def _imbalance(recording: Recording, joined: Join) -> list[str]:
-    """Return a sentence for everything that does not add up."""
+    """Return a sentence for each sum that does not balance."""
     checks = (_unequal_queue(recording), _repeated_numbers(recording), _wrong_joins(joined), *_lost(recording))
     return [sentence for sentence in checks if sentence]
 
@@ -166,7 +168,7 @@ def _unequal_queue(recording: Recording) -> str:
     end, server = recording.facts.end, recording.facts.server
     if end is None or end.queue is None or server.exited_ns:
         return ""
-    if not server.started:  # it went on meanwhile: what two looks show need not be the same
+    if not server.started:  # it went on meanwhile: two readings need not agree
         return ""
     if not server.is_simulated:
         return _unequal_table(queued_at_end(recording), end.queue)
@@ -180,8 +182,8 @@ def _unequal_queue(recording: Recording) -> str:
 
 
 def _unequal_table(waiting: int, queue: int) -> str:
-    """Compare the two looks at a server that was stopped meanwhile: connections without an owner, and the queue."""
-    if waiting <= queue:  # a phantom whose FIN is repeated may enter the queue between the two
+    """Compare two readings of a server that was stopped: connections without an owner, and the queue."""
+    if waiting <= queue:  # a repeated FIN may move a phantom into the queue between the two
         return ""
     return (
         f"The TCP table showed {some(waiting, 'complete connection')} that no process owns when the run was judged, "
@@ -192,23 +194,23 @@ def _unequal_table(waiting: int, queue: int) -> str:
 def _repeated_numbers(recording: Recording) -> str:
     numbers = np.sort(column(recording.attempts, "number"))
     repeated = int((np.diff(numbers) == 0).sum())
-    return f"{format_count(repeated)} attempts carry a number that another attempt has too." if repeated else ""
+    return f"{format_count(repeated)} attempts have a number that another attempt has, too." if repeated else ""
 
 
 def _wrong_joins(joined: Join) -> str:
     if not joined.mismatched:
         return ""
     return (
-        f"{format_count(joined.mismatched)} accepted connections carry the number of another attempt than the one "
-        "they were joined to by address, port and order."
+        f"{format_count(joined.mismatched)} accepted connections name another attempt than the one that they were "
+        "joined to by address, port and order."
     )
 
 
 def _lost(recording: Recording) -> list[str]:
-    """Say which rows of the ledger are missing because the space reserved for them was used up."""
+    """Return a sentence for each kind of record that found no space."""
     return [
         f"{format_count(lost)} {journal.removesuffix('s')} records found no space and were only counted: "
-        "shorten the run, or lower its rate, so that the reservation holds."
+        "shorten the run, or lower its rate."
         for journal, lost in recording.facts.lost_records.items()
         if lost and journal in ("attempts", "accepts")
     ]

@@ -1,7 +1,4 @@
-"""The metrics of one run, under the names of `loadsim.metrics`, and the prediction beside them.
-
-The generator's own part is measured first: it accuses itself before the server.
-"""
+"""The metrics of one run, by the names of `loadsim.metrics`, and their comparison with the prediction."""
 
 from __future__ import annotations
 
@@ -35,14 +32,14 @@ Numbers = dict[str, float]
 LAG_S, LAG_SHARE, LATE_SHARE = 0.010, 0.05, 0.10
 #: Cores of one driver beyond which it is the bottleneck.
 CPU_CORES = 0.9
-#: Within less than this a driver is busy starting and ending: a load of one attempt took 1.27 cores for 1.3 ms.
+#: A shorter driver only starts and ends: a load of one attempt took 1.27 cores for 1.3 ms.
 _SHORTEST_NS = NANOSECONDS // 20
 #: From this many attempts on p90 and p99 are shown.
 _ENOUGH = 100
 
 
 def generator_metrics(data: Dataset) -> dict[str, float]:
-    """Return generator.*: the lag behind the schedule, the busiest driver, its own failures, and the verdict."""
+    """Return generator.*: lag, CPU of the busiest driver, failures, and whether it set the pace of the run."""
     numbers: dict[str, float] = {"generator.local_failures": int(own_failures(data).sum())}
     lag = np.sort(lags(data))
     if len(lag):
@@ -143,7 +140,7 @@ def _client_times(data: Dataset) -> Numbers:
 
 
 def _accept_times(data: Dataset) -> Numbers:
-    """Return accept.*; nothing of a server whose sockets nobody sees."""
+    """Return accept.*; nothing for a server without visible sockets."""
     if not data.recording.facts.server.is_simulated:
         return {} if data.bounds is None else _bounded_accept_times(data, data.bounds)
     ours = own_accepts(data)
@@ -158,7 +155,7 @@ def _accept_times(data: Dataset) -> Numbers:
 
 
 def _bounded_accept_times(data: Dataset, bounds: Bounds) -> Numbers:
-    """Return accept.* of a server that writes no records, and accept_least.* where that is an upper bound."""
+    """Return accept.* of a server that writes no records, and accept_least.* if accept.* is an upper bound."""
     waiting = data.ledger.having(Fate.QUEUED)
     since = column(data.recording.attempts, "connected")[waiting]
     return {
@@ -170,14 +167,14 @@ def _bounded_accept_times(data: Dataset, bounds: Bounds) -> Numbers:
 
 
 def _uncertainty(data: Dataset, accepted: Ints) -> Numbers:
-    """Return how long accepted clients took to connect at the median: their stamps are late by at most that."""
+    """Return the median time that accepted clients took to connect: their stamps are at most that late."""
     attempts = data.recording.attempts[accepted]
     took = between(attempts, "started", "connected")
     return {"accept.uncertainty": nearest_rank(np.sort(took), 0.5) / NANOSECONDS} if len(took) else {}
 
 
 def _still_waiting(data: Dataset) -> Numbers:
-    """Return how many were in the queue when the run was judged: none where the server had ended, and its queue."""
+    """Return how many connections were in the queue when the run was judged; 0 if the server had ended."""
     return _waiting(data, data.waits.entered[data.waits.left], int(data.waits.left.sum()))
 
 
@@ -204,7 +201,7 @@ def _queue(data: Dataset) -> Numbers:
 
 
 def _listener(data: Dataset) -> Numbers:
-    """Return what the kernel dropped; in a shared namespace what it says of this listener alone."""
+    """Return what the kernel dropped; in a shared namespace only the drops of this listener."""
     samples = data.recording.samples
     if data.recording.facts.namespace != "private":
         own = known(samples, "drops")[1]
@@ -258,13 +255,13 @@ _GROUPS: tuple[Callable[[Dataset], Numbers], ...] = (
 )
 
 
-#: A gap beyond this share is a finding; below these differences it is the grain of the clock or of the arrivals.
+#: A gap beyond this share is a finding; smaller differences than these come from the clock or from the arrivals.
 GAP = 0.10
 _GRAIN = {"s": 0.05, "": 2.0}
 
 
 def compare(data: Dataset, numbers: dict[str, float]) -> list[Compared]:
-    """Return each predicted number, or "never" (None), with its measured one; what the plan left open is left out."""
+    """Return each predicted number, or "never" (None), with the measured one."""
     predicted = data.recording.facts.prediction or {}
     never = predicted.get("never", [])
     moments = {
@@ -284,7 +281,7 @@ def compare(data: Dataset, numbers: dict[str, float]) -> list[Compared]:
 
 
 def is_gap(row: Compared) -> bool:
-    """Return whether prediction and measurement differ by more than 10 %; what never came differs altogether."""
+    """Return whether prediction and measurement differ by more than 10 %, or one of them is "never"."""
     if row.predicted is None or row.measured is None:
         return row.predicted is not row.measured
     difference = abs(row.predicted - row.measured)

@@ -1,4 +1,4 @@
-"""What the canary and the held clients saw, and how long the server took to recover."""
+"""The results of the canary and of the held clients, and how long the server took to recover."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TURNED_AWAY = (Outcome.REFUSED, Outcome.RESET, Outcome.EOF, Outcome.ERROR)
 
 
 def watch_metrics(data: Dataset) -> dict[str, float]:
-    """Return canary.*, recovery.* and held.*; nothing where there was no canary."""
+    """Return canary.*, recovery.* and held.*; nothing without a canary."""
     canaries = telling(data.recording.canary)
     numbers = _own_failures(data.recording)
     if len(canaries):
@@ -46,7 +46,7 @@ def _own_failures(recording: Recording) -> dict[str, float]:
 
 
 def _down_until(recording: Recording) -> int:
-    """Return until when a server that had ended was down: the end of the run; 0 where it had not."""
+    """Return until when a server that ended was down, which is the end of the run; 0 if it did not end."""
     facts = recording.facts
     return (facts.judged_ns or facts.load_end_ns) if facts.server.exited_ns else 0
 
@@ -108,8 +108,8 @@ def _held(held: Records) -> dict[str, float]:
 def _connections(held: Records) -> int:
     """Return how many connections there were.
 
-    All requests on one connection carry the same time of connecting, and two connections may use one port after each
-    other. A connection that was never made has exactly one record, in which neither is known.
+    All requests on one connection have the same time of connecting, and two connections may use one port after each
+    other. A connection that failed has exactly one record, without port and time.
     """
     connected, port = column(held, "connected"), column(held, "port")
     made = np.unique(np.stack([connected, port])[:, connected > 0], axis=1)

@@ -1,8 +1,8 @@
-"""The run as lines of a chart: numbers on one time axis, percentile curves, and the wait beside the open descriptors.
+"""The lines of a run's charts: values over time, percentile curves, and waits by open descriptors.
 
-Pure numbers, few enough for a page that also holds a run of a million attempts. What is too long is thinned so that
-no peak is lost: each stretch of time keeps its first, smallest, largest and last value. Nothing is averaged but what
-is a rate. Must not know how a line is drawn.
+The points are few enough for a page, also for a run of a million attempts. A line that is too long is thinned and keeps
+its peaks: each stretch of time keeps its first, smallest, largest and last value. Only rates are averaged. It must not
+know how a line is drawn.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-#: Points of a line where nobody asks for more or fewer.
+#: Points of a line by default.
 MOST = 4000
-#: Steps in which latencies are looked at, and the shortest one: two samples.
+#: Steps in which latencies are collected, and the shortest one: two samples.
 _STEPS, _SHORTEST_NS = 240, NANOSECONDS // 50
 #: Rates are taken over a tenth of a second, as often as the kernel's counters are read, or over longer.
 _RATES, _SHORTEST_RATE_NS = 400, NANOSECONDS // 10
@@ -35,7 +35,7 @@ _RATES, _SHORTEST_RATE_NS = 400, NANOSECONDS // 10
 _ENOUGH = 100
 #: Points of a percentile curve.
 _CURVE = 200
-#: Numbers of open descriptors for which the longest wait is told.
+#: Numbers of open descriptors for which the longest wait is shown.
 _FDS = 600
 
 
@@ -81,8 +81,8 @@ class Series:
     connect: Spread
     cpu_cores: Line  # of the server
     emfile_per_s: Line
-    answered: Line  # canaries by when they set out: how long each waited for its answer, seconds
-    unanswered: Line  # and how long the others did, in vain
+    answered: Line  # canaries by their start: how long each waited for its answer, in seconds
+    unanswered: Line  # how long the others waited without an answer
     curves: list[Curve]  # of connect, accept and reply, each where it has latencies; all of group 0
     waits: Waits
 
@@ -118,16 +118,16 @@ def series_of(data: Dataset, *, most: int = MOST) -> Series:
 
 
 def thinned(times: Ints, values: Ints, most: int) -> Ints:
-    """Return which points to keep so that there are at most `most`, at least 4: all, where there are no more.
+    """Return the points to keep: at most `most`, which is at least 4.
 
-    Of each of equal stretches of time the first, the smallest, the largest and the last: drawn at the width of a
-    stretch, the line looks as with all points, and a value that holds for long is the right one.
+    Each of equal stretches of time keeps its first, smallest, largest and last point: drawn at the width of a stretch,
+    the line looks the same as with all points.
     """
     if len(times) <= most:
         return np.arange(len(times))
     stretches = most // 4
     keep = _extremes(times, values, stretches)
-    # a line that climbs steadily needs two points a stretch, so there is room for shorter ones
+    # A line that climbs steadily needs two points for each stretch: the stretches can be shorter.
     while 2 * len(keep) <= most and stretches < most:
         stretches *= 2
         finer = _extremes(times, values, stretches)
@@ -138,7 +138,7 @@ def thinned(times: Ints, values: Ints, most: int) -> Ints:
 
 
 def _extremes(times: Ints, values: Ints, stretches: int) -> Ints:
-    """Return the first, the smallest, the largest and the last point of each of so many equal stretches of time."""
+    """Return the first, smallest, largest and last point of each of `stretches` equal stretches of time."""
     span = max(int(times[-1] - times[0]), 1)
     stretch = ((times - times[0]) / span * stretches).astype(np.int64).clip(max=stretches - 1)
     first = np.flatnonzero(np.diff(stretch, prepend=-1))
@@ -176,7 +176,7 @@ class _Axis:
         return Line(at_s=self.seconds(times[keep]), values=values[keep].tolist())
 
     def edges(self, most: int, shortest: int) -> Ints:
-        """Return the edges of at most so many equal steps, none shorter than that."""
+        """Return the edges of at most `most` equal steps that are at least `shortest` long."""
         count = max(int(min(most, (self.stop - self.start) // shortest)), 1)
         step = -(-(self.stop - self.start) // count)
         return self.start + step * np.arange(count + 1)
@@ -191,7 +191,7 @@ def _limits(data: Dataset, axis: _Axis) -> Line:
 
 
 def _canaries(data: Dataset, axis: _Axis, *, good: bool) -> Line:
-    """Return how long canaries waited that were answered, or that were not."""
+    """Return how long the canaries waited that were answered (`good`), or the others."""
     canaries = telling(data.recording.canary)
     chosen = canaries[has_outcome(canaries, Outcome.OK) == good]
     times = column(chosen, "intended")
@@ -211,12 +211,12 @@ def _open_fds(data: Dataset, axis: _Axis) -> Line:
 
 
 def _queue(data: Dataset, axis: _Axis) -> Line:
-    """Return the queue as both journals show it: stamps are a few microseconds late, so it may seem one too long."""
+    """Return the queue by both journals, cut at its capacity: stamps are a few microseconds late."""
     curve = data.queue.within(data.capacity)
     if not len(curve.times):
         return Line(at_s=[], values=[])
     levels = curve.levels.clip(min=0)
-    # it is empty until the first one enters, and stays as it was after the last event
+    # The queue is empty until the first connection enters, and does not change after the last event.
     times = np.concatenate([[min(axis.start, int(curve.times[0]))], curve.times])
     line = axis.held(times, np.concatenate([[0], levels]))
     return Line(at_s=[*line.at_s, round(axis.span_s, 6)], values=[*line.values, line.values[-1]])
@@ -255,7 +255,7 @@ def _rate(axis: _Axis, times: Ints, counter: Ints) -> Line:
 
 
 def _emfile(data: Dataset, axis: _Axis) -> Line:
-    """Return the calls that failed for want of a descriptor, per second, in equal steps; empty where none did."""
+    """Return the calls that failed with EMFILE, per second, in equal steps; empty if none failed."""
     failures = emfile_records(data.recording, *Where)
     if not len(failures):
         return Line(at_s=[], values=[])
@@ -300,7 +300,7 @@ def _curve(family: str, nanoseconds: Ints) -> list[Curve]:
     ranks = np.unique(np.ceil((1 - 1 / one_in) * count).astype(np.int64).clip(1, count))
     ranks = np.unique(np.append(ranks, count))
     values = np.sort(nanoseconds)[ranks - 1] / NANOSECONDS
-    # rank r of n: (r - 1) / n of the latencies are shorter; the largest stands at 100 %
+    # rank r of n: (r - 1) / n of the latencies are shorter; the largest is at 100 %
     percentiles = np.where(ranks == count, 100.0, 100.0 * ranks / count)
     return [
         Curve(
@@ -314,7 +314,7 @@ def _curve(family: str, nanoseconds: Ints) -> list[Curve]:
 
 
 def _waits_by_fds(data: Dataset) -> Waits:
-    """Return the longest wait at each number of open descriptors; of many, more of the small numbers are told apart."""
+    """Return the longest wait at each number of open descriptors; large numbers are put together."""
     taken = data.waits.taken
     fds, waited = column(data.recording.accepts, "open_fds")[taken], data.waits.waited[taken]
     if not len(fds):

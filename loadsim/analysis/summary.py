@@ -1,7 +1,4 @@
-"""One run's meaning in one value: what `summary.json` holds and every report shows.
-
-Only the shapes, and their JSON.
-"""
+"""The result of the analysis of one run: the shapes of `summary.json`, which every report shows, and its schema."""
 
 from __future__ import annotations
 
@@ -21,8 +18,8 @@ class Finding:
     id: str  # stable, for `loadsim explain`
     title: str  # one sentence
     evidence: str  # sentences with numbers
-    remedy: str | None  # what to change, with the knob; None where there is nothing to do
-    fault: bool  # a fault of the server or its settings; False: information, or the generator accusing itself
+    remedy: str | None  # what to change, with the setting; None if there is nothing to do
+    fault: bool  # a fault of the server or its settings; False: information, or a doubt about the run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +41,7 @@ class Band:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """A moment worth marking on the time axis."""
+    """A marked moment on the time axis."""
 
     at_s: float
     label: str  # "first EMFILE", "queue full: SYNs dropped"
@@ -58,14 +55,14 @@ class Timeline:
     open_fds: list[int | None]
     fd_limit: int | None
     queue: list[int | None]
-    queue_capacity: int | None  # what the queue holds at most: effective backlog + 1; None where it changes
+    queue_capacity: int | None  # effective backlog + 1; None if it changes
     marks: list[Mark]
-    canary: list[bool | None] = field(default_factory=list)  # whether all that set out in it were answered; [] = none
+    canary: list[bool | None] = field(default_factory=list)  # whether all that started in it were answered; [] = none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """One threshold and what became of it."""
+    """One threshold and its result."""
 
     text: str  # as written: "emfile.count > 0"
     ok: bool
@@ -84,7 +81,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """Everything that is said about one run."""
+    """The whole result of one run."""
 
     scenario: str
     description: str
@@ -94,15 +91,15 @@ class Summary:
     duration_s: float
     clients: int  # attempts of the plan
     status: str  # REPRODUCED | HEALTHY | FAILED | INCONCLUSIVE
-    sentence: str  # finding 1 in one sentence
-    metrics: dict[str, float]  # section 6 names with their unit suffix ("accept.p99_s"); absent = no samples
+    sentence: str  # the first finding in one sentence
+    metrics: dict[str, float]  # by name with the unit suffix ("accept.p99_s"); absent = no samples
     ledger: dict[str, int]  # fate -> attempts, all fates, zeros too
     outcomes: dict[str, int]  # outcome -> attempts
     fate_by_outcome: dict[str, dict[str, int]]  # only cells that are not 0
     balanced: bool
-    imbalance: list[str]  # whole sentences: what does not add up
+    imbalance: list[str]  # sentences, one for each sum that does not balance
     foreign: int  # accepts that no attempt explains
-    ambiguous: int  # accepts whose attempt the join could not tell apart from another
+    ambiguous: int  # accepts that fit several attempts equally well
     growth: list[Band]
     findings: list[Finding]
     thresholds: list[Judged]
@@ -111,7 +108,7 @@ class Summary:
     fd_map: str
     notices: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)  # the resolved scenario, as in record.facts.Facts
-    namespace: str = "private"  # "shared": the counters are those of the whole host
+    namespace: str = "private"  # "shared": the counters include the whole host
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for json.dump, `format` first."""

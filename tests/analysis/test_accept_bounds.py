@@ -1,4 +1,4 @@
-"""Accept latencies of a server that writes no records: between which times each wait must lie, from records by hand."""
+"""Accept latencies of a server that writes no records lie between two bounds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WAITED, ENTERED, TRACED = SocketFlag.WAITED, SocketFlag.ENTERED, SocketFlag.TRAC
 
 
 def bounds_of(of: Row, *sockets: Row, **changes: Any) -> tuple[float, float]:  # noqa: ANN401 -- any fact
-    """Return the wait of one attempt at least and at most, in seconds."""
+    """Return the bounds of one attempt's wait, in seconds."""
     made = Dataset.of(recording([of], sockets=sockets, server_command=["./server"], **changes)).bounds
     assert made is not None
     [least], [most] = made.least / 1e9, made.most / 1e9
@@ -31,14 +31,14 @@ def waited(of: Row, until: float, since: float, flags: int = 0) -> tuple[Row, Ro
 
 
 def test_a_wait_ends_between_the_last_look_that_saw_it_and_the_first_that_did_not() -> None:
-    """From inside connect() to when a process was seen to own it."""
+    """The wait lies between connect() and the moment at which a process was seen to own the connection."""
     one = unserved(1, 1.0, started=1.0, connected=1.01)
 
     assert bounds_of(one, *waited(one, 1.5, 1.01), seen(one, 1.6, inode=7)) == pytest.approx((0.49, 0.6))
 
 
 def test_who_was_never_seen_to_wait_may_have_waited_not_at_all() -> None:
-    """And at most until it was answered, which is before it was seen to be owned."""
+    """The wait ends with the answer at the latest, if that is before a process was seen to own the connection."""
     one = attempt(1, 1.0, started=1.0, connected=1.01, replied=1.2, ended=1.3)
 
     assert bounds_of(one, seen(one, 1.25, inode=7)) == pytest.approx((0.0, 0.2))
@@ -52,21 +52,21 @@ def test_an_end_of_stream_is_a_sign_of_accept() -> None:
 
 
 def test_a_handshake_that_was_completed_late_begins_the_wait_late() -> None:
-    """Its client was connected two seconds before its socket existed, by the age of that."""
+    """By the age of its socket, the client was connected two seconds before the socket existed."""
     one = unserved(1, 1.0, started=1.0, connected=1.01)
 
     assert bounds_of(one, *waited(one, 3.5, 3.0), seen(one, 3.6, inode=7)) == pytest.approx((0.492, 0.608))
 
 
 def test_a_connection_that_took_several_syns_was_complete_shortly_before_that_was_noticed() -> None:
-    """Not when its first SYN left."""
+    """The wait does not begin when the first SYN leaves."""
     one = unserved(1, 1.0, started=1.0, connected=2.05, syn_retransmits=1, flags=AttemptFlag.WOKEN)
 
     assert bounds_of(one, seen(one, 2.25, inode=7)) == pytest.approx((0.0, 0.21))
 
 
 def test_what_the_kernel_told_is_exact() -> None:
-    """Whatever the looks say; who was accepted without being traced is left out."""
+    """The kernel's stamps replace the readings of the table; accepts that were not traced are left out."""
     one = unserved(1, 1.0, started=1.0, connected=1.01)
     traced = waited(one, 1.31, 1.005, TRACED)
     made = recording([one], sockets=[*waited(one, 1.2, 1.01), *traced], server_command=["./server"])
@@ -79,7 +79,7 @@ def test_what_the_kernel_told_is_exact() -> None:
 
 @pytest.mark.parametrize("flags", [0, TRACED])
 def test_a_journal_that_was_full_in_between_says_nothing_of_that_wait(flags: int) -> None:
-    """The record of a wait without that of its coming is not paired with whatever follows."""
+    """The record of a wait without the record of its beginning is not paired with the next one."""
     one, other = unserved(1, 1.0, started=1.0, connected=1.01), unserved(2, 0.1, started=0.1, connected=0.11, port=9)
     half, _ = waited(one, 1.5, 1.01, flags)
     made = recording([one, other], sockets=[half, seen(one, 1.6, inode=7), half], server_command=["./server"])
@@ -90,7 +90,7 @@ def test_a_journal_that_was_full_in_between_says_nothing_of_that_wait(flags: int
 
 
 def test_both_bounds_are_told() -> None:
-    """accept.* is the most, accept_least.* the least."""
+    """accept.* is the upper bound, accept_least.* the lower one."""
     one = unserved(1, 1.0, started=1.0, connected=1.01)
     sockets = [*waited(one, 1.5, 1.01), seen(one, 1.6, inode=7)]
     metrics = summarise(recording([one], sockets=sockets, server_command=["./server"])).metrics
@@ -100,7 +100,7 @@ def test_both_bounds_are_told() -> None:
 
 
 def test_a_server_of_which_nothing_is_seen_has_no_latency() -> None:
-    """Neither exact nor between bounds."""
+    """A server on another host has no accept latencies."""
     made = recording([attempt(1)], server_command=[], server_sockets_seen=False)
 
     assert Dataset.of(made).bounds is None

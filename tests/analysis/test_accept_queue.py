@@ -1,4 +1,4 @@
-"""The accept queue is computed from both journals: who waited, how full it was, when nothing moved."""
+"""The accept queue is computed from both journals: its waits, its length and its pauses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def milliseconds(values: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[flo
 
 
 def test_a_wait_counts_from_the_stamp_after_connect() -> None:
-    """A long wait is accepted - connected; a stamp of before connect() is no later than accept()."""
+    """A long wait is accepted - connected; a handshake is never stamped after accept()."""
     quick, race = attempt(1, 0.0), attempt(2, 0.1)
     data = view_of([quick, race], [accept(quick, 0.004), accept(race, -0.00004, age_ms=0)])
     assert milliseconds(data.waits.waited) == [4.0, 0.0]
@@ -76,7 +76,7 @@ def test_a_connect_that_took_its_time_counts_from_its_stamp(changes: dict[str, i
 
 
 def test_a_connect_that_woke_nobody_counts_from_its_stamp() -> None:
-    """A server that was busy for 5 ms was not woken by the connection, and delayed nobody's stamp."""
+    """A server that was busy for 5 ms was not woken by the connection, and did not delay its stamp."""
     rows = [attempt(n, 0.001 * n, connected=0.001 * n + 0.00004 * n) for n in (1, 2, 3, 4)]
     data = view_of(rows, [accept(row, 0.005) for row in rows])
     assert milliseconds(data.waits.waited) == [5.0, 5.0, 5.0, 5.0]
@@ -91,7 +91,7 @@ def test_a_late_handshake_counts_from_the_age_of_the_socket() -> None:
 
 
 def test_a_connection_without_a_stamp_counts_from_its_age() -> None:
-    """Foreign connections, and clients that gave up as they were let in, have nothing but the age."""
+    """Foreign connections, and clients that gave up as they were accepted, have only the age."""
     stranger = accept(attempt(9), 1.0, age_ms=40)
     assert milliseconds(view_of([attempt(1)], [stranger]).waits.waited) == [40.0]
 
@@ -112,14 +112,14 @@ def rows_at(row: Row) -> int:
 
 
 def test_a_queue_nobody_entered_is_empty() -> None:
-    """Without events the queue has no peak and was never reached."""
+    """Without events the queue has no peak and was never full."""
     queue = view_of().queue
     assert (queue.peak, queue.first_full(holding(1)), queue.time_full(holding(1), START_NS, ns(1.0))) == (0, None, 0)
     assert list(queue.peaks(np.array([START_NS, ns(1.0)]))) == [0]
 
 
 def test_the_peak_of_a_step_includes_what_was_there_before() -> None:
-    """A step in which nothing happens holds what the one before left."""
+    """A step without an event has the length at the end of the step before."""
     rows = [attempt(n, 0.001 * n, ended=5.0) for n in (1, 2)]
     queue = view_of(rows, [accept(row, 3.0) for row in rows]).queue
     edges = np.array([ns(second) for second in (0.0, 1.0, 2.0, 3.5)])
@@ -146,7 +146,7 @@ def test_who_was_orphaned_stayed_in_the_queue_to_the_end() -> None:
 
 
 def test_who_came_before_the_load_waits_from_its_start() -> None:
-    """A foreign client in the queue of a server that has not begun to accept is no pause of that server."""
+    """A server that has not begun to accept does not pause while a foreign client waits."""
     early = accept(attempt(1, 0.0), 0.002, age_ms=176, port=999)
     data = view_of([attempt(2, 0.5)], [early, accept(attempt(2, 0.5), 0.001)])
     assert milliseconds(data.waits.waited) == [2.03, 1.0]
@@ -154,7 +154,7 @@ def test_who_came_before_the_load_waits_from_its_start() -> None:
 
 
 def test_a_pause_lasts_from_the_accept_before_or_the_first_to_wait() -> None:
-    """Nothing counts as a pause while nobody waits."""
+    """Nothing counts as a pause while no client waits."""
     rows = [attempt(1, 0.0, ended=1.0), attempt(2, 0.001, ended=1.0), attempt(3, 0.5, ended=1.0)]
     accepts = [accept(rows[0], 0.010), accept(rows[1], 0.029), accept(rows[2], 0.002)]
     pauses = view_of(rows, accepts).pauses
@@ -170,7 +170,7 @@ def test_who_still_waits_when_the_run_is_judged_ends_it_with_a_pause() -> None:
 
 
 def test_pauses_for_want_of_a_descriptor_are_told_apart() -> None:
-    """A pause in which accept() met EMFILE is starved; a failure on an empty queue or in a handler starves nobody."""
+    """A pause with EMFILE in accept() is starved; with a failure on an empty queue or in a handler it is not."""
     rows = [attempt(n, float(n), ended=9.0) for n in range(4)]
     accepts = [accept(row, 0.1) for row in rows]
     failures = [
@@ -188,7 +188,7 @@ def test_nobody_who_waits_makes_no_pause() -> None:
 
 
 def test_a_killed_run_ends_with_its_last_record() -> None:
-    """What the conductor could not note any more is read off the records."""
+    """Moments that the conductor did not note come from the records."""
     made = recording([attempt(1, 1.0)], samples=[sample(2.5)], load_end_ns=0, judged_ns=0)
     assert (Clock.of(made).load_s, Clock.of(made).judged) == (2.5, ns(2.5))
     assert Clock.of(recording(load_end_ns=0, judged_ns=0)).load_s == 0.0
@@ -231,7 +231,7 @@ def test_a_queue_that_a_lower_backlog_fills_is_full_from_then_on() -> None:
 
 
 def test_samples_show_a_backlog_that_a_command_changes_itself() -> None:
-    """A second listen() is in no step."""
+    """Samples show a second listen() of the server that no step made."""
     samples = [sample(0.1 * n, queue=9, queue_capacity=9 if n < 20 else 17) for n in range(50)]
     data = view_of(samples=samples, server_backlog=8, server_command=["./server"])
     assert data.capacity is not None
@@ -241,7 +241,7 @@ def test_samples_show_a_backlog_that_a_command_changes_itself() -> None:
 
 @pytest.mark.parametrize(("limit", "read", "holds"), [(128, [], 129), (None, [65], 65), (None, [], None), (0, [], 1)])
 def test_the_queue_holds_one_more_than_the_backlog(limit: int | None, read: list[int], holds: int | None) -> None:
-    """Its limit comes from the server's start, else from a sample, else it is not known."""
+    """The capacity comes from the server's start, else from a sample, else it is not known."""
     samples = [sample(0.1, queue_capacity=value) for value in read]
     assert view_of(samples=samples, server_backlog=limit).queue_peak == (0, holds)
 

@@ -46,7 +46,7 @@ def followed(folder: Path, load: str) -> tuple[Ran, Ran, int]:
 
 
 def test_the_advised_limit_helps_and_is_not_far_above_what_is_used(tmp_path: Path) -> None:
-    """Clients that come at a rate are served, with a limit of which at least half is used."""
+    """Clients that come at a rate are served, and at least half of the advised limit is used."""
     before, after, limit = followed(tmp_path, 'rate = "200/s"\nduration = "2s"')
     # A generator that a busy machine holds up makes bursts, for which no limit was advised.
     assert after.summary.metrics["emfile.count"] < before.summary.metrics["emfile.count"]

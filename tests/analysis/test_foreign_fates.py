@@ -1,4 +1,4 @@
-"""Fates of a server that writes no records: each by its proof, and no proof, no fate."""
+"""Each fate at a server that writes no records has a proof; without one it is unknown."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def fate_of(of: Row, *sockets: Row, **changes: Any) -> str:  # noqa: ANN401 -- a
         ({"at": JUDGED_S, "state": ESTABLISHED, "flags": END}, "queued"),
         ({"at": JUDGED_S, "state": CLOSE_WAIT, "flags": END}, "queued"),
         ({"at": JUDGED_S, "state": SYN_RECV, "flags": END}, "phantom"),
-        ({"at": JUDGED_S, "state": FIN_WAIT1, "flags": CLIENT}, "phantom"),  # nobody answers its FIN
+        ({"at": JUDGED_S, "state": FIN_WAIT1, "flags": CLIENT}, "phantom"),  # its FIN gets no answer
         ({"at": JUDGED_S, "state": TIME_WAIT, "flags": CLIENT}, "unknown"),
     ],
 )
 def test_a_socket_proves_a_fate(socket: dict[str, Any], fate: str) -> None:
-    """Who owns it, and in which state it was, tells where its client ended."""
+    """The owner and the state of a socket prove the fate of its client."""
     one = unserved(1)
     assert fate_of(one, seen(one, **socket)) == fate
 
 
 def test_a_client_that_has_a_socket_at_the_server_is_no_phantom() -> None:
-    """The server's end is looked at first."""
+    """The server's end of a connection decides before the client's."""
     one = unserved(1)
     ends = (seen(one, JUDGED_S, state=FIN_WAIT1, flags=CLIENT), seen(one, JUDGED_S, inode=7, flags=END))
     assert fate_of(one, *ends) == "accepted"
@@ -58,7 +58,7 @@ def test_a_client_that_has_a_socket_at_the_server_is_no_phantom() -> None:
     [
         (attempt(1), "accepted"),
         (attempt(1, outcome=Outcome.ERROR), "accepted"),
-        (attempt(1, replied=None, outcome=Outcome.EOF), "accepted"),  # the kernel sends no FIN for whom it queues
+        (attempt(1, replied=None, outcome=Outcome.EOF), "accepted"),  # the kernel sends no FIN for a queued connection
         (attempt(1, replied=None, outcome=Outcome.RESET), "unknown"),
         (attempt(1, replied=None, outcome=Outcome.CONNECTED), "unknown"),
         (unserved(1), "unknown"),
@@ -73,7 +73,7 @@ def test_what_a_client_saw_proves_a_fate(of: Row, fate: str) -> None:
 
 
 def test_a_port_that_came_back_belongs_to_its_last_attempt() -> None:
-    """Two attempts of one port: a socket is that of the one which had started last."""
+    """A socket belongs to the last attempt that had started on its port."""
     early, late = unserved(1, 0.0, port=7), unserved(2, 3.0, port=7)
     made = recording(
         [early, late],
@@ -95,14 +95,14 @@ def test_who_still_waits_has_waited_since_it_was_connected() -> None:
 
 
 def test_more_waiting_than_the_queue_capacity_unbalances_the_books() -> None:
-    """The table and the queue were read of a server that stood still."""
+    """The table and the queue of a server that was stopped must agree."""
     one = unserved(1)
     made = recording([one], sockets=[seen(one, JUDGED_S, flags=END)], server_command=["./server"], end_queue=0)
     assert settle(made).imbalance != []
 
 
 def test_what_cannot_be_known_is_absent() -> None:
-    """No joins, and no EMFILE where nobody may count it."""
+    """There are no joins, and no EMFILE metrics if it may not be counted."""
     made = summarise(recording([attempt(1)], server_command=["./server"], server_emfile_seen=False))
     unknown = {"join.foreign", "emfile.count", "emfile.accept", "emfile.handler"}
     assert unknown & set(made.metrics) == set()
@@ -110,7 +110,7 @@ def test_what_cannot_be_known_is_absent() -> None:
 
 
 def test_nothing_is_said_of_what_nobody_can_look_into() -> None:
-    """Of a server on another host neither descriptors nor queue; a SYN without an answer proves nothing there."""
+    """A server on another host has no descriptors and no queue; a SYN without an answer proves nothing there."""
     nowhere: Row = {"server_process_seen": False, "server_sockets_seen": False, "server_emfile_seen": False}
     rows = [attempt(1), unserved(2), unanswered(3), attempt(4, connected=None, replied=None, outcome=Outcome.REFUSED)]
     blind = {"open_fds": -1, "fd_limit": -1, "queue": -1, "queue_capacity": -1, "cpu_ns": -1, "rss": -1, "drops": -1}
@@ -123,14 +123,14 @@ def test_nothing_is_said_of_what_nobody_can_look_into() -> None:
 
 
 def test_two_looks_at_a_server_that_goes_on_need_not_agree() -> None:
-    """It may accept between them: that is no mistake in the books."""
+    """A server that goes on may accept between two readings, which is not an imbalance."""
     one = unserved(1)
     going_on: Row = {"server_command": [], "server_started": False}
     assert settle(recording([one], sockets=[seen(one, JUDGED_S, flags=END)], end_queue=0, **going_on)).imbalance == []
 
 
 def test_a_server_that_nobody_here_started_ends_for_reasons_of_its_own() -> None:
-    """When it ended is known; how is not made up."""
+    """The moment of its end is known, and no exit status is invented."""
     facts: Row = {"server_command": ["nginx"], "server_started": False, "server_exited_ns": ns(1.0), "end": None}
     made = summarise(recording([attempt(1), unserved(2, 0.9)], **facts))
     ended = next(finding for finding in made.findings if finding.id == "target-ended")
@@ -139,7 +139,7 @@ def test_a_server_that_nobody_here_started_ends_for_reasons_of_its_own() -> None
 
 
 def test_a_server_at_its_limit_is_out_of_descriptors_also_where_emfile_cannot_be_seen() -> None:
-    """All that it may have are open: what failed because of that is not claimed."""
+    """All descriptors that it may have are open; failures are not claimed."""
     full = [sample(at, open_fds=64, fd_limit=64) for at in (1.0, 1.5)]
     made = summarise(recording([attempt(1)], samples=full, server_command=["./server"], server_emfile_seen=False))
     first = made.findings[0]
@@ -148,6 +148,6 @@ def test_a_server_at_its_limit_is_out_of_descriptors_also_where_emfile_cannot_be
 
 
 def test_the_log_is_counted_until_the_judgement() -> None:
-    """Bytes per second, from the start of the load."""
+    """The log rate is in bytes per second from the start of the load."""
     made = summarise(recording([attempt(1)], server_command=["./server"], server_log_bytes=5_100_000))
     assert made.metrics["server.log_rate"] == pytest.approx(1e6)

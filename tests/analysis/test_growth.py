@@ -1,4 +1,4 @@
-"""Everything against the growing fd table, against time, against the prediction, and against the kernel's timers."""
+"""The growth table, the timeline, the comparison with the prediction, and the times of the SYN timer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def bands(data: Dataset, highest: int) -> list[Band]:
 
 
 def test_a_table_that_did_not_grow_has_no_bands() -> None:
-    """Nothing above the baseline, nothing to show."""
+    """Without descriptors above the baseline there are no bands."""
     assert bands(view_of(), 8) == []
 
 
@@ -50,21 +50,21 @@ def test_few_descriptors_are_a_band_each() -> None:
 
 
 def test_the_limit_is_a_band_of_its_own() -> None:
-    """The last band is the limit itself, and is called so."""
+    """The last band is the limit, and its label says so."""
     found = bands(climbing(56), 64)
     assert (found[-1].label, found[-1].fds_from, found[-1].fds_to) == ("64 = the limit", 64, 64)
     assert len(found) == 8
 
 
 def test_each_limit_that_held_for_a_time_is_a_band() -> None:
-    """A step that raises the limit makes two of them."""
+    """Before and after a step that raises the limit there is a band for each limit."""
     step = StepFacts(change="nofile", asked=64, done_ns=ns(0.2), before=20, after=64)
     found = bands(climbing(56, server_nofile_soft=20, steps=[step]), 64)
     assert [band.label for band in found if "limit" in band.label] == ["20 = a limit", "64 = a limit"]
 
 
 def test_bands_begin_where_the_table_grew() -> None:
-    """A table of 64 is outgrown by the 65th descriptor; the readings that were missed are filled in by doubling."""
+    """The 65th descriptor enlarges a table of 64; sizes between two readings are found by doubling."""
     samples = [sample(0.0, fd_size=64), sample(1.0), sample(2.0, fd_size=512)]
     data = climbing(300, samples=samples, server_nofile_soft=1000)
     assert growth_points(data) == [64, 128, 256]
@@ -74,7 +74,7 @@ def test_bands_begin_where_the_table_grew() -> None:
 
 
 def test_a_table_whose_size_was_not_read_has_no_growth_points() -> None:
-    """Nor has one whose size never changed."""
+    """A table without readings, or with one size only, has no growth points."""
     assert growth_points(climbing(3)) == []
     assert growth_points(climbing(3, samples=[sample(0.0, fd_size=256)])) == []
 
@@ -114,7 +114,7 @@ def test_a_band_shows_its_latencies() -> None:
 
 
 def test_failures_and_losses_fall_into_the_band_of_their_moment() -> None:
-    """Failures by the descriptors open then; losses by those of the reading before."""
+    """A failure counts at its open descriptors, a loss at the ones of the reading before."""
     samples = [
         sample(0.0, open_fds=8, listen_overflows=5),
         sample(0.3, open_fds=30, listen_overflows=5),
@@ -128,7 +128,7 @@ def test_failures_and_losses_fall_into_the_band_of_their_moment() -> None:
 
 
 def test_the_rows_of_a_column_make_its_total() -> None:
-    """Also of connections that were shed, are foreign, or still wait at the end: each is in both or in neither."""
+    """Connections that were shed, are foreign, or still wait at the end are in both or in neither."""
     rows = [attempt(n, 0.01 * n, ended=9.0) for n in range(60)]
     accepts = [
         accept(row, 0.0001 * n, fd=8 + n, open_fds=9 + n % 56, flags=AcceptFlag.SHED if n % 3 else 0)
@@ -147,14 +147,14 @@ def test_the_rows_of_a_column_make_its_total() -> None:
 
 
 def test_losses_that_were_not_read_are_not_zero() -> None:
-    """Without a counter nobody can say; in a shared namespace the listener's own drops stand in."""
+    """Without a counter losses are unknown; in a shared namespace the listener's own drops replace it."""
     assert bands(climbing(9), 17)[0].overflows is None
     samples = [sample(0.0, open_fds=9, drops=1, listen_overflows=1), sample(1.0, open_fds=9, drops=4)]
     assert bands(climbing(9, samples=samples, namespace="shared"), 17)[0].overflows == 3
 
 
 def grown(waits: list[float], **changes: Any) -> Dataset:  # noqa: ANN401 -- as for `recording`
-    """Return a server whose table grows at fd 64, whose accepts of fd 62, 63 ... were waited for this long."""
+    """Return a server with a table that grows at fd 64; its accepts of fd 62, 63 ... came after these waits."""
     rows = [attempt(n, 0.1 * n, ended=9.0) for n in range(len(waits))]
     accepts = [
         accept(row, wait, fd=62 + n, open_fds=63 + n) for n, (row, wait) in enumerate(zip(rows, waits, strict=True))
@@ -168,17 +168,17 @@ def grown(waits: list[float], **changes: Any) -> Dataset:  # noqa: ANN401 -- as 
     [([0.0, 0.0, 0.012, 0.0, 0.05], 0.012), ([0.0, 0.0, 0.001, 0.007], 0.007), ([0.0, 0.0, 0.009], 0.009)],
 )
 def test_a_stall_is_the_pause_at_a_growth(waits: list[float], length: float) -> None:
-    """Of the accept that met the full table, or of the next; later pauses have another cause."""
+    """The accept that met the full table, or the next one, has the pause; later pauses have another cause."""
     assert [(stall.fds, round(stall.length_s, 4)) for stall in stalls(grown(waits))] == [(64, length)]
 
 
 def test_waiting_for_a_descriptor_is_no_stall() -> None:
-    """A pause with EMFILE in it was the limit's."""
+    """A pause with EMFILE in it is caused by the limit."""
     assert [stall.length_s for stall in stalls(grown([0.0, 0.0, 0.05], failures=[failure(0.21)]))] == [0.0]
 
 
 def test_a_growth_that_no_accept_met_has_no_stall() -> None:
-    """The table grew for something else."""
+    """A table that grew without an accept has no stall."""
     assert stalls(grown([0.0])) == []
 
 
@@ -188,7 +188,7 @@ def timeline(data: Dataset) -> Timeline:
 
 
 def test_a_timeline_has_at_most_240_steps() -> None:
-    """Of equal length, never shorter than two samples."""
+    """Steps have the same length, which is at least two samples."""
     long, short = timeline(view_of(load_end_ns=ns(60.0))), timeline(view_of(load_end_ns=ns(0.1)))
     assert (len(long.open_fds), long.step_s) == (240, 0.25)
     assert (len(short.open_fds), short.step_s) == (5, 0.02)
@@ -196,7 +196,7 @@ def test_a_timeline_has_at_most_240_steps() -> None:
 
 
 def test_a_step_shows_the_largest_value_or_that_there_was_none() -> None:
-    """Of samples and of accept records; None where nothing was read."""
+    """A step shows the largest value of samples and accept records; None if nothing was read."""
     samples = [
         sample(0.005, open_fds=9, queue=1),
         sample(0.015, open_fds=12, queue=4),
@@ -212,7 +212,7 @@ def test_a_step_shows_the_largest_value_or_that_there_was_none() -> None:
 
 
 def test_a_queue_shows_no_more_than_it_holds() -> None:
-    """Overlapping stamps are cut; where the limit is not known nothing is."""
+    """Overlapping stamps are cut at the capacity, if it is known."""
     rows = [attempt(n, 0.0, ended=1.0) for n in range(3)]
     accepts = [accept(row, 0.5) for row in rows]
     assert timeline(view_of(rows, accepts, server_backlog=1)).queue[0] == 2
@@ -220,7 +220,7 @@ def test_a_queue_shows_no_more_than_it_holds() -> None:
 
 
 def test_moments_are_marked_in_their_order() -> None:
-    """First EMFILE, full queue, and the server's end."""
+    """The first EMFILE, the full queue and the server's end are marked."""
     rows = [attempt(n, 0.5, ended=3.0) for n in (1, 2)]
     accepts = [accept(row, 1.0) for row in rows]
     made: Row = {"failures": [failure(0.25)], "server_backlog": 1, "server_exited_ns": ns(4.0)}
@@ -232,7 +232,7 @@ def test_moments_are_marked_in_their_order() -> None:
 
 
 def test_a_full_queue_that_lost_something_says_so() -> None:
-    """The mark tells a queue that was just full from one that dropped."""
+    """The mark distinguishes a full queue from one that dropped packets."""
     samples = [sample(0.0, listen_overflows=0, queue=2), sample(1.0, listen_overflows=3)]
     marks = timeline(view_of(samples=samples, server_backlog=1)).marks
     assert marks == [Mark(at_s=0.0, label="queue full: SYNs dropped")]
@@ -242,7 +242,7 @@ FORETOLD = {"emfile_at_s": 0.28, "queue_full_at_s": None, "fates": {"accepted": 
 
 
 def test_what_was_foretold_stands_beside_what_was_measured() -> None:
-    """What the plan could not say is left out, and what was 0 in both."""
+    """Numbers that were not predicted, or are 0 in both, are left out."""
     data = view_of([attempt(1)], [accept(attempt(1))], prediction=FORETOLD)
     assert compare(data, measure(data)) == [
         Compared(name="EMFILE", unit="s", predicted=0.28, measured=None),
@@ -253,7 +253,7 @@ def test_what_was_foretold_stands_beside_what_was_measured() -> None:
 
 
 def test_a_never_is_compared_like_any_number() -> None:
-    """It holds where nothing happened, and is a gap where something did."""
+    """A 'never' agrees if nothing happened, and is a gap if something did."""
     made = view_of([attempt(1)], [accept(attempt(1))], prediction={"never": ["emfile", "queue_full"]})
     kept, broken = (compare(made, measure(made) | measured) for measured in ({}, {"emfile.first_at": 0.5}))
 
@@ -272,7 +272,7 @@ def test_a_never_is_compared_like_any_number() -> None:
 def test_a_gap_is_more_than_ten_percent_and_the_grain(
     *, unit: str, predicted: float | None, measured: float | None, gap: bool
 ) -> None:
-    """Small differences of small numbers are grain; what never came is a gap."""
+    """Small differences of small numbers do not count; an event that never came is a gap."""
     assert is_gap(Compared(name="x", unit=unit, predicted=predicted, measured=measured)) == gap
 
 
@@ -285,7 +285,7 @@ def test_a_gap_is_more_than_ten_percent_and_the_grain(
     ],
 )
 def test_a_syn_is_sent_again_by_the_kernels_own_timer(sysctls: dict[str, str], first: list[int], count: int) -> None:
-    """Linear time-outs first, where this kernel has them, then doubled ones."""
+    """Linear time-outs come first if this kernel has them, then doubled ones."""
     times = retransmit_times(sysctls)
     assert times[: len(first)] == first
     assert len(times) == count

@@ -62,7 +62,7 @@ def log_of(known: list[float], *, end: float) -> list[tuple[float, float, int]]:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(-5, 2**43) | st.sampled_from(EDGES), max_size=50))
 def test_a_batch_counts_as_one_by_one(values: list[int]) -> None:
-    """Every value goes to the place at which record_value counts it; those that it refuses are beyond."""
+    """Every value has the index at which record_value counts it; values that it refuses are beyond."""
     theirs, refused = one_by_one(values)
     ours = Histogram.of(ints(values))
     assert list(theirs.counts) == ours.counts.tolist()
@@ -91,7 +91,7 @@ def test_what_was_encoded_decodes_to_the_same(values: list[int]) -> None:
 
 @pytest.mark.parametrize("values", [[], [0], [31_000], [1, 2, 3], [7] * 90 + [8] * 10, skewed(20_000)], ids=len)
 def test_the_table_is_that_of_the_iterator(values: list[int]) -> None:
-    """Rows, mean and deviation are those that HdrHistogram's own percentile iterator finds."""
+    """Rows, mean and deviation equal the ones of HdrHistogram's own percentile iterator."""
     theirs, _ = one_by_one(values)
     found = distribution(Histogram.of(ints(values)))
     expected = [
@@ -105,7 +105,7 @@ def test_the_table_is_that_of_the_iterator(values: list[int]) -> None:
 
 
 def test_every_second_has_its_interval() -> None:
-    """A second in which nothing ended is there and empty; the last one ends with the load."""
+    """A second without a latency is an empty interval; the last interval ends with the load."""
     assert log_of([0.2, 0.9999, 2.0], end=3.25) == [
         (0.0, 1.0, 2), (1.0, 1.0, 0), (2.0, 1.0, 1), (3.0, 0.25, 0),
     ]  # fmt: skip
@@ -123,7 +123,7 @@ def test_no_interval_is_shorter_than_a_log_resolves() -> None:
 
 
 def test_a_run_without_latencies_has_empty_intervals() -> None:
-    """The log covers the whole load all the same."""
+    """The log covers the whole load without any latency."""
     assert log_of([], end=1.5) == [(0.0, 1.0, 0), (1.0, 0.5, 0)]
 
 

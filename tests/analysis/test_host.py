@@ -1,4 +1,4 @@
-"""Whose fault a pause is: the time for which a server was ready to run and got no CPU is the host's."""
+"""The host causes the part of a pause in which a server was ready to run and got no CPU."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MS = 1_000_000
 
 
 def sampled(waits: dict[float, float], *, until: float = 4.0) -> list[Row]:
-    """Return a hundred samples a second; at each of these moments the server has waited so many seconds more."""
+    """Return a hundred samples a second; at each of these moments the server has waited this many seconds more."""
     rows, waited = [], 0.0
     for n in range(-1, round(until * 100)):
         waited += sum(length for at, length in waits.items() if (n - 1) / 100 < at <= n / 100)
@@ -31,7 +31,7 @@ def sampled(waits: dict[float, float], *, until: float = 4.0) -> list[Row]:
 
 
 def pausing(*, by_host_s: float, **changes: Any) -> Recording:  # noqa: ANN401 -- as for `recording`
-    """Return a run whose server accepts nobody for the first 100 ms of each half second, so long without a CPU."""
+    """Return a run with a pause of 100 ms in each half second, in which the server waits this long for a CPU."""
     waits = {begin + 0.1: by_host_s for begin in (0.0, 0.5, 1.0, 1.5)}
     return scenes.pausing(samples=sampled(waits), **changes)
 
@@ -81,7 +81,7 @@ def test_a_pause_that_is_partly_the_hosts_counts_without_that() -> None:
 
 
 def test_long_waits_for_a_cpu_are_no_slow_accept() -> None:
-    """One client every 5 ms, each accepted after 25: without a CPU for 4.9 of every 5 ms that is the host's."""
+    """One client every 5 ms is accepted after 25: without a CPU for 4.9 of every 5 ms the host causes that."""
     rows = [attempt(n + 1, n * 0.005) for n in range(300)]
     accepts = [accept(row, 0.025) for row in rows]
     starved = sampled({n * 0.01: 0.0098 for n in range(1, 200)})
@@ -91,7 +91,7 @@ def test_long_waits_for_a_cpu_are_no_slow_accept() -> None:
 
 
 def test_a_busy_host_is_the_first_notice() -> None:
-    """In every run in which it kept a process waiting for a twentieth of the load, or the server for 20 ms."""
+    """The notice is in every run in which a process waited for a twentieth of the load, or the server for 20 ms."""
     busy, quiet = summarise(pausing(by_host_s=0.095)), summarise(pausing(by_host_s=0.0))
 
     assert busy.notices[0].startswith(
@@ -114,7 +114,7 @@ def test_the_metrics_of_the_host() -> None:
 
 
 def overflowing(*, by_host_s: float, **changes: Any) -> Recording:  # noqa: ANN401 -- as for `recording`
-    """Return a run whose queue of 33 overflows once, in the first 100 ms."""
+    """Return a run with a queue of 33 that overflows once, in the first 100 ms."""
     samples = [row | {"listen_overflows": 60 * (row["time"] > 0.05)} for row in sampled({0.1: by_host_s})]
     return scenes.pausing(backlog=32, seconds=1, samples=samples, **changes)
 
@@ -140,7 +140,7 @@ def test_a_queue_that_was_full_at_another_time_is_judged_on_a_busy_host() -> Non
 
 
 def test_a_fault_that_no_cpu_explains_is_judged_on_a_busy_host() -> None:
-    """A leak is a leak however late the server is."""
+    """A leak does not depend on how late the server is."""
     made = scenes.exhausted()
     samples = made.samples.copy()
     samples["run_wait_ns"] = np.arange(len(samples)) * 80 * MS
@@ -160,7 +160,7 @@ def test_a_fault_that_no_cpu_explains_is_judged_on_a_busy_host() -> None:
     ],
 )
 def test_a_missed_time_on_a_busy_host_is_no_failure(by_host_s: float, expect: str, verdict: str) -> None:
-    """Only where a late server explains it: not where the host was quiet, nor for what is no matter of time."""
+    """A busy host excuses a missed expectation only if a late server explains it."""
     made = pausing(by_host_s=by_host_s, settings=settings(thresholds={"expect": [expect]}))
     samples = made.samples.copy()
     samples["open_fds"] = 9
@@ -169,7 +169,7 @@ def test_a_missed_time_on_a_busy_host_is_no_failure(by_host_s: float, expect: st
 
 
 def test_a_sweep_says_how_many_of_its_runs_had_a_busy_host() -> None:
-    """By cell, before the numbers."""
+    """The notices are by cell, before the numbers."""
     summaries = [summarise(pausing(by_host_s=wait)) for wait in (0.095, 0.0, 0.095)]
     run_groups = [
         RunGroup(label=name, values={}, runs=["r"] * 3, summaries=summaries) for name in ("backlog 8", "backlog 9")

@@ -1,4 +1,4 @@
-"""Accept records find their attempts, whatever happens to the 4-tuple in between."""
+"""Accept records are joined to their attempts, also where a 4-tuple is used again."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_foreign_clients_are_told_apart(seed: int) -> None:
 
 
 def test_a_foreign_client_is_joined_to_nobody() -> None:
-    """An address or a port that no attempt had, or one that nobody held any more, belongs to no attempt."""
+    """An address or port that no attempt had, or that was free again, belongs to no attempt."""
     ours = attempt(1, 0.0)
     elsewhere = accept(ours, peer=packed("127.0.0.9"))
     never_used = accept(attempt(2, 0.0))
@@ -127,7 +127,7 @@ def test_an_attempt_owns_no_4_tuple_before_it_is_connected() -> None:
 
 
 def test_a_living_connection_is_not_one_that_was_reset() -> None:
-    """Whoever still holds the 4-tuple, it is not the attempt whose RST gave it away."""
+    """An attempt that was closed by RST no longer holds the 4-tuple."""
     gone = unserved(1, 0.0, ended=0.1, flags=AttemptFlag.RESET_BY_CLIENT)
     assert list(join(recording([gone], [accept(gone, 5.0, state=8, age_ms=0)])).attempt_of) == [-1]
 
@@ -139,7 +139,7 @@ def resets(*spans: tuple[float, float]) -> list[Row]:
 
 
 def test_two_records_are_never_one_attempt() -> None:
-    """Where the ages of two fit the same three attempts, they get the first two, in their order."""
+    """Two records with ages that fit the same three attempts are joined to the first two, in order."""
     rows = resets((0.0, 0.001), (0.002, 0.003), (0.004, 0.005))
     accepts = [accept(rows[1], 1.0, state=7, age_ms=1000), accept(rows[1], 1.1, state=7, age_ms=1100)]
     result = join(recording(rows, accepts))
@@ -147,14 +147,14 @@ def test_two_records_are_never_one_attempt() -> None:
 
 
 def test_nothing_is_joined_to_what_came_before_its_predecessor() -> None:
-    """The queue keeps the order: what follows a connection in it was started later, whatever its age says."""
+    """The queue keeps the order: a later connection was started later, even if its age contradicts that."""
     before, living, after, beyond = resets((0.0, 0.1), (0.2, 1.0), (1.2, 1.3), (1.35, 1.36))
     accepts = [accept(living, 0.3, state=1), accept(after, 0.8, state=7, age_ms=0)]
     assert list(join(recording([before, living, after, beyond], accepts)).attempt_of) == [1, 2]
 
 
 def test_an_age_that_fits_nobody_is_ambiguous() -> None:
-    """Where no attempt fits the age of the socket the oldest one gets it, and that is said."""
+    """If no attempt fits the age of the socket, the oldest one is joined and counted as ambiguous."""
     first = unserved(1, 0.0, ended=0.1, flags=AttemptFlag.RESET_BY_CLIENT, port=7)
     second = unserved(2, 0.5, ended=0.6, flags=AttemptFlag.RESET_BY_CLIENT, port=7)
     result = join(recording([first, second], [accept(second, 1.0, state=7, age_ms=9000)]))

@@ -80,7 +80,7 @@ def test_a_summary_holds_the_run() -> None:
     assert summary.fd_map == "fffesseLWW"
     assert summary.namespace == "private"
     assert summary.settings["server"]["backlog"] == 128
-    assert summary.notices == ["Beware.", '1,200 failure records found no space: numbers from them are "at least".']
+    assert summary.notices == ["Beware.", "1,200 failure records found no space: numbers from them are lower bounds."]
 
 
 def test_a_summary_survives_json() -> None:
@@ -120,7 +120,7 @@ def test_names_that_are_fate_and_outcome_are_explained_together() -> None:
 
 
 def test_metrics_are_known_by_their_key_in_json_too() -> None:
-    """Who reads summary.json asks for the key that stands there."""
+    """Expectations use the keys of summary.json."""
     by_key = explain("accept.p99_s")
     assert by_key == explain("accept.p99")
     assert by_key is not None

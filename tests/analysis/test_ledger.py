@@ -1,4 +1,4 @@
-"""Every attempt has one outcome and one fate, and the books balance or say why not."""
+"""Every attempt has one outcome and one fate, and the ledger balances or says why not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fates_of(ledger: Ledger) -> list[str]:
 def test_the_margins_always_add_up(
     *, seed: int, phantom: float, dropped: float, foreign: float, outcomes: list[Outcome], died: bool
 ) -> None:
-    """Whatever happened and whatever clients claim, fates and outcomes both sum to the attempts."""
+    """Fates and outcomes both sum to the attempts in any recording."""
     history = World(seed=seed, length=80, phantom=phantom, dropped=dropped, foreign=foreign).run()
     for index, row in enumerate(history.attempts):
         row["outcome"] = outcomes[index % len(outcomes)]
@@ -85,7 +85,7 @@ def test_who_had_left_before_was_accepted_all_the_same() -> None:
 
 
 def test_who_was_connected_and_never_accepted_is_a_phantom() -> None:
-    """The server lived and its queue was drained: there was no socket for this client."""
+    """A connected client without an accept record is a phantom if the queue was drained."""
     assert fates_of(settle(recording([unserved(1)]))) == ["PHANTOM"]
 
 
@@ -97,7 +97,7 @@ def test_a_reset_at_a_full_queue_is_an_abort() -> None:
 
 
 def test_the_end_of_the_listener_orphans_its_queue() -> None:
-    """Who was reset by the server's end was in its queue; of the rest, the oldest as far as the queue reached."""
+    """Clients that the server's end reset were in its queue; of the others the oldest, up to its length."""
     reset_by_it = [unserved(n, 0.1 * n, ended=1.0, outcome=Outcome.RESET) for n in (1, 2)]
     left_before = unserved(3, 0.05, ended=0.5)
     too_many = unserved(4, 0.4, ended=2.0)
@@ -113,7 +113,7 @@ def test_the_end_of_the_listener_orphans_its_queue() -> None:
 
 
 def test_a_queue_that_no_sample_saw_orphans_those_alone_who_were_reset() -> None:
-    """Without a sample of the queue nothing but the reset itself shows who was in it."""
+    """Without a sample of the queue only resets show which clients were in it."""
     rows = [unserved(1, 0.1, ended=1.0, outcome=Outcome.RESET), unserved(2, 0.2)]
     assert fates_of(settle(recording(rows, server_exited_ns=5_001_000_000_000))) == ["ORPHANED", "PHANTOM"]
 
@@ -122,7 +122,7 @@ def test_a_queue_that_no_sample_saw_orphans_those_alone_who_were_reset() -> None
 def test_without_a_drop_the_end_of_the_listener_orphans_all_that_were_connected(
     *, overflows: list[int], fate: str
 ) -> None:
-    """Only a full queue makes phantoms: who had left unserved before the server's end still waited in its queue."""
+    """Only a full queue makes phantoms: a client that left unserved before the server's end was still in its queue."""
     left = attempt(1, 0.5, replied=None, ended=0.5001, outcome=Outcome.CONNECTED)
     seen = [sample(0.1 + 0.3 * n, queue=0, listen_overflows=count) for n, count in enumerate(overflows)]
     made = recording([left], samples=seen, server_exited_ns=5_000_512_000_000, server_exit_status=1, end=None)
@@ -144,7 +144,7 @@ def test_a_reserved_code_is_not_a_fate() -> None:
 
 
 def test_a_balanced_run_has_nothing_to_say() -> None:
-    """Where the kernel's queue and what was taken from it agree, the books balance."""
+    """If the kernel's queue and the connections taken from it agree, the ledger balances."""
     row = unserved(1, flags=AttemptFlag.PENDING, ended=None)
     taken = accept(row, 6.0, flags=AcceptFlag.AFTER_END, state=7)
     assert settle(recording([row], [taken], end_queue=1)).imbalance == []
@@ -186,18 +186,18 @@ def test_more_taken_than_the_kernel_showed_is_an_imbalance_too() -> None:
 
 
 def test_a_queue_that_could_not_be_compared_is_no_imbalance() -> None:
-    """Where the queue was not read, or the listener had died, there is nothing to compare."""
+    """If the queue was not read, or the listener had died, nothing is compared."""
     assert settle(recording([attempt(1)], end_queue=None)).imbalance == []
     assert settle(recording([attempt(1)], end_queue=3, server_exited_ns=1)).imbalance == []
 
 
 def test_numbers_and_joins_are_checked() -> None:
-    """Two attempts of one number, and a payload that contradicts the join, unbalance the books."""
+    """Two attempts with one number, or a payload that contradicts the join, unbalance the ledger."""
     first, second = attempt(1), attempt(1, 0.1, port=7)
     third = attempt(3, 0.2)
     imbalance = settle(recording([first, second, third], [accept(third, payload=1)])).imbalance
-    assert imbalance[0] == "1 attempts carry a number that another attempt has too."
-    assert imbalance[1].startswith("1 accepted connections carry the number of another attempt")
+    assert imbalance[0] == "1 attempts have a number that another attempt has, too."
+    assert imbalance[1].startswith("1 accepted connections name another attempt")
 
 
 def test_records_that_only_a_curve_needs_do_not_unbalance_the_books() -> None:

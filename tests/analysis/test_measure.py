@@ -97,7 +97,7 @@ def test_response_time_counts_from_the_intended_start() -> None:
 
 
 def test_accept_latency_has_its_survivor_bias_beside_it() -> None:
-    """Who still waits is counted, with the longest wait; who was taken after the end is in no percentile."""
+    """Clients that still wait are counted, with the longest wait; they are in no percentile."""
     taken, waits = attempt(1), unserved(2, 0.1)
     numbers = measured([taken, waits], [accept(taken, 0.004), accept(waits, 9.0, flags=AcceptFlag.AFTER_END)])
     assert (numbers["accept.samples"], numbers["accept.waiting"]) == (1, 1)
@@ -145,7 +145,7 @@ def test_the_queue_is_exact_but_never_more_than_it_holds() -> None:
 
 
 def test_the_share_of_a_full_queue_is_of_the_load() -> None:
-    """Two of five seconds full, whatever happens after the load."""
+    """The queue is full for two of five seconds; the time after the load does not count."""
     rows = [attempt(n, 3.0, ended=9.0) for n in (1, 2)]
     numbers = measured(rows, [accept(row, 5.0) for row in rows], server_backlog=1)
     assert numbers["queue.capacity"] == 2
@@ -424,7 +424,7 @@ def test_a_busy_driver_is_a_limit() -> None:
 
 
 def test_a_load_of_an_instant_does_not_tell_how_busy_its_driver_was() -> None:
-    """A driver that starts one attempt and ends is busy all the time, and nobody's bottleneck."""
+    """A driver that starts one attempt and ends is busy all the time, and is not the bottleneck."""
     driver = replace(recording().facts.drivers[0], cpu_ns=1_700_000, wall_ns=1_300_000)
     numbers = measured([attempt(1)], drivers=[driver])
     assert ("generator.cpu" in numbers, numbers["generator.limited"]) == (False, 0)

@@ -1,4 +1,4 @@
-"""The published schemas are those of what is written."""
+"""The published schemas describe the files that are written."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def test_a_server_that_leaks_nothing_is_not_blamed_for_a_leak() -> None:
 
 
 def test_a_generator_that_was_late_in_a_short_run_says_how_many_started_late() -> None:
-    """Below 100 attempts there is no 90th percentile to name."""
+    """Below 100 attempts the finding counts late starts: there is no 90th percentile."""
     rows = [attempt(n, n * 0.005 + 0.19, intended=n * 0.005) for n in range(1, 21)]
     evidence = finding(recording(rows, [accept(row) for row in rows]), "generator-limited").evidence
 

@@ -89,14 +89,14 @@ def test_the_queue_is_exact_and_never_longer_than_it_holds() -> None:
 
 
 def test_a_queue_that_is_left_stays_to_the_end() -> None:
-    """Clients who are never accepted are still there at the end of the axis."""
+    """Clients that are never accepted are in the queue at the end of the axis."""
     lines = series_of(Dataset.of(exhausted()))
     assert lines.queue.values[-1] == 129
     assert lines.queue.at_s[-1] == pytest.approx(5.0)
 
 
 def test_overflows_add_up_to_the_counter() -> None:
-    """Whatever the readings are apart, the bars together are what the kernel counted."""
+    """The sum of the bars is the kernel's count, for any distance of the readings."""
     counted = [sample(-0.1, listen_overflows=100)]
     counted += [sample(0.05 * n, listen_overflows=100 + 3 * n) for n in range(100)]
     lines = series(samples=counted)
@@ -161,7 +161,7 @@ def test_curves_reach_from_the_fastest_to_the_slowest() -> None:
 
 
 def test_families_without_latencies_have_no_curve() -> None:
-    """Nobody was replied to: there is no curve of replies."""
+    """Without a reply there is no curve of replies."""
     rows = [attempt(1, replied=None, outcome=Outcome.CONNECTED)]
     assert [curve.family for curve in series(rows, [accept(rows[0])]).curves] == ["connect", "accept"]
     assert series().curves == []
