@@ -1,11 +1,11 @@
 """What does any server do at its limit? Trials, observations, class, grade, card.
 
-    trials     the ways to run out of descriptors, as scenarios
-    run        all runs of a verdict
-    observe    from a recording to the numbers of a verdict
+    trials     the trials that exhaust the descriptors of a command, as scenarios
+    run        all runs of a verdict, and its folder
+    observe    from a recording to the numbers of one run
     classify   class and grade
     card       the card on a terminal
-    reproduce  a script that shows the same without loadsim
+    reproduce  a script that reproduces the behaviour without loadsim
 
-A class is decided from what was observed; a grade from what it costs.
+The class follows from the numbers of the runs, the grade from the costs of the behaviour.
 """

@@ -1,6 +1,6 @@
-"""The card of a verdict: what a command does when its descriptors run out, way by way, its class and its grade.
+"""The card of a verdict: how a command behaves when its descriptors run out, its class and its grade.
 
-One question a line, one way a column; several runs of a way are told as a range. Must not judge.
+Each line is one question, each column one trial; several runs of a trial are shown as a range. Must not judge.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from loadsim.render.drawing import Part
     from loadsim.verdict.classify import Observed, Verdict
 
-_NOTHING = "-"
-_HEAD = "out of descriptors"
-_MARGIN = 4  # two before a question, two after it
+_UNKNOWN = "-"
+_HEAD = "trial"
+_MARGIN = 4  # two columns before a question, two after it
 _GRADES = {"A": GOOD, "B": GOOD, "C": WARN, "D": BAD, "E": ALARM, "F": ALARM}
 
 
@@ -35,15 +35,15 @@ def render(
     nofile: int,
     saved: str | None = None,
 ) -> str:
-    """Return the card as text that ends in a newline and is nowhere wider than the terminal."""
+    """Return the card as text that ends in a newline; no line is wider than the terminal."""
     trials = {one.trial: [other for other in seen if other.trial == one.trial] for one in seen}
     times = (
         f"{some(len(trials), 'trial')} x {some(max(map(len, trials.values())), 'run')}, nofile {format_count(nofile)}"
     )
     name = shlex.join(command).replace("'{port}'", "{port}")
-    room = max(terminal.edge - len(times) - 2, 20)
-    head = both_ends(line((terminal.clip(name, room), STRONG)), line((times, QUIET)), terminal)
-    lines = [*head, line(), *_table(trials, terminal), line(), *_sentence(verdict, terminal)]
+    width = max(terminal.edge - len(times) - 2, 20)
+    head = both_ends(line((terminal.clip(name, width), STRONG)), line((times, QUIET)), terminal)
+    lines = [*head, line(), *_table(trials, terminal), line(), *_verdict(verdict, terminal)]
     for one in seen:
         if one.refusal:
             lines += [line(("  " + text, QUIET)) for text in wrap(terminal.prose(one.refusal), terminal.edge - 2)]
@@ -51,24 +51,24 @@ def render(
     if saved:
         lines += [line(), *labelled("saved in", pieces(terminal.prose(saved), terminal.edge - LABEL))]
         by_hand = f"bash {shlex.quote(saved)}/reproduce.sh"
-        lines += labelled("by hand", pieces(terminal.prose(by_hand), terminal.edge - LABEL))
+        lines += labelled("reproduce", pieces(terminal.prose(by_hand), terminal.edge - LABEL))
     return paint(lines, terminal)
 
 
-def _sentence(verdict: Verdict, terminal: Terminal) -> list[Line]:
+def _verdict(verdict: Verdict, terminal: Terminal) -> list[Line]:
     first, *more = wrap(f"{verdict.grade}: {verdict.rule}", terminal.edge - 9)
     lines = [line(("VERDICT  ", STRONG), (first, _GRADES.get(verdict.grade, STRONG)))]
     lines += [line(" " * 9, (text, STRONG)) for text in more]
-    told = f"class: {verdict.class_.value} ({MEANINGS[verdict.class_]}). Here {verdict.because}."
-    return lines + [line(" " * 9, text) for text in wrap(terminal.prose(told), terminal.edge - 9)]
+    class_ = f"class: {verdict.class_.value} ({MEANINGS[verdict.class_]}). Seen here: {verdict.because}."
+    return lines + [line(" " * 9, text) for text in wrap(terminal.prose(class_), terminal.edge - 9)]
 
 
 def _table(trials: dict[str, list[Observed]], terminal: Terminal) -> list[Line]:
     rows = [(question, [answer(runs) for runs in trials.values()]) for question, answer in _QUESTIONS]
     label = widest([_HEAD, *(question for question, _ in rows)]) + _MARGIN
     each = max((terminal.edge - label) // len(trials), 8)
-    heads = [terminal.clip(trial, each - 1) for trial in trials]
-    lines = [line((left(f"  {_HEAD}", label), QUIET), (_set(heads, each), QUIET))]
+    heads = "".join(left(terminal.clip(trial, each - 1), each) for trial in trials)
+    lines = [line((left(f"  {_HEAD}", label), QUIET), (heads, QUIET))]
     for question, cells in rows:
         row: list[str | Part] = [left(f"  {question}", label)]
         for text, style in cells:
@@ -77,16 +77,12 @@ def _table(trials: dict[str, list[Observed]], terminal: Terminal) -> list[Line]:
     return lines
 
 
-def _set(cells: Sequence[str], width: int) -> str:
-    return "".join(left(cell, width) for cell in cells)
-
-
 Cell = tuple[str, str]
 
 
 def _alive(runs: Sequence[Observed]) -> Cell:
     if any(one.refusal is not None for one in runs):
-        return "does not come up", ALARM
+        return "does not start", ALARM
     died = [one.exit_status for one in runs if one.exit_status is not None]
     if died:
         return f"no: {_exit(died[0])}", ALARM
@@ -98,14 +94,14 @@ def _exit(status: int) -> str:
     return f"exit {status}" if status >= 0 else f"signal {-status}"
 
 
-def _held(runs: Sequence[Observed]) -> Cell:
+def _connected_clients(runs: Sequence[Observed]) -> Cell:
     known = [one for one in runs if one.held]
     if not known:
-        return _NOTHING, QUIET
+        return _UNKNOWN, QUIET
     if any(one.held_unanswered for one in known):
-        return "left alone", BAD
+        return "not answered", BAD
     if any(one.held_cut for one in known):
-        return "cut off", WARN
+        return "disconnected", WARN
     late = [one.held_late_s for one in known if one.held_late_s is not None]
     prompt = max(late, default=0.0) < PROMPT_S / 10
     return ("served at once", GOOD) if prompt else (f"{format_duration(max(late))} late", WARN)
@@ -114,7 +110,7 @@ def _held(runs: Sequence[Observed]) -> Cell:
 def _cpu(runs: Sequence[Observed]) -> Cell:
     cores = [one.cpu_cores for one in runs if one.cpu_cores is not None]
     if not cores:
-        return _NOTHING, QUIET
+        return _UNKNOWN, QUIET
     text = _range([100 * one for one in cores], lambda value: f"{value:.0f}") + " %"
     return (f"{text}  BURNS", BAD) if max(cores) >= BURNS_CORES else (text, "")
 
@@ -129,40 +125,40 @@ def _failures(runs: Sequence[Observed]) -> Cell:
 def _log(runs: Sequence[Observed]) -> Cell:
     rates = [one.log_bytes_per_s for one in runs if one.log_bytes_per_s is not None]
     if not rates:
-        return _NOTHING, QUIET
+        return _UNKNOWN, QUIET
     text = _range(rates, format_bytes) + "/s"
     return (f"{text}  FLOOD", BAD) if max(rates) >= FLOODS_BYTES_PER_S else (text, "")
 
 
-def _new(runs: Sequence[Observed]) -> Cell:
+def _new_clients(runs: Sequence[Observed]) -> Cell:
     seen = {
-        "answers": (sum(one.new_ok for one in runs), GOOD),
-        "connect, silence": (sum(one.new_silent for one in runs), BAD),
+        "answered": (sum(one.new_ok for one in runs), GOOD),
+        "no reply": (sum(one.new_silent for one in runs), BAD),
         "no connection": (sum(one.new_unreachable for one in runs), BAD),
-        "are turned away": (sum(one.new_turned_away for one in runs), WARN),
-        "told of an error": (sum(one.new_failed for one in runs), WARN),
+        "turned away": (sum(one.new_turned_away for one in runs), WARN),
+        "an error": (sum(one.new_failed for one in runs), WARN),
     }
     most = max(seen, key=lambda name: seen[name][0])
-    return (most, seen[most][1]) if seen[most][0] else (_NOTHING, QUIET)
+    return (most, seen[most][1]) if seen[most][0] else (_UNKNOWN, QUIET)
 
 
 def _recovery(runs: Sequence[Observed]) -> Cell:
     back = [one.recovery_s for one in runs if one.recovery_s is not None]
     if len(back) < len(runs):
         watched_s = min(one.watched_s for one in runs if one.recovery_s is None)
-        lasted = f"none in {format_duration(watched_s)}" if watched_s else "never"
-        return (lasted if not back else f"{lasted}, {len(runs) - len(back)} of {len(runs)}"), ALARM
+        none = f"none in {format_duration(watched_s)}" if watched_s else "never"
+        return (none if not back else f"{none}, {len(runs) - len(back)} of {len(runs)}"), ALARM
     if not max(back):
-        return "was not down", GOOD
+        return "no outage", GOOD
     if any(one.needs_close for one in runs):
-        return f"{_range(back, format_duration)}, once clients left", WARN
+        return f"{_range(back, format_duration)}, after clients left", WARN
     return _range(back, format_duration), (GOOD if max(back) <= PROMPT_S else WARN)
 
 
-def _left(runs: Sequence[Observed]) -> Cell:
+def _leftover(runs: Sequence[Observed]) -> Cell:
     left_over = [one.leftover_fds for one in runs if one.leftover_fds is not None]
     if not left_over:
-        return _NOTHING, QUIET
+        return _UNKNOWN, QUIET
     text = _range(left_over, format_count)
     return f"{text} fds", (WARN if max(left_over) > 0 else "")
 
@@ -173,21 +169,20 @@ def _class(runs: Sequence[Observed]) -> Cell:
 
 
 def _range(values: Iterable[float], shown: Callable[[float], str]) -> str:
-    """Return one value, or the smallest and the largest."""
     ordered = sorted(values)
     low, high = shown(ordered[0]), shown(ordered[-1])
     return low if low == high else f"{low}-{high}" if low.isdecimal() else f"{low} - {high}"
 
 
-#: In the order in which one asks.
+#: The lines of the card, from top to bottom.
 _QUESTIONS: tuple[tuple[str, Callable[[Sequence[Observed]], Cell]], ...] = (
     ("stays alive", _alive),
-    ("clients already in", _held),
-    ("CPU meanwhile", _cpu),
+    ("connected clients", _connected_clients),
+    ("CPU at the limit", _cpu),
     ("accept() fails", _failures),
-    ("log meanwhile", _log),
-    ("new clients see", _new),
+    ("log output", _log),
+    ("new clients", _new_clients),
     ("first answer after", _recovery),
-    ("left over at end", _left),
+    ("still open at end", _leftover),
     ("class", _class),
 )

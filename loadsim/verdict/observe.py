@@ -1,4 +1,8 @@
-"""From a recording of a command that was kept out of descriptors to the numbers that its verdict stands on."""
+"""From a recording of a command at its descriptor limit to the numbers of its verdict.
+
+Owns the window in which the command is observed: the time at the limit before the relief, which is the first step that
+frees descriptors.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +23,11 @@ if TYPE_CHECKING:
     from loadsim.analysis.dataset import Dataset
     from loadsim.record.recording import Records
 
-#: Parts of the first second after the first failure in which one looks whether there were more.
+#: The first second after the first failure is divided into this many parts; those with a failure are counted.
 _PARTS = 10
-#: Pauses at the beginning and at the end that are looked at.
+#: How many pauses at the beginning, and at the end, give the medians.
 _FIRST, _LAST = 3, 5
-#: Two failures that were counted in neighbouring readings of the counter have no pause between them.
+#: Failures in neighbouring readings of the counter have no pause between them.
 _PAUSE_NS = NANOSECONDS // 200
 
 _NEW = {
@@ -38,13 +42,13 @@ _NEW = {
 def observe(
     data: Dataset, metrics: dict[str, float], *, trial: str, exhausted_s: float, leaks: bool = False
 ) -> Observed:
-    """Return what was seen in the time before the relief in which the server was kept at its limit.
+    """Return the numbers of one run, most of them from the `exhausted_s` before the relief.
 
-    `metrics` are those of the run by name. A server that ended before the relief was seen until then.
+    `metrics` are the metrics of the run by name. For a server that exited before the relief, the window ends there.
     """
     facts, samples = data.recording.facts.server, data.recording.samples
-    gave, recovery = reliefs(data.recording.facts.steps), data.recovery
-    relief = gave[0].done_ns if gave else data.clock.load_end
+    freeing, recovery = reliefs(data.recording.facts.steps), data.recovery
+    relief = freeing[0].done_ns if freeing else data.clock.load_end
     stop = min(relief, facts.exited_ns or relief)
     start = max(relief - round(exhausted_s * NANOSECONDS), data.clock.start)
     window_s = max(stop - start, 0) / NANOSECONDS
@@ -64,8 +68,8 @@ def observe(
         log_bytes_per_s=_log_rate(facts.log_read, start, stop),
         talks=any(has_outcome(one, Outcome.OK).any() for one in (data.recording.canary, data.recording.held)),
         watched_s=max(data.clock.judged - relief, 0) / NANOSECONDS,
-        recovery_s=metrics.get("recovery.time", None if recovery or not gave else 0.0),
-        needs_close=recovery is not None and [gave[0].change, recovery.helped.change] == ["nofile", "release"],
+        recovery_s=metrics.get("recovery.time", None if recovery or not freeing else 0.0),
+        needs_close=recovery is not None and [freeing[0].change, recovery.helped.change] == ["nofile", "release"],
         leftover_fds=_leftover(data, metrics),
         **_failures(data, start, stop),
         **_canaries(data, start, stop),
@@ -74,7 +78,7 @@ def observe(
 
 
 def _log_rate(readings: Sequence[Sequence[int]], start: int, stop: int) -> float | None:
-    """Return the bytes per second between two moments, as far as readings lie between them."""
+    """Return the bytes per second between the first and the last reading inside the window."""
     inside = [reading for reading in readings if start <= reading[0] <= stop]
     if len(inside) < 2:
         return None
@@ -83,23 +87,23 @@ def _log_rate(readings: Sequence[Sequence[int]], start: int, stop: int) -> float
 
 
 def _leftover(data: Dataset, metrics: dict[str, float]) -> int | None:
-    """Return the descriptors more than before, but for those of the connections that are still held on purpose."""
+    """Return how many more descriptors are open than before the load, without connections that are still held."""
     if "fds.end" not in metrics or "fds.baseline" not in metrics:
         return None
     held = data.recording.held
-    there = held[has_outcome(held, Outcome.OK, Outcome.ERROR, Outcome.UNFINISHED)]
+    still_open = held[has_outcome(held, Outcome.OK, Outcome.ERROR, Outcome.UNFINISHED)]
     cut = held[has_outcome(held, Outcome.EOF, Outcome.RESET)]
-    still_held = len(np.unique(column(there, "port"))) - len(np.unique(column(cut, "port")))
+    still_held = len(np.unique(column(still_open, "port"))) - len(np.unique(column(cut, "port")))
     return int(metrics["fds.end"] - metrics["fds.baseline"]) - max(still_held, 0)
 
 
 def _failures(data: Dataset, start: int, stop: int) -> dict[str, Any]:
-    """Return how often and how regularly accept() failed; all None where that is not visible."""
+    """Return how often and how regularly accept() failed; nothing where failures are not visible."""
     if not data.recording.facts.server.emfile_seen:
         return {}
     failures = data.recording.failures
     ends, counts = column(failures, "last"), column(failures, "count")
-    until = ends <= stop  # a reading that spans the relief may hold failures of the time after it
+    until = ends <= stop  # a reading that spans the relief may count later failures
     ends, counts, idle = ends[until], counts[until], has_flag(failures, FailureFlag.IDLE)[until]
     inside = ends >= start
     numbers: dict[str, Any] = {
@@ -109,7 +113,7 @@ def _failures(data: Dataset, start: int, stop: int) -> dict[str, Any]:
     if len(ends):
         part = (ends - ends[0]) * _PARTS // NANOSECONDS
         numbers["busy_share"] = len(np.unique(part[part < _PARTS])) / _PARTS
-        pauses = np.diff(ends[~idle])  # with nobody to serve, no pause follows
+        pauses = np.diff(ends[~idle])  # a failure with an empty queue starts no pause
         pauses = pauses[pauses > _PAUSE_NS]
         if len(pauses):
             numbers["first_pause_s"] = float(np.median(pauses[:_FIRST])) / NANOSECONDS
@@ -118,19 +122,19 @@ def _failures(data: Dataset, start: int, stop: int) -> dict[str, Any]:
 
 
 def _canaries(data: Dataset, start: int, stop: int) -> dict[str, Any]:
-    """Return what canaries saw, by what it was: of those that set out in this time and had all their patience in it.
+    """Return the outcomes of the canaries that started in the window, at least their timeout before its end.
 
-    Of those that set out near its end only the ones that were answered at once, or turned away, would count.
+    Canaries that start later are left out: a fast outcome would count and a slow one would not.
     """
     canaries = telling(data.recording.canary)
-    patience = round((data.setting("canary", "timeout") or 0.0) * NANOSECONDS)
+    timeout = round((data.setting("canary", "timeout") or 0.0) * NANOSECONDS)
     intended = column(canaries, "intended")
-    inside: Bools = (intended >= start) & (intended <= max(stop - patience, start)) & (settled(canaries) <= stop)
+    inside: Bools = (intended >= start) & (intended <= max(stop - timeout, start)) & (settled(canaries) <= stop)
     return {name: int(has_outcome(canaries[inside], *outcomes).sum()) for name, outcomes in _NEW.items()}
 
 
 def _held(held: Records, start: int, stop: int) -> dict[str, Any]:
-    """Return how those were served in this time who were in: a server that keeps no connection has none."""
+    """Return how the held connections were served in the window; nothing where the server had closed all before."""
     before = held[(column(held, "intended") <= stop) & ((column(held, "ended") >= start) | (held["ended"] == 0))]
     if not len(before):
         return {}

@@ -1,4 +1,4 @@
-"""A script that shows the same without loadsim, to paste into a bug report."""
+"""A bash script that reproduces the behaviour behind a verdict without loadsim, for a bug report."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ if TYPE_CHECKING:
     from loadsim.verdict.trials import Probe, TrialPlan
 
 _PORT = 8099
-#: How one asks: in HTTP with curl, in anything else by hand. What comes back is compared as far as it is expected.
+#: One request: with curl for HTTP, with bash for other protocols. The reply must begin with the expected text.
 _ASK_HTTP = 'curl -sf -o /dev/null -m 1 "http://127.0.0.1:$PORT$URL"'
-_ASK_BY_HAND = (
+_ASK_RAW = (
     '[[ $(timeout 1 bash -c \'exec 3<>/dev/tcp/127.0.0.1/$0; printf %s "$1" >&3; head -c "$2" <&3\' '
     '"$PORT" "$SEND" "$BYTES") == "$EXPECT"* ]]'
 )
 
 
 class _Steps(NamedTuple):
-    """What a script does to go one way, in bash."""
+    """The parts of a script that differ between trials, in bash."""
 
-    says: str
+    title: str
     limit: str  # before the server starts
     fill: str
     relief: str
 
 
 _CONNECT = """\
-# clients that connect and say nothing
+# clients that connect and send nothing
 for i in $(seq $CLIENTS); do (exec 3<>/dev/tcp/127.0.0.1/$PORT; exec sleep 60) 2>/dev/null & clients="$clients $!"; done
 """
 _LIMIT = "for p in $pid $(pgrep -P $pid); do prlimit --pid $p --nofile=%s:; done"
-_WAYS = {
+_TRIALS = {
     AT_START: _Steps("ulimit -n {nofile}", 'ulimit -n "$NOFILE"', _CONNECT, "leave"),
     LOWERED: _Steps(
-        "its limit becomes {nofile} while clients are in",
-        'ulimit -n "$ROOM"',
+        "its limit is lowered to {nofile} while clients are connected",
+        'ulimit -n "$ROOMY"',
         _CONNECT + "sleep 2; " + _LIMIT % "$NOFILE" + "\n",
-        _LIMIT % "$ROOM",
+        _LIMIT % "$ROOMY",
     ),
     HANDLER: _Steps(
         "ulimit -n {nofile}, and a handler that leaks",
-        'ulimit -Hn "$ROOM"; ulimit -Sn "$NOFILE"',
+        'ulimit -Hn "$ROOMY"; ulimit -Sn "$NOFILE"',
         """\
-# requests to a handler that opens something
+# requests to a handler that leaks descriptors
 while :; do curl -s -o /dev/null -m 2 "http://127.0.0.1:$PORT$LEAK"; sleep 0.02; done & clients=$!
 """,
-        "leave; " + _LIMIT % "$ROOM",
+        "leave; " + _LIMIT % "$ROOMY",
     ),
 }
-#: What follows the settings. Every line is one that a stranger can read.
+#: The script after its settings. Every line must be clear to a reader without loadsim.
 _SCRIPT = """\
 log=$(mktemp); (%(limit)s; exec "${SERVER[@]}") >"$log" 2>&1 &
 pid=$!; trap 'kill $pid $clients 2>/dev/null' EXIT
@@ -71,7 +71,7 @@ sleep 9; lives
 echo "CPU in 10 s:                 $(( $(cpu) - c )) s"
 echo "log in 10 s:                 $(( $(stat -c %%s "$log") - l )) bytes"
 %(relief)s; t=$(date +%%s%%N); ms() { echo $(( ($(date +%%s%%N) - t) / 1000000 )); }
-# where it does not answer although there is room, its clients leave after 8 s
+# if it does not answer although descriptors are free, its clients leave after 8 s
 until [ "$(ask)" = answered ] || [ "$(ms)" -gt 20000 ]; do lives; [ "$(ms)" -lt 8000 ] || leave; sleep 0.02; done
 echo "first answer after relief:   $(ms) ms"
 tail -n 3 "$log"
@@ -79,36 +79,36 @@ tail -n 3 "$log"
 
 
 def script(plan: TrialPlan, folder: Path, *, trial: str = AT_START) -> str:
-    """Return a bash script of at most 30 lines that runs a command out of descriptors and says what happens.
+    """Return a bash script of at most 30 lines that exhausts the descriptors of a command and prints the effects.
 
-    `folder` is where the command was started; `way` is one of those of a verdict.
+    `folder` is the working directory of the command, `trial` the name of the trial to reproduce.
     """
     words = " ".join(_word(part) for part in plan.command)
     settings, ask = _talk(plan.probe)
-    steps = _WAYS[trial]
-    room = "" if trial == AT_START else f" ROOM={plan.roomy}"
+    steps = _TRIALS[trial]
+    roomy = "" if trial == AT_START else f" ROOMY={plan.roomy}"
     leak = f" LEAK={shlex.quote(plan.probe.leak_path or '')}" if trial == HANDLER else ""
     filled = {"ask": ask, "limit": steps.limit, "fill": steps.fill, "relief": steps.relief}
     return (
         "#!/usr/bin/env bash\n"
-        f"# Runs a server out of descriptors ({steps.says.format(nofile=plan.nofile)}); needs bash, curl, prlimit.\n"
+        f"# Runs a server out of descriptors ({steps.title.format(nofile=plan.nofile)}); needs bash, curl, prlimit.\n"
         f"cd {shlex.quote(str(folder))} || exit\n"
-        f"PORT=${{PORT:-{plan.port or _PORT}}} NOFILE={plan.nofile} CLIENTS={plan.clients}{room}{leak} clients=\n"
+        f"PORT=${{PORT:-{plan.port or _PORT}}} NOFILE={plan.nofile} CLIENTS={plan.clients}{roomy}{leak} clients=\n"
         f"{settings}\nSERVER=({words})\n{_SCRIPT % filled}"
     )
 
 
 def _talk(probe: Probe) -> tuple[str, str]:
-    """Return a line of settings, and the command that asks once."""
+    """Return a line of settings, and the command that sends one request."""
     if probe.exchange == "http":
         return f"URL={shlex.quote(probe.path)}", _ASK_HTTP
     send, expect = ("hello\n", "hello\n") if probe.exchange == "echo" else (probe.send or "", probe.expect or "")
-    wanted = expect.rstrip("\n")  # bash takes the ends of lines away
-    return f"SEND={_text(send)} EXPECT={_text(wanted)} BYTES={max(len(expect.encode()), 1)}", _ASK_BY_HAND
+    wanted = expect.rstrip("\n")  # $(...) in bash strips newlines at the end
+    return f"SEND={_text(send)} EXPECT={_text(wanted)} BYTES={max(len(expect.encode()), 1)}", _ASK_RAW
 
 
 def _text(text: str) -> str:
-    """Return any text as one word of bash, its control characters as escapes."""
+    """Return any text as one word of bash, with escapes for control characters."""
     if text.isprintable():
         return shlex.quote(text)
     escaped = "".join(one if one.isprintable() and one not in "\\'" else f"\\x{ord(one):02x}" for one in text)
@@ -116,5 +116,5 @@ def _text(text: str) -> str:
 
 
 def _word(part: str) -> str:
-    """Return a word of a command for bash, {port} as the variable that holds it."""
+    """Return a word of a command for bash, with the variable PORT in place of {port}."""
     return '"$PORT"'.join(shlex.quote(piece) if piece else "" for piece in part.split("{port}")) or "''"

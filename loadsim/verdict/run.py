@@ -1,7 +1,7 @@
-"""All runs of a verdict: each way, several times, and what they say together.
+"""All runs of a verdict: every trial, repeated, and the verdict that follows from them.
 
-Owns their order and their folder; one run is the conductor's, what it means is `analysis`'s. A run in which the command
-does not come up is data: it refuses to start under that limit.
+Owns the order of the runs and the folder of the verdict; the conductor makes each run. A command that does not start
+under the limit is a result, not an error.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ if TYPE_CHECKING:
     from loadsim.verdict.trials import Trial, TrialPlan
 
 FORMAT = 2
-#: What a run takes beside its load, about: start of the command, settling, analysis, end of the command.
+#: About the time that a run takes beside its load: start of the command, settling, analysis, end of the command.
 AROUND_S = 3.0
-#: How the first client fared that came while there was room, where it got no good answer.
-_NOTHING = "got no answer"
-_HEARD = {
+#: How the server treated the first client, which it did not serve although descriptors were free.
+_NO_ANSWER = "got no answer"
+_BAD_ANSWERS = {
     Outcome.ERROR: "was answered with an error",
-    Outcome.EOF: "was not answered: it closed the connection",
-    Outcome.RESET: "was not answered: it reset the connection",
+    Outcome.EOF: "was not answered: the server closed the connection",
+    Outcome.RESET: "was not answered: the server reset the connection",
     Outcome.REPLY_TIMEOUT: "was not answered in time",
 }
 
@@ -61,7 +61,7 @@ class Judged:
     command: list[str]
     nofile: int
     verdict: Verdict
-    seen: list[Observed]  # of all runs, way by way
+    seen: list[Observed]  # of all runs, trial by trial
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for json.dump."""
@@ -74,21 +74,23 @@ class Judged:
 async def pass_verdict(
     plan: TrialPlan, options: Options, sweep_display: SweepDisplay, *, names: Collection[str] = (), repeat: int = 1
 ) -> Judged:
-    """Run a command out of descriptors in these ways, all where none is named, so many times each, and judge it.
+    """Exhaust the descriptors of a command in these trials (all if none is named), and save the verdict.
 
-    Raises QuitError where a signal ends it, EnvironmentRefusedError where this host cannot, or where the command does
-    not even come up with room.
+    Each trial runs `repeat` times. Raises QuitError after a signal, and EnvironmentRefusedError where this host cannot
+    run the trials or the command does not work even with enough descriptors.
     """
     hard = own_nofile().hard
     if plan.nofile > hard:
-        says = f"--nofile {plan.nofile} is above the hard limit of {hard}: raise that (ulimit -Hn), or ask for less"
-        raise EnvironmentRefusedError(says)
+        raise EnvironmentRefusedError(
+            f"--nofile {plan.nofile} is above the hard limit of {hard}: raise the hard limit (ulimit -Hn), or lower "
+            "--nofile"
+        )
     plan = replace(plan, hard=hard)
-    planned = plan.trials(names)  # whatever makes no sense is said before anything starts
+    planned = plan.trials(names)  # raises for settings that make no sense before anything starts
     command, length_s = plan.command, repeat * sum(map(_length_s, planned))
     folder = Folder(new_folder(options.out, f"verdict-{_program(command)}"))
     sweep_display.begin_sweep(f"verdict on {_program(command)}", 1 + repeat * len(planned), AROUND_S + length_s)
-    workers = await _try_with_room(plan, _into(folder, plan.before(), 1, options), sweep_display)
+    workers = await _check_with_enough(plan, _into(folder, plan.before(), 1, options), sweep_display)
     sweep_display.end_run(BEFORE, "answers", some(workers, "worker"), left_s=length_s)
     plan = replace(plan, workers=workers)
     seen = await _run_all(plan.trials(names), repeat, partial(_into, folder, options=options), sweep_display)
@@ -99,14 +101,13 @@ async def pass_verdict(
 
 
 def _into(folder: Folder, trial: Trial, number: int, options: Options) -> Options:
-    """Return the options of one run, with a folder of its own."""
     return replace(options, folder=make_folder(folder.path / "runs" / f"{file_name(trial.name)}-{number}"))
 
 
 async def _run_all(
     trials: Sequence[Trial], repeat: int, into: Callable[[Trial, int], Options], sweep_display: SweepDisplay
 ) -> list[Observed]:
-    """Make all runs, each way once before any of them a second time; return what was seen, way by way."""
+    """Make all runs, each trial once before any of them a second time; return their numbers trial by trial."""
     jobs = [(trial, number) for number in range(1, repeat + 1) for trial in trials]
     lengths = [_length_s(trial) for trial, _ in jobs]
     seen: dict[str, list[Observed]] = {trial.name: [] for trial in trials}
@@ -119,12 +120,12 @@ async def _run_all(
 
 
 def read_verdict(folder: Path) -> Judged:
-    """Return a verdict that was saved, judged again from its numbers; raises RecordingError where it is damaged."""
+    """Return a saved verdict, judged again from the numbers of its runs; raises RecordingError where it is damaged."""
     path = folder / VERDICT_MARK
     values = Folder(folder).read_json(VERDICT_MARK)
     raise_if_newer(path, values, FORMAT)
     with sound(path):
-        if values["format"] == 1:  # a trial was called a way
+        if values["format"] == 1:  # which called a trial "way"
             values["runs"] = [
                 {("trial" if key == "way" else key): one for key, one in run.items()} for run in values["runs"]
             ]
@@ -136,7 +137,7 @@ def read_verdict(folder: Path) -> Judged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Saved:
-    """What is read again of a verdict: its class and grade are judged again."""
+    """The parts of verdict.json that are read again; class and grade are computed from them."""
 
     command: list[str]
     nofile: int
@@ -148,30 +149,31 @@ def _saved() -> TypeAdapter[_Saved]:
     return TypeAdapter(_Saved)
 
 
-async def _try_with_room(plan: TrialPlan, options: Options, sweep_display: SweepDisplay) -> int:
-    """Ask it once while there is room, and return how many processes accept.
+async def _check_with_enough(plan: TrialPlan, options: Options, sweep_display: SweepDisplay) -> int:
+    """Send one request while descriptors are free, and return how many processes accept.
 
-    Raises EnvironmentRefusedError where it does not come up even so, or does not answer: that is not about descriptors.
+    Raises EnvironmentRefusedError for a command that does not start or does not answer even then: its descriptors are
+    not the cause.
     """
     try:
         finished = await run(plan.before().scenario, options, sweep_display.begin_run())
     except DidNotStartError as refused:
-        says = f"no verdict: it does not come up with {plan.roomy} descriptors either. {refused}"
+        says = f"no verdict: the command does not start with {plan.roomy} descriptors either. {refused}"
         raise EnvironmentRefusedError(says) from refused
     _raise_if_interrupted(finished)
     recording = Bundle(finished.folder).read()
     if not (answered := has_outcome(recording.attempts, Outcome.OK)).all() or not len(answered):
         saw = Outcome(int(recording.attempts["outcome"][0])) if len(answered) else Outcome.NOT_STARTED
         raise EnvironmentRefusedError(
-            f"no verdict: with room for {plan.roomy} descriptors {plan.probe.asks} {_HEARD.get(saw, _NOTHING)}. "
-            "Say how one talks to it: --path PATH, --echo, or --send TEXT --expect TEXT. What it printed: "
+            f"no verdict: with {plan.roomy} descriptors, {plan.probe.request} {_BAD_ANSWERS.get(saw, _NO_ANSWER)}. "
+            "Tell loadsim how to talk to it: --path PATH, --echo, or --send TEXT --expect TEXT. Its output is in "
             f"{finished.folder}"
         )
     return max(recording.facts.server.workers, 1)
 
 
 async def _run_one(trial: Trial, options: Options, sweep_display: SweepDisplay) -> Observed:
-    """Make one run and return what was seen; a command that does not come up is seen to refuse."""
+    """Make one run and return its numbers; for a command that does not start they are only the reason."""
     try:
         finished = await run(trial.scenario, options, sweep_display.begin_run())
     except DidNotStartError as refused:
@@ -183,7 +185,7 @@ async def _run_one(trial: Trial, options: Options, sweep_display: SweepDisplay) 
 
 def _raise_if_interrupted(finished: Finished) -> None:
     if finished.signal is not None:
-        says = f"interrupted: there is no verdict. What was recorded is in {finished.folder.parent.parent}"
+        says = f"interrupted: there is no verdict. The runs so far are in {finished.folder.parent.parent}"
         raise QuitError(finished.signal, says)
 
 
@@ -193,7 +195,7 @@ def _length_s(trial: Trial) -> float:
 
 
 def _program(command: Sequence[str]) -> str:
-    """Return what a command is called: its program, or the module or script that an interpreter runs."""
+    """Return the name of a command: its program, or the module or script that an interpreter runs."""
     words = [word.rpartition("/")[2] for word in command]
     if words[0].startswith("python") and len(words) > 2 and words[1] == "-m":
         return words[2]

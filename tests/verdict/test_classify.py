@@ -1,4 +1,4 @@
-"""The verdict on recorded numbers: each class by a server that was measured, its grade, and the borders between."""
+"""The verdict on recorded numbers: a measured server for each class, its grade, and the borders between classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from loadsim.verdict.classify import Class, Observed, classify, judge
 
-#: A server that pauses 0.1 s after each failure, as trio's does: 10 s at its limit, 100 canaries.
+#: A trio server, which pauses 0.1 s after each failure: 10 s at its limit, 100 canaries.
 TRIO = Observed(
     trial="limit at start",
     exhausted_s=10.0,
@@ -28,7 +28,7 @@ TRIO = Observed(
     recovery_s=0.3,
     leftover_fds=0,
 )
-#: Others, as what differs; measured at nofile = 64 with 200 clients held.
+#: Other servers by their differences from it; measured at nofile = 64 with 200 held clients.
 GO = replace(TRIO, emfile=18, emfile_per_s=1.0, busy_share=0.7, first_pause_s=0.01, last_pause_s=1.0, recovery_s=0.9)
 BUN = replace(TRIO, cpu_cores=1.0, emfile=10_500_000, emfile_per_s=1_050_000.0, recovery_s=0.01)
 UVICORN = replace(
@@ -73,7 +73,7 @@ GTHREAD = replace(TRIO, recovery_s=None)
     ],
 )
 def test_known_servers(seen: Observed, class_: Class, grade: str) -> None:
-    """Each is what it was found to be, and is graded by what that costs."""
+    """Each server gets its known class, and a grade by the costs of its behaviour."""
     verdict = judge([seen])
 
     assert (verdict.class_, verdict.grade) == (class_, grade)
@@ -81,34 +81,34 @@ def test_known_servers(seen: Observed, class_: Class, grade: str) -> None:
     assert verdict.rule
 
 
-def test_without_the_counter_only_cpu_and_canaries_tell() -> None:
-    """Where EMFILE cannot be counted, what is not certain is called unclear."""
+def test_without_the_counter_cpu_and_canaries_decide() -> None:
+    """Where EMFILE cannot be counted, an uncertain class is unclear."""
     blind = [replace(one, emfile=None, emfile_per_s=None, busy_share=None) for one in (TRIO, BUN, NODE)]
 
     assert [classify(one)[0] for one in blind] == [Class.UNCLEAR, Class.SPINS, Class.SHEDS]
 
 
-def test_a_server_that_speaks_another_language_is_no_wedge() -> None:
-    """Whoever was never answered cannot tell whether it is exhausted."""
+def test_a_server_of_another_protocol_is_not_called_wedged() -> None:
+    """Canaries that were never answered do not show that it is exhausted."""
     seen = replace(GTHREAD, talks=False)
 
     assert classify(seen) == (
         Class.UNCLEAR,
-        "no canary was answered, not even before: say how one talks to it",
+        "no canary was answered, not even before: tell loadsim how to talk to it (--path, --send or --echo)",
     )
 
 
-def test_the_first_way_names_the_class_and_the_worst_the_grade() -> None:
-    """Who waits for a close is helped by clients that leave, and by no limit that is raised."""
+def test_the_first_trial_decides_the_class_and_the_worst_the_grade() -> None:
+    """A server that waits for a close recovers when clients leave, and not when its limit is raised."""
     lowered = replace(MEMCACHED, trial="lowered live", needs_close=True)
     verdict = judge([MEMCACHED, lowered, replace(TRIO, trial="leak in handler", emfile=0, fds_max=9, new_ok=100)])
 
     assert (verdict.class_, verdict.grade) == (Class.WAITS_FOR_A_CLOSE, "C")
-    assert verdict.rule == "survives, but comes back only when a client leaves: a higher limit does not help"
+    assert verdict.rule == "survives, but recovers only when a client leaves: a higher limit does not help"
 
 
-def test_a_way_that_did_not_exhaust_it_names_no_class() -> None:
-    """A server that takes one client at a time is only out of descriptors where its handler leaks them."""
+def test_a_trial_that_did_not_exhaust_it_decides_nothing() -> None:
+    """A server of one client at a time runs out of descriptors only where its handler leaks them."""
     idle = replace(TRIO, emfile=0, fds_max=9, new_silent=0, new_ok=100)
     leaking = replace(APACHE, trial="leak in handler", leaks=True)
 
@@ -117,8 +117,8 @@ def test_a_way_that_did_not_exhaust_it_names_no_class() -> None:
 
 
 @pytest.mark.parametrize("ended", [{"exit_status": 0}, {"restarts": 2}])
-def test_who_ends_with_descriptors_to_spare_ends_for_another_reason(ended: dict[str, Any]) -> None:
-    """A program that stops after some time, or workers that are replaced after so many requests, do not die of it."""
+def test_an_exit_with_free_descriptors_has_another_reason(ended: dict[str, Any]) -> None:
+    """Programs that stop after some time, and workers that are replaced after N requests, do not die of exhaustion."""
     spare = replace(TRIO, emfile=0, fds_max=30, new_silent=0, new_ok=90, **ended)
     unseen = replace(spare, fds_max=None, emfile=None)
 
@@ -127,27 +127,27 @@ def test_who_ends_with_descriptors_to_spare_ends_for_another_reason(ended: dict[
     assert classify(unseen)[0] in {Class.DIES, Class.RESPAWNS}
 
 
-def test_of_several_workers_one_that_misses_a_descriptor_is_no_class() -> None:
-    """The others took all clients; sixteen of them that pause fail sixteen times as often."""
+def test_one_exhausted_worker_of_several_decides_no_class() -> None:
+    """The other workers serve all clients. The rate of failures is judged per worker."""
     others_serve = replace(TRIO, workers=4, emfile=1, emfile_per_s=0.0, new_silent=2, new_ok=90)
 
     assert classify(others_serve) == (
         Class.NOT_EXHAUSTED,
-        "it had 64 of 64 descriptors in the fullest of its 4 processes, and 90 of 92 new clients were answered",
+        "it used 64 of 64 descriptors in the fullest of its 4 processes, and answered 90 of 92 new clients",
     )
     assert classify(replace(others_serve, emfile=300, emfile_per_s=30.0))[0] is Class.SLEEPS
     assert classify(replace(TRIO, workers=16, emfile_per_s=160.0))[0] is Class.SLEEPS
 
 
 def test_two_costs_are_worse_than_one() -> None:
-    """All that it costs is listed."""
+    """Every cost is listed."""
     assert judge([replace(UVICORN, held_late_s=2.0)]).rule == (
-        "survives, but burns a core, fills the disk and keeps who is in waiting for 2.0 s"
+        "survives, but burns a core, fills the disk and keeps connected clients waiting for 2.0 s"
     )
 
 
 def test_of_several_runs_the_usual_class_counts() -> None:
-    """One odd run of three does not change what a server is, but how it is graded."""
+    """One odd run of three does not change the class, only the grade."""
     odd = replace(TRIO, exit_status=-9, recovery_s=None)
 
     assert judge([TRIO, odd, TRIO]).class_ is Class.SLEEPS
@@ -155,13 +155,17 @@ def test_of_several_runs_the_usual_class_counts() -> None:
 
 
 @pytest.mark.parametrize(("rate", "class_"), [(100.0, Class.SLEEPS), (200.0, Class.SPINS)])
-def test_a_loop_without_a_pause_begins_above_what_pauses_need(rate: float, class_: Class) -> None:
-    """Servers that pause 10 ms fail 100 times a second."""
+def test_a_loop_without_a_pause_fails_more_often_than_pauses_allow(rate: float, class_: Class) -> None:
+    """A server that pauses for 10 ms after each failure fails 100 times a second."""
     assert classify(replace(TRIO, emfile_per_s=rate))[0] is class_
 
 
-def test_the_numbers_that_decided_are_told() -> None:
-    """In one sentence, with their units."""
-    assert classify(UVICORN)[1] == ("accept() failed 9,000 times a second, at 99 % CPU, after a second with hardly any")
-    assert classify(GO)[1] == "accept() failed 18 times: after 10 ms at first, 1.0 s at last"
+def test_a_class_comes_with_the_numbers_that_decided() -> None:
+    """They stand in one clause, with their units."""
+    assert classify(UVICORN)[1] == (
+        "it retried accept() 9,000 times a second at 99 % CPU, after few retries in the first second"
+    )
+    assert classify(GO)[1] == "accept() failed 18 times, and the pauses between grew from 10 ms to 1.0 s"
+    assert classify(DENO)[1] == "it exited with status 1"
+    assert classify(APACHE)[1] == "4 workers exited and were replaced"
     assert classify(REDIS)[1] == "it stayed at 40 of 64 descriptors, and accept() never failed"

@@ -1,4 +1,4 @@
-"""From a recording of a command to what its verdict stands on: the window, the pauses, who is counted where."""
+"""From a recording to the numbers of a verdict: the window, the pauses, and which clients count."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from loadsim.verdict.observe import observe
 if TYPE_CHECKING:
     from loadsim.verdict.classify import Observed
 
-#: Everybody leaves after 3 s; the two seconds before that are looked at.
+#: All clients leave after 3 s; the two seconds before are the window.
 RELIEF_S, WINDOW_S = 3.0, 2.0
 STEP = StepFacts(change="release", asked=1.0, done_ns=ns(RELIEF_S), before=None, after=None)
 
 
 def seen(**parts: Any) -> Observed:  # noqa: ANN401 -- parts of a recording
-    """Return what is seen in a recording of a command with these parts."""
+    """Return the numbers of a recording with these parts."""
     made = recording([attempt(1)], steps=[STEP], server_command=["./server"], **parts)
     data = Dataset.of(made)
     return observe(data, measure(data), trial="limit at start", exhausted_s=WINDOW_S)
 
 
 def failures(*times: float, **changes: Any) -> list[dict[str, Any]]:  # noqa: ANN401 -- any field
-    """Return one failure at each of these moments."""
+    """Return one failure at each of these times."""
     return [failure(at, first=at, last=at, **changes) for at in times]
 
 
 def canary(at: float, outcome: Outcome, ended: float) -> dict[str, Any]:
-    """Return a canary that ended like this."""
+    """Return a canary with this outcome."""
     replied = ended if outcome is Outcome.OK else None
     return attempt(1, at, source=254, outcome=outcome, replied=replied, ended=ended)
 
 
 def test_a_fixed_pause_and_one_that_grows() -> None:
-    """The usual one at first and at last; a failure with nobody to serve is no beginning of a pause."""
+    """The median of the first and of the last pauses counts; a failure with an empty queue starts no pause."""
     steady = [*failures(0.57, flags=FailureFlag.IDLE), *failures(*(0.6 + 0.1 * i for i in range(24)))]
     growing = failures(0.6, 0.61, 0.63, 0.67, 0.75, 0.91, 1.23, 1.87, 2.87)
 
@@ -51,21 +51,21 @@ def test_a_fixed_pause_and_one_that_grows() -> None:
     assert seen(failures=growing).last_pause_s == pytest.approx(0.32)
 
 
-def test_failures_after_the_relief_are_another_matter() -> None:
-    """The dead are accepted first; the rate is that of the window, the count is from the first failure on."""
+def test_failures_after_the_relief_do_not_count() -> None:
+    """The count starts at the first failure, the rate covers the window; both end at the relief."""
     one = seen(failures=failures(0.5, 1.5, 2.5, 3.1, 3.2, count=10))
 
     assert one.emfile == 30
     assert one.emfile_per_s == pytest.approx(10.0)
 
 
-def test_where_failures_cannot_be_seen_nothing_is_said() -> None:
-    """Not even that there were none."""
+def test_failures_that_are_not_visible_are_unknown() -> None:
+    """Their number is None, not 0."""
     assert seen(server_emfile_seen=False).emfile is None
 
 
-def test_canaries_count_by_what_was_clear_before_the_relief() -> None:
-    """Those before the window, and those whose answer came after it, say nothing of a server at its limit."""
+def test_canaries_count_by_their_outcome_before_the_relief() -> None:
+    """A canary before the window, or with an answer after it, does not show a server at its limit."""
     rows = [
         canary(0.2, Outcome.OK, 0.3),
         canary(1.1, Outcome.REPLY_TIMEOUT, 2.1),
@@ -81,15 +81,15 @@ def test_canaries_count_by_what_was_clear_before_the_relief() -> None:
 
 
 def test_cpu_is_that_of_the_window() -> None:
-    """What it took to start, and after the relief, is left out."""
+    """CPU time of the start, and after the relief, does not count."""
     cpu = {0.5: 0, 1.0: 10, 2.0: 510, 3.0: 1_010, 4.0: 5_000}
     samples = [sample(at, cpu_ns=used * 1_000_000) for at, used in cpu.items()]
 
     assert seen(samples=samples).cpu_cores == pytest.approx(0.5)
 
 
-def test_a_server_that_keeps_no_connection_holds_nobody() -> None:
-    """Whoever was cut off before the window was not cut off by the missing descriptors."""
+def test_a_server_that_keeps_no_connection_has_no_held_clients() -> None:
+    """A connection that was closed before the window was not closed because of exhaustion."""
     before = [attempt(1, 0.1, source=255, outcome=Outcome.EOF, replied=None, ended=0.2, port=7)]
     during = [attempt(2, 1.5, source=255, outcome=Outcome.RESET, replied=None, ended=1.6, port=8)]
 

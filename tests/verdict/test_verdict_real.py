@@ -1,4 +1,4 @@
-"""The verdict on the six policies of the simulated server, each a command that nobody knows: from outside alone."""
+"""The verdict on the six policies of the simulated server, each run as a foreign command and seen only from outside."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ POLICIES = {
     "until_close": "waits for a close",
     "exit": "dies",
 }
-#: Only the first trial, and short: the class shows within three seconds here.
+#: Only the first trial, and short: these classes show within three seconds.
 BRIEFLY = ("--trial", "start", "--at-limit", "3s", "--recover-within", "3s", "--ui", "none", "--json")
 
 
 def verdict(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Pass a verdict."""
+    """Run `loadsim verdict`, briefly."""
     command = [sys.executable, "-m", "loadsim", "verdict", "--out", str(folder), *BRIEFLY, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
 
 
 def simulated(policy: str) -> list[str]:
-    """Return the command line of a simulated server that echoes."""
+    """Return the command line of a simulated echo server with this policy."""
     settings = (f"server.on_emfile={policy}", "client.exchange=echo", "server.backlog=4096")
     chosen = [word for setting in settings for word in ("--set", setting)]
     return [sys.executable, "-m", "loadsim", "serve", *chosen, "--port", "{port}"]
@@ -49,7 +49,7 @@ def simulated(policy: str) -> list[str]:
 
 @needs_perf
 def test_each_policy_gets_its_own_class(tmp_path: Path) -> None:
-    """Two at a time, since one of them takes a whole core."""
+    """They run two at a time, since one of them takes a whole core."""
 
     def judged(policy: str) -> dict[str, Any]:
         ran = verdict(tmp_path / policy, "--echo", "--", *simulated(policy))
@@ -66,8 +66,8 @@ def test_each_policy_gets_its_own_class(tmp_path: Path) -> None:
     assert cards["sleep"]["runs"][0]["emfile_per_s"] == pytest.approx(10, abs=2)
 
 
-def test_a_command_that_does_not_come_up_refuses(tmp_path: Path) -> None:
-    """That is a verdict, with its last words, and not an error."""
+def test_a_command_that_does_not_start_under_the_limit_is_judged(tmp_path: Path) -> None:
+    """Its class is "refuses to start", with its last words, and the exit status is 0."""
     picky = (
         "import resource, runpy, sys\nif resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 100: "
         "raise SystemExit('too few descriptors')\nsys.argv[1:1] = ['--bind', '127.0.0.1']\n"
@@ -81,45 +81,45 @@ def test_a_command_that_does_not_come_up_refuses(tmp_path: Path) -> None:
     assert "too few descriptors" in card["runs"][0]["refusal"]
 
 
-def test_a_command_that_never_comes_up_is_not_judged(tmp_path: Path) -> None:
-    """Neither is one that is not there: that is not about its descriptors."""
+def test_a_command_that_never_starts_is_not_judged(tmp_path: Path) -> None:
+    """Neither is a missing program, nor a limit above the hard limit: descriptors are not the cause."""
     broken = verdict(tmp_path, "--", sys.executable, "-c", "raise SystemExit('no config')", "{port}")
     missing = verdict(tmp_path, "--", "no-such-program", "{port}")
     beyond = verdict(tmp_path, "--nofile", str(min(own_nofile().hard + 1, 100_000)), "--", "true", "{port}")
 
     assert (broken.returncode, missing.returncode, beyond.returncode) == (3, 3, 3)
-    assert "does not come up with" in broken.stderr
+    assert "the command does not start with" in broken.stderr
     assert "no config" in broken.stderr
     assert "cannot execute no-such-program" in missing.stderr
     assert "is above the hard limit" in beyond.stderr
 
 
-def test_a_server_that_speaks_otherwise_is_not_judged(tmp_path: Path) -> None:
-    """It is asked once with room before it is run out of descriptors: nobody waits a minute to hear of a wrong path."""
+def test_a_server_that_does_not_answer_is_not_judged(tmp_path: Path) -> None:
+    """One request before all trials finds a wrong path within seconds."""
     ran = verdict(tmp_path, "--path", "/nothing-here", "--", sys.executable, "-m", "http.server", "{port}")
 
     assert ran.returncode == 3
-    assert "GET /nothing-here was answered with an error. Say how one talks to it: --path PATH" in ran.stderr
+    assert "GET /nothing-here was answered with an error. Tell loadsim how to talk to it: --path PATH" in ran.stderr
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         (("--echo", "--leak-path", "/leak"), "--leak-path cannot be combined with --echo or --send"),
         (("--echo", "--send", "x"), "--echo cannot be combined with --send or --expect."),
         (("--expect", "x"), "--expect needs --send TEXT"),
     ],
 )
-def test_options_that_contradict_each_other(tmp_path: Path, options: tuple[str, ...], says: str) -> None:
-    """Nothing is started."""
+def test_options_that_contradict_each_other(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+    """The command is not started."""
     ran = verdict(tmp_path, *options, "--", "true", "{port}")
 
     assert (ran.returncode, list(tmp_path.iterdir())) == (2, [])
-    assert says in ran.stderr
+    assert message in ran.stderr
 
 
-def test_an_interrupted_verdict_is_none(tmp_path: Path) -> None:
-    """Ctrl-C ends the run that goes on and the verdict with it; what was recorded stays, and nothing runs on."""
+def test_ctrl_c_ends_a_verdict(tmp_path: Path) -> None:
+    """The current run ends without a verdict, finished records stay, and no process is left."""
     command = [sys.executable, "-m", "loadsim", "verdict", "--out", str(tmp_path), *BRIEFLY]
     with subprocess.Popen(
         [*command, "--echo", "--", *simulated("sleep")], stderr=subprocess.PIPE, text=True
@@ -129,15 +129,15 @@ def test_an_interrupted_verdict_is_none(tmp_path: Path) -> None:
             time.sleep(0.02)
         children = psutil.Process(passing.pid).children(recursive=True)
         passing.send_signal(signal.SIGINT)
-        _, said = passing.communicate(timeout=30)
+        _, stderr = passing.communicate(timeout=30)
 
     assert passing.returncode == 130
-    assert "interrupted: there is no verdict" in said
+    assert "interrupted: there is no verdict" in stderr
     assert psutil.wait_procs(children, timeout=5)[1] == []
 
 
 def test_a_command_without_a_port_is_asked_for_one(tmp_path: Path) -> None:
-    """Nothing is started."""
+    """The command is not started."""
     ran = verdict(tmp_path, "--", "true")
 
     assert ran.returncode == 2
