@@ -1,7 +1,7 @@
-"""What the simulated server writes down: a record per accept, failures by the 10 ms, and running counters.
+"""The journals of a server: one record per accept, failures aggregated over 10 ms, and running counters.
 
-Everything goes through mapped memory: no system call and no descriptor. Must not know sockets or policies. The record
-of an accept itself is packed by `intake`, in its hot loop.
+Writes go through mapped memory, without a system call or a descriptor. Must not know sockets or policies. The hot loop
+of `simulated.accepting` packs the accept records itself.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 #: Failures of one kind that begin within this time share a record.
 FAILURE_SPAN_NS: Final = 10_000_000
-#: The errnos that mean "no descriptor is free": this process's limit, the machine's.
+#: The errnos of a process and of a machine without a free descriptor.
 NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
-
 _stamp = struct.Struct("=Q").pack_into
 _CLOSED_AT = ACCEPT.offset_of("closed")
 _PAYLOAD_AT = ACCEPT.offset_of("payload")
@@ -29,9 +28,9 @@ _COUNT_AT = FAILURE.offset_of("count")
 
 
 class AcceptLog:
-    """Both journals of one server, and how many descriptors it has open.
+    """Both journals of one server, and the number of its open descriptors.
 
-    An accept is known by the byte offset of its record, -1 when the journal was full: it is then only counted.
+    The byte offset of its record identifies an accept; -1 if the journal was full and the accept is only counted.
     """
 
     def __init__(self, accepts: Journal, failures: Journal) -> None:
@@ -47,21 +46,21 @@ class AcceptLog:
         self._current: dict[tuple[int, Where, bool], _Span] = {}
 
     def close(self, at: int, now: int) -> None:
-        """Note that this connection is about to be closed."""
+        """Record that this connection is about to be closed."""
         self.open_fds -= 1
         self.counters[self._closed] += 1
         if at >= 0:
             _stamp(self.buffer, at + _CLOSED_AT, now)
 
     def close_uncounted(self, at: int, now: int) -> None:
-        """Note that this connection, taken from the queue after the run had been judged, is about to be closed."""
+        """Record that a connection that was accepted after the run was judged is about to be closed."""
         self.close(at, now)
         self.counters[self._closed] -= 1
         self.counters[self.accepted] -= 1
         self.accepts.count("after_end")
 
     def leak(self, descriptors: int = 1) -> None:
-        """Count descriptors that were chosen never to be closed."""
+        """Count descriptors that the server will never close."""
         self.accepts.count("leaked", descriptors)
 
     def shed(self) -> None:
@@ -69,18 +68,18 @@ class AcceptLog:
         self.accepts.count("shed")
 
     def payload(self, at: int, number: int) -> None:
-        """Note the attempt number that this connection's client sent."""
+        """Record the attempt number that this connection's client sent."""
         if at >= 0:
             _stamp(self.buffer, at + _PAYLOAD_AT, number)
 
     def fail_handler(self, at: int, number: int, now: int) -> None:
-        """Count a request that failed with this errno for want of a descriptor, and mark its connection."""
+        """Count a request that found no free descriptor, and mark its connection."""
         self.fail(number, Where.HANDLER, idle=False, first=now, last=now)
         if at >= 0:
             self.buffer[at + _FLAGS_AT] |= AcceptFlag.FAILED
 
     def fail(self, number: int, where: Where, *, idle: bool, first: int, last: int, count: int = 1) -> None:
-        """Count failures with this errno between two times, in the current record of their kind or a new one."""
+        """Count failures with this errno between two times, in the current record of this kind or in a new one."""
         span = self._current.get((number, where, idle))
         if span is not None and first - span.first < FAILURE_SPAN_NS:
             span.count += count
@@ -91,7 +90,7 @@ class AcceptLog:
             flags = FailureFlag.IDLE if idle else 0
             at = self._failures.append(first, last, count, self.open_fds, number, where, flags)
             self._current[number, where, idle] = _Span(at, first, count)
-        if number in NO_DESCRIPTOR:  # last: who reads a counter finds the records that it counts
+        if number in NO_DESCRIPTOR:  # last, because a reader of the counter expects the records to exist
             self.accepts.count(_counter(where, idle=idle), count)
 
     def totals(self) -> dict[str, int]:
@@ -99,7 +98,7 @@ class AcceptLog:
         return {name: self.accepts.read(name) for name in self.accepts.index}
 
     def unmap(self) -> None:
-        """Give up both journals; their files stay."""
+        """Unmap both journals; their files stay."""
         self.accepts.close()
         self._failures.close()
 
@@ -111,7 +110,7 @@ class AcceptLog:
 
 
 class _Span:
-    """The failure record that is being added to."""
+    """The failure record that the next failures of its kind are added to."""
 
     __slots__ = ("at", "count", "first")
 

@@ -1,6 +1,6 @@
-"""What is known of a run besides its records: who ran, under which limits, and how it ended.
+"""The facts of a run besides its records: its processes, their limits, and how it ended.
 
-Frozen dataclasses of the standard library that travel as JSON in `manifest.json`. Times are CLOCK_MONOTONIC
+Frozen dataclasses, stored as JSON in `manifest.json`. Times are CLOCK_MONOTONIC
 nanoseconds, as in the records.
 """
 
@@ -19,12 +19,12 @@ from loadsim import units
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFacts:
-    """The target as it really was."""
+    """The target as it was observed."""
 
     pid: int
     address: str
     port: int
-    backlog_asked: int | None  # None: a command's own, which nobody sees
+    backlog_asked: int | None  # None: a command's own, which is not visible
     backlog: int | None  # in force, read back from the kernel: min(backlog_asked, somaxconn)
     nofile_soft: int  # read back
     nofile_hard: int
@@ -32,37 +32,35 @@ class ServerFacts:
     threads: int
     exit_status: int | None = None  # None: it ran to the end of the run; -N: killed by signal N
     exited_ns: int = 0  # when it ended by itself
-    command: list[str] | None = (
-        None  # as it was started, [] = not known; None: the simulated server, which writes records
-    )
-    started: bool = True  # False: it ran before, and goes on: nothing of it was stopped to look at it
-    process_seen: bool = True  # False: only its address is known, and pid, limits, descriptors and threads are 0
-    sockets_seen: bool = True  # whether its queue and its ends of the connections are in a table that can be read
-    emfile_seen: bool = True  # whether it is known how often accept() failed
+    command: list[str] | None = None  # as started, [] = not known; None: the simulated server, which writes records
+    started: bool = True  # False: it was already running, keeps running, and was never stopped
+    process_seen: bool = True  # False: only its address is known; pid, limits, descriptors and threads are 0
+    sockets_seen: bool = True  # whether a readable TCP table has its queue and its ends of the connections
+    emfile_seen: bool = True  # whether the failures of accept() were counted
     workers: int = 0  # processes that held the listener when the load began; 0 = not known
-    restarts: int = 0  # those of them, and of who took their place, that ended while others went on
-    log_bytes: int | None = None  # what it wrote to both of its outputs from the start of the load to the judgement
-    log_read: list[tuple[int, int]] = field(default_factory=list)  # when, and log_bytes until then; a few hundred
+    restarts: int = 0  # workers, and their replacements, that ended while others kept running
+    log_bytes: int | None = None  # written to both outputs between the start of the load and the snapshot of the fates
+    log_read: list[tuple[int, int]] = field(default_factory=list)  # a few hundred readings: time, log_bytes until then
 
     @property
     def died(self) -> bool:
-        """Whether it ended by itself during the run; how is not known of one that was not started here."""
+        """Whether it ended during the run, unasked; the exit status of an attached server is not known."""
         return self.exit_status is not None or self.exited_ns > 0
 
     @property
     def queue_capacity(self) -> int | None:
-        """How many connections its accept queue holds; None: not known."""
+        """The number of connections that its accept queue holds; None: not known."""
         return None if self.backlog is None else units.queue_capacity(self.backlog)
 
     @property
     def is_simulated(self) -> bool:
-        """Whether it writes down every accept(); of any other server only what the kernel shows is known."""
+        """Whether it records every accept(); any other server is only observed through the kernel."""
         return self.command is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverFacts:
-    """One driver as it really was."""
+    """One driver as it was observed."""
 
     share: int
     pid: int
@@ -70,13 +68,13 @@ class DriverFacts:
     wall_ns: int
     nofile_soft: int
     run_wait_ns: int = -1  # ready to run and waiting for a CPU, between go and finished; -1: not read
-    clamped: str | None = None  # what its own limit took from the plan, a whole sentence with the knob
+    clamped: str | None = None  # a sentence if its own limit reduces the plan, with the knob
     exit_status: int | None = None  # None: it ran to the end of the run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndState:
-    """What the kernel showed when the fates were judged: the server no longer accepts, every socket still exists."""
+    """The kernel's snapshot for the fates: the server no longer accepts, and every socket still exists."""
 
     queue: int | None  # the listener's accept queue
     server_states: dict[str, int]  # TCP state name -> sockets at the server's port
@@ -87,20 +85,20 @@ class EndState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepFacts:
-    """One step of the timeline as it was really made."""
+    """One step of the timeline as it was made."""
 
     change: str  # "nofile" | "backlog" | "release"
     asked: float
     done_ns: int
-    before: float | None  # read before and after; None: not read, or there is no such value (release)
+    before: float | None  # read before and after; None: not read, or not readable (release)
     after: float | None
-    refused: str | None = None  # why it was not made, a whole sentence
-    target_ended: bool = False  # it was not made because the server had ended by then
+    refused: str | None = None  # a sentence why it was not made
+    target_ended: bool = False  # it was not made because the server had already ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Everything that analysis needs to know of a run besides its records."""
+    """Everything that the analysis needs to know about a run besides its records."""
 
     scenario: str
     description: str
@@ -115,14 +113,14 @@ class Facts:
     server: ServerFacts
     drivers: list[DriverFacts]
     namespace: str  # "private" | "shared"
-    degraded: list[str] = field(default_factory=list)  # settings asked for and not in force, whole sentences
-    watchers_lost: list[str] = field(default_factory=list)  # who watched and died before the end, whole sentences
-    notices: list[str] = field(default_factory=list)  # what a reader should know, whole sentences
+    degraded: list[str] = field(default_factory=list)  # sentences on settings that are not in force
+    watchers_lost: list[str] = field(default_factory=list)  # sentences on observers that died before the end
+    notices: list[str] = field(default_factory=list)  # sentences for the reader of the result
     sysctls: dict[str, str] = field(default_factory=dict)  # in force for the run, full names
     end: EndState | None = None
     prediction: dict[str, Any] | None = None  # scenario.plan.Prediction as JSON
-    lost_records: dict[str, int] = field(default_factory=dict)  # journal -> records that found no space
-    steps: list[StepFacts] = field(default_factory=list)  # of the timeline, in the order in which they were made
+    lost_records: dict[str, int] = field(default_factory=dict)  # array -> records that found no space
+    steps: list[StepFacts] = field(default_factory=list)  # of the timeline, in the order of execution
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for json.dump."""
@@ -132,7 +130,7 @@ class Facts:
     def from_json(cls, values: dict[str, Any]) -> Facts:
         """Return the facts that `to_json` wrote; unknown keys of a newer minor version are ignored.
 
-        Raises ValueError where one that is needed is missing, or is of another type.
+        Raises ValueError if a required key is missing or has another type.
         """
         return _reader().validate_json(json.dumps(values), strict=True)
 

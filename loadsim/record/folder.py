@@ -1,4 +1,4 @@
-"""Folders below `--out`: how one is made, written, found, and read in bounded space when somebody else made it."""
+"""Folders below `--out`: making, writing and finding them, and reading untrusted ones in bounded memory."""
 
 from __future__ import annotations
 
@@ -22,109 +22,40 @@ from loadsim.errors import EnvironmentRefusedError, RecordingError, ScenarioErro
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
 #: A manifest takes 4 kB, the plan of 10,000 runs 200 kB.
 LARGEST_TEXT = 16_000_000
-_HIGHEST = 1 << 63
-#: What numbers and texts that do not fit together end in, wherever they meet.
+#: The exceptions that inconsistent numbers and texts raise anywhere in the analysis.
 DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-
-#: What open() says of links that go round in a circle, and of sockets and devices that nobody is behind.
-_NO_FILES = (errno.ELOOP, errno.ENODEV, errno.ENXIO)
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open a regular file for reading, without waiting.
-
-    Raises OSError where it may not be opened, ValueError where it is something else.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in _NO_FILES:
-            raise ValueError("it is no regular file") from error
-        raise
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise ValueError("it is no regular file")
-    with open(fd, "rb") as file:  # noqa: PTH123 -- there is no path that could be opened so
-        yield file
-
-
-def read_text(path: Path) -> str:
-    """Return a text file; raises OSError where it cannot be read, ValueError where it is too large or no UTF-8."""
-    with opened(path) as file:
-        raw = file.read(LARGEST_TEXT + 1)
-    if len(raw) > LARGEST_TEXT:
-        raise ValueError(f"more than {LARGEST_TEXT:,} bytes")
-    return raw.decode()
-
-
-def parse_json(text: str) -> Any:  # noqa: ANN401 -- whatever the text holds
-    """Return a JSON document of numbers that can be computed with; raises ValueError otherwise."""
-    try:
-        return json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-
-
-def raise_if_newer(path: Path, values: Any, known: int) -> None:  # noqa: ANN401 -- whatever a file holds
-    """Raise RecordingError where a document names another format than the `known` one and those before it."""
-    written = values.get("format") if isinstance(values, dict) else None
-    if isinstance(written, int) and written > known:
-        says = f"has format {written}, this loadsim {__version__} reads up to {known}; upgrade loadsim"
-        raise RecordingError(f"{path}: {says}")
-
-
-@contextmanager
-def sound(path: Path) -> Iterator[None]:
-    """Turn what comes of numbers that do not fit together into RecordingError, with the folder that they are from."""
-    try:
-        yield
-    except (*DAMAGE, ScenarioError) as error:
-        says = f"what it holds does not fit together ({type(error).__name__}: {str(error)[:200]})"
-        remedy = "make the run anew, or, where nobody has touched it, report this as a mistake of loadsim"
-        raise RecordingError(f"{path}: is damaged: {says}; {remedy}") from error
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(value := float(text)):
-        raise ValueError(f"{text[:20]} is no finite number")
-    return value
-
-
-def _whole(text: str) -> int:
-    if not -_HIGHEST <= (value := int(text)) < _HIGHEST:
-        raise ValueError(f"{text[:20]}... is too large a number")
-    return value
-
-
 LATEST = "latest"
-#: Files that make a folder a result, a sweep of results, and the runs of a verdict.
+#: The file that marks a folder as a result, a sweep, or the runs of a verdict.
 RESULT_MARK, SWEEP_MARK, VERDICT_MARK = "manifest.json", "sweep.json", "verdict.json"
 _MARKS = (RESULT_MARK, SWEEP_MARK, VERDICT_MARK)
-#: Names that are tried for a new folder: another run may have taken one in the same second.
+_HIGHEST = 1 << 63
+#: The errnos of open() for circular links, sockets, and devices without a driver.
+_NO_FILES = (errno.ELOOP, errno.ENODEV, errno.ENXIO)
+#: How many names are tried for a new folder: another run of the same second may have the first one.
 _NAMES_TRIED = 8
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+#: The largest sweep that is read: one run per second for a day.
+MOST_RUNS = 86_400
 
 
 class Folder:
-    """One folder of files."""
+    """A folder with text and JSON files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def write_text(self, name: str, text: str) -> None:
-        """Write one text file, as `writing`."""
+        """Replace one text file atomically."""
         with self.writing(name) as file:
             file.write(text.encode())
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[BinaryIO]:
-        """Give a file to write to, so that a reader sees the old or the new one of this name, never half of it."""
+        """Yield a file that replaces `name` at the end of the block; a reader never sees half of it."""
         temporary = self.path / f".{name}.part"
-        temporary.unlink(missing_ok=True)  # a link that was put here would lead what is written to another file
+        temporary.unlink(missing_ok=True)  # a planted link would redirect the write to another file
         try:
             with temporary.open("xb") as file:
                 yield file
@@ -134,12 +65,12 @@ class Folder:
                 temporary.unlink()
             raise
 
-    def write_json(self, name: str, values: Any) -> None:  # noqa: ANN401 -- whatever json.dumps takes
-        """Write one JSON document."""
+    def write_json(self, name: str, values: Any) -> None:  # noqa: ANN401 -- any JSON value
+        """Replace one JSON document atomically."""
         self.write_text(name, json.dumps(values, indent=1, allow_nan=False) + "\n")
 
-    def read_json(self, name: str) -> Any:  # noqa: ANN401 -- whatever the file holds
-        """Return one JSON document; raises RecordingError where there is none."""
+    def read_json(self, name: str) -> Any:  # noqa: ANN401 -- any JSON value
+        """Return one JSON document; raises RecordingError if it is missing or damaged."""
         try:
             return parse_json(read_text(self.path / name))
         except OSError as error:
@@ -151,7 +82,7 @@ class Folder:
 def new_folder(out: Path, name: str) -> Path:
     """Make `out/<UTC>-<name>-<4 hex>` and point `out/latest` to it.
 
-    Raises EnvironmentRefusedError where that is not possible.
+    Raises EnvironmentRefusedError if the folder cannot be made.
     """
     stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ")
     for _ in range(_NAMES_TRIED):
@@ -163,7 +94,7 @@ def new_folder(out: Path, name: str) -> Path:
 
 
 def make_folder(folder: Path) -> Path:
-    """Make a folder that is not there yet, and return it; raises EnvironmentRefusedError where that is not possible."""
+    """Make a new folder and return it; raises EnvironmentRefusedError if that fails, or if it exists."""
     try:
         folder.mkdir(parents=True)
     except OSError as error:
@@ -173,13 +104,8 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def file_name(text: str) -> str:
-    """Return a text as a part of file names: letters, digits, dots, hyphens and underscores, at most 60."""
-    return _UNSAFE.sub("-", text).strip("-.")[:60] or "run"
-
-
 def point_latest(out: Path, folder: Path) -> None:
-    """Let `out/latest` name this folder; a file system without links is left without it."""
+    """Point the link `out/latest` to this folder, if the file system has links."""
     temporary = out / f".{LATEST}-{os.getpid()}"
     try:
         temporary.symlink_to(folder.name)
@@ -189,7 +115,7 @@ def point_latest(out: Path, folder: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder that holds nothing; `latest` beside it then names the newest that holds something."""
+    """Remove a folder without results, and point `latest` to the newest one that is left."""
     shutil.rmtree(folder, ignore_errors=True)
     latest = folder.parent / LATEST
     if latest.is_symlink() and latest.readlink().name == folder.name:
@@ -198,10 +124,20 @@ def discard(folder: Path) -> None:
             point_latest(folder.parent, left[-1])
 
 
-def find(run: str, out: Path) -> Path:
-    """Return the folder that RUN names, of a result or a sweep: a path, a unique prefix of its name, or "latest".
+def file_name(text: str) -> str:
+    """Return a text as part of a file name: at most 60 letters, digits, dots, hyphens and underscores."""
+    return _UNSAFE.sub("-", text).strip("-.")[:60] or "run"
 
-    Raises RecordingError naming the candidates where there is none, or more than one.
+
+def run_name(label: str, cell: int, repeat: int) -> str:
+    """Return the folder of a run, relative to its sweep: "runs/03-backlog-128-2"."""
+    return f"runs/{cell + 1:02d}-{file_name(label)}-{repeat + 1}"
+
+
+def find(run: str, out: Path) -> Path:
+    """Return the result or sweep that RUN names by a path, a unique prefix of its name, or "latest".
+
+    Raises RecordingError, with the candidates, unless exactly one matches.
     """
     for path in (out / run, Path(run)):
         if _is_result(path):
@@ -210,17 +146,21 @@ def find(run: str, out: Path) -> Path:
     matching = [name for name in names if name.startswith(run)]
     if len(matching) == 1:
         return out / matching[0]
-    asked = json.dumps(run)  # whatever was typed, on one line
+    typed = json.dumps(run)  # escaped, on one line
     if matching:
-        raise RecordingError(f"{asked} names {len(matching)} results: {', '.join(matching[:5])}; give more letters")
-    no_folder = "" if run == LATEST else f"{asked} is no folder of a result, and "
+        raise RecordingError(
+            f"{typed} matches {len(matching)} results: {', '.join(matching[:5])}; type more of the name"
+        )
     if not names:
-        raise RecordingError(f"{no_folder}there is no result in {out} yet; make one: loadsim run too-many-open-files")
-    raise RecordingError(f'{no_folder}no result in {out} is called {asked}; the newest is {names[-1]} ("latest")')
+        missing = "No result" if run == LATEST else f"No result named {typed}"
+        raise RecordingError(
+            f"{missing} in {out} (it has no results). Create one with: loadsim run too-many-open-files"
+        )
+    raise RecordingError(f'No result named {typed} in {out}. The newest is {names[-1]} ("latest").')
 
 
 def results(out: Path) -> list[Path]:
-    """Return the folders of results and sweeps in `out`, oldest first; raises RecordingError where it is forbidden."""
+    """Return the folders of results and sweeps in `out`, oldest first; raises RecordingError if it is unreadable."""
     try:
         marked = [path.parent for mark in _MARKS for path in out.glob(f"*/{mark}")]
         return sorted(path for path in marked if not path.is_symlink())
@@ -228,23 +168,8 @@ def results(out: Path) -> list[Path]:
         raise _unreadable(error) from error
 
 
-def _is_result(path: Path) -> bool:
-    try:
-        return any((path / mark).exists() for mark in _MARKS)
-    except OSError as error:
-        raise _unreadable(error) from error
-
-
-def _unreadable(error: OSError) -> RecordingError:
-    return RecordingError(f"cannot look into {error.filename}: {error.strerror}; choose another folder with --out DIR")
-
-
-#: One run per second for a day.
-MOST_RUNS = 86_400
-
-
 def status_of(path: Path) -> str:
-    """Return the status of a run, "3 of 12 runs" of a sweep, or "verdict"; "" for a run without a summary."""
+    """Return the status of a run, "3 of 12 runs" for a sweep, or "verdict"; "" for a run without a summary."""
     if (path / VERDICT_MARK).exists():
         return "verdict"
     if (path / SWEEP_MARK).exists():
@@ -258,7 +183,7 @@ def status_of(path: Path) -> str:
 
 
 def is_complete(path: Path) -> bool:
-    """Return whether a run ended as planned or by an `abort`, and has a summary."""
+    """Return whether a run has a summary and ended as planned or by an `abort` threshold."""
     try:
         values = Folder(path).read_json("summary.json")
         return values["complete"] is True or values["interrupted"].startswith("aborted")
@@ -266,9 +191,82 @@ def is_complete(path: Path) -> bool:
         return False
 
 
-def run_name(label: str, cell: int, repeat: int) -> str:
-    """Return the folder of a run relative to its sweep: "runs/03-backlog-128-2"."""
-    return f"runs/{cell + 1:02d}-{file_name(label)}-{repeat + 1}"
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a regular file for reading without blocking.
+
+    Raises OSError if open() fails, ValueError if the path is not a regular file.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _NO_FILES:
+            raise ValueError("not a regular file") from error
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise ValueError("not a regular file")
+    with open(fd, "rb") as file:  # noqa: PTH123 -- Path.open() does not take a descriptor
+        yield file
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file; raises OSError if it cannot be read, ValueError if it is too large or not UTF-8."""
+    with opened(path) as file:
+        raw = file.read(LARGEST_TEXT + 1)
+    if len(raw) > LARGEST_TEXT:
+        raise ValueError(f"more than {LARGEST_TEXT:,} bytes")
+    return raw.decode()
+
+
+def parse_json(text: str) -> Any:  # noqa: ANN401 -- any JSON value
+    """Return a JSON document; raises ValueError for NaN, infinity and integers beyond 64 bits."""
+    try:
+        return json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def raise_if_newer(path: Path, values: Any, known: int) -> None:  # noqa: ANN401 -- any JSON value
+    """Raise RecordingError if a document has a newer format than the `known` one."""
+    written = values.get("format") if isinstance(values, dict) else None
+    if isinstance(written, int) and written > known:
+        says = f"has format {written}, this loadsim {__version__} reads up to {known}; upgrade loadsim"
+        raise RecordingError(f"{path}: {says}")
+
+
+@contextmanager
+def sound(path: Path) -> Iterator[None]:
+    """Turn the exceptions of inconsistent data into a RecordingError that names the path."""
+    try:
+        yield
+    except (*DAMAGE, ScenarioError) as error:
+        says = f"its contents are inconsistent ({type(error).__name__}: {str(error)[:200]})"
+        remedy = "run it again; if this folder was not edited, report a loadsim bug"
+        raise RecordingError(f"{path}: is damaged: {says}; {remedy}") from error
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text[:20]} is not a finite number")
+    return value
+
+
+def _whole(text: str) -> int:
+    if not -_HIGHEST <= (value := int(text)) < _HIGHEST:
+        raise ValueError(f"{text[:20]}... is too large")
+    return value
+
+
+def _is_result(path: Path) -> bool:
+    try:
+        return any((path / mark).exists() for mark in _MARKS)
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> RecordingError:
+    return RecordingError(f"cannot read {error.filename}: {error.strerror}; choose another folder with --out DIR")
 
 
 def _runs_of(path: Path) -> str:

@@ -1,8 +1,8 @@
-"""One process's file of fixed-size records, written through memory.
+"""A file of fixed-size records of one process, written through memory.
 
-A write costs no system call and holds no descriptor, so the fd table under test stays as it is, and what was written
-survives the writer's SIGKILL. The file is a header page (identity, named counters) followed by equal slots; a slot
-whose first field is 0 is unused. Must not know what the records mean. Imports the standard library alone.
+A write costs no system call and holds no descriptor, so it does not change the fd table under test. Written records
+survive SIGKILL of the writer. The file is a header page (identity, named counters) followed by slots of equal size; a
+slot whose first field is 0 is unused. Must not know the meaning of the records. Imports only the standard library.
 """
 
 from __future__ import annotations
@@ -29,18 +29,16 @@ _IDENTITY = struct.Struct("=8s16sQQ")  # magic, kind, record size, capacity
 _CAPACITY = struct.Struct("=Q")
 _CAPACITY_AT = _IDENTITY.size - _CAPACITY.size
 _COUNTERS_AT = 64
-_USED = 0  # the first two counters of every journal: slots used, records lost because the space was used up
+_USED = 0  # the first two counters of every journal: used slots, and records lost for lack of space
 _LOST = 1
 _NAMED = 2
-
-
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Journal:
-    """A mapped journal. The owner of a hot loop packs into `buffer` itself; see `take`.
+    """A mapped journal. A hot loop packs into `buffer` itself; see `take`.
 
-    Close it (or use it as a context manager) to unmap; the file stays.
+    `close`, or the end of a `with` block, unmaps it; the file stays.
     """
 
     def __init__(self, buffer: mmap.mmap, layout: Layout, capacity: int) -> None:
@@ -48,7 +46,7 @@ class Journal:
         self.layout = layout
         self.capacity = capacity
         names = COUNTERS[layout.name]
-        #: Slots used, records lost, then the named counters of this kind.
+        #: Used slots, lost records, then the named counters of this kind.
         self.counters = memoryview(buffer)[_COUNTERS_AT : _COUNTERS_AT + 8 * (_NAMED + len(names))].cast("Q")
         #: Index into `counters` for each name.
         self.index = {name: _NAMED + i for i, name in enumerate(names)}
@@ -57,8 +55,8 @@ class Journal:
     def create(cls, path: Path, layout: Layout, capacity: int) -> Self:
         """Reserve and map a new file for `capacity` records, with every page present.
 
-        Raises EnvironmentRefusedError where the space cannot be reserved (a later write to a hole on a full disk would
-        be SIGBUS), OSError where anything else is refused.
+        Raises EnvironmentRefusedError if the disk is too full (a later write to a hole would cause SIGBUS), OSError for
+        any other failure.
         """
         size = HEADER_BYTES + capacity * layout.size
         fd = -1
@@ -70,19 +68,19 @@ class Journal:
             if error.errno not in _NO_SPACE:
                 raise
             raise EnvironmentRefusedError(
-                f"cannot reserve {size:,} bytes for {path}: {error.strerror}; free that space, or choose another --out"
+                f"cannot reserve {size:,} bytes for {path}: {error.strerror}; free that space or choose another --out"
             ) from error
         finally:
             if fd >= 0:
                 os.close(fd)
-        with contextlib.suppress(OSError, ValueError):  # before Linux 5.14 the first touch of a page costs its fault
+        with contextlib.suppress(OSError, ValueError):  # before Linux 5.14, the first write to a page faults
             buffer.madvise(_MADV_POPULATE_WRITE)
         _IDENTITY.pack_into(buffer, 0, MAGIC, layout.name.encode(), layout.size, capacity)
         return cls(buffer, layout, capacity)
 
     @classmethod
     def attach(cls, path: Path, layouts: Mapping[str, Layout] = LAYOUTS) -> Self:
-        """Map an existing journal of one of these layouts for reading; raises RecordingError where it is none."""
+        """Map an existing journal of one of these layouts for reading; raises RecordingError if it is not one."""
         try:
             with opened(path) as file:
                 buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -92,19 +90,19 @@ class Journal:
             magic, kind, size, capacity = _IDENTITY.unpack_from(buffer, 0)
             layout = layouts[kind.rstrip(b"\0").decode()]
         except (struct.error, KeyError, UnicodeDecodeError) as error:
-            raise RecordingError(f"{path}: is no loadsim journal") from error
-        whole = HEADER_BYTES + capacity * size <= len(buffer)
-        if magic != MAGIC or size != layout.size or not whole:
-            raise RecordingError(f"{path}: is damaged, or of another version of loadsim")
+            raise RecordingError(f"{path}: is not a loadsim journal") from error
+        is_truncated = HEADER_BYTES + capacity * size > len(buffer)
+        if magic != MAGIC or size != layout.size or is_truncated:
+            raise RecordingError(f"{path}: is damaged, or another version of loadsim wrote it")
         journal = cls(buffer, layout, capacity)
         if (used := journal.used) > capacity:
             journal.close()
-            raise RecordingError(f"{path}: is damaged ({used:,} records are said to be in {capacity:,} slots)")
+            raise RecordingError(f"{path}: is damaged (its header counts {used:,} records in {capacity:,} slots)")
         return journal
 
     @classmethod
-    def give_back(cls, path: Path) -> None:
-        """Cut the file of a journal that nobody writes any more to what is used: its reserve is for others now."""
+    def trim(cls, path: Path) -> None:
+        """Cut the file of a journal without a writer to its used size, and free the rest of its reserved space."""
         with cls.attach(path) as journal:
             used, size = journal.used, journal.layout.size
         with path.open("r+b", buffering=0) as file:
@@ -119,11 +117,11 @@ class Journal:
 
     @property
     def lost(self) -> int:
-        """Number of records that found no space and were only counted."""
+        """Number of records that were only counted, because no slot was free."""
         return self.counters[_LOST]
 
     def take(self) -> int:
-        """Take the next slot and return its byte offset in `buffer`; -1, and one more lost, when all are used."""
+        """Take the next slot and return its byte offset in `buffer`; -1, and one more lost record, if none is free."""
         slot = self.counters[_USED]
         if slot >= self.capacity:
             self.counters[_LOST] += 1
@@ -132,7 +130,7 @@ class Journal:
         return HEADER_BYTES + slot * self.layout.size
 
     def take_many(self, count: int) -> list[int]:
-        """Take the next slots and return their byte offsets as `take` does; one call for a whole batch of records."""
+        """Take slots for a batch of records and return their byte offsets, as `take` does."""
         used, size = self.counters[_USED], self.layout.size
         granted = min(count, self.capacity - used)
         self.counters[_USED] = used + granted
@@ -141,7 +139,7 @@ class Journal:
         return [*range(first, first + granted * size, size), *([-1] * (count - granted))]
 
     def append(self, *values: object) -> int:
-        """Write one whole record and return its byte offset, -1 when the space is used up."""
+        """Write one record and return its byte offset, or -1 if no slot is free."""
         at = self.take()
         if at >= 0:
             self.layout.struct.pack_into(self.buffer, at, *values)
@@ -158,7 +156,7 @@ class Journal:
     def close(self) -> None:
         """Unmap; the file keeps what was written."""
         self.counters.release()
-        with contextlib.suppress(BufferError):  # a reader still holds an array over it: its own end unmaps
+        with contextlib.suppress(BufferError):  # a reader still has an array over it, which unmaps it when it ends
             self.buffer.close()
 
     def __enter__(self) -> Self:
@@ -169,9 +167,9 @@ class Journal:
 
 
 def _map(fd: int, size: int) -> mmap.mmap:
-    """Map a file shared and writable, without the duplicate of its descriptor that `mmap.mmap(fd, size)` keeps.
+    """Map a file shared and writable, without the duplicate descriptor that `mmap.mmap(fd, size)` keeps.
 
-    The file is mapped over the memory of an anonymous map. From Python 3.13 on, `trackfd=False` would do.
+    The file is mapped over an anonymous map. Python 3.13 has `trackfd=False` for this.
     """
     buffer = mmap.mmap(-1, size)
     address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))

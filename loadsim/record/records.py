@@ -1,6 +1,6 @@
 """The layouts of all records, and the codes in them.
 
-The single source: writers pack with `Layout.struct`, readers derive their numpy dtype from `Layout.fields`. Times are
+The only definition: writers pack with `Layout.struct`, readers derive their numpy dtype from `Layout.fields`. Times are
 CLOCK_MONOTONIC nanoseconds of one host; 0 means "did not happen". Imports the standard library and `fates` only.
 """
 
@@ -39,33 +39,33 @@ class Layout:
         raise KeyError(name)
 
 
-#: A client's view of one connection: written when it starts (outcome UNFINISHED), completed in place.
+#: One connection as its client saw it: written at the start (outcome UNFINISHED), completed in place.
 ATTEMPT = Layout(
     "attempt",
     (
         ("number", "Q"),  # 1, 2, 3 ... over all drivers; 0 = unused slot
-        ("intended", "Q"),  # when the schedule wanted it to start (closed loop: when its client was free)
+        ("intended", "Q"),  # when the schedule starts it (closed loop: when its client became free)
         ("started", "Q"),  # t0, right before connect(); 0 = it never left the generator
-        ("connected", "Q"),  # t1, right after connect() returned (flag WOKEN: when epoll said so); 0 = never
+        ("connected", "Q"),  # t1, right after connect() returned (flag WOKEN: when epoll reported it); 0 = never
         ("replied", "Q"),  # when the first byte of the reply was read; 0 = never
         ("ended", "Q"),  # right before its socket was closed; 0 = unfinished
         ("source", "H"),  # index of the source address
         ("port", "H"),  # local port; 0 = none was assigned
-        ("errno", "H"),  # of what ended it, 0 = nothing did
+        ("errno", "H"),  # of the failure that ended it; 0 = none
         ("outcome", "B"),  # Outcome
-        ("syn_retransmits", "B"),  # the client's tcpi_total_retrans when it had connected or gave up
+        ("syn_retransmits", "B"),  # the client's tcpi_total_retrans when it connected or gave up
         ("flags", "B"),  # AttemptFlag
     ),
     64,
 )
 
-#: The simulated server's view of one accepted connection: written after accept, completed in place.
+#: One connection as the simulated server saw it: written after accept, completed in place.
 ACCEPT = Layout(
     "accept",
     (
         ("accepted", "Q"),  # right after accept() returned; 0 = unused slot
         ("closed", "Q"),  # right before the server closed it; 0 = never: a leaked descriptor
-        ("payload", "Q"),  # under echo the attempt number that the client sent; 0 = none arrived
+        ("payload", "Q"),  # exchange echo: the attempt number that the client sent; 0 = none arrived
         ("fd", "I"),  # the descriptor it got
         ("open_fds", "I"),  # open descriptors of the server after it
         ("age_ms", "I"),  # tcpi_last_data_sent right after accept: age of the server's socket, milliseconds, +-4
@@ -93,8 +93,8 @@ FAILURE = Layout(
     40,
 )
 
-#: What the kernel says about the target at one moment; -1 = not read in this sample. Counters are since the
-#: namespace or process began; take differences.
+#: The kernel's numbers for the target at one moment; -1 = not read in this sample. Counters start with the namespace
+#: or the process; take differences.
 SAMPLE = Layout(
     "sample",
     (
@@ -102,11 +102,11 @@ SAMPLE = Layout(
         ("open_fds", "q"),
         ("fd_limit", "q"),  # soft RLIMIT_NOFILE
         ("queue", "q"),  # accept queue length, connections
-        ("queue_capacity", "q"),  # connections that the accept queue holds at most
+        ("queue_capacity", "q"),  # the most connections that the accept queue holds
         ("drops", "q"),  # the listener's own sk_drops
         ("cpu_ns", "q"),  # CPU time of the target
         ("rss", "q"),  # bytes
-        ("run_wait_ns", "q"),  # time for which the target was ready to run and waited for a CPU
+        ("run_wait_ns", "q"),  # time that the target was ready to run and waited for a CPU
         # from here on at 10 Hz
         ("listen_overflows", "q"),
         ("listen_drops", "q"),
@@ -116,16 +116,16 @@ SAMPLE = Layout(
     104,
 )
 
-#: The TCP table is read at most this often for them.
+#: The TCP table is read at most this many times a second.
 TABLE_HZ = 50
 
-#: One connection of a server that writes no records, as the kernel's TCP table showed it: the first time that a process
-#: was seen to own it, and whatever was there when the run was judged.
+#: One connection of a server without records, as the kernel's TCP table showed it: when a process first owned it, and
+#: every connection in the snapshot of the fates.
 SOCKET = Layout(
     "socket",
     (
         ("time", "Q"),  # when the table was read; 0 = unused slot
-        ("inode", "Q"),  # of the socket; 0: no process has it, it waits for accept() or has been closed
+        ("inode", "Q"),  # of the socket; 0: no process owns it, it waits for accept() or is closed
         ("client", "16s"),  # the client's address: IPv6, or IPv4 in the first 4 bytes
         ("port", "H"),  # the client's port
         ("state", "B"),  # net/tcp_states.h
@@ -138,58 +138,58 @@ LAYOUTS = {layout.name: layout for layout in (ATTEMPT, ACCEPT, FAILURE, SAMPLE, 
 
 
 class AttemptFlag(enum.IntFlag):
-    """What else is true of an attempt."""
+    """Flags of an attempt."""
 
     CUT = 1  # end of stream or reset during hold, after the reply
-    WOKEN = 2  # `connected` is the time at which epoll woke up: late by the loop's batch
+    WOKEN = 2  # `connected` is when epoll woke up, which is late by the loop's batch
     RESET_BY_CLIENT = 4  # its socket was closed by RST at `ended`
     PENDING = 8  # its socket was still open when the run was judged
-    RELEASED = 16  # a step of the timeline had its client leave before its time
+    RELEASED = 16  # a step of the timeline ended it before its time
 
 
 class AcceptFlag(enum.IntFlag):
-    """What else is true of an accepted connection."""
+    """Flags of an accepted connection."""
 
-    AFTER_END = 1  # taken from the queue after the run had been judged: its fate is `queued`
+    AFTER_END = 1  # taken from the queue after the run was judged: its fate is `queued`
     SHED = 2  # closed at once, unserved
-    LEAKED = 4  # chosen never to be closed
+    LEAKED = 4  # the server never closes it
     FAILED = 8  # its handler ran out of descriptors
 
 
 class SocketFlag(enum.IntFlag):
-    """What else is true of a socket in the table."""
+    """Flags of a socket in the TCP table."""
 
-    AT_CLIENT = 1  # it is the client's end; else the server's
+    AT_CLIENT = 1  # the client's end; otherwise the server's
     AT_END = 2  # seen when the run was judged
-    WAITED = 4  # it waited for accept(): `time` is the last look that saw it so; the next record is an ENTERED one
-    ENTERED = 8  # `time` is when the one before it entered the accept queue, by its age: +-4 ms
-    TRACED = 16  # both times are the kernel's own, and the first is when accept() returned it
+    WAITED = 4  # it waited for accept(), last in the sample at `time`; the next record has ENTERED
+    ENTERED = 8  # `time` is when the connection of the record before entered the accept queue, by its age: +-4 ms
+    TRACED = 16  # both times are the kernel's own, and the first one is when accept() returned it
 
 
 class Where(enum.IntEnum):
-    """Where a server's failure happened."""
+    """The call in which a server failed."""
 
     ACCEPT = 0
     HANDLER = 1
 
 
 class FailureFlag(enum.IntFlag):
-    """What else is true of a failure."""
+    """Flags of a failure."""
 
     IDLE = 1  # the accept queue was empty: EMFILE comes before EAGAIN
 
 
 @dataclass(frozen=True, slots=True)
 class ErrnoMeaning:
-    """What an errno of the client's socket calls says: the outcome, and what to check."""
+    """The meaning of an errno of the client's socket calls: the outcome, and the remedy."""
 
     outcome: Outcome
     remedy: str
 
 
-#: errno of a client's socket(), bind(), connect() or recv() -> what it means. Whatever is not here is `local`.
+#: errno of a client's socket(), bind(), connect() or recv() -> its meaning. Any other errno is `local`.
 CLIENT_ERRNO = {
-    errno.ECONNREFUSED: ErrnoMeaning(Outcome.REFUSED, "nobody listens on this port: start the server"),
+    errno.ECONNREFUSED: ErrnoMeaning(Outcome.REFUSED, "no server listens on this port: start it"),
     errno.ECONNRESET: ErrnoMeaning(Outcome.RESET, "the server closed by RST"),
     errno.EPIPE: ErrnoMeaning(Outcome.RESET, "the server closed before the request was sent"),
     errno.ETIMEDOUT: ErrnoMeaning(Outcome.CONNECT_TIMEOUT, "no answer to any SYN"),
@@ -206,7 +206,7 @@ CLIENT_ERRNO = {
 }
 
 
-#: The counters in a journal's header, by its kind: 64-bit, written in place, read by others while it runs.
+#: The counters in a journal's header, by its kind: 64-bit, written in place, read by other processes meanwhile.
 COUNTERS = {
     "attempt": ("started", "connected", "ended", "ok", "failed", "local", "not_started", "in_flight", "lag_max_ns"),
     "accept": ("accepted", "closed", "shed", "emfile_accept", "emfile_handler", "emfile_idle", "leaked", "after_end"),

@@ -131,7 +131,7 @@ def test_a_journal_that_is_no_file_is_damage(harm: Callable[[Path], None], tmp_p
     told = report(folder)
     assert told.exit_code == 2
     assert "attempts-0.journal" in told.stderr
-    assert "it is no regular file" in told.stderr
+    assert "not a regular file" in told.stderr
 
 
 def test_only_a_page_that_was_just_made_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

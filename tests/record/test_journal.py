@@ -25,7 +25,7 @@ def test_what_is_not_used_is_given_back(tmp_path: Path) -> None:
     with Journal.create(path, FAILURE, 1000) as journal:
         for _ in range(3):
             journal.append(*RECORD)
-    Journal.give_back(path)
+    Journal.trim(path)
     assert path.stat().st_size == HEADER_BYTES + 3 * FAILURE.size
     with Journal.attach(path) as again:
         assert (again.used, again.lost, again.capacity) == (3, 0, 3)
@@ -38,7 +38,7 @@ def test_a_full_journal_gives_nothing_back(tmp_path: Path) -> None:
     with Journal.create(path, FAILURE, 2) as journal:
         for _ in range(5):
             journal.append(*RECORD)
-    Journal.give_back(path)
+    Journal.trim(path)
     with Journal.attach(path) as again:
         assert (again.used, again.lost) == (2, 3)
 
@@ -47,7 +47,7 @@ def test_records_that_are_not_there_are_no_records_of_nothing(tmp_path: Path) ->
     """A journal that every run writes was removed by somebody: that is said, before anything is saved."""
     with Journal.create(tmp_path / "failures.journal", FAILURE, 2):
         pass
-    with pytest.raises(RecordingError, match="the records of attempts are not there; something has removed them"):
+    with pytest.raises(RecordingError, match="the records of attempts are missing; they were removed"):
         Bundle(tmp_path).merge_journals()
     assert not list(tmp_path.glob("*.npy"))
 
