@@ -1,6 +1,6 @@
-"""The order of a run, above all of its end: any other order rewrites the fates.
+"""The order of a run, above all of its end: any other order changes the fates.
 
-Stamps no latency, decides nothing about numbers (`analysis`), draws nothing (`report`).
+Takes no latency time stamps, does not interpret numbers (`analysis`) and does not draw (`render`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from loadsim.render.files import write_files
 from loadsim.run.host import observe_host, permit
 from loadsim.run.setup import first_facts, not_in_force, notices_of, open_namespace, open_setup
 from loadsim.run.signals import Interruption
-from loadsim.run.steps import follow, let_go
+from loadsim.run.steps import follow, release_rest
 from loadsim.scenario.plan import make_plan
 from loadsim.scenario.predict import SETTLE_AT_MOST_S, SETTLED_S, settled_at
 from loadsim.scenario.thresholds import judge
@@ -49,12 +49,12 @@ if TYPE_CHECKING:
 
 #: Time between the order to start and the first intended start: every process has read the order by then.
 LEAD_NS = 50_000_000
-#: How often the view is updated and `abort` is judged.
+#: Time between two updates of the live view and checks of `abort`.
 WATCH_S = 0.25
-#: How often the descriptors are counted until they no longer change.
+#: Time between two counts of the descriptors, until they no longer change.
 SETTLE_STEP_S = 0.02
-#: The same two times for a server of which it is not known when it stands still (a garbage collection, a batch of
-#: closes), as long as it has more descriptors than before the load.
+#: SETTLED_S and SETTLE_AT_MOST_S for a server that may close descriptors later (a garbage collection, a batch of
+#: closes), while it has more of them than before the load.
 UNKNOWN_SETTLED_S, UNKNOWN_SETTLE_AT_MOST_S = 1.0, 5.0
 
 
@@ -68,29 +68,28 @@ class Finished:
 
 
 async def run(scenario: Scenario, options: Options, display: Display) -> Finished:
-    """Run a scenario to its end, save it, and return where and what it means.
+    """Run a scenario to its end, save it, and return its folder and its summary.
 
-    Raises ScenarioError where the load would go where nobody permitted it, EnvironmentRefusedError where this host or
-    the target cannot run it, also where the kernel refuses loadsim itself something meanwhile, NotBegunError where a
-    signal came before the first client. Under load the first one lets the attempts in flight end; a second one raises
-    QuitError with the journals left as they are.
+    Raises ScenarioError if the load is not permitted, EnvironmentRefusedError if this host or the target cannot run it
+    or the kernel refuses a resource to loadsim, NotBegunError after a signal before the first client. Under load, the
+    first signal lets the attempts in flight end; a second one raises QuitError and leaves the journals as they are.
     """
     permit(scenario, options)
     early = Interruption()
-    with early.telling():
-        async with early.heeding():
+    with early.explaining_errors():
+        async with early.handling_signals():
             bundle, facts = await _record(scenario, options, display, early)
         summary = _summarise(bundle, facts, options.argv)
     return Finished(folder=bundle.path, summary=summary, signal=early.signal)
 
 
 async def _record(scenario: Scenario, options: Options, display: Display, early: Interruption) -> tuple[Bundle, Facts]:
-    """Set the stage and let the load run; return where the records are and what is known of the whole run."""
+    """Open everything and run the load; return the result folder and the facts of the run."""
     async with open_namespace(scenario) as namespace:
         plan = make_plan(scenario, observe_host(scenario, namespace.sysctls))
         degraded = not_in_force(scenario, namespace)
         if degraded and not options.allow_degraded:
-            raise EnvironmentRefusedError("\n".join([*degraded, "or run it all the same with --allow-degraded"]))
+            raise EnvironmentRefusedError("\n".join([*degraded, "or run it without them: --allow-degraded"]))
         bundle = Bundle(options.folder) if options.folder else Bundle.create(options.out, scenario.name)
         early.folder = bundle.path
         bundle.write_text("scenario.resolved.toml", to_toml(scenario))
@@ -98,7 +97,7 @@ async def _record(scenario: Scenario, options: Options, display: Display, early:
         async with open_setup(plan, bundle, namespace) as setup:
             display.begin(plan, hint=namespace.enter_hint)
             try:
-                with giving_way():  # sampling is never worth a late client or a late accept()
+                with giving_way():  # sampling must not delay a client or an accept()
                     return bundle, await _perform(
                         setup, first_facts(setup, degraded), options.argv, display, early=early
                     )
@@ -107,7 +106,7 @@ async def _record(scenario: Scenario, options: Options, display: Display, early:
 
 
 def _summarise(bundle: Bundle, facts: Facts, argv: Sequence[str]) -> Summary:
-    """Save what was recorded, then what it means, then every file that can be made again."""
+    """Save the records, then the summary, then every file that can be made from them again."""
     bundle.write_manifest(replace(facts, lost_records=bundle.merge_journals()), argv)
     analysed = Dataset.of(bundle.read())
     summary = summary_of(analysed)
@@ -117,7 +116,7 @@ def _summarise(bundle: Bundle, facts: Facts, argv: Sequence[str]) -> Summary:
 
 
 async def _perform(setup: Setup, facts: Facts, argv: Sequence[str], display: Display, *, early: Interruption) -> Facts:
-    """Let the load run and judge it; return the facts of the whole run."""
+    """Run the load and take the snapshot of the fates; return the facts of the run."""
     start_ns = time.monotonic_ns() + LEAD_NS
     facts = replace(facts, start_ns=start_ns, start_unix_s=time.time() + LEAD_NS / NANOSECONDS)
     setup.bundle.write_manifest(facts, argv)
@@ -126,7 +125,7 @@ async def _perform(setup: Setup, facts: Facts, argv: Sequence[str], display: Dis
     lost: list[str] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(setup.sampler.run)
-        nursery.start_soon(setup.server.wait_exited)  # notes the moment, should it die
+        nursery.start_soon(setup.server.wait_exited)  # records the time if it dies
         nursery.start_soon(_watch, setup, display, early, start_ns)
         await setup.server.go(start_ns)
         drivers = await _wait_load(setup, start_ns, steps=steps, lost=lost, early=early)
@@ -134,9 +133,9 @@ async def _perform(setup: Setup, facts: Facts, argv: Sequence[str], display: Dis
         fds_end = await _wait_settled(setup, start_ns)
         await setup.server.freeze()
         judged_ns = time.monotonic_ns()
-        end = _look(setup, fds_end)
+        end = _snapshot(setup, fds_end)
         setup.sampler.stop()
-        for driver in (*setup.drivers, *setup.watchers):
+        for driver in (*setup.drivers, *setup.observers):
             await driver.reset()
         await setup.server.drain()
         await setup.server.leave()
@@ -153,7 +152,7 @@ async def _perform(setup: Setup, facts: Facts, argv: Sequence[str], display: Dis
         drivers=drivers,
         end=end,
         steps=steps,
-        degraded=[*facts.degraded, *(one.refused for one in steps if one.refused and not one.target_ended)],
+        degraded=[*facts.degraded, *(step.refused for step in steps if step.refused and not step.target_ended)],
         watchers_lost=lost,
     )
 
@@ -161,9 +160,9 @@ async def _perform(setup: Setup, facts: Facts, argv: Sequence[str], display: Dis
 async def _wait_load(
     setup: Setup, start_ns: int, *, steps: list[StepFacts], lost: list[str], early: Interruption
 ) -> list[DriverFacts]:
-    """Start the load; return when every driver has finished or died, every step is made, and the canary is done.
+    """Start the load; return when every driver has finished or died, every step is made, and the canary has stopped.
 
-    `steps` gets those that were made, `lost` a sentence for each watcher that died.
+    Adds each step to `steps`, and a sentence to `lost` for each observer that died.
     """
     facts: list[DriverFacts] = []
 
@@ -172,20 +171,20 @@ async def _wait_load(
 
     async def take_steps() -> None:
         await _unless_stopped(early, partial(follow, setup, start_ns, steps))
-        await let_go(setup, steps)
+        await release_rest(setup, steps)
 
-    for driver in (*setup.drivers, *setup.watchers):
+    for driver in (*setup.drivers, *setup.observers):
         await driver.go(start_ns)
     async with trio.open_nursery() as nursery:
         for driver in setup.drivers:
             nursery.start_soon(wait_one, driver)
         nursery.start_soon(take_steps)
-    lost += await _dismiss(setup, early)
-    return sorted(facts, key=lambda one: one.share)
+    lost += await _stop_observers(setup, early)
+    return sorted(facts, key=lambda driver: driver.share)
 
 
 async def _unless_stopped(early: Interruption, act: Callable[[], Awaitable[None]]) -> None:
-    """Do this, until something ends the run early."""
+    """Call `act`; cancel it if the run ends early."""
     async with trio.open_nursery() as nursery:
 
         async def cut_short() -> None:
@@ -197,20 +196,22 @@ async def _unless_stopped(early: Interruption, act: Callable[[], Awaitable[None]
         nursery.cancel_scope.cancel()
 
 
-async def _dismiss(setup: Setup, early: Interruption) -> list[str]:
-    """Let the canary go on for a while, then wait for its last answers; return who did not live to give them."""
+async def _stop_observers(setup: Setup, early: Interruption) -> list[str]:
+    """Let the canary linger, then stop it; return a sentence for each observer that died before."""
     await _unless_stopped(early, partial(_linger, setup))
     lost = []
-    for what, watcher in zip(("the canary", "the held clients"), setup.watchers, strict=False):
-        await watcher.stop()
-        status = (await watcher.wait_finished()).exit_status
+    for what, observer in zip(("the canary", "the held clients"), setup.observers, strict=False):
+        await observer.stop()
+        status = (await observer.wait_finished()).exit_status
         if status is not None:
-            lost.append(f"{what} ended with status {status} before the run did: the .stderr of the result says why")
+            lost.append(
+                f"{what} ended with status {status} before the end of the run; see its .stderr file in the result"
+            )
     return lost
 
 
 async def _linger(setup: Setup) -> None:
-    """Let the canary go on; where nobody answered it meanwhile, wait for that with its patience, and linger again."""
+    """Wait while the canary lingers; if none was answered, wait for an answer up to its patience, and linger again."""
     if (canary := setup.plan.scenario.canary) is None:
         return
     before = setup.monitor.answered()
@@ -227,12 +228,12 @@ async def _linger(setup: Setup) -> None:
 
 
 def _death_of_a_driver(drivers: Sequence[DriverFacts]) -> str | None:
-    dead = [one for one in drivers if one.exit_status is not None]
-    return "; ".join(f"driver {one.share + 1} ended with status {one.exit_status}" for one in dead) or None
+    dead = [driver for driver in drivers if driver.exit_status is not None]
+    return "; ".join(f"driver {driver.share + 1} ended with status {driver.exit_status}" for driver in dead) or None
 
 
 async def _watch(setup: Setup, display: Display, early: Interruption, start_ns: int) -> None:
-    """Update the view, and stop the load when an `abort` threshold is true."""
+    """Update the live view, and stop the load when an `abort` threshold is met."""
     while True:
         await trio.sleep(WATCH_S)
         display.update(setup.monitor.progress((time.monotonic_ns() - start_ns) / NANOSECONDS))
@@ -243,7 +244,7 @@ async def _watch(setup: Setup, display: Display, early: Interruption, start_ns: 
 
 
 async def _wait_settled(setup: Setup, start_ns: int) -> int | None:
-    """Wait until the number of the server's descriptors no longer changes, and return it; None: it is not seen."""
+    """Wait until the number of the server's descriptors no longer changes, and return it; None: not visible."""
     process = setup.sources.process
     if process is None:
         await trio.sleep(SETTLED_S)
@@ -268,7 +269,7 @@ def _elapsed_s(start_ns: int) -> float:
 
 
 def _settled_at(setup: Setup, fds: int, changed: float) -> tuple[float, float]:
-    """Return when descriptors that last changed at this time have settled, and how long to wait for that at most."""
+    """Return when descriptors that last changed at this time have settled, and the longest time to wait for it."""
     server = setup.plan.scenario.server
     if server.is_simulated:
         return settled_at(server, changed), SETTLE_AT_MOST_S + server.pause
@@ -277,8 +278,8 @@ def _settled_at(setup: Setup, fds: int, changed: float) -> tuple[float, float]:
     return changed + UNKNOWN_SETTLED_S, UNKNOWN_SETTLE_AT_MOST_S
 
 
-def _look(setup: Setup, fds_end: int | None) -> EndState:
-    """Return what the kernel shows while the server no longer accepts and every socket still exists."""
+def _snapshot(setup: Setup, fds_end: int | None) -> EndState:
+    """Return the kernel's state while the server no longer accepts and every socket still exists."""
     sources, port = setup.sources, setup.server.facts.port
     sockets = setup.namespace.diag.dump(port=port)
     at_server = sockets[sockets["local_port"] == port]
@@ -294,7 +295,7 @@ def _look(setup: Setup, fds_end: int | None) -> EndState:
 
 
 def _descriptors(sources: Sources) -> tuple[int | None, str]:
-    """Return how many are open, and one letter for each, as far as that can be seen."""
+    """Return the number of open descriptors and one letter for each, None and "" if they are not visible."""
     if sources.process is None:
         return None, ""
     try:

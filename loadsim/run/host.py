@@ -1,6 +1,6 @@
-"""The limits of this host that a plan needs, and what only the command line may permit on it.
+"""The limits of this host that a plan needs, and the loads that the command line permits.
 
-Without trio and numpy: `check` needs it.
+Imports neither trio nor numpy, because `loadsim check` uses it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,28 @@ if TYPE_CHECKING:
 
     from loadsim.scenario.model import Scenario
 
+#: The limits of --allow-remote without --allow-heavy.
+_MOST_RATE: Final = 1000.0
+_LONGEST_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of a run that are not settings of its scenario."""
+
+    out: Path
+    argv: Sequence[str] = ()
+    allow_degraded: bool = False
+    allow_remote: bool = False  # the load may leave this host
+    allow_public: bool = False  # the load may go to a public address
+    allow_heavy: bool = False  # the load may exceed 1,000 clients/s or 60 s on another host
+    folder: Path | None = None  # an existing result folder, for a run of a sweep; None: a new one
+
 
 def observe_host(scenario: Scenario, in_force: Mapping[str, str] | None = None) -> Host:
     """Return the limits of this host that a plan needs.
 
-    `in_force` are the sysctls of the run's namespace; None predicts them, before that namespace exists.
+    `in_force` are the sysctls of the run's namespace; None predicts them before that namespace exists.
     """
     if in_force is None:
         wide = WIDE_PORT_RANGE if scenario.network.namespace == "private" else {}
@@ -44,26 +61,8 @@ def observe_host(scenario: Scenario, in_force: Mapping[str, str] | None = None) 
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """Options of a run that are not settings of the scenario."""
-
-    out: Path
-    argv: Sequence[str] = ()
-    allow_degraded: bool = False
-    allow_remote: bool = False  # the load may leave this host
-    allow_public: bool = False  # and go to a public address
-    allow_heavy: bool = False  # and exceed 1,000 clients/s or 60 s there
-    folder: Path | None = None  # the result folder, made already, of a run that is one of many; None: a new one
-
-
-#: The most that --allow-remote permits without --allow-heavy.
-_MOST_RATE: Final = 1000.0
-_LONGEST_S: Final = 60.0
-
-
 def permit(scenario: Scenario, options: Options) -> None:
-    """Raise ScenarioError for a destination or an amount of load that the command line does not permit."""
+    """Raise ScenarioError if the command line does not permit the destination or the amount of load."""
     address = ipaddress.ip_address(scenario.destination)
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
@@ -88,13 +87,13 @@ def permit(scenario: Scenario, options: Options) -> None:
 
 
 def _too_much(scenario: Scenario) -> str:
-    """Return which limit a load exceeds, as a sentence; "" for none."""
+    """Return a clause about the limit that a load exceeds, "" for none."""
     client = scenario.client
     rate = max((max(start, end) for _, start, end in client.schedule()), default=0.0)
-    if client.clients is not None:  # a closed loop: each client starts again as soon as it was served
+    if client.clients is not None:  # in a closed loop, each client starts again as soon as it was served
         rate = client.clients / client.hold if client.hold else math.inf
     if rate > _MOST_RATE:
-        return (
-            "a closed loop has no rate limit" if math.isinf(rate) else f"this load has {format_count(rate)} clients/s"
-        )
+        if math.isinf(rate):
+            return "a closed loop has no rate limit"
+        return f"this load has {format_count(rate)} clients/s"
     return f"this load lasts {format_duration(client.load_s)}" if client.load_s > _LONGEST_S else ""

@@ -1,4 +1,4 @@
-"""What the kernel says about the target, sample by sample, and the live numbers of a run in progress."""
+"""Samples of what the kernel reports about the target, and the live numbers of a run in progress."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ if TYPE_CHECKING:
     from loadsim.targets.target import Sources
 
 
-#: Samples a second. A queue can fill and empty between two of them: its exact peak comes from the journals.
+#: Samples per second. A queue can fill and empty between two of them; its exact peak comes from the journals.
 RATE_HZ = 100
 #: Every n-th sample also reads the namespace's counters and the size of the fd table.
 FULL_EVERY = 10
-
-#: Without a sample for longer than this, somebody has stopped us, or the host had no time for us.
+#: After a longer time without a sample, loadsim was stopped or the host gave it no CPU.
 GAP_S = 1.0
 
 _NOT_READ = -1
@@ -37,7 +36,7 @@ _COUNTED = attrgetter(*_COUNTERS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latest:
-    """The newest readings, for the live view; -1 = not read yet."""
+    """The newest readings, for the live view; -1: not read yet."""
 
     open_fds: int = _NOT_READ
     fd_limit: int = _NOT_READ
@@ -55,46 +54,48 @@ class Sampler:
         self._taken = 0
         self._overflows = _NOT_READ
         self._stopped = False
-        self._last_ns = 0  # when the last sample was taken; 0: there is none yet
-        self._gap_ns = 0  # the longest time without one
-        self._refused: dict[int, int] = {}  # errno -> samples that were not taken for it
+        self._last_ns = 0  # when the last sample was taken; 0: none yet
+        self._gap_ns = 0  # the longest time between two samples
+        self._refused: dict[int, int] = {}  # errno -> samples that failed with it
         self.latest = Latest()
 
     @property
     def notices(self) -> list[str]:
-        """What a reader should know of samples that are not there: whole sentences."""
+        """Sentences about missing samples, for the reader of the result."""
         missed = "peaks of descriptors and of the queue may have been missed"
         sentences = [
-            f"{some(count, 'sample')} could not be taken ({os.strerror(number)}): {missed}; give loadsim more room"
+            f"{some(count, 'sample')} could not be taken ({os.strerror(number)}): {missed}; raise its limit"
             for number, count in self._refused.items()
         ]
         gap_s = self._gap_ns / NANOSECONDS
         if gap_s > GAP_S:
-            stood = f"nothing was sampled for {gap_s:.1f} s, because loadsim itself stood still"
-            sentences.append(f"{stood}: {missed}; let nothing stop it (SIGSTOP, a suspended host)")
+            sentences.append(
+                f"no sample was taken for {gap_s:.1f} s, because loadsim did not run: {missed}; do not stop it "
+                "(SIGSTOP, a suspended host)"
+            )
         return sentences
 
     async def run(self) -> None:
-        """Take samples at RATE_HZ until stopped, cancelled, or until the target is gone."""
+        """Take samples at RATE_HZ until stopped or cancelled, or until the target has ended."""
         due = trio.current_time()
         while not self._stopped and self.take(full=self._taken % FULL_EVERY == 0):
             due = max(due + 1 / RATE_HZ, trio.current_time())
             await trio.sleep_until(due)
 
     def stop(self) -> None:
-        """Take one last full sample: the state in which the fates are judged."""
+        """Take the last full sample: the state in which the fates are judged."""
         self._stopped = True
         self.take(full=True)
 
     def take(self, *, full: bool) -> bool:
-        """Take one sample now, with counters and fd size if `full`; False when the target is gone."""
+        """Take one sample now, with counters and fd size if `full`; return False if the target has ended."""
         begun = time.monotonic_ns()
         try:
             quick = self._quick()
             slow = self._slow() if full else (_NOT_READ,) * (len(_COUNTERS) + 1)
         except ProcessGoneError:
             return False
-        except OSError as error:  # a want of ours is no end of the run
+        except OSError as error:  # a missing resource of loadsim must not end the run
             self._refused[error.errno or 0] = self._refused.get(error.errno or 0, 0) + 1
             return True
         if self._last_ns:
@@ -134,19 +135,16 @@ class Sampler:
         return (*counted, _NOT_READ if process is None else process.fd_size())
 
 
-_NOT_SEEN = -1
-
-
 class Sampled(Protocol):
-    """Somebody who takes samples."""
+    """The part of a Sampler that the Monitor reads."""
 
     @property
     def latest(self) -> Latest:
-        """The newest one."""
+        """The newest readings."""
 
 
 class Monitor:
-    """Reads the counters of a run; owns nothing."""
+    """Reads the counters of a run in progress; owns nothing."""
 
     def __init__(
         self,
@@ -165,12 +163,12 @@ class Monitor:
         self._shared = shared
         self._emfile_seen = emfile_seen
         self._last = (0.0, 0)  # time and attempts of the last `progress`
-        self._most_fds = _NOT_SEEN
-        self._most_queued = _NOT_SEEN
+        self._most_fds = _NOT_READ
+        self._most_queued = _NOT_READ
         self._first_overflows: int | None = None
 
     def attempts(self, name: str) -> int:
-        """Return a counter of the drivers, added up."""
+        """Return the sum of a counter over all drivers."""
         return sum(journal.read(name) for journal in self._attempts)
 
     def accepts(self, name: str) -> int:
@@ -178,7 +176,7 @@ class Monitor:
         return self._accepts.read(name)
 
     def answered(self) -> int:
-        """Return how many canaries had a good answer."""
+        """Return the number of canaries that got a good answer."""
         return self._canary.read("ok") if self._canary else 0
 
     def overflows(self) -> int:
@@ -191,7 +189,7 @@ class Monitor:
         return now - self._first_overflows
 
     def progress(self, elapsed_s: float) -> Progress:
-        """Return this moment, `elapsed_s` after the first intended start; the rate is that since the last call."""
+        """Return the state at `elapsed_s` after the first intended start; the rate is that since the last call."""
         latest, started = self._sampler.latest, self.attempts("started")
         (before_s, before), self._last = self._last, (elapsed_s, started)
         return Progress(
@@ -213,7 +211,7 @@ class Monitor:
         )
 
     def metrics(self) -> dict[str, float]:
-        """Return what is known so far under the names of `metrics.LIVE`; what cannot be seen is absent."""
+        """Return the metrics of `metrics.LIVE` so far; those that are not visible are absent."""
         latest = self._sampler.latest
         self._most_fds = max(self._most_fds, latest.open_fds)
         self._most_queued = max(self._most_queued, latest.queue)
@@ -228,7 +226,7 @@ class Monitor:
             "generator.local_failures": self.attempts("local"),
             "listen.overflows": self.overflows(),
             "outcome.ok": self.attempts("ok"),
-            **{name: most for name, most in seen.items() if most > _NOT_SEEN},
+            **{name: most for name, most in seen.items() if most > _NOT_READ},
         }
 
 

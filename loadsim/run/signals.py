@@ -1,7 +1,7 @@
-"""What SIGINT, SIGTERM and SIGHUP mean at each moment of a run.
+"""What SIGINT, SIGTERM and SIGHUP do in each phase of a run.
 
-While everybody gets ready the first one ends the run and leaves nothing behind. Under load it lets the clients in
-flight end, lets those go who would have stayed until a later step, and one more quits at once.
+Before the load, the first signal ends the run and removes its folder. Under load, it lets the clients in flight end and
+releases the clients that wait for a later step; a second signal quits at once.
 """
 
 from __future__ import annotations
@@ -26,54 +26,53 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class QuitError(LoadsimError):
-    """A signal ended something before it could be summarised; the exit status is that of the signal."""
+    """A signal ended a command before its summary; the exit status is that of the signal."""
 
-    def __init__(self, number: signal.Signals, says: str) -> None:
-        super().__init__(says)
+    def __init__(self, number: signal.Signals, message: str) -> None:
+        super().__init__(message)
         self.signal = number
         self.exit_code = 128 + number
 
 
 class NotBegunError(QuitError):
-    """A signal ended a run before its first client: nothing was recorded."""
+    """A signal ended a run before its first client, and nothing was recorded."""
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(number, "interrupted before the first client; nothing was recorded")
 
 
 class Interruption:
-    """What ended a run early: the first signal or `abort` threshold."""
+    """The early end of a run, by the first signal or an `abort` threshold."""
 
     def __init__(self) -> None:
-        self.reason: str | None = None  # as the result tells it
+        self.reason: str | None = None  # for the result
         self.signal: signal.Signals | None = None  # the first one
-        self.folder: Path | None = None  # of the result, once there is one
+        self.folder: Path | None = None  # of the result; None: not made yet
         self.stopped = trio.Event()  # the load was stopped early
         self._drivers: Sequence[Driver] | None = None
 
     def begin(self, drivers: Sequence[Driver]) -> None:
-        """From now on there is something to record: a first signal stops the load alone."""
+        """Begin to record: from now on a first signal only stops the load."""
         self._drivers = drivers
 
     async def stop_load(self, reason: str) -> None:
-        """Let no client start any more, and say why."""
+        """Start no further clients, for this reason."""
         self.reason = reason
         for driver in self._drivers or ():
             await driver.stop()
-        self.stopped.set()  # then those who stay are let go: nobody may come after that
+        self.stopped.set()  # only now: released clients must not start again
 
     @asynccontextmanager
-    async def heeding(self) -> AsyncIterator[None]:
-        """Take the signals for the block, in which a run is made.
+    async def handling_signals(self) -> AsyncIterator[None]:
+        """Handle the signals during the block, which makes a run.
 
-        Where one ends it at once: raises NotBegunError, nothing is left, or QuitError, and the journals hold what there
-        is.
+        If a signal ends it at once, raises NotBegunError, without a folder, or QuitError, with the journals so far.
         """
-        whole, last = False, signal.SIGINT
+        finished, last = False, signal.SIGINT
         with trio.open_signal_receiver(*SIGNALS) as signals:
             async with background() as nursery:
 
-                async def heed() -> None:
+                async def handle() -> None:
                     nonlocal last
                     async for number in signals:
                         last = signal.Signals(number)
@@ -83,18 +82,18 @@ class Interruption:
                         await self.stop_load(last.name)
                     nursery.cancel_scope.cancel()
 
-                nursery.start_soon(heed)
+                nursery.start_soon(handle)
                 yield
-                whole = True
-        if not whole:
+                finished = True
+        if not finished:
             raise self._quitting(last)
 
     @contextmanager
-    def telling(self) -> Iterator[None]:
-        """Say of whatever breaks a run why, and where that is what it has recorded by then.
+    def explaining_errors(self) -> Iterator[None]:
+        """Add to an error of the block where the records so far are.
 
-        Raises EnvironmentRefusedError where the kernel refused loadsim itself something, or somebody took away what it
-        wrote; QuitError where Ctrl-C comes while the result is saved; any other error as it is.
+        Raises EnvironmentRefusedError if the kernel refused a resource to loadsim or its files were removed, QuitError
+        for Ctrl-C while the result is saved; other errors pass unchanged.
         """
         try:
             yield
@@ -108,12 +107,12 @@ class Interruption:
                 raise
             if self._drivers is None and not isinstance(error, RecordingError):
                 raise error from raised
-            raise EnvironmentRefusedError(f"{error}\nso the run is not whole; {self._kept()}") from raised
+            raise EnvironmentRefusedError(f"{error}\nThe run is incomplete; {self._kept()}") from raised
 
     def _kept(self) -> str:
         if self.folder is None or not (self.folder / RESULT_MARK).exists():
-            return "nothing of it is left"
-        return f"what was recorded is in {self.folder}: loadsim report {self.folder}"
+            return "no records are left"
+        return f"the records so far are in {self.folder}: loadsim report {self.folder}"
 
     def _quitting(self, number: signal.Signals) -> QuitError:
         if self._drivers is not None:

@@ -1,6 +1,6 @@
 """The steps of a timeline, each made at its time on the live server or its clients, and read back.
 
-Owns how a change is made and what is noted of it. A step that cannot be made is noted as such: the run goes on.
+Owns how a change is made and recorded. The run continues after a step that cannot be made.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ if TYPE_CHECKING:
     from loadsim.run.setup import Setup
     from loadsim.scenario.model import Step
 
-#: How long the kernel may take to show what a step has changed: the server has to be scheduled for it.
-_READ_BACK_S, _LOOK_S = 0.5, 0.005
+#: The longest time until the kernel shows a change, for which it has to schedule the server, and the time between two
+#: readings.
+_READ_BACK_S, _POLL_S = 0.5, 0.005
 
 
 async def follow(setup: Setup, start_ns: int, made: list[StepFacts]) -> None:
-    """Make every step at its time and note it in `made`; return when the last one is made."""
+    """Make every step at its time and add it to `made`; return after the last one."""
     for step in setup.plan.scenario.timeline.ordered:
         await trio.sleep(max(0.0, (start_ns - time.monotonic_ns()) / NANOSECONDS + step.at))
         made.append(await _make(setup, step))
 
 
-async def let_go(setup: Setup, made: Sequence[StepFacts]) -> None:
-    """Let everybody leave who would have stayed until a step that is not made any more: it may have been far off."""
+async def release_rest(setup: Setup, made: Sequence[StepFacts]) -> None:
+    """Release all clients if a later step would have done so: the run ended early, and that step may be far off."""
     if any(step.change[0] == "release" for step in setup.plan.scenario.timeline.ordered[len(made) :]):
         for driver in setup.drivers:
             await driver.release(1.0)
@@ -70,18 +71,18 @@ async def _make(setup: Setup, step: Step) -> StepFacts:
 
 
 async def _has_ended(setup: Setup) -> bool:
-    """Return whether the server has ended: the kernel may show that before its parent has noted it."""
-    for _ in range(round(_READ_BACK_S / _LOOK_S)):
+    """Return whether the server has ended; the kernel may show that before its parent has noticed."""
+    for _ in range(round(_READ_BACK_S / _POLL_S)):
         if setup.server.facts.died:
             return True
-        await trio.sleep(_LOOK_S)
+        await trio.sleep(_POLL_S)
     return False
 
 
 def _set_nofile(pids: Sequence[int], step: Step) -> str | None:
-    """Change the limit of all of them but those that have just ended; return what is not as asked, a whole sentence.
+    """Change the limit of the processes that still exist; return a sentence if one got less than asked.
 
-    Raises ProcessLookupError where nobody is left.
+    Raises ProcessLookupError if none exists any more.
     """
     asked = int(step.change[1])
     in_force = []
@@ -89,14 +90,14 @@ def _set_nofile(pids: Sequence[int], step: Step) -> str | None:
         with suppress(ProcessLookupError):
             in_force.append(set_nofile(pid, asked).soft)
     if not in_force:
-        raise ProcessLookupError(errno.ESRCH, "no process of the server is left")
+        raise ProcessLookupError(errno.ESRCH, "the server has no process any more")
     if min(in_force) < asked:
-        return f"nofile = {asked} after {step.at:g} s: the server's own hard limit is {min(in_force)}, and it got that"
+        return f"nofile = {asked} after {step.at:g} s: limited to {min(in_force)}, the server's own hard limit"
     return None
 
 
 def _value(setup: Setup, change: str) -> float | None:
-    """Return what is in force now: the limit, the effective backlog; None where there is nothing to read."""
+    """Return the limit or the backlog in force now; None if it cannot be read."""
     sources = setup.sources
     if change == "nofile":
         try:
@@ -108,8 +109,8 @@ def _value(setup: Setup, change: str) -> float | None:
 
 
 async def _wait_changed(setup: Setup, before: float | None) -> None:
-    """Give the server time to be scheduled; a backlog that somaxconn cuts to what it was never changes."""
-    for _ in range(round(_READ_BACK_S / _LOOK_S)):
+    """Wait until the backlog changes; it never does if somaxconn cuts it to the old value."""
+    for _ in range(round(_READ_BACK_S / _POLL_S)):
         if _value(setup, "backlog") != before:
             return
-        await trio.sleep(_LOOK_S)
+        await trio.sleep(_POLL_S)

@@ -126,7 +126,7 @@ def test_a_disk_that_stays_full_keeps_the_journals(tmp_path: Path) -> None:
         filler.join()
         assert_clean(left, 3)
         assert "No space left on device; free space there" in left.stderr
-        assert f"what was recorded is in {left.folder}: loadsim report {left.folder}" in left.stderr
+        assert f"the records so far are in {left.folder}: loadsim report {left.folder}" in left.stderr
         assert left.report()["ledger"]["accepted"] > 0
 
 
@@ -162,7 +162,7 @@ def test_a_folder_that_is_deleted_during_the_run(tmp_path: Path) -> None:
         left = run.wait_end()
     assert_clean(left, 3)
     assert "something has removed them" in left.stderr
-    assert "nothing of it is left" in left.stderr
+    assert "no records are left" in left.stderr
     assert left.stdout == ""
 
 

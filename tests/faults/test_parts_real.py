@@ -104,7 +104,7 @@ def test_a_conductor_that_was_stopped_goes_on_and_says_so(tmp_path: Path) -> Non
     assert_nothing_left(left)
     summary = left.report()
     assert (left.code, summary["ledger"]["accepted"]) == (0, 120)
-    assert [one for one in summary["notices"] if one.startswith("nothing was sampled for 1.")]
+    assert [one for one in summary["notices"] if one.startswith("no sample was taken for 1.")]
 
 
 def test_whoever_read_the_result_is_gone(tmp_path: Path) -> None:

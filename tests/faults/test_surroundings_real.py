@@ -44,7 +44,7 @@ def test_no_namespace_may_be_made(tmp_path: Path) -> None:
     summary = left.report()
     assert (left.code, summary["ledger"]["accepted"], summary["balanced"]) == (0, 120, True)
     said = " ".join(left.stdout.split())
-    assert "counters are those of the whole host" in said
+    assert "counters cover the host" in said
     assert "a seccomp filter or a chroot forbids user namespaces" in said
 
 

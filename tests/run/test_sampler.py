@@ -95,4 +95,4 @@ def test_a_time_without_samples_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pat
         for now in (100 * MS, 1000 * MS, 5500 * MS, 5600 * MS):
             scene.now = now
             assert scene.sampler.take(full=False)
-    assert [notice.split(",")[0] for notice in scene.sampler.notices] == ["nothing was sampled for 4.5 s"]
+    assert [notice.split(",")[0] for notice in scene.sampler.notices] == ["no sample was taken for 4.5 s"]

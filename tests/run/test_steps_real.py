@@ -155,7 +155,7 @@ namespace = "private"
 
     assert (lowered.before, lowered.after, lowered.refused) == (40, 20, None)
     assert raised.after == (64 if raised.refused is None else 40)
-    assert raised.refused is None or "the server's own hard limit is 40, and it got that" in raised.refused
+    assert raised.refused is None or "limited to 40, the server's own hard limit" in raised.refused
     marks = {mark.label for mark in ran.summary.timeline.marks}
     assert {"the limit fell to 20", f"the limit rose to {raised.after:.0f}"} <= marks
 
