@@ -19,7 +19,7 @@ from loadsim.record.facts import DriverFacts, Facts
 from loadsim.record.journal import Journal
 from loadsim.record.records import SAMPLE
 from loadsim.run.sampler import RATE_HZ, Monitor, Sampler
-from loadsim.targets.attached import running
+from loadsim.targets.attached import attached
 from loadsim.targets.command import command
 from loadsim.targets.simulated import simulated_server
 
@@ -222,7 +222,7 @@ def _target(plan: Plan, bundle: Bundle, namespace: Namespace) -> AbstractAsyncCo
     accepts, failures, sockets = (str(bundle.journal_path(name)) for name in ("accepts", "failures", "sockets"))
     output = {f"{name}_path": bundle.path / f"target.{name}" for name in ("stdout", "stderr")}
     if plan.scenario.server.is_running:
-        return running(
+        return attached(
             plan.running_spec(accepts_path=accepts, failures_path=failures, sockets_path=sockets), namespace=namespace
         )
     if plan.scenario.server.command:

@@ -1,4 +1,4 @@
-"""A command as the target: started under a limit, sampled, its output counted, ended with all its children."""
+"""A command as the target: started under a limit, observed, its output counted, ended with all its children."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ from loadsim.kernel.processes import ProcessGroup
 from loadsim.kernel.procfs import ProcessGoneError, TcpCounters
 from loadsim.process.tree import GRACE_S, background, tree
 from loadsim.targets.address import choose_port, wait_ready
-from loadsim.targets.observed import facts_of, not_counted, open_observations, trace_accepts, whose
+from loadsim.targets.observed import (
+    descriptors_notice,
+    emfile_notice,
+    facts_of,
+    open_observations,
+    trace_accepts,
+)
 from loadsim.targets.target import Sources
 from loadsim.units import format_count, format_duration
 
@@ -36,226 +42,135 @@ if TYPE_CHECKING:
     from loadsim.scenario.specs import CommandSpec
     from loadsim.targets.observed import Observations
 
-
-#: Bytes kept of the beginning, and as many of the end.
+#: The placeholder for the port in a command.
+PORT: Final = "{port}"
+#: Bytes of an output that are kept from its beginning, and again from its end.
 KEPT: Final = 1_000_000
-#: Room in the pipe: the command is not to wait for us. As much as every user may ask for (fs.pipe-max-size).
-_PIPE_BYTES: Final = 1_048_576
-_LAST_LINES: Final = 8
-#: How often one looks how much was written, and how many readings are kept: of more than that every second one.
+#: Time between two readings of the amount written, and the number of readings after which every second one is dropped.
 METERED_EVERY_S: Final = 0.1
 _READINGS: Final = 400
+#: Size of the pipe, so large that the command does not wait for us: the most that any user may set (fs.pipe-max-size).
+_PIPE_BYTES: Final = 1_048_576
+_LAST_LINES: Final = 8
 _PATIENCE_S: Final = 1.0
-
-
-class Meter:
-    """How much was written by when, since the meter was made."""
-
-    def __init__(self, written: Callable[[], int]) -> None:
-        self._written = written
-        self._before = written()
-        self._reading_every = 1  # of the looks
-        self._looks = 0
-        self.readings: list[tuple[int, int]] = [(time.monotonic_ns(), 0)]  # when, and bytes until then
-
-    @property
-    def total(self) -> int:
-        """Return the bytes until the last look."""
-        return self.readings[-1][1]
-
-    def read(self) -> None:
-        """Look once."""
-        newest = (time.monotonic_ns(), self._written() - self._before)
-        if self._looks % self._reading_every:
-            self.readings[-1] = newest
-        else:
-            self.readings.append(newest)
-        self._looks += 1
-        if len(self.readings) > _READINGS:
-            del self.readings[1:-1:2]
-            self._reading_every *= 2
-
-
-class Output:
-    """One stream of a command. `end` is the descriptor that the command writes to; whoever starts it closes that."""
-
-    def __init__(self, path: Path) -> None:
-        """Make the pipe and the file."""
-        self.written = 0
-        self._path = path
-        self._file = path.open("wb", buffering=0)
-        self._tail: deque[bytes] = deque()
-        self._tail_bytes = 0
-        ours, self.end = os.pipe()
-        with contextlib.suppress(OSError):  # the user has too many large pipes already: a small one does
-            fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        self._stream = trio.lowlevel.FdStream(ours)
-        self._ended = trio.Event()
-
-    async def pump(self) -> None:
-        """Read all there is, until every process that could write has ended."""
-        while piece := await self._stream.receive_some(_PIPE_BYTES):
-            self._take(piece)
-        self._ended.set()
-
-    async def wait_end(self) -> None:
-        """Wait until all has been read; at most a second, should somebody else have got hold of the pipe."""
-        with trio.move_on_after(_PATIENCE_S):
-            await self._ended.wait()
-
-    def last_words(self) -> str:
-        """Return its last lines, each after two spaces on a line of its own; "" where it wrote nothing."""
-        kept = b"".join(self._tail) or self._path.read_bytes()
-        lines = kept[-_PIPE_BYTES:].decode(errors="replace").strip().splitlines()[-_LAST_LINES:]
-        return "".join(f"\n  {line[:200]}" for line in lines)
-
-    def close(self) -> None:
-        """Write the end to the file, below how much is missing in between; harmless the second time."""
-        if self._file.closed:
-            return
-        tail = b"".join(self._tail)[-KEPT:]
-        if left_out := self.written - min(self.written, KEPT) - len(tail):
-            self._file.write(f"\n[loadsim: {left_out:,} bytes are left out here]\n".encode())
-        self._file.write(tail)
-        self._file.close()
-
-    async def aclose(self) -> None:
-        """Give up reading, and `close`."""
-        await self._stream.aclose()
-        self.close()
-
-    def _take(self, piece: bytes) -> None:
-        room = max(KEPT - self.written, 0)
-        self.written += len(piece)
-        if room:
-            self._file.write(piece[:room])
-        if rest := piece[room:]:
-            self._tail.append(rest)
-            self._tail_bytes += len(rest)
-            while self._tail_bytes - len(self._tail[0]) >= KEPT:
-                self._tail_bytes -= len(self._tail.popleft())
-
-
-#: Where the port goes in a command.
-PORT: Final = "{port}"
-_DETACHED: Final = (
-    "The command itself ended with status {status}; the processes that it left behind hold the listener, and are "
-    "followed."
-)
-#: A process that was stopped stops within this, wherever its threads run.
+#: After SIGSTOP, all threads of a process have stopped within this time.
 _STOPPED_S: Final = 0.01
+_DETACHED: Final = (
+    "The command itself ended with status {status}; the processes that it left behind hold the listener and are "
+    "observed."
+)
 
 
 class Command:
-    """A command that listens: a `contract.Target`."""
+    """A command that listens: a `Target`."""
 
     def __init__(
         self,
         facts: ServerFacts,
         running: Tree,
         *,
-        followed: ProcessGroup,
-        sightings: Observations,
+        group: ProcessGroup,
+        observations: Observations,
         outputs: tuple[Output, Output],
         notices: list[str],
     ) -> None:
         self._facts = facts
         self._tree = running
-        self._followed = followed
-        self._sightings = sightings
+        self._group = group
+        self._observations = observations
         self._outputs = outputs
         self._notices = notices
-        self._watching = trio.CancelScope()
+        self._observing = trio.CancelScope()
         self._log = Meter(self._written)
-        self._survived: int | None = None  # exit status of the command itself, when others had gone on without it
-        self._told_to_leave = False
+        self._parent_status: int | None = None  # exit status of the command, if its children outlive it
+        self._leaving = False
 
     @property
     def facts(self) -> ServerFacts:
-        """What is known of it; `exit_status` and `exited_ns` say whether and when it died by itself."""
+        """Its facts so far; `exit_status` and `exited_ns` are set if it died by itself."""
         self._note_exit()
         return self._facts
 
     @property
     def notices(self) -> list[str]:
-        """What is sampled of it, what cannot be seen, and what else it did: whole sentences."""
-        notices = [*self._notices, *self._sightings.notices]
+        """Sentences about how it is observed, numbers that are not visible, and other events."""
+        notices = [*self._notices, *self._observations.notices]
         self._note_exit()
-        if self._survived is not None:
-            notices.append(_DETACHED.format(status=self._survived))
+        if self._parent_status is not None:
+            notices.append(_DETACHED.format(status=self._parent_status))
         if self._tree.killed:
-            notices.append(f"The command had not ended {format_duration(GRACE_S)} after SIGTERM, and was killed.")
+            notices.append(f"The command did not end within {format_duration(GRACE_S)} after SIGTERM and was killed.")
         return notices
 
     def pids(self) -> list[int]:
-        """All processes of the command: a limit that is changed holds for its workers, too."""
+        """Return all its processes: a changed limit applies to its workers too."""
         return list(self._tree.pids())
 
-    def sources(self, stack: ExitStack, diag: SockDiag) -> Sources:  # noqa: ARG002 -- it sees its sockets already
-        """Return what the sampler reads, open as long as the stack.
+    def sources(self, stack: ExitStack, diag: SockDiag) -> Sources:  # noqa: ARG002 -- its sockets are already read
+        """Return the sources of the sampler; the stack closes them.
 
-        Raises DidNotStartError where the command has ended meanwhile: it listened, and did not stay.
+        Raises DidNotStartError if the command has already ended.
         """
         try:
-            counters = TcpCounters(self._tree.root_pid)  # whoever held the listener may be gone
+            counters = TcpCounters(self._tree.root_pid)  # the holder of the listener may have ended
         except ProcessGoneError as error:
-            said = (self._outputs[1].last_words() or self._outputs[0].last_words()) or "nothing"
+            output = self._outputs[1].last_words() or self._outputs[0].last_words() or "nothing"
             raise DidNotStartError(
-                f"{(self._facts.command or ['the command'])[0]} ended right after it had begun to listen; run it by "
-                f"hand to see what it needs. Its last words: {said}"
+                f"{(self._facts.command or ['the command'])[0]} ended right after it began to listen; run it by hand "
+                f"to see the reason. Its last output: {output}"
             ) from error
         return Sources(
-            process=self._followed,
-            table=self._followed,
-            listener=self._followed.listener,
+            process=self._group,
+            table=self._group,
+            listener=self._group.listener,
             counters=stack.enter_context(counters),
         )
 
-    async def watch(self) -> None:
-        """Write down what is seen of it until the run is judged."""
-        with self._watching:
+    async def observe(self) -> None:
+        """Record what the kernel shows of it until the run is judged."""
+        with self._observing:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._sightings.watch)
+                nursery.start_soon(self._observations.run)
                 while True:
                     await trio.sleep(METERED_EVERY_S)
                     self._log.read()
 
     async def wait_exited(self) -> int:
-        """Wait until nothing is left of it and return the exit status of the command itself."""
+        """Wait until its last process has ended and return the exit status of the command itself."""
         await self._tree.wait_empty()
         self._note_exit()
         return self._tree.exit_status or 0
 
-    async def go(self, start_ns: int) -> None:  # noqa: ARG002 -- it does not wait for anybody
-        """Count what it writes from now on, and who of its workers ends."""
+    async def go(self, start_ns: int) -> None:  # noqa: ARG002 -- it is already serving
+        """Count its output and the ends of its workers from now on."""
         self._log = Meter(self._written)
-        self._followed.mark()
+        self._group.mark()
 
     async def listen(self, backlog: int) -> None:
-        """Do nothing: no command can be told its backlog (a scenario that asks for it is refused)."""
+        """Do nothing: the backlog of a command cannot be changed (a scenario that wants to is rejected)."""
 
     async def freeze(self) -> None:
-        """Stop all its processes (SIGSTOP), so that what is seen of them is one state; they go on in `leave`."""
+        """Stop all its processes by SIGSTOP for a consistent snapshot; they continue in `leave`."""
         self._note_exit()
-        self._watching.cancel()
+        self._observing.cancel()
         self._log.read()
         facts = dataclasses.replace(self._facts, log_bytes=self._log.total, log_read=self._log.readings)
-        lost = 0 if self._tree.emptied_ns else self._followed.lost_workers
-        self._facts = dataclasses.replace(facts, workers=self._followed.workers, restarts=lost)
+        lost = 0 if self._tree.emptied_ns else self._group.lost_workers
+        self._facts = dataclasses.replace(facts, workers=self._group.workers, restarts=lost)
         for pid in self._tree.pids():
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGSTOP)
         await trio.sleep(_STOPPED_S)
-        self._sightings.judge()
+        self._observations.snapshot()
 
     async def drain(self) -> int:
-        """Do nothing: no command can be asked to empty its queue."""
+        """Do nothing: a command cannot be asked to empty its queue."""
         return 0
 
     async def leave(self) -> None:
-        """End all of it: SIGTERM, and SIGKILL for what has not ended soon after."""
+        """End all its processes by SIGTERM, and by SIGKILL after a grace period."""
         self._note_exit()
-        self._told_to_leave = True
+        self._leaving = True
         await self._tree.end()
 
     def _written(self) -> int:
@@ -263,10 +178,10 @@ class Command:
 
     def _note_exit(self) -> None:
         died = self._tree.emptied_ns
-        if self._told_to_leave:
+        if self._leaving:
             return
         if not died:
-            self._survived = self._tree.exit_status
+            self._parent_status = self._tree.exit_status
         elif self._facts.exit_status is None:
             self._facts = dataclasses.replace(self._facts, exit_status=self._tree.exit_status or 0, exited_ns=died)
 
@@ -275,9 +190,9 @@ class Command:
 async def command(
     spec: CommandSpec, *, namespace: Namespace, stdout_path: Path, stderr_path: Path
 ) -> AsyncIterator[Command]:
-    """Start a command, wait until it listens, and end all of it at the end of the block.
+    """Start a command, wait until it listens, and end all its processes at the end of the block.
 
-    Raises EnvironmentRefusedError, with its last words, where it does not come to listen where it should.
+    Raises EnvironmentRefusedError, with its last output, if it does not listen at its address in time.
     """
     port = choose_port(spec, namespace.diag)
     argv = [part.replace(PORT, str(port)) for part in spec.command]
@@ -300,29 +215,116 @@ async def command(
                 before=gate.open_counter,
             )
         )
-        followed = stack.enter_context(ProcessGroup(running.pids, namespace.diag, address=spec.address, port=port))
+        group = stack.enter_context(ProcessGroup(running.pids, namespace.diag, address=spec.address, port=port))
         trace, untraced = trace_accepts(stack, port, running.pids)
 
         def last_words() -> str:
             return outputs[1].last_words() or outputs[0].last_words()
 
-        await wait_ready(running, followed, namespace.diag, spec=spec, port=port, last_words=last_words)
-        seen = gate.counter is not None
-        facts = facts_of(followed, argv, address=spec.address, port=port, emfile_seen=seen)
-        sightings = open_observations(
-            stack, spec, followed, namespace.diag, port=port, counter=gate.counter, trace=trace
+        await wait_ready(running, group, namespace.diag, spec=spec, port=port, last_words=last_words)
+        emfile_seen = gate.counter is not None
+        facts = facts_of(group, argv, address=spec.address, port=port, emfile_seen=emfile_seen)
+        observations = open_observations(
+            stack, spec, group, namespace.diag, port=port, counter=gate.counter, trace=trace
         )
-        notices = [*_notices(facts, nofile or own_nofile(), followed), *gate.notices, *untraced]
-        one = Command(facts, running, followed=followed, sightings=sightings, outputs=outputs, notices=notices)
-        nursery.start_soon(one.watch)
-        yield one
-        await one.leave()
+        notices = [*_notices(facts, nofile or own_nofile(), group), *gate.notices, *untraced]
+        target = Command(facts, running, group=group, observations=observations, outputs=outputs, notices=notices)
+        nursery.start_soon(target.observe)
+        yield target
+        await target.leave()
         for output in outputs:
             await output.wait_end()
 
 
+class Meter:
+    """The bytes written over time, since the meter was made."""
+
+    def __init__(self, written: Callable[[], int]) -> None:
+        self._written = written
+        self._before = written()
+        self._keep_every = 1  # keep every n-th reading
+        self._taken = 0
+        self.readings: list[tuple[int, int]] = [(time.monotonic_ns(), 0)]  # time, and bytes until then
+
+    @property
+    def total(self) -> int:
+        """The bytes until the last reading."""
+        return self.readings[-1][1]
+
+    def read(self) -> None:
+        """Take one reading."""
+        newest = (time.monotonic_ns(), self._written() - self._before)
+        if self._taken % self._keep_every:
+            self.readings[-1] = newest
+        else:
+            self.readings.append(newest)
+        self._taken += 1
+        if len(self.readings) > _READINGS:
+            del self.readings[1:-1:2]
+            self._keep_every *= 2
+
+
+class Output:
+    """One output stream of a command. The command writes to the descriptor `end`, which the launcher closes."""
+
+    def __init__(self, path: Path) -> None:
+        self.written = 0
+        self._path = path
+        self._file = path.open("wb", buffering=0)
+        self._tail: deque[bytes] = deque()
+        self._tail_bytes = 0
+        ours, self.end = os.pipe()
+        with contextlib.suppress(OSError):  # the user has too many large pipes; a small one suffices
+            fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        self._stream = trio.lowlevel.FdStream(ours)
+        self._ended = trio.Event()
+
+    async def pump(self) -> None:
+        """Read the pipe until every process that can write to it has ended."""
+        while piece := await self._stream.receive_some(_PIPE_BYTES):
+            self._take(piece)
+        self._ended.set()
+
+    async def wait_end(self) -> None:
+        """Wait until everything was read, for at most a second: another process may have inherited the pipe."""
+        with trio.move_on_after(_PATIENCE_S):
+            await self._ended.wait()
+
+    def last_words(self) -> str:
+        """Return its last lines, each indented on a new line; "" if it wrote nothing."""
+        kept = b"".join(self._tail) or self._path.read_bytes()
+        lines = kept[-_PIPE_BYTES:].decode(errors="replace").strip().splitlines()[-_LAST_LINES:]
+        return "".join(f"\n  {line[:200]}" for line in lines)
+
+    def close(self) -> None:
+        """Write the end of the output to the file, after a line with the size of the gap; may be called twice."""
+        if self._file.closed:
+            return
+        tail = b"".join(self._tail)[-KEPT:]
+        if left_out := self.written - min(self.written, KEPT) - len(tail):
+            self._file.write(f"\n[loadsim: {left_out:,} bytes are left out here]\n".encode())
+        self._file.write(tail)
+        self._file.close()
+
+    async def aclose(self) -> None:
+        """Stop reading, and `close`."""
+        await self._stream.aclose()
+        self.close()
+
+    def _take(self, piece: bytes) -> None:
+        left = max(KEPT - self.written, 0)
+        self.written += len(piece)
+        if left:
+            self._file.write(piece[:left])
+        if rest := piece[left:]:
+            self._tail.append(rest)
+            self._tail_bytes += len(rest)
+            while self._tail_bytes - len(self._tail[0]) >= KEPT:
+                self._tail_bytes -= len(self._tail.popleft())
+
+
 class _Gate:
-    """Opens the counter of failures in the short time in which the command's parent exists and the command does not."""
+    """Opens the counter of failures in the moment when the command's parent exists and the command does not."""
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self.counter: EmfileCounter | None = None
@@ -333,14 +335,14 @@ class _Gate:
         try:
             self.counter = self._stack.enter_context(EmfileCounter(pid))
         except NotVisibleError as why:
-            self.notices.append(not_counted(why))
+            self.notices.append(emfile_notice(why))
 
 
-def _notices(facts: ServerFacts, given: Limits, followed: ProcessGroup) -> list[str]:
-    notices = [whose(followed, "the command and all its children")]
+def _notices(facts: ServerFacts, given: Limits, group: ProcessGroup) -> list[str]:
+    notices = [descriptors_notice(group, "the command and all its children")]
     if facts.nofile_soft != given.soft:
         notices.append(
             f"The command changed its own RLIMIT_NOFILE from {format_count(given.soft)} to "
-            f"{format_count(facts.nofile_soft)}; set server.nofile, which is its hard limit too."
+            f"{format_count(facts.nofile_soft)}; set server.nofile, which is also its hard limit."
         )
     return notices

@@ -1,6 +1,6 @@
-"""The conductor's side of the simulated server: its facts, its orders, and when it died, should it die.
+"""The conductor's side of the simulated server: its facts, its orders, and the time of its death.
 
-Owns what is known of it; the process itself is a `kernel.partner`.
+`process.launch` owns the process itself.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ class Server:
         self.child = process.child
         self._process = process
         self._facts = _facts_of(process.ready, spec)
-        self._told_to_leave = False
+        self._leaving = False
 
     @property
     def facts(self) -> ServerFacts:
-        """What is known of it; `exit_status` and `exited_ns` say whether and when it died by itself."""
+        """Its facts so far; `exit_status` and `exited_ns` are set if it died by itself."""
         self._note_exit()
         return self._facts
 
     @property
     def exited(self) -> int | None:
-        """The exit status of a server that died by itself, -N when signal N killed it; None: it did not."""
+        """The exit status of a server that died by itself, -N if signal N killed it; None: it did not die."""
         return self.facts.exit_status
 
     @property
     def notices(self) -> list[str]:
-        """Nothing: it is seen whole."""
+        """No sentences: its own records are complete."""
         return []
 
     def pids(self) -> list[int]:
-        """Its one process."""
+        """Return its only process."""
         return [self._facts.pid]
 
     def sources(self, stack: ExitStack, diag: SockDiag) -> Sources:
-        """Return what the sampler reads, open as long as the stack; `diag` sees the server's sockets."""
+        """Return the sources of the sampler; the stack closes them. `diag` reads the server's sockets."""
         address, port = self._facts.address, self._facts.port
         process = stack.enter_context(Process(self._facts.pid))
         return Sources(
@@ -70,36 +70,36 @@ class Server:
         )
 
     async def wait_exited(self) -> int:
-        """Wait until it has ended and return its exit status; run it beside the load for an exact `exited_ns`."""
+        """Wait until it has ended and return its exit status; run it during the load for an exact `exited_ns`."""
         status = await self.child.wait_exit()
         self._note_exit()
         return status
 
     async def go(self, start_ns: int) -> None:
-        """Let it accept from now on; its pauses count from this moment of CLOCK_MONOTONIC."""
+        """Let it accept from now on; its pauses count from this CLOCK_MONOTONIC time."""
         await self._process.tell({"do": "go", "start_ns": start_ns})
 
     async def listen(self, backlog: int) -> None:
-        """Have it set another backlog; what came of it is the kernel's to tell."""
+        """Change its backlog; the kernel shows the result."""
         await self._process.tell({"do": "listen", "backlog": backlog})
 
     async def freeze(self) -> Message:
-        """Have it accept and close nothing any more: `open_fds`, `accepted`, `closed`; {} where it has died."""
+        """Stop accepting and closing; return `open_fds`, `accepted` and `closed`, {} if it has died."""
         return await self._ask("freeze", "frozen")
 
     async def drain(self) -> int:
-        """Have it give back all it holds and empty its queue; return how many it took from there, 0 where it died."""
+        """Let it close everything and empty its queue; return how many connections were queued, 0 if it died."""
         return int((await self._ask("drain", "drained")).get("after_end", 0))
 
     async def leave(self) -> None:
-        """Let it leave, and wait until it has; one that does not is killed after some seconds."""
+        """Ask it to exit and wait for that; it is killed if it does not exit within some seconds."""
         self._note_exit()
-        self._told_to_leave = True
+        self._leaving = True
         await self._process.leave()
 
     def _note_exit(self) -> None:
         status = self.child.returncode
-        if status is not None and self._facts.exit_status is None and not self._told_to_leave:
+        if status is not None and self._facts.exit_status is None and not self._leaving:
             self._facts = dataclasses.replace(self._facts, exit_status=status, exited_ns=monotonic_ns())
 
     async def _ask(self, order: str, event: str) -> Message:
@@ -114,10 +114,10 @@ class Server:
 async def simulated_server(
     spec: ServerSpec, *, namespace: Namespace | None, stdout_path: Path, stderr_path: Path
 ) -> AsyncIterator[Server]:
-    """Start a simulated server, wait until it is ready, and have it leave at the end of the block.
+    """Start a simulated server, wait until it is ready, and let it exit at the end of the block.
 
-    It lowers its own soft limit to `spec.nofile` when it is ready: an import without descriptors would raise. Raises
-    EnvironmentRefusedError with its last words when it cannot start.
+    It lowers its own soft limit to `spec.nofile` when it is ready, because an import without descriptors raises. Raises
+    EnvironmentRefusedError, with its last output, if it cannot start.
     """
     module, what = "loadsim.simulated.server", "the simulated server"
     async with partner(

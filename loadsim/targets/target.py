@@ -1,6 +1,6 @@
-"""What the conductor asks of whatever is under test: the simulated server, any command, or one that runs already.
+"""The protocol between the conductor and a server under test: simulated, a command, or already running.
 
-Owns the words. Everything that differs between them is behind them.
+Owns only the protocol; the modules beside it own the differences.
 """
 
 from __future__ import annotations
@@ -23,42 +23,42 @@ class Target(Protocol):
 
     @property
     def facts(self) -> ServerFacts:
-        """What is known of it; `exit_status` and `exited_ns` say whether and when it died by itself."""
+        """Its facts so far; `exit_status` and `exited_ns` are set if it died by itself."""
 
     @property
     def notices(self) -> Sequence[str]:
-        """What a reader should know of how it is seen: whole sentences."""
+        """Sentences about how it is observed, for the reader of the result."""
 
     def pids(self) -> Sequence[int]:
-        """Return its processes: whose limit is meant when it is changed."""
+        """Return the processes to which a changed limit applies."""
 
     def sources(self, stack: ExitStack, diag: SockDiag) -> Sources:
-        """Return what the sampler reads, open as long as the stack; `diag` sees the server's sockets."""
+        """Return the sources of the sampler; the stack closes them. `diag` reads the server's sockets."""
 
     async def wait_exited(self) -> int:
-        """Wait until it has ended and return its exit status; run it beside the load for an exact `exited_ns`."""
+        """Wait until it has ended and return its exit status; run it during the load for an exact `exited_ns`."""
 
     async def go(self, start_ns: int) -> None:
-        """Let the load come, from this moment of CLOCK_MONOTONIC on."""
+        """Expect the load, from this CLOCK_MONOTONIC time on."""
 
     async def listen(self, backlog: int) -> None:
-        """Have it set another backlog, where it can be told; what came of it is the kernel's to tell."""
+        """Change its backlog, if it takes orders; the kernel shows the result."""
 
     async def freeze(self) -> object:
-        """Have it accept and close nothing any more, so that the state of every connection can be looked at."""
+        """Stop accepting and closing, for the snapshot of every connection."""
 
     async def drain(self) -> int:
-        """Have it give back all it holds and empty its queue, where it can; return how many it took from there."""
+        """Let it close everything and empty its queue, if it takes orders; return how many connections were queued."""
 
     async def leave(self) -> None:
-        """Let it end, and wait until it has."""
+        """End it, and wait until it has ended."""
 
 
 class Read(Protocol):
-    """What is read of a process, or of several as if they were one; see `kernel.procfs.Process`."""
+    """The readings of a process, or of several together; see `kernel.procfs.Process`."""
 
     def open_fds(self) -> int:
-        """Return how many descriptors are open."""
+        """Return the number of open descriptors."""
 
     def limits(self) -> Limits:
         """Return RLIMIT_NOFILE."""
@@ -67,7 +67,7 @@ class Read(Protocol):
         """Return the CPU time used so far."""
 
     def run_wait_ns(self) -> int:
-        """Return the time for which it was ready to run and waited for a CPU; -1 where that is not seen."""
+        """Return the time that it was ready to run and waited for a CPU; -1: not visible."""
 
     def rss(self) -> int:
         """Return the resident memory in bytes."""
@@ -77,15 +77,15 @@ class Read(Protocol):
 
 
 class Classified(Protocol):
-    """Its descriptors by kind; see `kernel.fdtable.FdTable`."""
+    """The kinds of its descriptors; see `kernel.fds.FdTable`."""
 
     def map(self) -> str:
-        """Return one letter for each number."""
+        """Return one letter for each descriptor number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """What a sample is read from; the sampler owns none of it. None: that cannot be seen."""
+    """The sources of a sample, which the sampler does not own; None: not readable."""
 
     process: Read | None
     table: Classified | None

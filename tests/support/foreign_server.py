@@ -1,7 +1,7 @@
-"""A server of one's own, as tests want it: started as a command, misbehaving in one way that its arguments name.
+"""A server for the tests of commands, with the misbehaviour that its arguments choose.
 
-Run as `python foreign_server.py PORT WORD...`. Standard library alone; knows nothing of loadsim. It greets nobody and
-keeps what it accepts until its client leaves, in one thread and one loop.
+Run as `python foreign_server.py PORT WORD...`. It uses only the standard library and does not know loadsim. It sends no
+greeting and keeps each connection until its client leaves, in one thread and one loop.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Do what the words say, then serve."""
+    """Misbehave as the words choose, then serve."""
     port, words = int(sys.argv[1]), sys.argv[2:]
     for word in words:
         if word in BEFORE:
             BEFORE[word]()
-    address = "0.0.0.0" if "everywhere" in words else "127.0.0.1"  # noqa: S104 -- in a namespace of its own
+    address = "0.0.0.0" if "everywhere" in words else "127.0.0.1"  # noqa: S104 -- in its own network namespace
     listener = socket.create_server((address, port + ("elsewhere" in words)), backlog=64)
     if "forks" in words:
         for _ in range(2):
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def respawn() -> None:
-    """Have a worker that ends after a short while, then the next one; return in the worker alone."""
+    """Fork a worker that ends after a short time, then the next one; return only in a worker."""
     for _ in range(100):
         worker = os.fork()
         if worker == 0:
@@ -52,7 +52,7 @@ def respawn() -> None:
 
 
 def serve_by_children(listener: socket.socket) -> None:
-    """Have a child for each client, which ends when that one leaves."""
+    """Fork a child for each client; it ends when the client leaves."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         client, _ = listener.accept()
@@ -64,7 +64,7 @@ def serve_by_children(listener: socket.socket) -> None:
 
 
 def report_limit() -> None:
-    """Try to get more descriptors than were given, and say what became of it."""
+    """Try to raise the hard limit, and print the result."""
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
         os.write(1, b"raised\n")
@@ -73,7 +73,7 @@ def report_limit() -> None:
 
 
 def detach() -> None:
-    """Become a daemon: in a session of its own, with init as its parent."""
+    """Become a daemon in its own session, with init as its parent."""
     if os.fork():
         os._exit(0)
     os.setsid()
@@ -82,7 +82,7 @@ def detach() -> None:
 
 
 def flood() -> None:
-    """Write 25 MB a second, at most."""
+    """Write at most 25 MB per second."""
     line = b"accept: Too many open files\n" * 1000
     while True:
         os.write(2, line)
@@ -90,9 +90,9 @@ def flood() -> None:
 
 
 def serve(listener: socket.socket, *, spins: int | None, pauses_after: int | None) -> None:
-    """Accept and keep; without a descriptor try again at once, `spins` times in all, and say how often that was.
+    """Accept connections and keep them. After `pauses_after` connections, pause once.
 
-    After so many connections nothing is done for a while.
+    Without a free descriptor, try again at once; after `spins` failures, print their number and stop accepting.
     """
     listener.settimeout(0)
     missed = accepted = 0
@@ -122,7 +122,7 @@ def serve(listener: socket.socket, *, spins: int | None, pauses_after: int | Non
                         time.sleep(0.3)
 
 
-#: Word -> what is done before listening.
+#: Word -> an action before listening.
 BEFORE: dict[str, Callable[[], object]] = {
     "exits": lambda: sys.exit("no configuration found"),
     "hangs": lambda: time.sleep(60),

@@ -1,7 +1,7 @@
-"""A model of one accept queue and of clients that reuse few ports, to know the true join of a recording.
+"""A model of one accept queue and of clients that reuse few ports, which knows the true join of a recording.
 
-Random, seeded, without a kernel. What it knows of Linux: a 4-tuple is free again at once after a RST and at its
-accept after a FIN; a queued connection that was reset keeps its place; the queue is first in, first out.
+Random, seeded, without a kernel. It assumes of Linux: a 4-tuple is free at once after a RST and at accept() after a
+FIN; a queued connection keeps its place after a RST; the queue is first in, first out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from loadsim.record.records import AcceptFlag, AttemptFlag
 
 @dataclass(kw_only=True)
 class History:
-    """What happened: attempts, accept records, and for each accept record the number of its attempt (0: foreign)."""
+    """Attempts, accept records, and for each accept record the number of its attempt (0: foreign)."""
 
     attempts: list[Row] = field(default_factory=list)
     accepts: list[Row] = field(default_factory=list)
@@ -27,7 +27,7 @@ class History:
 
 @dataclass(kw_only=True)
 class World:
-    """How likely what is; shares from 0 to 1."""
+    """The probabilities of events, from 0 to 1."""
 
     seed: int
     length: int = 200

@@ -1,7 +1,8 @@
-"""Runs for the tests that use the real kernel: small scenarios, in namespaces of their own, into a temporary folder."""
+"""Runs of small scenarios on the real kernel, into a temporary folder."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from loadsim.run.host import Options
 from loadsim.scenario.toml import load
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from loadsim.analysis.summary import Summary
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """One run: what was recorded and what it means."""
+    """One run: its folder, summary and recording."""
 
     folder: Path
     summary: Summary
@@ -30,7 +32,7 @@ class Ran:
 
 
 def run_scenario(scenario: str, out: Path, *overrides: str) -> Ran:
-    """Run a shipped scenario or a file with overrides, and read it back from its folder."""
+    """Run a shipped scenario or a file with overrides, and read its result folder."""
     finished = trio.run(run, load(scenario, overrides), Options(out=out, argv=["test"]), display("none"))
     return Ran(folder=finished.folder, summary=finished.summary, recording=Bundle(finished.folder).read())
 
@@ -40,3 +42,11 @@ def write_scenario(folder: Path, text: str) -> str:
     path = folder / "test.toml"
     path.write_text(f'schema = 1\nname = "test"\n{text}')
     return str(path)
+
+
+def wait_until(is_true: Callable[[], bool], patience_s: float = 10.0) -> None:
+    """Wait until a condition is true, for at most `patience_s`."""
+    end = time.monotonic() + patience_s
+    while not is_true():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""A server that runs already: what is seen of it, what is not claimed, and that nothing of it is changed."""
+"""A server that was already running is observed, not changed, and numbers that are not visible are absent."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 import trio
 from perf_rights import needs_perf
-from real_runs import Ran, run_scenario, write_scenario
+from real_runs import Ran, run_scenario, wait_until, write_scenario
 from simulated import spec_in
 
 from loadsim.analysis.dataset import Dataset
@@ -56,13 +57,13 @@ connect_timeout = "500ms"
 TWO_PORTS = """
 import socket, time
 both = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-print(*(one.getsockname()[1] for one in both), flush=True)
+print(*(listener.getsockname()[1] for listener in both), flush=True)
 time.sleep(60)
 """
-#: Listens here on the port that a server elsewhere has.
+#: Listens on the port of a server in another namespace.
 DECOY = """
 import socket, time
-one = socket.create_server(("0.0.0.0", 8080), backlog=7)
+listener = socket.create_server(("0.0.0.0", 8080), backlog=7)
 print("listening", flush=True)
 time.sleep(60)
 """
@@ -70,7 +71,7 @@ time.sleep(60)
 
 @contextmanager
 def started(*words: str, nofile: int = 1024) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Run the server of the tests under a limit, as somebody else would; yields it and its port once it listens."""
+    """Start the test server under a limit; yields it and its port once it listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -82,7 +83,7 @@ def started(*words: str, nofile: int = 1024) -> Iterator[tuple[subprocess.Popen[
 
 @contextmanager
 def running(argv: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """Run a command in a process group of its own, and end all of it with the block."""
+    """Run a command in its own process group, which ends with the block."""
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
             yield process
@@ -92,26 +93,18 @@ def running(argv: list[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def listens(port: int) -> bool:
-    """Return whether somebody listens, as the kernel's own table says."""
+    """Return whether the kernel's table has a listener on this port."""
     lines = Path("/proc/net/tcp").read_text().splitlines()
     return any(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A" for line in lines[1:])
 
 
-def wait_until(is_true: object, patience_s: float = 5.0) -> None:
-    """Wait for a condition."""
-    end = time.monotonic() + patience_s
-    while not is_true():  # type: ignore[operator]
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.02)
-
-
 def run(folder: Path, *overrides: str) -> Ran:
-    """Run the scenario with these settings of the server."""
+    """Run the scenario with these overrides."""
     return run_scenario(write_scenario(folder, SCENARIO), folder, *overrides)
 
 
-def test_a_process_is_seen_and_left_as_it_is(tmp_path: Path) -> None:
-    """Its descriptors and its limit are read; it is never stopped, and goes on with the limit that it had."""
+def test_a_process_is_observed_and_not_changed(tmp_path: Path) -> None:
+    """Its descriptors and its limit are read; it is never stopped and keeps its limit."""
     with started(nofile=200) as (server, port):
         ran = run(tmp_path, f"server.pid={server.pid}")
         changes = os.waitid(os.P_PID, server.pid, os.WSTOPPED | os.WCONTINUED | os.WNOHANG)
@@ -123,11 +116,11 @@ def test_a_process_is_seen_and_left_as_it_is(tmp_path: Path) -> None:
     assert metrics["fds.max"] > metrics["fds.baseline"] == metrics["fds.end"]
     assert metrics["server.cpu"] > 0
     assert SERVER in (facts.command or [])
-    assert any("goes on" in notice for notice in ran.summary.notices)
+    assert any("keeps running" in notice for notice in ran.summary.notices)
 
 
-def test_an_address_alone_shows_sockets_and_no_process(tmp_path: Path) -> None:
-    """Queue and owners are in the table; descriptors, CPU and EMFILE are absent, not 0."""
+def test_an_address_shows_sockets_and_no_process(tmp_path: Path) -> None:
+    """Queue and owners are in the TCP table; descriptors, CPU and EMFILE are absent, not 0."""
     with started() as (_, port):
         ran = run(tmp_path, f"server.address=127.0.0.1:{port}")
     metrics = ran.summary.metrics
@@ -139,7 +132,7 @@ def test_an_address_alone_shows_sockets_and_no_process(tmp_path: Path) -> None:
 
 @needs_perf
 def test_emfile_of_a_running_process_is_counted_exactly(tmp_path: Path) -> None:
-    """It says itself how often accept() failed, and the kernel's counter agrees; who waits in the end is queued."""
+    """The server prints how often accept() failed, and the kernel's counter agrees; its waiting clients are queued."""
     with started("spins", nofile=16) as (server, _):
         ran = run(tmp_path, f"server.pid={server.pid}")
         assert server.stdout is not None
@@ -150,8 +143,8 @@ def test_emfile_of_a_running_process_is_counted_exactly(tmp_path: Path) -> None:
     assert ran.summary.balanced
 
 
-def test_children_are_followed(tmp_path: Path) -> None:
-    """Workers that hold the listener belong to the process that is named."""
+def test_children_are_observed(tmp_path: Path) -> None:
+    """Workers that hold the listener belong to the named process."""
     with started("forks") as (server, _):
         ran = run(tmp_path, f"server.pid={server.pid}")
     assert ran.summary.ledger["accepted"] == 30
@@ -159,7 +152,7 @@ def test_children_are_followed(tmp_path: Path) -> None:
 
 
 def test_a_process_with_several_ports_needs_an_address(tmp_path: Path) -> None:
-    """The error names them; one that is not among them is refused as well."""
+    """The error names the ports; an address with another port is rejected too."""
     with running([sys.executable, "-c", TWO_PORTS]) as server:
         assert server.stdout is not None
         ports = server.stdout.readline().split()
@@ -169,40 +162,38 @@ def test_a_process_with_several_ports_needs_an_address(tmp_path: Path) -> None:
         with started() as (_, other), pytest.raises(EnvironmentRefusedError, match=r"does not listen on .* but on"):
             run(tmp_path, f"server.pid={server.pid}", f"server.address=127.0.0.1:{other}")
         ran = run(tmp_path, f"server.pid={server.pid}", f"server.address=127.0.0.1:{ports[1]}")
-    assert (ran.recording.facts.server.port, ran.summary.ledger["queued"]) == (int(ports[1]), 30)  # nobody accepts
+    assert (ran.recording.facts.server.port, ran.summary.ledger["queued"]) == (int(ports[1]), 30)  # it never accepts
 
 
-def test_what_is_not_there_is_named(tmp_path: Path) -> None:
-    """Nobody listens, no such process, one that listens nowhere, and the one that runs loadsim."""
+def test_errors_name_the_missing_listener_or_process(tmp_path: Path) -> None:
+    """There is one for an address without listener, a process without listener, no process, and an ancestor."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        with pytest.raises(EnvironmentRefusedError, match=r"nobody listens on 127\.0\.0\.1:\d+"):
+        with pytest.raises(EnvironmentRefusedError, match=r"no server listens on 127\.0\.0\.1:\d+"):
             run(tmp_path, f"server.address=127.0.0.1:{taken.getsockname()[1]}")
-    with running(["sleep", "60"]) as idle, pytest.raises(EnvironmentRefusedError, match="listen on no TCP port"):
+    with running(["sleep", "60"]) as idle, pytest.raises(EnvironmentRefusedError, match="do not listen on a TCP port"):
         run(tmp_path, f"server.pid={idle.pid}")
-    with pytest.raises(EnvironmentRefusedError, match="no process 4194304 runs"):
+    with pytest.raises(EnvironmentRefusedError, match="process 4194304 does not exist"):
         run(tmp_path, "server.pid=4194304")
-    with pytest.raises(EnvironmentRefusedError, match="the one that started loadsim"):
+    with pytest.raises(EnvironmentRefusedError, match="an ancestor of loadsim"):
         run(tmp_path, f"server.pid={os.getppid()}")
 
 
-def test_where_its_sockets_cannot_be_seen_only_an_answer_proves_a_fate(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As on another host: who is connected and heard nothing is unknown, and nothing is said of its queue."""
+def test_without_visible_sockets_only_a_reply_proves_a_fate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on another host: a connected client without a reply is unknown, and its queue has no metrics."""
     monkeypatch.setattr(address_module, "_is_of_this_host", lambda _: False)
     with started() as (_, port):
         ran = run(tmp_path, f"server.address=127.0.0.1:{port}")
     unseen = ("fds.", "server.", "emfile.", "queue.", "listen.", "accept.")
     assert (ran.summary.ledger["unknown"], ran.summary.outcomes["connected"]) == (30, 30)
     assert [name for name in ran.summary.metrics if name.startswith(unseen)] == []
-    assert any("only an answer proves" in notice for notice in ran.summary.notices)
+    assert any("only if it got a reply" in notice for notice in ran.summary.notices)
     assert any(finding.id == "fates-unknown" for finding in ran.summary.findings)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="without root unshare(1) may be refused: run as root")
 def test_a_process_in_another_network_namespace_needs_an_address(tmp_path: Path) -> None:
-    """Its listener is not in the table that can be read here, which is said with both remedies."""
+    """Its listener is in no readable table; the error has both remedies."""
     with running(["unshare", "--net", sys.executable, SERVER, "8080"]) as server:
         wait_until(lambda: Path(f"/proc/{server.pid}/cmdline").read_bytes().startswith(sys.executable.encode()))
         with pytest.raises(EnvironmentRefusedError, match=r"another network namespace.*--address.*nsenter"):
@@ -211,13 +202,13 @@ def test_a_process_in_another_network_namespace_needs_an_address(tmp_path: Path)
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="without root unshare(1) may be refused: run as root")
 @needs_perf
-def test_a_process_in_another_network_namespace_is_read_where_it_is(tmp_path: Path) -> None:
-    """Its queue, descriptors and EMFILE are its own, not those of who has its port here; fates only by an answer."""
+def test_a_process_in_another_network_namespace_is_read_there(tmp_path: Path) -> None:
+    """Queue, descriptors and EMFILE are read from it, not from a local server on its port; fates need a reply."""
     server_argv = ["prlimit", "--nofile=16", sys.executable, SERVER, "8080", "everywhere", "spins"]
     with running(["unshare", "--net", "sleep", "60"]) as outside, running(["unshare", "--net", *server_argv]) as server:
         ours = namespace_of("self")
-        for one in (outside, server):
-            wait_until(lambda pid=one.pid: namespace_of(pid) != ours)
+        for process in (outside, server):
+            wait_until(partial(moved, process.pid, ours))
         here = ["nsenter", "-t", str(outside.pid), "-n"]
         connect(outside.pid, server.pid)
         decoy = [*here, sys.executable, "-c", DECOY]
@@ -238,11 +229,16 @@ def test_a_process_in_another_network_namespace_is_read_where_it_is(tmp_path: Pa
     assert metrics["queue.max"] > 0
     assert metrics["fate.unknown"] == 30
     notices = json.loads((folder / "summary.json").read_text())["notices"]
-    assert any("at 0.0.0.0:8080, are read where it is" in notice for notice in notices)
+    assert any("are read at 0.0.0.0:8080" in notice for notice in notices)
+
+
+def moved(pid: int, ours: str) -> bool:
+    """Return whether a process has entered another network namespace."""
+    return namespace_of(pid) != ours
 
 
 def connect(outside: int, inside: int) -> None:
-    """Lay a cable between two network namespaces: 10.77.0.1 and 10.77.0.2 are its ends."""
+    """Connect two network namespaces by a veth pair with the addresses 10.77.0.1 and 10.77.0.2."""
     there = ["nsenter", "-t", str(inside), "-n", "ip"]
     here = ["nsenter", "-t", str(outside), "-n", "ip"]
     for words in (
@@ -259,9 +255,9 @@ def connect(outside: int, inside: int) -> None:
 
 @pytest.mark.parametrize("exchange", ["none", "hello"])
 def test_the_servers_own_stamps_lie_between_the_bounds(exchange: str, tmp_path: Path) -> None:
-    """Of the simulated server looked at as a stranger's: what it wrote down itself of every client."""
+    """The simulated server's own records agree with the bounds from observing it as a foreign server."""
     spec = spec_in(tmp_path, accept_delay_s=0.01, backlog=100, exchange=exchange, close_after_s=None)
-    ran = trio.run(beside, spec, tmp_path, f"client.exchange={exchange}")
+    ran = trio.run(observed, spec, tmp_path, f"client.exchange={exchange}")
     with Journal.attach(Path(spec.accepts_path)) as journal:
         own = records_of(journal)
     accepted = dict(zip(own["port"].tolist(), column(own, "accepted").tolist(), strict=True))
@@ -279,8 +275,8 @@ def test_the_servers_own_stamps_lie_between_the_bounds(exchange: str, tmp_path: 
     assert np.median(bounds.most - bounds.least) < 0.1 * NANOSECONDS
 
 
-async def beside(spec: ServerSpec, folder: Path, *overrides: str) -> Ran:
-    """Run the simulated server, and a scenario that is told of it no more than its address."""
+async def observed(spec: ServerSpec, folder: Path, *overrides: str) -> Ran:
+    """Run the simulated server, and a scenario that knows only its address."""
     files = {"stdout_path": folder / "stdout", "stderr_path": folder / "stderr"}
     async with simulated_server(spec, namespace=None, **files) as server:
         await server.go(time.monotonic_ns())
@@ -292,7 +288,7 @@ async def beside(spec: ServerSpec, folder: Path, *overrides: str) -> Ran:
 
 
 def test_a_running_server_that_dies_is_data(tmp_path: Path) -> None:
-    """When is known, how is not; the rest of the clients is refused."""
+    """The time of its death is known, its status is not; the later clients are refused."""
     with started() as (server, _):
         threading.Timer(0.5, server.kill).start()
         ran = run(tmp_path, f"server.pid={server.pid}", "client.attempts=80")

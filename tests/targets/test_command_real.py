@@ -1,4 +1,4 @@
-"""Any command as the server under test: what is seen, what is said when it will not listen, and what is left."""
+"""Any command as the server under test: observed, explained if it does not listen, and ended with its children."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from perf_rights import needs_perf, needs_trace
-from real_runs import run_scenario, write_scenario
+from real_runs import run_scenario, wait_until, write_scenario
 
 from loadsim.analysis.dataset import Dataset
 from loadsim.errors import EnvironmentRefusedError
@@ -48,7 +48,7 @@ namespace = "{namespace}"
 
 
 def foreign(folder: Path, *words: str, **settings: object) -> Ran:
-    """Run a scenario with the server of the tests, which does what the words say; the folder marks its processes."""
+    """Run a scenario with the test server; the words choose its behaviour, and the folder marks its processes."""
     command = [sys.executable, SERVER, "{port}", *words, f"of={folder}"]
     values = {"nofile": 64, "start": "5s", "attempts": 30, "namespace": "private", **settings}
     text = SCENARIO.format(command=json.dumps(command), **values)
@@ -70,13 +70,13 @@ def left_over(folder: Path) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def nothing_left(tmp_path: Path) -> Iterator[None]:
-    """After each of these tests no process of its command runs."""
+    """No process of the command runs after a test."""
     yield
     assert left_over(tmp_path) == []
 
 
-def test_a_command_is_served_and_seen(tmp_path: Path) -> None:
-    """Everybody is accepted, as the table of sockets shows; nothing that nobody can know is claimed."""
+def test_a_command_is_loaded_and_observed(tmp_path: Path) -> None:
+    """The TCP table shows that every client was accepted; metrics that need records are absent."""
     ran = foreign(tmp_path)
     summary = ran.summary
     assert (summary.ledger["accepted"], summary.ledger["unknown"]) == (30, 0)
@@ -90,17 +90,17 @@ def test_a_command_is_served_and_seen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("namespace", ["host", "private"])
 def test_it_runs_in_either_namespace(namespace: str, tmp_path: Path) -> None:
-    """The host's by default, a private one on request."""
+    """A command runs in the host's namespace or in a private one."""
     ran = foreign(tmp_path, namespace=namespace, attempts=5)
     assert ran.summary.ledger["accepted"] == 5
 
 
 @needs_trace
 def test_the_kernels_own_waits_lie_between_the_bounds(tmp_path: Path) -> None:
-    """Of a server that takes nobody for a while: exact where the kernel is traced, and between two looks without."""
+    """A server that pauses has exact waits with a trace of the kernel, and bounds between two samples without."""
     traced = foreign(tmp_path, "pauses", attempts=60).recording
     without = dataclasses.replace(traced, sockets=traced.sockets[~has_flag(traced.sockets, SocketFlag.TRACED)])
-    exact, bounded = (Dataset.of(one).bounds for one in (traced, without))
+    exact, bounded = (Dataset.of(recording).bounds for recording in (traced, without))
 
     assert exact is not None
     assert bounded is not None
@@ -115,7 +115,7 @@ def test_the_kernels_own_waits_lie_between_the_bounds(tmp_path: Path) -> None:
 
 @needs_perf
 def test_emfile_is_counted_exactly(tmp_path: Path) -> None:
-    """A server that fails a thousand times and then stops says so itself, and the kernel's counter agrees."""
+    """A server prints that accept() failed 1,000 times, and the kernel's counter agrees."""
     ran = foreign(tmp_path, "spins", nofile=16)
     metrics = ran.summary.metrics
     assert (ran.folder / "target.stdout").read_text() == "EMFILE 1000\n"
@@ -125,7 +125,7 @@ def test_emfile_is_counted_exactly(tmp_path: Path) -> None:
 
 
 def test_a_command_that_exits_at_once_is_quoted(tmp_path: Path) -> None:
-    """The error has its status and its last words."""
+    """The error has its status and its last output."""
     with pytest.raises(EnvironmentRefusedError, match=r"ended with status 1 before it listened(?s:.)*no configuration"):
         foreign(tmp_path, "exits")
 
@@ -136,24 +136,24 @@ def test_a_command_that_never_listens_is_given_up(tmp_path: Path) -> None:
         foreign(tmp_path, "hangs", start="500ms")
 
 
-def test_a_command_that_listens_elsewhere_is_told_apart(tmp_path: Path) -> None:
+def test_a_command_that_listens_elsewhere_is_recognised(tmp_path: Path) -> None:
     """The error names the port that it listens on."""
     with pytest.raises(EnvironmentRefusedError, match=r"listens on port \d+, not on 127\.0\.0\.1:\d+"):
         foreign(tmp_path, "elsewhere", start="500ms")
 
 
 def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
-    """Nothing is started beside somebody else's server."""
+    """The command is not started if its port is in use."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         text = SCENARIO.format(command='["true"]', nofile=64, start="1s", attempts=1, namespace="host")
         scenario = write_scenario(tmp_path, f"{text}port = {port}\n")
-        with pytest.raises(EnvironmentRefusedError, match=f"port {port} of 127.0.0.1 is taken"):
+        with pytest.raises(EnvironmentRefusedError, match=f"port {port} of 127.0.0.1 is in use"):
             run_scenario(scenario, tmp_path)
 
 
 def test_a_command_that_cannot_be_executed_is_named(tmp_path: Path) -> None:
-    """The error says what is wrong with it."""
+    """The error names the program."""
     text = SCENARIO.format(
         command='["no-such-program", "{port}"]', nofile=64, start="1s", attempts=1, namespace="private"
     )
@@ -161,24 +161,24 @@ def test_a_command_that_cannot_be_executed_is_named(tmp_path: Path) -> None:
         run_scenario(write_scenario(tmp_path, text), tmp_path)
 
 
-def test_a_daemon_is_followed_and_ended(tmp_path: Path) -> None:
-    """Who forks, leaves its session and lets its parent die is still seen, and is gone in the end."""
+def test_a_daemon_is_observed_and_ended(tmp_path: Path) -> None:
+    """A daemon that left its session and its parent is observed, and ended at the end."""
     ran = foreign(tmp_path, "detaches")
     assert ran.summary.ledger["accepted"] == 30
     assert ran.recording.facts.server.exit_status is None
     assert any("itself ended with status 0" in notice for notice in ran.summary.notices)
 
 
-def test_workers_are_followed(tmp_path: Path) -> None:
-    """Of several processes that hold the listener the fullest is sampled, which is said."""
+def test_workers_are_observed(tmp_path: Path) -> None:
+    """The fullest of the processes that hold the listener is sampled, and a notice says so."""
     ran = foreign(tmp_path, "forks")
     assert any("the fullest of the 3 processes" in notice for notice in ran.summary.notices)
     assert ran.summary.ledger["accepted"] == 30
 
 
 @pytest.mark.parametrize(("word", "workers"), [("forks", 3), ("forks_each", 1), ("detaches", 1), ("respawns", 2)])
-def test_workers_that_end_are_told_from_children_that_do(word: str, workers: int, tmp_path: Path) -> None:
-    """Who serves one client and leaves, or has only started a daemon, is no worker that was lost."""
+def test_only_workers_that_end_are_restarts(word: str, workers: int, tmp_path: Path) -> None:
+    """A child for one client and the parent of a daemon are not lost workers."""
     server = foreign(tmp_path, word, attempts=60).recording.facts.server
     assert server.workers == workers
     assert (server.restarts > 0) == (word == "respawns")
@@ -196,13 +196,13 @@ def test_its_death_is_data(tmp_path: Path) -> None:
 
 
 def test_a_command_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
-    """It gets some seconds, and a notice says so."""
+    """It is killed after some seconds, and a notice says so."""
     ran = foreign(tmp_path, "ignores", attempts=5)
     assert any("was killed" in notice for notice in ran.summary.notices)
 
 
-def test_a_flood_of_log_lines_fills_no_disk(tmp_path: Path) -> None:
-    """All bytes are counted, the first and the last megabyte are kept."""
+def test_a_flood_of_log_lines_does_not_fill_the_disk(tmp_path: Path) -> None:
+    """All bytes are counted, and the first and the last megabyte are saved."""
     ran = foreign(tmp_path, "floods", attempts=50)
     size = (ran.folder / "target.stderr").stat().st_size
     assert ran.summary.metrics["server.log_rate"] > 2e6
@@ -210,8 +210,8 @@ def test_a_flood_of_log_lines_fills_no_disk(tmp_path: Path) -> None:
     assert b"bytes are left out here" in (ran.folder / "target.stderr").read_bytes()
 
 
-def test_no_command_raises_its_hard_limit(tmp_path: Path) -> None:
-    """Not even as root: the right to do so was taken away."""
+def test_a_command_cannot_raise_its_hard_limit(tmp_path: Path) -> None:
+    """This also holds for root, because the capability was dropped."""
     ran = foreign(tmp_path, "raises", attempts=5)
     assert (ran.folder / "target.stdout").read_text() == "refused\n"
     assert ran.recording.facts.server.nofile_hard == 64
@@ -241,8 +241,8 @@ namespace = "private"
         ("memcached -u nobody -p {port} -U 0", r"stats\r\n", "STAT pid"),
     ],
 )
-def test_servers_with_a_protocol_of_their_own(command: str, send: str, expect: str, tmp_path: Path) -> None:
-    """A raw exchange tells whether they serve, also where an answer is longer than what is expected of it."""
+def test_servers_with_their_own_protocol(command: str, send: str, expect: str, tmp_path: Path) -> None:
+    """A raw exchange recognises their replies, also if a reply is longer than the expected text."""
     words = command.replace("{folder}", str(tmp_path)).split()
     if shutil.which(words[0]) is None:
         pytest.skip(f"{words[0]} is not installed")
@@ -253,8 +253,8 @@ def test_servers_with_a_protocol_of_their_own(command: str, send: str, expect: s
     assert (metrics["canary.availability"], metrics["held.count"], metrics["held.cut"]) == (1.0, 2, 0)
 
 
-def test_a_killed_conductor_leaves_nothing(tmp_path: Path) -> None:
-    """The processes of a command end although nobody is left to tell them, daemons too."""
+def test_a_killed_conductor_leaves_no_process(tmp_path: Path) -> None:
+    """The processes of a command end with the conductor, daemons too."""
     command = [sys.executable, SERVER, "{port}", "detaches", "ignores", f"of={tmp_path}"]
     text = SCENARIO.format(command=json.dumps(command), nofile=64, start="5s", attempts=1000, namespace="private")
     argv = [sys.executable, "-m", "loadsim", "run", write_scenario(tmp_path, text), "--out", str(tmp_path / "out")]
@@ -263,11 +263,3 @@ def test_a_killed_conductor_leaves_nothing(tmp_path: Path) -> None:
         time.sleep(0.5)
         conductor.send_signal(signal.SIGKILL)
     wait_until(lambda: left_over(tmp_path) == [])
-
-
-def wait_until(is_true: object, patience_s: float = 10.0) -> None:
-    """Wait for a condition."""
-    end = time.monotonic() + patience_s
-    while not is_true():  # type: ignore[operator]
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""What a command writes: all of it counted, its beginning and its end kept."""
+"""The output of a command is counted, and its beginning and its end are saved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def pumped(path: Path, pieces: list[bytes]) -> Output:
-    """Write pieces into an output and read them all."""
+    """Write pieces to an output and read them all."""
     output = Output(path)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(output.pump)
@@ -26,19 +26,19 @@ async def pumped(path: Path, pieces: list[bytes]) -> Output:
     return output
 
 
-def test_little_is_kept_whole(tmp_path: Path) -> None:
-    """Byte by byte, with its last lines at hand."""
+def test_a_short_output_is_saved_unchanged(tmp_path: Path) -> None:
+    """Every byte is in the file, and the last lines are available."""
     output = trio.run(pumped, tmp_path / "out", [b"one\n", b"two\n"])
     assert (tmp_path / "out").read_bytes() == b"one\ntwo\n"
     assert output.written == 8
     assert output.last_words() == "\n  one\n  two"
 
 
-def test_much_keeps_its_beginning_and_its_end(tmp_path: Path) -> None:
-    """Up to twice the share nothing is missing; beyond, the file says how much."""
-    whole = bytes(range(256)) * (2 * KEPT // 256)
-    trio.run(pumped, tmp_path / "whole", [whole[at : at + 50_000] for at in range(0, len(whole), 50_000)])
-    assert (tmp_path / "whole").read_bytes() == whole
+def test_a_long_output_keeps_its_beginning_and_its_end(tmp_path: Path) -> None:
+    """Up to 2 x KEPT bytes the file is complete; beyond that it states the size of the gap."""
+    complete = bytes(range(256)) * (2 * KEPT // 256)
+    trio.run(pumped, tmp_path / "complete", [complete[at : at + 50_000] for at in range(0, len(complete), 50_000)])
+    assert (tmp_path / "complete").read_bytes() == complete
 
     output = trio.run(pumped, tmp_path / "cut", [*[b"x" * 50_000] * 50, b"the end"])
     kept = (tmp_path / "cut").read_bytes()
@@ -48,7 +48,7 @@ def test_much_keeps_its_beginning_and_its_end(tmp_path: Path) -> None:
 
 
 def test_a_meter_keeps_some_hundred_readings() -> None:
-    """The first and the newest always, those between ever further apart, each with what was written by then."""
+    """The first and the newest reading stay, and the readings between them get further apart."""
     written = iter(range(1000, 11_001, 10))
     meter = Meter(lambda: next(written))
     for _ in range(1000):

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.real
 
 
 @asynccontextmanager
-async def server_in(folder: Path, **settings: Any) -> AsyncIterator[Server]:  # noqa: ANN401 - whatever the spec has
-    """Run a server whose files are in a folder."""
+async def server_in(folder: Path, **settings: Any) -> AsyncIterator[Server]:  # noqa: ANN401 -- any field of the spec
+    """Run a server with its files in a folder."""
     spec = spec_in(folder, **settings)
     paths = {"stdout_path": folder / "stdout", "stderr_path": folder / "stderr"}
     async with simulated_server(spec, namespace=None, **paths) as server:
@@ -33,17 +33,17 @@ async def server_in(folder: Path, **settings: Any) -> AsyncIterator[Server]:  # 
 
 
 def test_life_of_a_server(tmp_path: Path) -> None:
-    """Started, it listens; frozen and drained, it says what it held and what was queued; then it is gone."""
+    """It listens, reports its connections when frozen and its queue when drained, and exits."""
 
     async def main() -> Server:
         async with server_in(tmp_path, nofile=20, leak=1.0) as server:
             await server.go(time.monotonic_ns())
-            room = 20 - server.facts.baseline_fds
-            clients = [socket.create_connection((server.facts.address, server.facts.port)) for _ in range(room + 3)]
-            for client in clients[:room]:
+            free = 20 - server.facts.baseline_fds
+            clients = [socket.create_connection((server.facts.address, server.facts.port)) for _ in range(free + 3)]
+            for client in clients[:free]:
                 client.recv(1)
             frozen = await server.freeze()
-            assert (frozen["accepted"], frozen["open_fds"]) == (room, 20)
+            assert (frozen["accepted"], frozen["open_fds"]) == (free, 20)
             for client in clients:
                 client.close()
             assert await server.drain() == 3
@@ -69,7 +69,7 @@ def test_facts_are_read_back(tmp_path: Path) -> None:
 
 
 def test_death_is_data(tmp_path: Path) -> None:
-    """A server that is killed while it runs raises nothing: it has exited, by which signal and when is known."""
+    """A killed server raises no error: its signal and the time of its death are known."""
 
     async def main() -> None:
         async with server_in(tmp_path) as server:
@@ -87,13 +87,13 @@ def test_death_is_data(tmp_path: Path) -> None:
 
 
 def test_policy_exit(tmp_path: Path) -> None:
-    """Under the policy `exit` the first client without a descriptor kills it, and its last words say why."""
+    """Under the policy `exit`, the first client without a descriptor kills it, and its last output says why."""
 
     async def main() -> None:
         async with server_in(tmp_path, nofile=16, leak=1.0, on_emfile="exit") as server:
             await server.go(time.monotonic_ns())
-            room = 16 - server.facts.baseline_fds
-            clients = [socket.create_connection((server.facts.address, server.facts.port)) for _ in range(room + 1)]
+            free = 16 - server.facts.baseline_fds
+            clients = [socket.create_connection((server.facts.address, server.facts.port)) for _ in range(free + 1)]
             with trio.fail_after(5):
                 assert await server.wait_exited() == 1
             for client in clients:
@@ -114,7 +114,7 @@ def test_policy_exit(tmp_path: Path) -> None:
     ],
 )
 def test_refusals_name_the_remedy(tmp_path: Path, settings: dict[str, Any], remedy: str) -> None:
-    """What this host refuses is an error before anything runs, and it ends with the knob."""
+    """A request that this host refuses is an error before the start, and it ends with the knob."""
 
     async def main() -> None:
         async with server_in(tmp_path, **settings):
@@ -125,7 +125,7 @@ def test_refusals_name_the_remedy(tmp_path: Path, settings: dict[str, Any], reme
 
 
 def test_port_in_use(tmp_path: Path) -> None:
-    """A port that somebody else listens on is a refusal that says so."""
+    """A port in use is a refusal that says so."""
 
     async def main(port: int) -> None:
         async with server_in(tmp_path, port=port):
@@ -136,8 +136,8 @@ def test_port_in_use(tmp_path: Path) -> None:
         trio.run(main, other.getsockname()[1])
 
 
-def test_early_death_shows_the_last_words(tmp_path: Path) -> None:
-    """A server that cannot even start is an error that quotes its standard error."""
+def test_early_death_shows_the_last_output(tmp_path: Path) -> None:
+    """A server that cannot start is an error that quotes its standard error."""
 
     async def main() -> None:
         spec = spec_in(tmp_path)
