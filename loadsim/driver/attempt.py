@@ -1,6 +1,6 @@
-"""One connection of a client while it lives, and the stages in which it waits.
+"""One open connection of a client, and the stages in which it waits.
 
-Owns how an attempt's record is filled in, piece by piece. Must not touch a clock; sockets are only carried.
+Owns how the record of an attempt is completed. Must not read a clock; it only carries sockets.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import mmap
 
 _fields = [name for name, _ in ATTEMPT.fields]
-#: What is known of a record when its attempt ends: replied, ended, source, port, errno, outcome, syn_retransmits,
-#: flags. What comes before is written when it starts.
+#: The fields that are written when an attempt ends: replied, ended, source, port, errno, outcome, syn_retransmits,
+#: flags. The fields before them are written at its start.
 TAIL = struct.Struct("=" + "".join(code for _, code in ATTEMPT.fields[_fields.index("replied") :]))
 TAIL_AT = ATTEMPT.offset_of("replied")
 _STARTED_AT, _CONNECTED_AT = ATTEMPT.offset_of("started"), ATTEMPT.offset_of("connected")
@@ -26,10 +26,10 @@ _TIME = struct.Struct("=Q")
 
 
 class Attempt:
-    """An attempt whose socket is open. `at` is its record's place in the journal, -1 where that had no space left.
+    """An attempt with an open socket. `at` is the offset of its record in the journal, -1 if no slot was free.
 
-    Fields as in `record.events.ATTEMPT`. What an ordinary attempt does not need until its end are class attributes:
-    making the object is part of the hot loop, and each attribute costs.
+    Fields as in `record.records.ATTEMPT`. Fields that an ordinary attempt needs only at its end are class attributes,
+    because the object is made in the hot loop and each attribute costs time.
     """
 
     replied = 0
@@ -38,7 +38,7 @@ class Attempt:
     flags = 0
     received = b""
 
-    def __init__(  # noqa: PLR0917  # keyword arguments cost 0.3 us, and this is the hot loop
+    def __init__(  # noqa: PLR0917  # keyword arguments cost 0.3 us in the hot loop
         self, sock: _socket.socket, number: int, at: int, source: int, port: int, connected: int, since: int
     ) -> None:
         self.sock = sock
@@ -47,30 +47,30 @@ class Attempt:
         self.source = source
         self.port = port
         self.connected = connected
-        self.since = since  # when it began to wait in its stage
+        self.since = since  # when its stage began
 
     def write(self, buffer: mmap.mmap, *, ended: int = 0, outcome: int = 0) -> None:
-        """Write what may have changed since the start: as it stands, or as it ended."""
+        """Write the fields that change after the start; without `ended`, the attempt is still open."""
         if self.at >= 0:
             values = (self.source, self.port, self.errno, outcome, self.syn_retransmits, self.flags)
             TAIL.pack_into(buffer, self.at + TAIL_AT, self.replied, ended, *values)
 
     def write_connected(self, buffer: mmap.mmap) -> None:
-        """Write when it connected, where that was not known at its start."""
+        """Write the time of a connection that was not complete when connect() returned."""
         if self.at >= 0:
             _TIME.pack_into(buffer, self.at + _CONNECTED_AT, self.connected)
 
     def write_never_started(self, buffer: mmap.mmap) -> None:
-        """Take back the time of the start: connect() failed before anything was sent."""
+        """Reset the start time to 0: connect() failed before it sent a packet."""
         if self.at >= 0:
             _TIME.pack_into(buffer, self.at + _STARTED_AT, 0)
 
 
 class Phase:
-    """The attempts that wait for the same thing, by descriptor, each for the same time: so the oldest ends first.
+    """The attempts in one stage, by descriptor. All have the same time-out, so the oldest one expires first.
 
-    Looking at the oldest is what costs (a dict skips its deleted entries), and nearly every attempt leaves long before
-    its time is over; so that happens at `check_at` only, which is never later than the first deadline.
+    Finding the oldest is expensive (a dict skips its deleted entries), and nearly every attempt leaves long before its
+    time-out. The check therefore waits until `check_at`, which is never later than the first deadline.
     """
 
     __slots__ = ("attempts", "check_at", "patience_ns")
@@ -81,23 +81,23 @@ class Phase:
         self.patience_ns = patience_ns
 
     def enter(self, fd: int, attempt: Attempt) -> None:
-        """Let an attempt wait; its `since` is never earlier than that of the last one."""
+        """Add an attempt; its `since` must not be earlier than that of the last one."""
         self.attempts[fd] = attempt
         self.expect()
 
     def expect(self) -> None:
-        """Take note that there are attempts; for callers that let a batch of them wait without `enter`."""
+        """Update `check_at` after attempts were added without `enter`."""
         if self.check_at == NEVER:
             self.check_at = next(iter(self.attempts.values())).since + self.patience_ns
 
-    def look_again(self) -> None:
-        """Take note that attempts were taken away."""
+    def recheck(self) -> None:
+        """Update `check_at` after attempts were removed without `leave_expired`."""
         self.check_at = NEVER
         if self.attempts:
             self.expect()
 
     def leave_expired(self, now: int, most: int) -> list[Attempt]:
-        """Remove and return the attempts whose time is over, oldest first, at most so many."""
+        """Remove and return at most `most` expired attempts, oldest first."""
         if now < self.check_at:
             return []
         over = now - self.patience_ns

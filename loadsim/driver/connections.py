@@ -1,9 +1,9 @@
-"""The open connections of a driver: what each waits for, what it says, and how it ends.
+"""The open connections of a driver: their stages, their requests, and their ends.
 
-Owns every socket from connect() to close(), and its attempt's record. Must not know what is due when, nor trio.
+Owns every socket from connect() to close(), and the record of its attempt. Must not know the schedule, nor trio.
 
-What is ordinary comes in batches and is the hot path: `connect`, `handle` and `_close` are loops over local names.
-What is not (a connect that takes its time, a reply in pieces, any failure) goes through an `Attempt` and `_end`.
+Ordinary connections are handled in batches, the hot path: `connect`, `handle` and `_close` are loops over local names.
+All others (a slow connect, a reply in pieces, any failure) go through an `Attempt` and `_end`.
 """
 
 from __future__ import annotations
@@ -29,49 +29,51 @@ if TYPE_CHECKING:
     from loadsim.record.journal import Journal
     from loadsim.scenario.specs import LoadSpec
 
-#: An attempt about to connect: number, intended start, index of its source, place of its record, socket.
+#: An attempt before connect(): number, intended start, index of its source, offset of its record, socket.
 Opened = tuple[int, int, int, int, "_socket.socket"]
-#: An attempt that ends as planned: socket, place of its record, time of its reply, source, port.
+#: An attempt that ends as planned: socket, offset of its record, time of its reply, source, port.
 _Done = tuple["_socket.socket", int, int, int, int]
 
-#: Connections of one stage that are given up before anything else is done: thousands may reach their time-out at once.
+#: The most connections of one stage that expire before other work is done: thousands may expire at once.
 _BATCH = 64
 _RECEIVE_BYTES = 4096
-#: Exchanges in which what one client hears is what the next one will hear, as a rule.
+#: Exchanges in which all clients usually get the same reply.
 _ALIKE = frozenset({Exchange.HTTP, Exchange.RAW})
 _ESTABLISHED, _SYN_SENT, _CLOSE_WAIT = 1, 2, 8  # tcpi_state
-_CONNECTED = frozenset({_ESTABLISHED, _CLOSE_WAIT})  # a server on another core may already have closed
-_NO_ERROR_YET = frozenset({0, errno.EINPROGRESS, errno.EAGAIN})  # of connect(), and of send() before it has ended
+_CONNECTED = frozenset({_ESTABLISHED, _CLOSE_WAIT})  # a server on another core may have closed already
+_NO_ERROR_YET = frozenset(
+    {0, errno.EINPROGRESS, errno.EAGAIN}
+)  # of connect(), and of send() before connect() is complete
 _STATE_AND_TOTAL_RETRANS = struct.Struct("=B99xI")  # the first 104 bytes of struct tcp_info
 _LINGER_RESET = struct.pack("=ii", 1, 0)  # close() sends RST
-# Plain ints: an enum as argument costs 0.1 us more.
+# Plain integers, because an enum as argument costs 0.1 us more.
 _SOCKET, _LINGER = int(socket.SOL_SOCKET), int(socket.SO_LINGER)
 _READABLE, _WRITABLE = int(select.EPOLLIN), int(select.EPOLLOUT)
 
 
 class Connections:
-    """The connections of one driver. `tally` counts what has ended, by outcome; `connected` what has connected."""
+    """The connections of one driver. `tally` counts ended attempts by outcome, `connected` counts connections."""
 
-    def __init__(self, spec: LoadSpec, journal: Journal, demand: Schedule, epoll: select.epoll) -> None:
+    def __init__(self, spec: LoadSpec, journal: Journal, schedule: Schedule, epoll: select.epoll) -> None:
         self._exchange = spec.exchange
         self._peer = (spec.address, spec.port)
         self._buffer = journal.buffer
-        self._demand = demand
+        self._schedule = schedule
         self._epoll = epoll
         self._resets = spec.close == "rst"
         self._holds = spec.hold_s > 0
         self._expects_reply = spec.exchange is not Exchange.NONE and spec.request == "whole"
         self._expect = spec.expect
-        self._says = _usual_request(spec)
+        self._request = _usual_request(spec)
         self._as_planned = Outcome.OK if self._expects_reply else Outcome.CONNECTED
         self._usual_reply = HELLO if spec.exchange is Exchange.HELLO and not self._holds else None
         self._connecting = Phase(_ns(spec.connect_timeout_s))
         self._replying = Phase(_ns(spec.reply_timeout_s))
         self._holding = Phase(_ns(spec.hold_s))
-        self._first_wait = self._replying if self._expects_reply else self._holding  # once connected
+        self._first_wait = self._replying if self._expects_reply else self._holding  # after connect()
         self._stages = (self._connecting, self._replying, self._holding)
         self.connected = 0
-        self.lag_max = 0  # ns, of a start behind its intended one
+        self.lag_max = 0  # the largest delay of a start behind its intended one, in ns
         self.tally = [0] * len(Outcome)
 
     def __len__(self) -> int:
@@ -82,19 +84,19 @@ class Connections:
             yield from phase.attempts.values()
 
     def next_check(self) -> int:
-        """Return when `expire` may next find something, NEVER while nothing waits."""
+        """Return when `expire` may next find an expired attempt, NEVER if no attempt waits."""
         return min(self._connecting.check_at, self._replying.check_at, self._holding.check_at)
 
     def connect(self, opened: Iterable[Opened]) -> None:
-        """Connect a batch, and let each say what it has to say; those with nothing to wait for end with it.
+        """Connect a batch and send its requests; attempts with nothing to wait for end here.
 
-        On loopback the handshake ends inside connect(), so `t1` right after it is the time of the connection to a few
-        microseconds. Whether it did is told by the first send(), be it of nothing: EAGAIN means not yet. It is what
-        TCP_INFO would say, in one system call less for those that speak. A record is written as soon as that is
-        known: what is killed before has none.
+        On loopback the handshake ends inside connect(), so `t1` right after it is the time of the connection to within
+        a few microseconds. The first send(), which may be empty, shows whether it did: EAGAIN means not yet. TCP_INFO
+        would say the same, but costs one more system call for clients with a request. The record is written right
+        after that; a driver that is killed earlier leaves none.
         """
         pack_into, buffer, clock, peer = ATTEMPT.struct.pack_into, self._buffer, monotonic_ns, self._peer
-        exchange, says, waits = self._exchange, self._says, self._expects_reply or self._holds
+        exchange, usual, waits = self._exchange, self._request, self._expects_reply or self._holds
         lag_max = self.lag_max
         begun: list[Attempt] = []
         done: list[_Done] = []
@@ -103,10 +105,10 @@ class Connections:
             error = sock.connect_ex(peer)
             now = connected = clock()
             try:
-                sock.send(request(exchange, number) if says is None else says)
+                sock.send(request(exchange, number) if usual is None else usual)
             except OSError as failure:
                 connected = 0
-                if error in _NO_ERROR_YET:  # else send() only says EPIPE
+                if error in _NO_ERROR_YET:  # otherwise send() only reports EPIPE
                     error = failure.errno or 0
             port = sock.getsockname()[1]
             if at >= 0:
@@ -127,7 +129,7 @@ class Connections:
             self._close(done)
 
     def _await(self, begun: list[Attempt]) -> None:
-        """Let a batch that has connected wait for what comes next; where epoll has no room for one, it ends."""
+        """Move a connected batch to its first stage; an attempt that epoll refuses ends."""
         register, waiting = self._epoll.register, self._first_wait.attempts
         for attempt in begun:
             fd = attempt.sock.fileno()
@@ -141,7 +143,7 @@ class Connections:
             self._first_wait.expect()
 
     def handle(self, events: list[tuple[int, int]]) -> list[int]:
-        """React to what epoll says of a batch of descriptors; return those that are no connections."""
+        """Handle a batch of epoll events; return the descriptors that are not connections."""
         replying, clock = self._replying.attempts, monotonic_ns
         done: list[_Done] = []
         others = []
@@ -167,7 +169,7 @@ class Connections:
         return others
 
     def expire(self, now: int) -> None:
-        """End what has waited long enough, at most a batch of each kind."""
+        """End the expired attempts, at most a batch of each stage."""
         for attempt in self._connecting.leave_expired(now, _BATCH):
             self._give_up_connecting(attempt)
         for attempt in self._replying.leave_expired(now, _BATCH):
@@ -176,7 +178,7 @@ class Connections:
             self._end(attempt, self._as_planned)
 
     def book_pending(self) -> None:
-        """Record everything that is still open as such, with what the kernel knows of connects under way."""
+        """Record every open attempt as pending, with the kernel's state of connects in progress."""
         for attempt in self._connecting.attempts.values():
             state, attempt.syn_retransmits = _tcp_info(attempt.sock)
             if state in _CONNECTED:
@@ -186,9 +188,9 @@ class Connections:
             attempt.write(self._buffer)
 
     def release(self, share: float) -> int:
-        """Let a share of the open connections leave before their time, evenly from the oldest to the newest.
+        """End this fraction of the open connections early, evenly from the oldest to the newest; return their number.
 
-        Those that are held end as planned, only sooner; those that still wait for something end unfinished.
+        Held connections end as planned; connections that still wait for a connect or a reply end unfinished.
         """
         chosen = [
             (phase, fd, attempt)
@@ -201,11 +203,11 @@ class Connections:
             attempt.flags |= AttemptFlag.RELEASED
             self._end(attempt, self._as_planned if phase is self._holding else Outcome.UNFINISHED)
         for phase in self._stages:
-            phase.look_again()
+            phase.recheck()
         return len(chosen)
 
     def reset(self) -> int:
-        """Close everything by RST, without a word in the records; return how many there were."""
+        """Close everything by RST without changing the records; return the number of connections."""
         attempts = list(self)
         for attempt in attempts:
             attempt.sock.setsockopt(_SOCKET, _LINGER, _LINGER_RESET)
@@ -228,10 +230,10 @@ class Connections:
             sock.close()
             times.append(ended)
         self.tally[outcome] += len(done)
-        self._demand.give_back(*times)
+        self._schedule.give_back(*times)
 
     def _begin_slowly(self, attempt: Attempt, error: int) -> None:
-        """Wait for a connect that has not ended inside the call, or end one that has failed there."""
+        """Wait for a connect() in progress, or end the attempt of a failed one."""
         state, _ = _tcp_info(attempt.sock)
         if state == _SYN_SENT or state in _CONNECTED:
             fd = attempt.sock.fileno()
@@ -247,12 +249,12 @@ class Connections:
         self._fail(attempt, error)
 
     def _proceed(self, attempt: Attempt) -> None:
-        """Say what a client says that connected late, and wait for what it waits for."""
-        said = request(self._exchange, attempt.number) if self._says is None else self._says
+        """Send the request of a client that connected late, and move it to its first stage."""
+        data = request(self._exchange, attempt.number) if self._request is None else self._request
         fd = attempt.sock.fileno()
         try:
-            if said:
-                attempt.sock.send(said)
+            if data:
+                attempt.sock.send(data)
             self._epoll.modify(fd, _READABLE)
         except OSError as error:
             self._fail(attempt, error.errno or 0)
@@ -260,7 +262,7 @@ class Connections:
             self._first_wait.enter(fd, attempt)
 
     def _handle_rare(self, fd: int) -> bool:
-        """React to a descriptor that does not wait for a reply; False if it is no connection."""
+        """Handle the event of a descriptor that does not wait for a reply; return False if it is not a connection."""
         if (attempt := self._connecting.attempts.pop(fd, None)) is not None:
             self._finish_connecting(attempt)
         elif (attempt := self._holding.attempts.get(fd)) is not None:
@@ -270,7 +272,7 @@ class Connections:
         return True
 
     def _finish_connecting(self, attempt: Attempt) -> None:
-        """Read how a connect that took its time has ended."""
+        """Read the result of a slow connect()."""
         _, attempt.syn_retransmits = _tcp_info(attempt.sock)
         error = attempt.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
@@ -290,7 +292,7 @@ class Connections:
         attempt.write_connected(self._buffer)
 
     def _give_up_connecting(self, attempt: Attempt) -> None:
-        """End an attempt that has waited too long, unless its connect ended this very moment."""
+        """End an attempt after its connect time-out, unless it has just connected."""
         state, attempt.syn_retransmits = _tcp_info(attempt.sock)
         if state == _SYN_SENT:
             self._end(attempt, Outcome.CONNECT_TIMEOUT)
@@ -298,7 +300,7 @@ class Connections:
             self._finish_connecting(attempt)
 
     def _read_reply(self, fd: int, attempt: Attempt, received: bytes, now: int) -> None:
-        """Take a reply that is not the usual one: in pieces, to be held after, unheard of, or the end instead."""
+        """Handle an unusual reply: in pieces, before a hold, of new content, or an end of stream instead."""
         if not received:
             del self._replying.attempts[fd]
             self._end(attempt, Outcome.EOF)
@@ -326,7 +328,7 @@ class Connections:
             self._fail(attempt, error.errno or 0)
 
     def _read_held(self, fd: int, attempt: Attempt) -> None:
-        """Notice that the server has ended a connection which its client would have kept."""
+        """Notice that the server has ended a held connection."""
         gone = False
         try:
             if attempt.sock.recv(_RECEIVE_BYTES):
@@ -341,7 +343,7 @@ class Connections:
         self._end(attempt, self._as_planned, gone=gone)
 
     def _fail(self, attempt: Attempt, error: int) -> None:
-        """End an attempt by the errno of one of its socket calls."""
+        """End an attempt after the errno of one of its socket calls."""
         meaning = CLIENT_ERRNO.get(error)
         outcome = Outcome.LOCAL if meaning is None else meaning.outcome
         if attempt.connected and outcome is Outcome.CONNECT_TIMEOUT:
@@ -352,7 +354,7 @@ class Connections:
         self._end(attempt, outcome, gone=True)
 
     def _end(self, attempt: Attempt, outcome: Outcome, *, gone: bool = False) -> None:
-        """Close the socket as the client closes, and complete the record; `gone`: close() has nothing left to say."""
+        """Close the socket as the scenario wants and complete the record; `gone`: the connection no longer exists."""
         if self._resets and attempt.connected and not gone:
             attempt.sock.setsockopt(_SOCKET, _LINGER, _LINGER_RESET)
             attempt.flags |= AttemptFlag.RESET_BY_CLIENT
@@ -360,11 +362,11 @@ class Connections:
         attempt.write(self._buffer, ended=now, outcome=outcome)
         attempt.sock.close()
         self.tally[outcome] += 1
-        self._demand.give_back(now, pause=outcome is Outcome.LOCAL or outcome is Outcome.REFUSED)
+        self._schedule.give_back(now, pause=outcome is Outcome.LOCAL or outcome is Outcome.REFUSED)
 
 
 def _usual_request(spec: LoadSpec) -> bytes | None:
-    """Return what every client says, None where each says its own number; half of one are zeros."""
+    """Return the request of every client, None if each sends its own number; half of a number is zeros."""
     if spec.exchange is Exchange.ECHO and spec.request == "whole":
         return None
     return partial(request(spec.exchange, 0, spec.path, send=spec.send or ""), spec.request)

@@ -1,8 +1,8 @@
-"""One driver: the process around the engine, with one share of the load.
+"""One driver: the process around the engine, with its share of the load.
 
 Run as `python -P -m loadsim.driver.driver` with a control channel as standard input (`process.control`). Owns its
-limits and its journal: it raises its soft RLIMIT_NOFILE to the hard one and opens no more connections than that
-allows, so that its own EMFILE can never look like the server's failure.
+limits and its journal. It raises its soft RLIMIT_NOFILE to the hard limit and opens no more connections than that
+allows, because its own EMFILE must never look like a failure of the server.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from loadsim.units import NANOSECONDS, format_count
 if TYPE_CHECKING:
     from loadsim.driver.schedule import Schedule
 
-#: What a process of clients does once it is ready: its channel, its spec, its journal, how many connections at once.
-Play = Callable[[Channel, LoadSpec, Journal, int], Awaitable[None]]
-#: Descriptors left free beside the connections: the engine's own two, and what the interpreter opens for a moment.
+#: The main function of a client process. Its arguments: channel, spec, journal, the most connections at once.
+Role = Callable[[Channel, LoadSpec, Journal, int], Awaitable[None]]
+#: Descriptors that are not used for connections: two of the engine, and some for the interpreter's short needs.
 SPARE_FDS = 16
 
 
@@ -45,8 +45,8 @@ def main() -> None:
     play(serve, _drive)
 
 
-async def serve(role: Play) -> None:
-    """Get ready as the first order says, then play that part, until the control channel ends."""
+async def serve(role: Role) -> None:
+    """Prepare as the first order says, then call `role`."""
     async with Channel.of_child() as channel:
         order = await channel.receive()
         if order is None or order["do"] != "prepare":
@@ -56,24 +56,24 @@ async def serve(role: Play) -> None:
             most, ready = prepare(spec)
             journal = Journal.create(Path(spec.attempts_path), ATTEMPT, spec.attempts_capacity)
         except EnvironmentRefusedError as error:
-            await say(channel, {"event": "failed", "error": str(error)})
+            await send(channel, {"event": "failed", "error": str(error)})
             return
         with journal:
-            await say(channel, ready)
+            await send(channel, ready)
             await role(channel, spec, journal, most)
 
 
 def prepare(spec: LoadSpec) -> tuple[int, Message]:
-    """Raise the limits; return how many connections may be open at once, and what to tell the conductor.
+    """Raise the limits; return the most connections at once, and the "ready" message for the conductor.
 
-    Raises EnvironmentRefusedError where something has started threads in this process.
+    Raises EnvironmentRefusedError if this process has more than one thread.
     """
     limits = raise_own_nofile()
-    fds, threads = _count("/proc/self/fd") - 1, _count("/proc/self/task")  # less the descriptor that lists them
+    fds, threads = _count("/proc/self/fd") - 1, _count("/proc/self/task")  # minus the descriptor of the listing
     if threads > 1:
         raise EnvironmentRefusedError(
-            f"a driver has {threads} threads, which would stall its own fd table; start loadsim without what puts "
-            "threads into every Python process (sitecustomize, .pth files, LD_PRELOAD)"
+            f"a driver has {threads} threads, which stall its fd table; remove the cause of threads in every Python "
+            "process (sitecustomize, .pth files, LD_PRELOAD)"
         )
     most, clamped = clamp(spec, available=limits.soft - fds - SPARE_FDS)
     return most, {
@@ -88,12 +88,12 @@ def prepare(spec: LoadSpec) -> tuple[int, Message]:
 
 
 async def _drive(channel: Channel, spec: LoadSpec, journal: Journal, most: int) -> None:
-    """Follow orders until "exit" or the end of the channel; whatever is open then is closed by RST."""
+    """Follow orders until "exit" or the end of the channel, then close the open connections by RST."""
     order = await channel.receive()
     started = order is not None and order["do"] == "go"
     start_ns = order["start_ns"] if order is not None and started else time.monotonic_ns()
-    with Engine(spec, journal, demand_of(spec, start_ns, most), max_in_flight=most) as engine:
-        if not started:  # interrupted before its start: finish with nothing
+    with Engine(spec, journal, schedule_of(spec, start_ns, most), max_in_flight=most) as engine:
+        if not started:  # interrupted before its start: finish without attempts
             engine.stop()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_run, engine, channel, start_ns)
@@ -112,19 +112,19 @@ async def _obey(order: Message, engine: Engine, channel: Channel) -> None:
         case "release":
             engine.release(order["share"])
         case "reset":
-            await say(channel, {"event": "reset", "closed": engine.reset()})
+            await send(channel, {"event": "reset", "closed": engine.reset()})
 
 
-async def say(channel: Channel, message: Message) -> None:
-    """Send a message; nothing happens where the conductor is gone."""
-    with contextlib.suppress(trio.BrokenResourceError):  # the conductor is gone: the next `receive` says so
+async def send(channel: Channel, message: Message) -> None:
+    """Send a message, unless the conductor has ended."""
+    with contextlib.suppress(trio.BrokenResourceError):  # the next `receive` returns None
         await channel.send(message)
 
 
 async def _run(engine: Engine, channel: Channel, start_ns: int) -> None:
-    """Run the load, and say what it took of the CPU."""
+    """Run the load, then report its end and its CPU time."""
     gc.collect()
-    gc.freeze()  # attempts form no cycles, and a collection over 20,000 of them would stall the loop
+    gc.freeze()  # attempts form no cycles; a collection over 20,000 of them stalls the loop
     gc.disable()
     cpu, waited = time.process_time_ns(), own_run_wait_ns()
     await engine.run()
@@ -133,29 +133,29 @@ async def _run(engine: Engine, channel: Channel, start_ns: int) -> None:
         "wall_ns": max(1, time.monotonic_ns() - start_ns),
         "run_wait_ns": -1 if waited < 0 else own_run_wait_ns() - waited,
     }
-    await say(channel, {"event": "finished", **spent})
+    await send(channel, {"event": "finished", **spent})
 
 
-def demand_of(spec: LoadSpec, start_ns: int, most: int) -> Schedule:
-    """Return this driver's share of the schedule, with at most so many clients in a closed loop."""
+def schedule_of(spec: LoadSpec, start_ns: int, most: int) -> Schedule:
+    """Return this driver's share of the schedule; a closed loop has at most `most` clients."""
     if spec.stages:
-        whole = offsets(
+        arrivals = offsets(
             spec.stages, arrivals=spec.arrivals, seed=spec.seed, attempts=spec.attempts, duration_s=spec.duration_s
         )
-        return OpenLoop(islice(whole, spec.share, None, spec.processes), start_ns=start_ns)
+        return OpenLoop(islice(arrivals, spec.share, None, spec.processes), start_ns=start_ns)
     attempts = None if spec.attempts is None else max(0, math.ceil((spec.attempts - spec.share) / spec.processes))
     end_ns = start_ns + round(spec.duration_s * NANOSECONDS)
     return ClosedLoop(min(spec.clients, most), start_ns=start_ns, end_ns=end_ns, attempts=attempts)
 
 
 def clamp(spec: LoadSpec, *, available: int) -> tuple[int, str | None]:
-    """Return how many connections this driver may have open at once, and a notice where the plan may want more."""
+    """Return the most connections that this driver may open at once, and a notice if the plan may need more."""
     wanted = min(spec.max_in_flight, spec.clients or _most_in_flight(spec))
     if wanted <= available:
         return min(spec.max_in_flight, available), None
     notice = (
-        f"driver {spec.share + 1} of {spec.processes} may need {format_count(wanted)} connections at once and its hard "
-        f"RLIMIT_NOFILE leaves {format_count(available)}, so it opens no more; raise that limit (ulimit -Hn), or set "
+        f"driver {spec.share + 1} of {spec.processes} may need {format_count(wanted)} connections at once, and its "
+        f"hard RLIMIT_NOFILE leaves {format_count(available)}: it opens no more; raise that limit (ulimit -Hn), or set "
         f"client.processes to {spec.processes * math.ceil(wanted / max(1, available))}"
     )
     return max(1, available), notice

@@ -1,7 +1,6 @@
-"""Taking connections from the accept queue, each with its record: the hot path of the simulated server.
+"""Accepts connections, each with its record: the hot path of the simulated server.
 
-Owns the listener and the one loop around accept(). Must not decide anything: not whether to accept, nor what becomes
-of a connection.
+Owns the listener and the only loop around accept(). Must not decide when to accept, nor how a connection is served.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ if TYPE_CHECKING:
     from loadsim.record.accept_log import AcceptLog
     from loadsim.simulated.policy import Leak
 
-#: The C type under `socket.socket`: the same calls for half the price.
+#: The C type under `socket.socket`; its calls cost half as much.
 RawSocket = socket.SocketType
-#: What accept() returns: a descriptor and the peer's address.
+#: The result of accept(): a descriptor and the peer's address.
 Taken = tuple[int, tuple[str, int]]
-#: Takes over a connection: its socket, the offset of its record (-1: none), its flags, and whether bytes or an end of
-#: stream have arrived already.
+#: A function that takes over a connection. Its arguments: socket, offset of its record (-1: none), flags, and whether
+#: bytes or an end of stream have already arrived.
 TakeOver = Callable[[RawSocket, int, int, int], None]
 
 _STREAM: Final = int(socket.SOCK_STREAM)  # the enums of the socket module are slow to pass
@@ -45,7 +44,7 @@ _unpack = _INFO.unpack
 
 
 class ConnectionTaker:
-    """The accept queue of one listener, and the records of what was taken from it."""
+    """The accept queue of one listener, and the records of its accepted connections."""
 
     def __init__(self, listener: RawSocket, log: AcceptLog, leak: Leak | None) -> None:
         #: accept() itself, non-blocking: the C method, without a Python socket around the descriptor.
@@ -53,19 +52,19 @@ class ConnectionTaker:
         self.fd = listener.fileno()
         self._listener = listener
         self._family = listener.family
-        self._books = log
+        self._log = log
         self._leak = leak
-        self._leakable = 0  # connections that the leak chose from: all but those turned away
+        self._leakable = 0  # connections that the leak chose from: all except shed ones
         self._peers: dict[str, bytes] = {}
 
     def take(self, most: int, take_over: TakeOver, flags: int = 0, taken: Taken | None = None) -> tuple[int, int]:
-        """Accept up to so many connections, beginning with the one that was taken already, until accept() fails.
+        """Accept up to `most` connections, beginning with `taken`, until accept() fails.
 
-        Returns the number of calls, and the errno of the last one or 0. All that a connection needs stands here in one
-        piece: calls between functions of our own would cost half as much again as Python's share of the rest. The one
-        TCP_INFO call comes before anything is sent, so that tcpi_last_data_sent is the age of the socket.
+        Returns the number of calls, and the errno of the last one or 0. The loop body is not split into functions,
+        because their calls would add half of Python's share of the cost. The TCP_INFO call precedes any send(), so
+        tcpi_last_data_sent is the age of the socket.
         """
-        accept, family, peers, log = self.accept, self._family, self._peers, self._books
+        accept, family, peers, log = self.accept, self._family, self._peers, self._log
         buffer, counters, capacity, accepted = log.buffer, log.counters, log.capacity, log.accepted
         leak = None if flags else self._leak
         for calls in range(1, most + 1):
@@ -95,7 +94,7 @@ class ConnectionTaker:
         return most, 0
 
     def queue_length(self) -> int:
-        """Return how many connections wait in the accept queue."""
+        """Return the number of connections in the accept queue."""
         return self._state()[0]
 
     def backlog(self) -> int:
@@ -103,7 +102,7 @@ class ConnectionTaker:
         return self._state()[1]
 
     def listen(self, backlog: int) -> None:
-        """Set another backlog: the queue keeps who waits in it, and holds more or fewer from now on."""
+        """Change the backlog; connections in the queue stay, also beyond the new capacity."""
         self._listener.listen(backlog)
 
     def close(self) -> None:
@@ -116,7 +115,7 @@ class ConnectionTaker:
         return length, backlog
 
     def _peer(self, host: str) -> bytes:
-        """Return an address as it stands in a record: IPv6, or IPv4 in the first 4 bytes."""
+        """Return an address in the form of a record: IPv6, or IPv4 in the first 4 bytes."""
         if len(self._peers) >= _ADDRESSES_KEPT:
             self._peers.clear()
         plain = host.removeprefix("::ffff:").split("%")[0]

@@ -1,6 +1,6 @@
-"""What the simulated server decides: which connections it leaks, and what it does when accept() finds no descriptor.
+"""The decisions of the simulated server: the connections that it leaks, and its reaction to EMFILE.
 
-Pure: time and counts come in as values, decisions go out as values; the acceptor carries them out.
+Pure: functions take times and counts and return decisions; the acceptor executes them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _FRACTION_BITS = 53  # of a float: every share from 0.5 on is exact, smaller one
 class Leak:
     """Chooses a share of things by error diffusion: |chosen - share x seen| < 1 at any time.
 
-    Integers throughout, so that no rounding adds up over a long run; `phase` moves the first choice, in the same
-    unit as `share`: 1 is 2 ** 53.
+    It uses integers, because rounding errors would add up over a long run. `phase` moves the first choice; its unit is
+    that of `share`: 1 is 2 ** 53.
     """
 
     share: int
@@ -42,17 +42,17 @@ class Leak:
 
 
 class Action(enum.Enum):
-    """What to do about an accept() that found no free descriptor."""
+    """A reaction to an accept() that found no free descriptor."""
 
-    WAIT = enum.auto()  # leave the queue alone until `Decision.until_ns`
+    WAIT = enum.auto()  # do not call accept() until `Decision.until_ns`
     RETRY = enum.auto()  # call accept() again at once: a level-triggered loop without back-off
-    SHED = enum.auto()  # give up the reserved descriptor, accept, close, take it back
-    EXIT = enum.auto()  # die
+    SHED = enum.auto()  # close the reserved descriptor, accept, close, reopen it
+    EXIT = enum.auto()  # exit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What to do now; with WAIT, when to try again: `None` is when a descriptor was closed."""
+    """The action now; with WAIT, the time of the next try, or None for the next close of a descriptor."""
 
     action: Action
     until_ns: int | None = None
@@ -60,7 +60,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exhausted:
-    """What a policy may know: the time, `emfile_delay`, and the failures since accept() last succeeded (from 1)."""
+    """The input of a policy: the time, `emfile_delay`, and the failures since the last success (from 1)."""
 
     now_ns: int
     delay_ns: int
@@ -80,26 +80,26 @@ def backoff(state: Exhausted) -> Decision:
 
 
 def spin(_: Exhausted) -> Decision:
-    """Try again at once, for ever: bun, tornado, puma."""
+    """Try again at once, without end: bun, tornado, puma."""
     return Decision(action=Action.RETRY)
 
 
 def shed(_: Exhausted) -> Decision:
-    """Turn the waiting clients away with the help of a reserved descriptor: libuv, Twisted."""
+    """Accept and close the waiting clients with a reserved descriptor: libuv, Twisted."""
     return Decision(action=Action.SHED)
 
 
 def until_close(_: Exhausted) -> Decision:
-    """Wait until a connection was closed: memcached, warp."""
+    """Wait until a connection is closed: memcached, warp."""
     return Decision(action=Action.WAIT)
 
 
 def leave(_: Exhausted) -> Decision:
-    """Die: deno, Apache's children."""
+    """Exit: deno, Apache's children."""
     return Decision(action=Action.EXIT)
 
 
-#: `server.on_emfile` -> what it decides.
+#: `server.on_emfile` -> its policy.
 POLICIES: Mapping[str, Callable[[Exhausted], Decision]] = {
     "sleep": sleep,
     "backoff": backoff,
@@ -111,6 +111,6 @@ POLICIES: Mapping[str, Callable[[Exhausted], Decision]] = {
 
 
 def next_pause(*, now_ns: int, start_ns: int, every_ns: int) -> int:
-    """Return when the next pause begins: the first whole multiple of `every_ns` from the start that is after now."""
+    """Return the start of the next pause: the first multiple of `every_ns` after the start that is later than now."""
     elapsed = max(now_ns - start_ns, 0)
     return start_ns + (elapsed // every_ns + 1) * every_ns

@@ -1,8 +1,8 @@
 """The process of the simulated server: its limits, its listener, its control channel.
 
-Run as `python -P -m loadsim.simulated.server` with a control channel as standard input (`process.control`). Prints
-nothing but the last words of a server that dies of its policy. Once it is ready, no system call in it needs a new
-descriptor but those under test: no import, no open().
+Run as `python -P -m loadsim.simulated.server` with a control channel as standard input (`process.control`). It only
+prints the last message of a server that its policy ends. When it is ready, only the system calls under test need a new
+descriptor: no import, no open().
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ if TYPE_CHECKING:
 
 #: The exit status of the policy `exit`.
 DIED = 1
-#: Why an address cannot be listened on -> the remedy, where it is not another address alone.
+#: errno of a listener that cannot be opened -> the remedy, if there is a better one than another address.
 _NO_LISTENER = {
     errno.EADDRNOTAVAIL: "no interface has that address: bring loopback up (ip link set lo up), permit IPv6 on it "
     "(sysctl net.ipv6.conf.lo.disable_ipv6=0), or choose another network.address",
-    errno.EAFNOSUPPORT: "this kernel is without IPv6: choose an IPv4 network.address",
+    errno.EAFNOSUPPORT: "this kernel has no IPv6: choose an IPv4 network.address",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A server that listens under its limit and has not accepted anything yet."""
+    """A server that listens under its limit and has not accepted a connection yet."""
 
     acceptor: Acceptor
     log: AcceptLog
@@ -60,9 +60,9 @@ class Prepared:
 
 
 def prepare(spec: ServerSpec, stack: ExitStack) -> Prepared:
-    """Open everything that the server will need, lower the limit, and return what is ready to accept.
+    """Open everything that the server needs, lower the limit, and return the prepared server.
 
-    `stack` closes it all. Raises EnvironmentRefusedError where this host does not let it be.
+    `stack` closes it. Raises EnvironmentRefusedError if this host refuses a part of it.
     """
     soft = _raise_limit(spec)
     accepts = Journal.create(Path(spec.accepts_path), ACCEPT, spec.accepts_capacity)
@@ -78,7 +78,7 @@ def prepare(spec: ServerSpec, stack: ExitStack) -> Prepared:
     _prewarm(spec.prewarm_fds)
     _start_idle_threads(spec.idle_threads)
     threads = _check_threads(spec)
-    log.open_fds = sum(1 for _ in Path("/proc/self/fd").iterdir()) - 1  # less the one that lists them
+    log.open_fds = sum(1 for _ in Path("/proc/self/fd").iterdir()) - 1  # minus the one of the listing
     _set_soft_limit(soft if spec.nofile is None else spec.nofile)
     limits, address = own_nofile(), listener.getsockname()
     ready = {
@@ -102,7 +102,7 @@ async def converse(channel: Channel) -> int:
             nursery.start_soon(_leave_on_signal, signals, nursery.cancel_scope)
             try:
                 return await _follow(channel, stack)
-            except trio.BrokenResourceError:  # the conductor is gone
+            except trio.BrokenResourceError:  # the conductor has ended
                 return 0
             finally:
                 nursery.cancel_scope.cancel()
@@ -110,7 +110,7 @@ async def converse(channel: Channel) -> int:
 
 
 async def _follow(channel: Channel, stack: ExitStack) -> int:
-    """Carry out one order after the other; return the exit status."""
+    """Execute the orders one by one; return the exit status."""
     order = await channel.receive()
     if order is None or order["do"] != "prepare":
         return 0
@@ -120,13 +120,13 @@ async def _follow(channel: Channel, stack: ExitStack) -> int:
         await channel.send({"event": "failed", "error": str(error)})
         return 0
     except OSError as error:
-        why = f"its hard limit is {own_nofile().hard} open files, raise that (ulimit -Hn, LimitNOFILE=)"
+        why = f"its hard limit is {own_nofile().hard} open files; raise it (ulimit -Hn, LimitNOFILE=)"
         if error.errno not in NO_DESCRIPTOR:
-            why = "see to what this host, or a seccomp profile, forbids"
+            why = "remove the restriction of this host or of a seccomp profile"
         words = f"the simulated server cannot prepare itself: {error.strerror}; {why}"
         await channel.send({"event": "failed", "error": words})
         return 0
-    gc.freeze()  # the loop makes no cycles, and a collection would be a pause that nobody asked for
+    gc.freeze()  # the loop makes no cycles, and a collection would be an unplanned pause
     gc.disable()
     await channel.send(server.ready)
     order = await channel.receive()
@@ -143,7 +143,7 @@ async def _follow(channel: Channel, stack: ExitStack) -> int:
 
 
 async def _serve(channel: Channel, server: Prepared, start_ns: int) -> Message | None:
-    """Accept and serve until the next order comes, and return that; None also when the server died of its policy."""
+    """Accept and serve until the next order and return it; None if the channel or, by its policy, the server ended."""
     order: Message | None = None
 
     async def accept() -> None:
@@ -159,9 +159,9 @@ async def _serve(channel: Channel, server: Prepared, start_ns: int) -> Message |
 
 
 def _finish(server: Prepared, order: Message) -> Message:
-    """Carry out an order that comes once the server no longer accepts, and return the answer."""
+    """Execute an order after the server has stopped accepting, and return the answer."""
     if order["do"] == "drain":
-        raise_own_nofile()  # the test is over, and a server without one descriptor to spare must drain too
+        raise_own_nofile()  # the test is over, and a server without a free descriptor must drain too
         return {"event": "drained", "after_end": server.acceptor.drain()}
     log = server.log
     totals = log.totals()
@@ -179,7 +179,7 @@ async def _leave_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope)
 
 
 def _raise_limit(spec: ServerSpec) -> int:
-    """Raise the soft limit to the hard one for the preparations; return what it was."""
+    """Raise the soft limit to the hard one for the preparations; return the old soft limit."""
     before = own_nofile()
     for name, wanted in (("nofile", spec.nofile or 0), ("prewarm_fds", spec.prewarm_fds)):
         if wanted > before.hard:
@@ -203,7 +203,7 @@ def _set_soft_limit(soft: int) -> None:
 
 
 def _listen(spec: ServerSpec) -> socket.SocketType:
-    """Return a listening socket of the C type that does not block."""
+    """Return a non-blocking listener of the C type."""
     with ExitStack() as undo:
         try:
             listener = socket.SocketType(family_of(spec.address), socket.SOCK_STREAM, 0)
@@ -213,9 +213,7 @@ def _listen(spec: ServerSpec) -> socket.SocketType:
             listener.bind((spec.address, spec.port))
             listener.listen(spec.backlog)
         except OSError as error:
-            remedy = _NO_LISTENER.get(
-                error.errno or 0, "choose another network.address, or port 0 for any that is free"
-            )
+            remedy = _NO_LISTENER.get(error.errno or 0, "choose another network.address, or port 0 for any free port")
             where = f"{spec.address} port {spec.port}"
             raise EnvironmentRefusedError(f"cannot listen on {where}: {error.strerror}; {remedy}") from error
         undo.pop_all()
@@ -233,21 +231,21 @@ def _service_of(spec: ServerSpec) -> Service:
 
 
 def _leak_of(spec: ServerSpec, what: str) -> Leak | None:
-    """Return which of these leak, None where that is none of them."""
+    """Return the leak of connections or extra descriptors; None: they do not leak."""
     return Leak.of(spec.leak, seed=spec.seed) if spec.leak_of == what and spec.leak else None
 
 
 def _prewarm(fds: int) -> None:
-    """Let the kernel enlarge the descriptor table now: it never shrinks again."""
+    """Make the kernel grow the descriptor table now; it never shrinks."""
     if fds > 0 and fds - 1 > sys.stderr.fileno():
         with contextlib.suppress(OSError):
             os.fstat(fds - 1)
-            return  # that number is in use: the table is large enough
+            return  # the number is in use, so the table is large enough
         os.close(os.dup2(sys.stderr.fileno(), fds - 1, inheritable=False))
 
 
 def _start_idle_threads(count: int) -> None:
-    """Start threads that share the descriptor table and do nothing else."""
+    """Start threads that only share the descriptor table."""
     for _ in range(count):
         forever = threading.Lock()
         forever.acquire()
@@ -255,13 +253,13 @@ def _start_idle_threads(count: int) -> None:
 
 
 def _check_threads(spec: ServerSpec) -> int:
-    """Return how many threads there are; raises EnvironmentRefusedError when one of them was not asked for."""
+    """Return the number of threads; raises EnvironmentRefusedError if it is not the requested one."""
     threads = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("Threads:"))
     count = int(threads.split()[1])
     if count != 1 + spec.idle_threads:
         raise EnvironmentRefusedError(
             f"the simulated server has {count} threads instead of {1 + spec.idle_threads}, and each shares its "
-            "descriptor table; remove what starts one in every Python process (a .pth file, sitecustomize)"
+            "descriptor table; remove the cause of threads in every Python process (a .pth file, sitecustomize)"
         )
     return count
 

@@ -31,7 +31,7 @@ from loads import (
 )
 
 from loadsim.driver.connections import Connections
-from loadsim.driver.driver import demand_of
+from loadsim.driver.driver import schedule_of
 from loadsim.exchange import Exchange
 from loadsim.fates import Outcome
 from loadsim.record.journal import Journal
@@ -245,7 +245,7 @@ def test_connected_at_the_last_moment(tmp_path: Path) -> None:
         epoll = stack.enter_context(select.epoll())
         spec = spec_in(tmp_path, port_of(listener), exchange=Exchange.NONE, close="rst")
         journal = stack.enter_context(Journal.create(tmp_path / "attempts", ATTEMPT, 1))
-        connections = Connections(spec, journal, demand_of(spec, 0, 1), epoll)
+        connections = Connections(spec, journal, schedule_of(spec, 0, 1), epoll)
         connections.connect([(1, 0, 0, journal.take(), _socket.socket(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK))])
         connections.expire(time.monotonic_ns())
         first.close()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loads import MILLISECOND, PLAIN, open_loop
 
-from loadsim.driver.driver import clamp, demand_of
+from loadsim.driver.driver import clamp, schedule_of
 from loadsim.driver.schedule import NEVER, PAUSE_NS, ClosedLoop, OpenLoop
 
 START = 1_000_000_000_000
@@ -111,7 +111,7 @@ def test_shares_of_an_open_loop_interleave(attempts: int, processes: int) -> Non
     """Driver number s takes every attempt k with k % processes == s of one schedule."""
     for share in range(processes):
         spec = replace(PLAIN, share=share, processes=processes, **open_loop(1000, attempts))
-        taken = demand_of(spec, START, 99).take_due(NEVER - 1, 999)
+        taken = schedule_of(spec, START, 99).take_due(NEVER - 1, 999)
         assert [START + k * MILLISECOND for k in range(share, attempts, processes)] == taken
 
 
@@ -120,7 +120,7 @@ def test_shares_of_a_closed_loop_add_up(attempts: int, processes: int) -> None:
     """The drivers of a closed loop make as many attempts together as were asked for, with numbers in their steps."""
     for share in range(processes):
         spec = replace(PLAIN, share=share, processes=processes, clients=99, attempts=attempts)
-        taken = demand_of(spec, START, 99).take_due(START, 999)
+        taken = schedule_of(spec, START, 99).take_due(START, 999)
         assert len(range(share, attempts, processes)) == len(taken)
 
 

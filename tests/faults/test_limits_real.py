@@ -57,7 +57,7 @@ def test_a_driver_of_few_descriptors_says_so(tmp_path: Path) -> None:
     assert_clean(left, 0)
     summary = left.report()
     assert summary["status"] == "INCONCLUSIVE"
-    assert "its hard RLIMIT_NOFILE leaves" in left.stdout
+    assert "hard RLIMIT_NOFILE leaves" in left.stdout
     assert summary["ledger"]["not_started"] > 0
     assert summary["balanced"]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from loadsim.driver.driver import demand_of
+from loadsim.driver.driver import schedule_of
 from loadsim.driver.engine import Engine
 from loadsim.fates import Outcome
 from loadsim.record.journal import Journal
@@ -86,7 +86,7 @@ def run_engine(
 ) -> Ran:
     """Run a load to its end and return what it recorded; `meanwhile` runs beside and after it, engine in hand."""
     start_ns = start_ns or time.monotonic_ns()
-    demand = demand_of(spec, start_ns, spec.max_in_flight)
+    demand = schedule_of(spec, start_ns, spec.max_in_flight)
 
     async def main(journal: Journal) -> None:
         with Engine(spec, journal, demand, max_in_flight=spec.max_in_flight) as engine:
