@@ -1,4 +1,4 @@
-"""An attempt's record, and the stages in which it waits."""
+"""The record of an attempt, and the stages in which it waits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class Descriptor:
-    """As much of a socket as an attempt looks at."""
+    """The part of a socket that an attempt uses."""
 
     number: int
 
@@ -31,20 +31,20 @@ class Descriptor:
 
 
 def attempt(number: int = 1, *, at: int = 0, since: int = 0) -> Attempt:
-    """Return an attempt on a descriptor of the same number."""
+    """Return an attempt on a descriptor with the same number."""
     sock: socket = Descriptor(number)  # type: ignore[assignment]
     return Attempt(sock, number, at, source=2, port=3, connected=4, since=since)
 
 
 def enter(phase: Phase, number: int, since: int) -> Attempt:
-    """Let a new attempt wait in a stage."""
+    """Add a new attempt to a stage."""
     entered = attempt(number, since=since)
     phase.enter(number, entered)
     return entered
 
 
 def test_record_is_what_the_attempt_is() -> None:
-    """At its end every field but the first ones is written; these were written when it started."""
+    """All fields are written at its end, except the first ones, which are written at its start."""
     buffer = mmap.mmap(-1, 4096)
     ended = attempt(at=128)
     ended.replied, ended.errno, ended.syn_retransmits, ended.flags = 5, 6, 7, AttemptFlag.CUT
@@ -59,7 +59,7 @@ def test_record_is_what_the_attempt_is() -> None:
 
 
 def test_attempt_without_a_slot_is_not_written() -> None:
-    """An attempt that found no space in the journal leaves the buffer alone."""
+    """An attempt without a slot in the journal does not change the buffer."""
     buffer = mmap.mmap(-1, 4096)
     lost = attempt(at=-1)
     lost.write(buffer, ended=1)
@@ -69,7 +69,7 @@ def test_attempt_without_a_slot_is_not_written() -> None:
 
 
 def test_stage_ends_in_order() -> None:
-    """Attempts leave when their own time is over, oldest first, and those that left before do not come up."""
+    """Attempts expire at their own time-out, oldest first; attempts that left earlier do not expire."""
     phase = Phase(100)
     waiting = [enter(phase, number, 1000 + number) for number in range(5)]
     del phase.attempts[1]
@@ -83,7 +83,7 @@ def test_stage_ends_in_order() -> None:
 
 
 @given(steps=st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=40), most=st.integers(1, 5))
-def test_stage_never_looks_too_late(steps: list[tuple[int, bool]], most: int) -> None:
+def test_stage_never_checks_too_late(steps: list[tuple[int, bool]], most: int) -> None:
     """`check_at` is never later than the end of an attempt that still waits."""
     phase = Phase(60)
     now = 0
@@ -99,7 +99,7 @@ def test_stage_never_looks_too_late(steps: list[tuple[int, bool]], most: int) ->
 
 @pytest.mark.parametrize("most", [1, 3, 10])
 def test_stage_gives_up_at_most_a_batch(most: int) -> None:
-    """When many reach their time-out at once no more leave than asked for, and the rest are due at once."""
+    """If many attempts expire at once, at most the requested number leaves, and the rest are due immediately."""
     phase = Phase(100)
     for number in range(10):
         enter(phase, number, 0)

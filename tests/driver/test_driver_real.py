@@ -39,7 +39,7 @@ pytestmark = pytest.mark.real
 
 
 def recorded(spec: LoadSpec) -> Records:
-    """Return what a driver has written."""
+    """Return the records of a driver."""
     with Journal.attach(Path(spec.attempts_path)) as journal:
         return records_of(journal)
 
@@ -50,19 +50,19 @@ def soon() -> int:
 
 
 def test_life_of_a_driver(tmp_path: Path) -> None:
-    """Started, it makes its attempts and says what that cost; it leaves when told to, without a word."""
+    """A driver makes its attempts, reports its CPU time, and exits on request without output."""
 
     async def main(spec: LoadSpec) -> None:
-        async with driver(spec, namespace=None, stderr_path=tmp_path / "stderr") as one:
-            await one.go(soon())
-            facts = await one.wait_finished()
-            assert (0, one.child.pid, None, None) == (facts.share, facts.pid, facts.exit_status, facts.clamped)
+        async with driver(spec, namespace=None, stderr_path=tmp_path / "stderr") as load:
+            await load.go(soon())
+            facts = await load.wait_finished()
+            assert (0, load.child.pid, None, None) == (facts.share, facts.pid, facts.exit_status, facts.clamped)
             assert facts.nofile_soft == resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             assert facts.cpu_ns > 0
             assert facts.wall_ns > 0
-            assert await one.reset() == 0
-            await one.leave()
-            assert one.child.returncode == 0
+            assert await load.reset() == 0
+            await load.leave()
+            assert load.child.returncode == 0
 
     with serving(greet) as port:
         spec = spec_in(tmp_path, port, clients=3, attempts=20)
@@ -71,14 +71,14 @@ def test_life_of_a_driver(tmp_path: Path) -> None:
     assert (tmp_path / "stderr").read_text() == ""
 
 
-def test_starts_when_told(tmp_path: Path) -> None:
-    """Nothing is intended before the moment that the conductor names."""
+def test_starts_on_time(tmp_path: Path) -> None:
+    """The first intended start is the time in the conductor's order."""
     start_ns = time.monotonic_ns() + 300 * MILLISECOND
 
     async def main(spec: LoadSpec) -> None:
-        async with driver(spec, namespace=None, stderr_path=tmp_path / "stderr") as one:
-            await one.go(start_ns)
-            await one.wait_finished()
+        async with driver(spec, namespace=None, stderr_path=tmp_path / "stderr") as load:
+            await load.go(start_ns)
+            await load.wait_finished()
 
     with serving(greet) as port:
         spec = spec_in(tmp_path, port, **open_loop(rate=100, attempts=3))
@@ -89,16 +89,16 @@ def test_starts_when_told(tmp_path: Path) -> None:
 
 
 def test_freeze_then_reset(tmp_path: Path) -> None:
-    """Frozen, a driver keeps what it has open; a reset says how many that were, and the server sees RST."""
+    """A frozen driver keeps its connections open; a reset returns their number, and the server sees RST."""
 
     async def main(spec: LoadSpec, listener: socket.socket) -> None:
-        async with driver(spec, namespace=None, stderr_path=tmp_path / "stderr") as one:
-            await one.go(soon())
+        async with driver(spec, namespace=None, stderr_path=tmp_path / "stderr") as load:
+            await load.go(soon())
             accepted = [await trio.to_thread.run_sync(listener.accept) for _ in range(4)]
-            await one.freeze()
-            await one.wait_finished()
+            await load.freeze()
+            await load.wait_finished()
             assert set(recorded(spec)["flags"]) == {AttemptFlag.PENDING}
-            assert await one.reset() == 4
+            assert await load.reset() == 4
             for sock, _ in accepted:
                 with sock, pytest.raises(ConnectionResetError):
                     sock.recv(1)
@@ -108,15 +108,15 @@ def test_freeze_then_reset(tmp_path: Path) -> None:
 
 
 def test_stop(tmp_path: Path) -> None:
-    """Stopped, it lets what is in flight finish, and has then finished itself."""
+    """A stopped driver finishes after its attempts in flight."""
 
     async def main(spec: LoadSpec) -> None:
-        async with driver(spec, namespace=None, stderr_path=tmp_path / "stderr") as one:
-            await one.go(time.monotonic_ns())
+        async with driver(spec, namespace=None, stderr_path=tmp_path / "stderr") as load:
+            await load.go(time.monotonic_ns())
             await trio.sleep(0.1)
-            await one.stop()
+            await load.stop()
             with trio.fail_after(10):
-                await one.wait_finished()
+                await load.wait_finished()
 
     with serving(greet) as port:
         spec = spec_in(tmp_path, port, hold_s=0.05, attempts=None, duration_s=3600.0)
@@ -128,13 +128,13 @@ def test_stop(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("order", ["stop", "freeze"])
 def test_interrupted_before_the_start(tmp_path: Path, order: str) -> None:
-    """A driver that is stopped or frozen before it was started finishes with nothing."""
+    """A driver that is stopped or frozen before its start finishes without attempts."""
 
     async def main(spec: LoadSpec) -> None:
-        async with driver(spec, namespace=None, stderr_path=tmp_path / "stderr") as one:
-            await (one.stop() if order == "stop" else one.freeze())
-            await one.wait_finished()
-            assert await one.reset() == 0
+        async with driver(spec, namespace=None, stderr_path=tmp_path / "stderr") as load:
+            await (load.stop() if order == "stop" else load.freeze())
+            await load.wait_finished()
+            assert await load.reset() == 0
 
     with listening() as listener:
         spec = spec_in(tmp_path, port_of(listener))
@@ -143,17 +143,17 @@ def test_interrupted_before_the_start(tmp_path: Path, order: str) -> None:
 
 
 def test_death_is_data(tmp_path: Path) -> None:
-    """A driver that is killed raises nothing: its facts say by which signal, and its records are there."""
+    """A killed driver raises no error: its facts have the signal, and its records are readable."""
 
     async def main(spec: LoadSpec) -> None:
-        async with driver(spec, namespace=None, stderr_path=tmp_path / "stderr") as one:
-            await one.go(time.monotonic_ns())
+        async with driver(spec, namespace=None, stderr_path=tmp_path / "stderr") as load:
+            await load.go(time.monotonic_ns())
             await trio.sleep(0.2)
-            one.child.kill()
-            facts = await one.wait_finished()
+            load.child.kill()
+            facts = await load.wait_finished()
             assert facts.exit_status == -signal.SIGKILL
-            await one.freeze()
-            assert await one.reset() == 0
+            await load.freeze()
+            assert await load.reset() == 0
 
     with serving(greet) as port:
         spec = spec_in(tmp_path, port, hold_s=3600.0, clients=5, attempts=None)
@@ -163,8 +163,8 @@ def test_death_is_data(tmp_path: Path) -> None:
     assert (records["replied"] > 0).all()
 
 
-def test_space_that_cannot_be_had(tmp_path: Path) -> None:
-    """A journal that cannot be made is refused before anything starts, with a remedy."""
+def test_missing_space_is_refused(tmp_path: Path) -> None:
+    """A journal that cannot be made is an error before the start, with a remedy."""
 
     async def main() -> None:
         spec = spec_in(tmp_path / "missing", 1)
@@ -176,7 +176,7 @@ def test_space_that_cannot_be_had(tmp_path: Path) -> None:
 
 
 def test_crash_before_ready(tmp_path: Path) -> None:
-    """A driver that cannot even begin is an error that carries its last words."""
+    """A driver that cannot start is an error with its last output."""
 
     async def main() -> None:
         spec = spec_in(tmp_path, 1, attempts_capacity=-1)
@@ -204,13 +204,13 @@ class Control:
         return dict(json.loads(self._lines.readline()))
 
     def close(self) -> None:
-        """Give it back."""
+        """Close the channel."""
         self._lines.close()
 
 
 @contextmanager
 def bare_driver(nofile: int) -> Iterator[Control]:
-    """Run a driver under a hard limit of its own; at the end of its control channel it has to leave by itself."""
+    """Run a driver under its own hard limit; it must exit at the end of its control channel."""
     ours, theirs = socket.socketpair()
     command = ["prlimit", f"--nofile={nofile // 2}:{nofile}", sys.executable, "-P", "-m", "loadsim.driver.driver"]
     with ExitStack() as stack:
@@ -225,8 +225,8 @@ def bare_driver(nofile: int) -> Iterator[Control]:
         assert process.wait(5) == 0
 
 
-def test_own_limit_is_clamped_not_charged(tmp_path: Path) -> None:
-    """A driver with too low a limit says so beforehand, opens no more than fit, and runs into no EMFILE."""
+def test_own_limit_clamps_the_load(tmp_path: Path) -> None:
+    """A driver with too low a limit says so before the start, opens fewer connections, and never meets EMFILE."""
     with listening(backlog=200) as listener:
         settings = open_loop(rate=1000, attempts=150) | {"reply_timeout_s": 0.5}
         spec = spec_in(tmp_path, port_of(listener), **settings)
@@ -243,7 +243,7 @@ def test_own_limit_is_clamped_not_charged(tmp_path: Path) -> None:
 
 
 def test_end_of_the_conductor_ends_the_driver(tmp_path: Path) -> None:
-    """At the end of its control channel a driver leaves, whatever it is doing, and its connections are reset."""
+    """A driver exits at the end of its control channel and resets its connections."""
 
     def serve(sock: socket.socket) -> None:
         sock.sendall(b"!")
@@ -268,12 +268,12 @@ def test_imports_nothing_heavy() -> None:
     code = (
         f"import sys, os, loadsim.driver.driver; print({names} & set(sys.modules), len(os.listdir('/proc/self/task')))"
     )
-    told = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout == "set() 1\n"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set() 1\n"
 
 
 def test_no_port_left_is_local(tmp_path: Path) -> None:
-    """Attempts that find no free port are `local`, with EADDRNOTAVAIL, however well the server is."""
+    """Attempts that find no free port are `local`, with EADDRNOTAVAIL."""
 
     async def main() -> None:
         async with private_namespace({"net.ipv4.ip_local_port_range": "20000 20003"}) as namespace:
@@ -285,9 +285,9 @@ def test_no_port_left_is_local(tmp_path: Path) -> None:
                 await server.go(time.monotonic_ns())
                 settings = open_loop(rate=1000, attempts=7) | {"hold_s": 0.3}
                 spec = spec_in(tmp_path, server.facts.port, **settings)
-                async with driver(spec, namespace=namespace, stderr_path=tmp_path / "stderr") as one:
-                    await one.go(soon())
-                    await one.wait_finished()
+                async with driver(spec, namespace=namespace, stderr_path=tmp_path / "stderr") as load:
+                    await load.go(soon())
+                    await load.wait_finished()
                 outcomes.extend(recorded(spec)["outcome"].tolist())
                 local = recorded(spec)[3:]
                 assert set(local["errno"]) == {errno.EADDRNOTAVAIL}

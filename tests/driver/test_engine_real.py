@@ -1,4 +1,4 @@
-"""The engine on the real kernel: every attempt ends once, as its client saw it."""
+"""The engine on the real kernel: every attempt ends once, with the outcome that its client saw."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_open_loop_starts_every_arrival_once(tmp_path: Path) -> None:
 
 
 def test_closed_loop_keeps_its_clients_busy(tmp_path: Path) -> None:
-    """Never more attempts are in flight than there are clients, and each client starts when it became free."""
+    """At most as many attempts as clients are in flight, and each client starts when it is free."""
     with serving(greet) as port:
         ran = run_engine(spec_in(tmp_path, port, clients=7, attempts=50))
     records = ran.records
@@ -81,7 +81,7 @@ def test_closed_loop_keeps_its_clients_busy(tmp_path: Path) -> None:
 
 
 def test_closed_loop_ends_with_its_time(tmp_path: Path) -> None:
-    """A closed loop without a number of attempts starts none once its time is over."""
+    """A closed loop without a number of attempts starts none after its duration."""
     with serving(greet) as port:
         ran = run_engine(spec_in(tmp_path, port, clients=3, attempts=None, duration_s=0.05))
     assert set(ran.outcomes()) == {Outcome.OK}
@@ -91,10 +91,10 @@ def test_closed_loop_ends_with_its_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("exchange", Exchange)
 @pytest.mark.parametrize("hold_s", [0.0, 0.02])
 def test_exchanges(tmp_path: Path, exchange: Exchange, hold_s: float) -> None:
-    """Every exchange with a server that keeps it ends well, with or without hold."""
+    """Every exchange with a server that knows it succeeds, with or without hold."""
     with serving(SERVES[exchange]) as port:
-        said = {"send": "PING\r\n", "expect": "+PONG"} if exchange is Exchange.RAW else {}
-        ran = run_engine(spec_in(tmp_path, port, exchange=exchange, clients=3, hold_s=hold_s, **said))
+        extra = {"send": "PING\r\n", "expect": "+PONG"} if exchange is Exchange.RAW else {}
+        ran = run_engine(spec_in(tmp_path, port, exchange=exchange, clients=3, hold_s=hold_s, **extra))
     assert [Outcome.CONNECTED if exchange is Exchange.NONE else Outcome.OK] * 10 == ran.outcomes()
     assert ((ran.records["replied"] > 0) == (exchange is not Exchange.NONE)).all()
     assert (ran.records["errno"] == 0).all()
@@ -108,7 +108,7 @@ def test_hold_keeps_a_connection(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("exchange", "portion", "said"),
+    ("exchange", "portion", "sent"),
     [
         (Exchange.ECHO, "half", bytes(4)),
         (Exchange.ECHO, "none", b""),
@@ -118,8 +118,8 @@ def test_hold_keeps_a_connection(tmp_path: Path) -> None:
         (Exchange.RAW, "none", b""),
     ],
 )
-def test_clients_that_only_hold_their_connection(tmp_path: Path, exchange: Exchange, portion: str, said: bytes) -> None:
-    """They say no more than that, ignore what they hear, and leave as planned after their hold."""
+def test_clients_that_only_hold_their_connection(tmp_path: Path, exchange: Exchange, portion: str, sent: bytes) -> None:
+    """They send only this part of a request, ignore replies, and leave as planned after their hold."""
     heard: list[bytes] = []
 
     def serve(sock: socket.socket) -> None:
@@ -139,7 +139,7 @@ def test_clients_that_only_hold_their_connection(tmp_path: Path, exchange: Excha
             "attempts": 6,
         }
         ran = run_engine(spec_in(tmp_path, port, **settings))
-    assert heard == [said] * 6
+    assert heard == [sent] * 6
     assert ran.outcomes() == [Outcome.CONNECTED] * 6
     assert ran.flags() == {AttemptFlag(0)}
     assert (ran.records["ended"] - ran.records["connected"] >= 50 * MILLISECOND).all()
@@ -148,7 +148,7 @@ def test_clients_that_only_hold_their_connection(tmp_path: Path, exchange: Excha
 
 @pytest.mark.parametrize("ends", [reset, lambda _: None])
 def test_a_client_that_only_holds_its_connection_is_cut(tmp_path: Path, ends: Callable[[socket.socket], None]) -> None:
-    """A server that ends such a connection, by FIN or by RST, before its client would have left: flag CUT."""
+    """A connection that the server ends first, by FIN or RST, has the flag CUT."""
 
     def serve(sock: socket.socket) -> None:
         sock.recv(1000)
@@ -183,7 +183,7 @@ def test_peer_sees_how_the_client_closes(tmp_path: Path, exchange: Exchange, clo
 
 @pytest.mark.parametrize("exchange", Exchange)
 def test_refused_clients_pause(tmp_path: Path, exchange: Exchange) -> None:
-    """Where nobody listens every attempt is refused, and its client starts again no sooner than 10 ms later."""
+    """Without a listener every attempt is refused, and its client starts again after at least 10 ms."""
     with listening() as listener:
         port = port_of(listener)
     ran = run_engine(spec_in(tmp_path, port, attempts=4, exchange=exchange))
@@ -195,7 +195,7 @@ def test_refused_clients_pause(tmp_path: Path, exchange: Exchange) -> None:
 
 
 def test_silent_server(tmp_path: Path) -> None:
-    """A server that never accepts lets its clients connect; they give up when their patience for a reply ends."""
+    """Clients of a server that never accepts connect, and give up after their reply time-out."""
     with listening() as listener:
         ran = run_engine(spec_in(tmp_path, port_of(listener), clients=3, attempts=3, reply_timeout_s=0.05, close="rst"))
     assert ran.outcomes() == [Outcome.REPLY_TIMEOUT] * 3
@@ -204,7 +204,7 @@ def test_silent_server(tmp_path: Path) -> None:
 
 
 def test_connect_timeout(tmp_path: Path) -> None:
-    """Against a full accept queue connect() has no answer, and the client gives up in its own time."""
+    """With a full accept queue connect() gets no answer, and the client gives up after its connect time-out."""
     with listening(backlog=0) as listener, socket.create_connection(listener.getsockname()):
         spec = spec_in(tmp_path, port_of(listener), clients=2, attempts=2, connect_timeout_s=0.05, close="rst")
         ran = run_engine(spec)
@@ -216,10 +216,10 @@ def test_connect_timeout(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("exchange", [Exchange.NONE, Exchange.HELLO])
 def test_late_connection(tmp_path: Path, exchange: Exchange) -> None:
-    """A client whose first SYN was dropped connects by a repeated one: woken by epoll, with its retransmits counted."""
+    """After a dropped SYN a client connects by a repeated one: woken by epoll, with its retransmits counted."""
     with listening(backlog=0) as listener, socket.create_connection(listener.getsockname()):
 
-        async def make_room(_: Engine) -> None:
+        async def empty_queue(_: Engine) -> None:
             await trio.sleep(0.1)
             listener.accept()[0].close()
             await trio.lowlevel.wait_readable(listener.fileno())
@@ -228,7 +228,7 @@ def test_late_connection(tmp_path: Path, exchange: Exchange) -> None:
                 await trio.lowlevel.wait_readable(sock.fileno())
 
         spec = spec_in(tmp_path, port_of(listener), attempts=1, exchange=exchange)
-        ran = run_engine(spec, meanwhile=make_room)
+        ran = run_engine(spec, meanwhile=empty_queue)
     (record,) = ran.records
     assert ran.outcomes() == [Outcome.CONNECTED if exchange is Exchange.NONE else Outcome.OK]
     assert ran.flags() == {AttemptFlag.WOKEN}
@@ -238,7 +238,7 @@ def test_late_connection(tmp_path: Path, exchange: Exchange) -> None:
 
 
 def test_connected_at_the_last_moment(tmp_path: Path) -> None:
-    """A connect that ends in the moment in which its client would give up has not timed out."""
+    """A connect() that completes just before its time-out is handled has not timed out."""
     with ExitStack() as stack:
         listener = stack.enter_context(listening(backlog=0))
         first = stack.enter_context(socket.create_connection(listener.getsockname()))
@@ -259,7 +259,7 @@ def test_connected_at_the_last_moment(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("exchange", [Exchange.HELLO, Exchange.ECHO, Exchange.HTTP])
 def test_end_before_the_reply(tmp_path: Path, exchange: Exchange) -> None:
-    """A server that closes instead of answering is seen as such: end of stream, or reset with its errno."""
+    """A server that closes instead of replying gives the outcome `eof`."""
 
     def leave(sock: socket.socket) -> None:
         if exchange is not Exchange.HELLO:
@@ -271,7 +271,7 @@ def test_end_before_the_reply(tmp_path: Path, exchange: Exchange) -> None:
 
 
 def test_reset_before_the_reply(tmp_path: Path) -> None:
-    """A server that resets instead of answering is seen as such, and is left no RST in return."""
+    """A server that resets instead of replying gives the outcome `reset`, and gets no RST in return."""
     with serving(reset) as port:
         ran = run_engine(spec_in(tmp_path, port, close="rst"))
     assert ran.outcomes() == [Outcome.RESET] * 10
@@ -280,7 +280,7 @@ def test_reset_before_the_reply(tmp_path: Path) -> None:
 
 
 def test_failed_reply(tmp_path: Path) -> None:
-    """An HTTP status that says failure is the outcome `error`."""
+    """An HTTP status of a failure gives the outcome `error`."""
 
     def fail(sock: socket.socket) -> None:
         sock.recv(4096)
@@ -293,7 +293,7 @@ def test_failed_reply(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", ["fin", "rst"])
 def test_reply_in_pieces_then_cut(tmp_path: Path, end: str) -> None:
-    """A reply may come in pieces; when the server then ends a held connection it is `ok`, and cut."""
+    """A reply may arrive in pieces; if the server then ends the held connection, it is `ok` with flag CUT."""
 
     def serve(sock: socket.socket) -> None:
         received = sock.recv(100)
@@ -312,7 +312,7 @@ def test_reply_in_pieces_then_cut(tmp_path: Path, end: str) -> None:
 
 
 def test_attempt_numbers_reach_the_server(tmp_path: Path) -> None:
-    """Three drivers share one schedule: the server hears every number once, from the port that the record has."""
+    """Three drivers share one schedule: the server gets every number once, from the port in the record."""
     heard: dict[int, int] = {}
 
     def serve(sock: socket.socket) -> None:
@@ -332,7 +332,7 @@ def test_attempt_numbers_reach_the_server(tmp_path: Path) -> None:
 
 
 def test_sources_take_turns(tmp_path: Path) -> None:
-    """With three sources attempt k comes from the k-th address, and its record says so."""
+    """With three sources attempt k comes from the k-th address, as its record shows."""
     peers: list[str] = []
     with serving(lambda sock: peers.append(sock.getpeername()[0])) as port:
         ran = run_engine(spec_in(tmp_path, port, sources=3, attempts=6, exchange=Exchange.HELLO))
@@ -341,7 +341,7 @@ def test_sources_take_turns(tmp_path: Path) -> None:
 
 
 def test_poisson_arrivals_follow_the_seed(tmp_path: Path) -> None:
-    """The same seed gives the same intended starts, another one others."""
+    """The same seed gives the same intended starts, another seed gives others."""
     offsets = []
     with serving(wait_end) as port:
         for run, seed in enumerate((1, 1, 2)):
@@ -355,7 +355,7 @@ def test_poisson_arrivals_follow_the_seed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rate", [1000, 1_000_000])
 def test_max_in_flight_is_a_stop(tmp_path: Path, rate: float) -> None:
-    """Arrivals beyond max_in_flight are not started, and not later either, whether they come one by one or at once."""
+    """Arrivals beyond max_in_flight never start, whether they are due one by one or at once."""
     with listening() as listener:
         spec = spec_in(
             tmp_path, port_of(listener), max_in_flight=3, reply_timeout_s=0.2, **open_loop(rate, attempts=10)
@@ -366,8 +366,8 @@ def test_max_in_flight_is_a_stop(tmp_path: Path, rate: float) -> None:
     assert (ran.records["ended"] > 0).all()
 
 
-def test_max_in_flight_does_not_hold_up_what_ends_at_once(tmp_path: Path) -> None:
-    """Arrivals that are due at once, and end at once, need not be in flight together."""
+def test_max_in_flight_does_not_delay_attempts_that_end_at_once(tmp_path: Path) -> None:
+    """Arrivals that are due together and end at once all start."""
     with listening() as listener:
         settings = open_loop(rate=1_000_000, attempts=10) | {"exchange": Exchange.NONE}
         ran = run_engine(spec_in(tmp_path, port_of(listener), max_in_flight=3, **settings))
@@ -375,15 +375,15 @@ def test_max_in_flight_does_not_hold_up_what_ends_at_once(tmp_path: Path) -> Non
 
 
 def test_hopelessly_late_arrivals_are_not_started(tmp_path: Path) -> None:
-    """What an engine could not start within a second of its time is booked, not made up for."""
+    """An attempt that could not start within a second is recorded as not started."""
     with serving(greet) as port:
         settings = open_loop(rate=1, attempts=3)
         ran = run_engine(spec_in(tmp_path, port, **settings), start_ns=time.monotonic_ns() - 10 * SECOND)
     assert ran.outcomes() == [Outcome.NOT_STARTED] * 3
 
 
-def test_late_clients_start_all_the_same(tmp_path: Path) -> None:
-    """A closed loop has no schedule that it could be behind: its clients start when the engine can."""
+def test_late_clients_of_a_closed_loop_start(tmp_path: Path) -> None:
+    """A closed loop has no schedule, so its clients start as soon as the engine can."""
     with serving(greet) as port:
         ran = run_engine(spec_in(tmp_path, port, attempts=3), start_ns=time.monotonic_ns() - 10 * SECOND)
     assert ran.outcomes() == [Outcome.OK] * 3
@@ -391,7 +391,7 @@ def test_late_clients_start_all_the_same(tmp_path: Path) -> None:
 
 @contextmanager
 def descriptors_left(count: int) -> Iterator[None]:
-    """Let this process open so many more descriptors than it has."""
+    """Let this process open `count` further descriptors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with socket.socket() as probe:
         lowest = probe.fileno()
@@ -403,7 +403,7 @@ def descriptors_left(count: int) -> Iterator[None]:
 
 
 def test_own_limit_is_local(tmp_path: Path) -> None:
-    """Attempts for which the generator itself has no descriptor are `local`, with EMFILE, and pause their clients."""
+    """Attempts without a descriptor in the generator are `local`, with EMFILE, and their clients pause."""
     with listening() as listener:
 
         async def run_out(engine: Engine) -> None:
@@ -424,7 +424,7 @@ def test_own_limit_is_local(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("exchange", Exchange)
 def test_unreachable_is_local(tmp_path: Path, exchange: Exchange) -> None:
-    """What cannot even be sent is the generator's own failure, with the errno of connect()."""
+    """An attempt whose SYN cannot be sent is `local`, with the errno of connect()."""
     ran = run_engine(spec_in(tmp_path, 1, address="255.255.255.255", attempts=2, exchange=exchange))
     assert ran.outcomes() == [Outcome.LOCAL] * 2
     assert set(ran.records["errno"]) <= {errno.ENETUNREACH, errno.EACCES}
@@ -432,7 +432,7 @@ def test_unreachable_is_local(tmp_path: Path, exchange: Exchange) -> None:
 
 
 def test_freeze_keeps_the_sockets(tmp_path: Path) -> None:
-    """Frozen, what is in flight is pending and its server sees nothing; a reset then reaches every server."""
+    """After freeze, attempts in flight are pending and the server sees no change; after reset it sees RST."""
     states: list[object] = []
     with listening() as listener:
 
@@ -461,7 +461,7 @@ def test_freeze_keeps_the_sockets(tmp_path: Path) -> None:
 
 
 def test_frozen_engine_starts_nothing(tmp_path: Path) -> None:
-    """Once frozen, an engine does not even start what is due."""
+    """A frozen engine does not start due attempts."""
     ended: list[int] = []
     with serving(wait_end) as port:
 
@@ -475,8 +475,8 @@ def test_frozen_engine_starts_nothing(tmp_path: Path) -> None:
     assert (ran.records["started"] <= ended[0]).all()
 
 
-def test_freeze_books_connects_under_way(tmp_path: Path) -> None:
-    """A connect without an answer is pending when the load is frozen, with the SYNs that it has repeated."""
+def test_freeze_records_connects_in_progress(tmp_path: Path) -> None:
+    """A connect() in progress is pending after freeze, with its retransmitted SYNs."""
     with listening(backlog=0) as listener, socket.create_connection(listener.getsockname()):
 
         async def freeze(engine: Engine) -> None:
@@ -491,7 +491,7 @@ def test_freeze_books_connects_under_way(tmp_path: Path) -> None:
 
 
 def test_stop_lets_the_rest_finish(tmp_path: Path) -> None:
-    """Stopped, an open loop starts nothing more, and what is in flight finishes as it would have."""
+    """A stopped open loop starts no further attempts, and attempts in flight finish normally."""
     with serving(greet) as port:
 
         async def stop(engine: Engine) -> None:
@@ -505,7 +505,7 @@ def test_stop_lets_the_rest_finish(tmp_path: Path) -> None:
 
 
 def test_journal_that_is_too_small(tmp_path: Path) -> None:
-    """When the reserved space is used up, records are counted instead of written, and the load goes on."""
+    """When no slot is free, records are counted instead of written, and the load continues."""
     with serving(greet) as port:
         ran = run_engine(spec_in(tmp_path, port, attempts=10, attempts_capacity=4))
     assert ran.records["number"].tolist() == [1, 2, 3, 4]
@@ -513,7 +513,7 @@ def test_journal_that_is_too_small(tmp_path: Path) -> None:
 
 
 def test_counters_agree_with_the_records(tmp_path: Path) -> None:
-    """The header's counters add up to what the records say."""
+    """The counters in the header agree with the records."""
     with serving(greet) as port:
         ran = run_engine(spec_in(tmp_path, port, clients=4, attempts=30))
     counters = dict(ran.counters)

@@ -1,4 +1,4 @@
-"""What is to start when."""
+"""The start times of attempts."""
 
 from __future__ import annotations
 
@@ -22,87 +22,87 @@ def closed_loop(clients: int = 3, *, attempts: int | None = None, end_ns: int = 
 
 
 def test_open_loop_follows_its_offsets() -> None:
-    """Arrivals are due at their offsets, neither before nor all at once, and then no more."""
-    demand = OpenLoop(iter([0, 10, 20, 30]), start_ns=START)
-    assert demand.take_due(START - 1, 9) == []
-    assert demand.take_due(START + 9, 9) == [START]
-    assert demand.next_due() == START + 10
-    assert demand.take_due(START + 99, 2) == [START + 10, START + 20]
-    assert not demand.exhausted
-    assert demand.take_due(START + 99, 2) == [START + 30]
-    assert demand.exhausted
-    assert demand.next_due() == NEVER
+    """Arrivals are due at their offsets, not before, and the schedule ends after the last one."""
+    schedule = OpenLoop(iter([0, 10, 20, 30]), start_ns=START)
+    assert schedule.take_due(START - 1, 9) == []
+    assert schedule.take_due(START + 9, 9) == [START]
+    assert schedule.next_due() == START + 10
+    assert schedule.take_due(START + 99, 2) == [START + 10, START + 20]
+    assert not schedule.exhausted
+    assert schedule.take_due(START + 99, 2) == [START + 30]
+    assert schedule.exhausted
+    assert schedule.next_due() == NEVER
 
 
 def test_open_loop_does_not_wait_for_ends() -> None:
-    """What an open loop wants next does not depend on when attempts end."""
-    demand = OpenLoop(iter([0, 10]), start_ns=START)
-    demand.take_due(START, 9)
-    demand.give_back(START + 5, START + 6)
-    assert demand.next_due() == START + 10
+    """The next arrival of an open loop does not depend on the ends of attempts."""
+    schedule = OpenLoop(iter([0, 10]), start_ns=START)
+    schedule.take_due(START, 9)
+    schedule.give_back(START + 5, START + 6)
+    assert schedule.next_due() == START + 10
 
 
 def test_stopped_open_loop() -> None:
-    """A stopped open loop wants nothing more."""
-    demand = OpenLoop(iter([0, 10]), start_ns=START)
-    demand.stop()
-    assert demand.exhausted
-    assert demand.take_due(START + 99, 9) == []
+    """A stopped open loop has no further arrivals."""
+    schedule = OpenLoop(iter([0, 10]), start_ns=START)
+    schedule.stop()
+    assert schedule.exhausted
+    assert schedule.take_due(START + 99, 9) == []
 
 
 def test_closed_loop_waits_for_ends() -> None:
-    """All clients start at once; then one is due for each that is given back, from that moment."""
-    demand = closed_loop()
-    assert demand.take_due(START, 9) == [START] * 3
-    assert demand.next_due() == NEVER
-    assert demand.take_due(START + 50, 9) == []
-    demand.give_back(START + 60, START + 70)
-    assert demand.next_due() == START + 60
-    assert demand.take_due(START + 70, 9) == [START + 60, START + 70]
+    """All clients start at once; later starts follow the ends of attempts."""
+    schedule = closed_loop()
+    assert schedule.take_due(START, 9) == [START] * 3
+    assert schedule.next_due() == NEVER
+    assert schedule.take_due(START + 50, 9) == []
+    schedule.give_back(START + 60, START + 70)
+    assert schedule.next_due() == START + 60
+    assert schedule.take_due(START + 70, 9) == [START + 60, START + 70]
 
 
 def test_closed_loop_takes_a_batch() -> None:
-    """No more are taken than asked for, and the oldest first."""
-    demand = closed_loop()
-    demand.take_due(START, 3)
-    demand.give_back(START + 1, START + 2, START + 3)
-    assert demand.take_due(START + 9, 2) == [START + 1, START + 2]
+    """At most the requested number is taken, oldest first."""
+    schedule = closed_loop()
+    schedule.take_due(START, 3)
+    schedule.give_back(START + 1, START + 2, START + 3)
+    assert schedule.take_due(START + 9, 2) == [START + 1, START + 2]
 
 
 def test_pausing_clients_are_due_later() -> None:
-    """A client that pauses is free 10 ms later; the others are not held up by it."""
-    demand = closed_loop()
-    demand.take_due(START, 3)
-    demand.give_back(START + 1, pause=True)
-    demand.give_back(START + 5)
-    assert demand.next_due() == START + 5
-    assert demand.take_due(START + 6, 9) == [START + 5]
-    assert demand.next_due() == START + 1 + PAUSE_NS
-    assert demand.take_due(START + PAUSE_NS, 9) == []
-    assert demand.take_due(START + 1 + PAUSE_NS, 9) == [START + 1 + PAUSE_NS]
+    """A pausing client is free 10 ms later and does not delay the others."""
+    schedule = closed_loop()
+    schedule.take_due(START, 3)
+    schedule.give_back(START + 1, pause=True)
+    schedule.give_back(START + 5)
+    assert schedule.next_due() == START + 5
+    assert schedule.take_due(START + 6, 9) == [START + 5]
+    assert schedule.next_due() == START + 1 + PAUSE_NS
+    assert schedule.take_due(START + PAUSE_NS, 9) == []
+    assert schedule.take_due(START + 1 + PAUSE_NS, 9) == [START + 1 + PAUSE_NS]
 
 
 def test_closed_loop_ends_by_attempts() -> None:
-    """A closed loop with five attempts wants five, however its clients come back."""
-    demand = closed_loop(attempts=5)
-    taken = demand.take_due(START, 9)
-    demand.give_back(*taken)
-    taken += demand.take_due(START, 9)
+    """A closed loop with five attempts starts five, independent of their ends."""
+    schedule = closed_loop(attempts=5)
+    taken = schedule.take_due(START, 9)
+    schedule.give_back(*taken)
+    taken += schedule.take_due(START, 9)
     assert len(taken) == 5
-    assert demand.exhausted
-    assert demand.next_due() == NEVER
+    assert schedule.exhausted
+    assert schedule.next_due() == NEVER
 
 
 def test_closed_loop_ends_by_time() -> None:
-    """Nothing is due at or after the end."""
-    demand = closed_loop(end_ns=START + 10)
-    assert demand.take_due(START + 9, 1) == [START]
-    assert demand.take_due(START + 10, 9) == []
-    assert demand.exhausted
+    """No attempt is due at or after the end."""
+    schedule = closed_loop(end_ns=START + 10)
+    assert schedule.take_due(START + 9, 1) == [START]
+    assert schedule.take_due(START + 10, 9) == []
+    assert schedule.exhausted
 
 
 def test_closed_loop_without_clients_is_over() -> None:
-    """A share without clients has nothing to wait for."""
+    """A share without clients is exhausted at once."""
     assert closed_loop(0).exhausted
 
 
@@ -117,15 +117,15 @@ def test_shares_of_an_open_loop_interleave(attempts: int, processes: int) -> Non
 
 @given(attempts=st.integers(1, 50), processes=st.integers(1, 7))
 def test_shares_of_a_closed_loop_add_up(attempts: int, processes: int) -> None:
-    """The drivers of a closed loop make as many attempts together as were asked for, with numbers in their steps."""
+    """The drivers of a closed loop together make the requested number of attempts."""
     for share in range(processes):
         spec = replace(PLAIN, share=share, processes=processes, clients=99, attempts=attempts)
         taken = schedule_of(spec, START, 99).take_due(START, 999)
         assert len(range(share, attempts, processes)) == len(taken)
 
 
-def test_no_clamp_where_nothing_is_taken() -> None:
-    """A default max_in_flight above the limit is lowered silently, where the plan cannot reach it anyway."""
+def test_no_clamp_without_effect() -> None:
+    """A max_in_flight above the limit is lowered silently if the plan cannot reach it."""
     spec = replace(PLAIN, max_in_flight=20_000, **open_loop(rate=10, attempts=50))
     assert clamp(spec, available=1000) == (1000, None)
 
@@ -141,7 +141,7 @@ def test_no_clamp_where_nothing_is_taken() -> None:
     ],
 )
 def test_clamp_names_the_knob(settings: dict[str, Any], wanted: str) -> None:
-    """What the plan may want beyond the limit is said with its numbers, and with two ways out."""
+    """The notice about a limit below the plan has both numbers and two remedies."""
     spec = replace(PLAIN, **({"max_in_flight": 20_000} | settings))
     most, notice = clamp(spec, available=100)
     assert most == 100
@@ -153,5 +153,5 @@ def test_clamp_names_the_knob(settings: dict[str, Any], wanted: str) -> None:
 
 
 def test_clamp_leaves_one() -> None:
-    """A driver without any descriptor to spare still tries, one at a time."""
+    """A driver without spare descriptors still opens one connection at a time."""
     assert clamp(PLAIN, available=-3)[0] == 1

@@ -1,4 +1,4 @@
-"""The file of a journal, and the folder that it is in, when somebody else is about."""
+"""Journals and result folders with lost records, missing files and name clashes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 RECORD = (1, 2, 3, 4, 5, 0, 0)
 
 
-def test_what_is_not_used_is_given_back(tmp_path: Path) -> None:
-    """A journal that nobody writes any more keeps its records, its lost ones, and no space beyond."""
+def test_trim_frees_unused_space(tmp_path: Path) -> None:
+    """A trimmed journal keeps its records and its lost count, and no further space."""
     path = tmp_path / "failures.journal"
     with Journal.create(path, FAILURE, 1000) as journal:
         for _ in range(3):
@@ -32,8 +32,8 @@ def test_what_is_not_used_is_given_back(tmp_path: Path) -> None:
         assert FAILURE.struct.unpack_from(again.buffer, HEADER_BYTES + 2 * FAILURE.size)[:5] == RECORD[:5]
 
 
-def test_a_full_journal_gives_nothing_back(tmp_path: Path) -> None:
-    """What was lost stays counted."""
+def test_trim_of_a_full_journal_changes_nothing(tmp_path: Path) -> None:
+    """Lost records stay counted."""
     path = tmp_path / "failures.journal"
     with Journal.create(path, FAILURE, 2) as journal:
         for _ in range(5):
@@ -43,8 +43,8 @@ def test_a_full_journal_gives_nothing_back(tmp_path: Path) -> None:
         assert (again.used, again.lost) == (2, 3)
 
 
-def test_records_that_are_not_there_are_no_records_of_nothing(tmp_path: Path) -> None:
-    """A journal that every run writes was removed by somebody: that is said, before anything is saved."""
+def test_a_missing_journal_is_an_error(tmp_path: Path) -> None:
+    """A required journal that was removed is reported before an array is saved."""
     with Journal.create(tmp_path / "failures.journal", FAILURE, 2):
         pass
     with pytest.raises(RecordingError, match="the records of attempts are missing; they were removed"):
@@ -52,9 +52,9 @@ def test_records_that_are_not_there_are_no_records_of_nothing(tmp_path: Path) ->
     assert not list(tmp_path.glob("*.npy"))
 
 
-def test_a_name_that_is_taken_is_not_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs that begin in the same second, and draw the same letters, have different folders."""
+def test_a_folder_name_is_not_used_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that begin in the same second and draw the same letters have different folders."""
     drawn = iter(["aaaa", "aaaa", "bbbb"])
     monkeypatch.setattr(secrets, "token_hex", lambda _: next(drawn))
     folders = {new_folder(tmp_path, "same") for _ in range(2)}
-    assert len(folders) == 2  # and if a second ended in between, that alone made them differ
+    assert len(folders) == 2  # also if a second ended in between

@@ -1,4 +1,4 @@
-"""The numbers of a run that is going on come from the headers of its journals and from the newest sample."""
+"""The numbers of a run in progress come from the headers of its journals and from the newest sample."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Samples:
-    """Somebody who has taken one sample."""
+    """A sampler with one sample."""
 
     def __init__(self, latest: Latest) -> None:
         self.latest = latest
@@ -41,7 +41,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def test_every_live_metric_is_a_metric_and_is_known(world: World) -> None:
-    """What `abort` may name is exactly what the monitor knows of a server that can be seen."""
+    """The monitor of a visible server has exactly the metrics that `abort` may name."""
     unseen = set(world.monitor.metrics())
     world.samples.latest = Latest(open_fds=12, queue=0)
     assert set(world.monitor.metrics()) == LIVE <= set(METRICS)
@@ -49,7 +49,7 @@ def test_every_live_metric_is_a_metric_and_is_known(world: World) -> None:
 
 
 def test_drivers_are_added_up(world: World) -> None:
-    """Attempts of all drivers count, and the rate is that since the last look."""
+    """Attempts of all drivers count, and the rate is that since the last call."""
     world.drivers[0].count("started", 30)
     world.drivers[1].count("started", 12)
     assert world.monitor.progress(2.0).rate == pytest.approx(21.0)
@@ -60,7 +60,7 @@ def test_drivers_are_added_up(world: World) -> None:
 
 
 def test_peaks_are_kept_and_overflows_count_from_the_start(world: World) -> None:
-    """A queue that has drained again had its peak all the same; the kernel's counter began before the run."""
+    """The peak of a drained queue stays, and overflows before the run do not count."""
     world.samples.latest = Latest(open_fds=64, queue=129, queue_capacity=129, listen_overflows=1000)
     world.monitor.metrics()
     world.samples.latest = Latest(open_fds=12, queue=0, queue_capacity=129, listen_overflows=1007)
@@ -68,8 +68,8 @@ def test_peaks_are_kept_and_overflows_count_from_the_start(world: World) -> None
     assert (metrics["fds.max"], metrics["queue.max"], metrics["listen.overflows"]) == (64, 129, 7)
 
 
-def test_what_was_not_read_is_not_shown_as_a_number(world: World) -> None:
-    """Before the first sample nothing is known of descriptors and queue."""
+def test_unread_values_are_none(world: World) -> None:
+    """Descriptors and queue are None before the first sample."""
     empty = world.monitor.progress(0.1)
     assert (empty.open_fds, empty.queue, empty.queue_capacity) == (None, None, None)
     world.samples.latest = Latest(open_fds=12, fd_limit=64, queue=0, queue_capacity=129)

@@ -1,4 +1,4 @@
-"""When the sampler reads what: on scripted readings and a clock that only the test moves."""
+"""The readings of the sampler, with scripted sources and a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MS = 1_000_000
 
 
 class Scene:
-    """A target with 64 open descriptors and a listener that cannot be seen."""
+    """A target with 64 open descriptors and a listener that is not visible."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
         self.now = 0
@@ -48,8 +48,8 @@ class Scene:
         self.sampler = Sampler(self.journal, sources)
 
 
-def test_each_reading_stands_under_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A full sample has all of them, any other has -1 where the slow ones would stand."""
+def test_each_reading_has_its_field(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A full sample has all readings, any other has -1 for the slow ones."""
     scene = Scene(monkeypatch, tmp_path / "samples")
     with scene.journal:
         for full in (True, False):
@@ -71,8 +71,8 @@ def test_each_reading_stands_under_its_name(monkeypatch: pytest.MonkeyPatch, tmp
     assert {name: rows[name].tolist() for name in slow} == {name: [value, -1] for name, value in slow.items()}
 
 
-def test_a_want_of_its_own_is_no_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A sample that the kernel refuses is left out, the next one is taken, and the reader is told how many and why."""
+def test_a_failed_sample_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Sampling continues after a sample that the kernel refuses, and a notice has the number and the reason."""
     scene = Scene(monkeypatch, tmp_path / "samples")
     answer = scene.counters.read
 
@@ -88,8 +88,8 @@ def test_a_want_of_its_own_is_no_end(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert notice.startswith("2 samples could not be taken (Too many open files): ")
 
 
-def test_a_time_without_samples_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Who was stopped for longer than a second has seen nothing meanwhile."""
+def test_a_gap_between_samples_is_a_notice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The notice has the length of a gap of more than a second."""
     scene = Scene(monkeypatch, tmp_path / "samples")
     with scene.journal:
         for now in (100 * MS, 1000 * MS, 5500 * MS, 5600 * MS):

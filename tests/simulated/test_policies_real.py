@@ -1,4 +1,4 @@
-"""What the simulated server does when descriptors run out, under each policy, on the real kernel."""
+"""The simulated server without free descriptors, under each policy, on the real kernel."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.real
 
 @contextmanager
 def clients(server: Simulated, count: int) -> Iterator[list[socket.socket]]:
-    """Connect so many clients, and close them at the end."""
+    """Connect `count` clients, and close them at the end."""
     with ExitStack() as stack:
         yield [stack.enter_context(server.connect()) for _ in range(count)]
 
 
 def test_sleep_fails_once_per_delay(tmp_path: Path) -> None:
-    """A sleeping server leaves clients in the queue and fails once per delay; with nobody waiting is apart."""
-    with simulated(tmp_path, nofile=20, leak=1.0, emfile_delay_s=0.05) as server, clients(server, server.room):
+    """A sleeping server leaves clients in the queue and fails once per delay; failures on an empty queue are idle."""
+    with simulated(tmp_path, nofile=20, leak=1.0, emfile_delay_s=0.05) as server, clients(server, server.free_fds):
         server.wait_counter("emfile_idle", 1)
         assert server.counter("emfile_accept") == 0
         with clients(server, 5):
@@ -45,7 +45,7 @@ def test_sleep_fails_once_per_delay(tmp_path: Path) -> None:
 def test_backoff_doubles(tmp_path: Path) -> None:
     """A server that backs off waits twice as long each time."""
     settings: dict[str, Any] = {"nofile": 20, "leak": 1.0, "on_emfile": "backoff", "emfile_delay_s": 0.02}
-    with simulated(tmp_path, **settings) as server, clients(server, server.room + 1):
+    with simulated(tmp_path, **settings) as server, clients(server, server.free_fds + 1):
         server.wait_counter("emfile_accept", 4)
         failures = server.failures()
         busy = failures[failures["flags"] != FailureFlag.IDLE]
@@ -53,10 +53,10 @@ def test_backoff_doubles(tmp_path: Path) -> None:
         assert (gaps >= np.array([20_000_000, 40_000_000, 80_000_000])).all()
 
 
-def test_spin_counts_without_listing(tmp_path: Path) -> None:
-    """A spinning server fails thousands of times, takes a record per 10 ms at most, and still obeys at once."""
+def test_spin_counts_with_few_records(tmp_path: Path) -> None:
+    """A spinning server fails thousands of times, writes at most a record per 10 ms, and obeys orders at once."""
     settings: dict[str, Any] = {"nofile": 20, "leak": 1.0, "on_emfile": "spin"}
-    with simulated(tmp_path, **settings) as server, clients(server, server.room + 1):
+    with simulated(tmp_path, **settings) as server, clients(server, server.free_fds + 1):
         server.wait_counter("emfile_accept", 5_000)
         server.ask({"do": "freeze"})
         failures = server.failures()
@@ -65,11 +65,11 @@ def test_spin_counts_without_listing(tmp_path: Path) -> None:
         assert (np.diff(busy["first"].astype(np.int64)) >= 10_000_000).all()
 
 
-def test_spin_serves_those_inside(tmp_path: Path) -> None:
-    """While it spins, a server still answers the connections it has, and takes another when one leaves."""
+def test_spin_serves_connected_clients(tmp_path: Path) -> None:
+    """A spinning server still answers open connections, and accepts another one when a client leaves."""
     settings: dict[str, Any] = {"nofile": 20, "on_emfile": "spin", "exchange": "echo", "close_after_s": None}
-    with simulated(tmp_path, **settings) as server, clients(server, server.room) as inside:
-        server.wait_counter("accepted", server.room)
+    with simulated(tmp_path, **settings) as server, clients(server, server.free_fds) as inside:
+        server.wait_counter("accepted", server.free_fds)
         with clients(server, 1) as (outside,):
             server.wait_counter("emfile_accept", 1_000)
             inside[0].sendall(b"12345678")
@@ -79,35 +79,38 @@ def test_spin_serves_those_inside(tmp_path: Path) -> None:
             assert outside.recv(100) == b"outside!"
 
 
-def test_shed_turns_away_whom_it_cannot_serve(tmp_path: Path) -> None:
-    """With a reserved descriptor those beyond the limit see an end of stream; the records say that they were shed."""
-    with simulated(tmp_path, nofile=20, leak=1.0, on_emfile="shed") as server, clients(server, server.room) as inside:
-        assert [client.recv(10) for client in inside] == [b"!"] * server.room
+def test_shed_closes_clients_beyond_the_limit(tmp_path: Path) -> None:
+    """With a reserved descriptor, clients beyond the limit see an end of stream, and their records are marked shed."""
+    with (
+        simulated(tmp_path, nofile=20, leak=1.0, on_emfile="shed") as server,
+        clients(server, server.free_fds) as inside,
+    ):
+        assert [client.recv(10) for client in inside] == [b"!"] * server.free_fds
         with clients(server, 6) as outside:
             assert [client.recv(10) for client in outside] == [b""] * 6
         records = server.accepts()
         shed = records[(records["flags"] & AcceptFlag.SHED) != 0]
         assert (len(shed), server.counter("shed")) == (6, 6)
         assert (shed["closed"] >= shed["accepted"]).all()
-        assert server.counter("accepted") == server.room + 6
+        assert server.counter("accepted") == server.free_fds + 6
         server.wait_open_fds(20)
 
 
 def test_shed_keeps_leaks_exact(tmp_path: Path) -> None:
-    """Those who are shed take no part in the leak."""
+    """Shed clients do not count for the leak."""
     with simulated(tmp_path, nofile=30, leak=1.0, on_emfile="shed") as server:
         for _ in range(60):
             with server.connect() as client:
                 client.recv(10)
-        server.wait_counter("shed", 60 - server.room)
-        assert server.counter("leaked") == server.room == (server.accepts()["closed"] == 0).sum()
+        server.wait_counter("shed", 60 - server.free_fds)
+        assert server.counter("leaked") == server.free_fds == (server.accepts()["closed"] == 0).sum()
 
 
 def test_until_close_waits_for_a_close(tmp_path: Path) -> None:
-    """A server that stops until a connection closes fails once, and resumes at once when a client leaves."""
+    """A server that waits for a close fails once, and resumes at once when a client leaves."""
     settings: dict[str, Any] = {"nofile": 20, "on_emfile": "until_close", "close_after_s": None}
-    with simulated(tmp_path, **settings) as server, clients(server, server.room) as inside:
-        server.wait_counter("accepted", server.room)
+    with simulated(tmp_path, **settings) as server, clients(server, server.free_fds) as inside:
+        server.wait_counter("accepted", server.free_fds)
         with clients(server, 2) as outside:
             server.wait_counter("emfile_accept", 1)
             time.sleep(0.05)
@@ -119,31 +122,31 @@ def test_until_close_waits_for_a_close(tmp_path: Path) -> None:
 
 
 def test_exit_dies(tmp_path: Path) -> None:
-    """A server that dies of it ends with status 1 and says why; its journal can be read."""
-    with simulated(tmp_path, nofile=20, leak=1.0, on_emfile="exit") as server, clients(server, server.room + 1):
+    """The policy `exit` ends the server with status 1 and a message; its journal is readable."""
+    with simulated(tmp_path, nofile=20, leak=1.0, on_emfile="exit") as server, clients(server, server.free_fds + 1):
         assert server.process.wait(5) == 1
         assert server.process.stderr is not None
         assert server.process.stderr.read() == "simulated server: accept: Too many open files (20 of 20); exiting\n"
         assert server.counter("emfile_accept") == 1
-        assert len(server.accepts()) == server.room
+        assert len(server.accepts()) == server.free_fds
 
 
 @pytest.mark.parametrize("nofile", range(8, 24))
 def test_every_limit_from_none_to_spare(tmp_path: Path, nofile: int) -> None:
-    """Whatever its limit, the server accepts exactly as many as it has room for, and drains the rest."""
+    """The server accepts exactly as many clients as it has free descriptors, and drains the rest."""
     with simulated(tmp_path, nofile=nofile, leak=1.0) as server, clients(server, 7):
-        room = max(min(server.room, 7), 0)
-        server.wait_counter("accepted", room)
-        if room < 7:
+        free = max(min(server.free_fds, 7), 0)
+        server.wait_counter("accepted", free)
+        if free < 7:
             server.wait_counter("emfile_accept", 1)
-        assert server.ask({"do": "freeze"})["accepted"] == room
-        assert server.ask({"do": "drain"})["after_end"] == 7 - room
+        assert server.ask({"do": "freeze"})["accepted"] == free
+        assert server.ask({"do": "drain"})["after_end"] == 7 - free
         server.wait_open_fds(server.ready["open_fds"])
 
 
 @contextmanager
 def strace(pid: int, trace: str, output: Path) -> Iterator[None]:
-    """Write every one of these system calls of a process to a file; skip the test where that is impossible."""
+    """Log these system calls of a process to a file; skip the test if strace cannot attach."""
     command = shutil.which("strace")
     if command is None:
         pytest.skip("needs strace")
@@ -161,26 +164,26 @@ def strace(pid: int, trace: str, output: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("policy", ["sleep", "spin"])
 def test_counts_what_strace_counts(tmp_path: Path, policy: str) -> None:
-    """Every EMFILE of accept() is counted once: idle or not, listed or not."""
+    """Every EMFILE of accept() is counted once, idle or not, with or without its own record."""
     settings: dict[str, Any] = {"nofile": 20, "leak": 1.0, "on_emfile": policy, "emfile_delay_s": 0.02, "go": False}
     calls = tmp_path / "calls"
     with simulated(tmp_path, **settings) as server, strace(server.process.pid, "accept4", calls):
         server.go()
-        with clients(server, server.room + 3):
+        with clients(server, server.free_fds + 3):
             server.wait_counter("emfile_accept", 10)
             server.ask({"do": "freeze"})
         counted = server.counter("emfile_accept") + server.counter("emfile_idle")
     assert counted == calls.read_text().count("EMFILE")
 
 
-def test_needs_no_descriptor_but_those_under_test(tmp_path: Path) -> None:
-    """Once it is ready, a server opens nothing but what its requests open, however it runs out of descriptors."""
+def test_needs_only_the_descriptors_under_test(tmp_path: Path) -> None:
+    """A ready server only opens descriptors for connections and requests."""
     settings: dict[str, Any] = {"nofile": 20, "leak": 1.0, "extra_fds": 1, "exchange": "http", "go": False}
     calls = tmp_path / "calls"
     trace = "open,openat,socket,socketpair,pipe2,dup,dup2,fcntl,epoll_create1,eventfd2,timerfd_create,memfd_create"
     with simulated(tmp_path, **settings) as server, strace(server.process.pid, trace, calls):
         server.go()
-        for _ in range(server.room):
+        for _ in range(server.free_fds):
             with server.connect() as client:
                 client.sendall(b"GET / HTTP/1.1\r\n\r\n")
         server.wait_counter("emfile_handler", 1)

@@ -1,4 +1,4 @@
-"""The decisions of the simulated server: what leaks, and what an accept() without a descriptor leads to."""
+"""The decisions of the simulated server about leaks and EMFILE."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MS = 1_000_000
 @pytest.mark.parametrize("share", [0.0, 0.01, 1 / 3, 0.5, 0.9, 0.999, 1.0])
 @pytest.mark.parametrize("seed", [0, 7, 4242])
 def test_leak_is_exact(share: float, seed: int) -> None:
-    """After any number of things, the chosen ones differ from the share by less than one."""
+    """The number of chosen things always differs from the share by less than one."""
     leak = Leak.of(share, seed=seed)
     chosen = 0
     for number in range(1, 2_000):
@@ -22,12 +22,12 @@ def test_leak_is_exact(share: float, seed: int) -> None:
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (1.0, 1_000)])
 def test_leak_of_nothing_and_of_everything(share: float, expected: int) -> None:
-    """A share of 0 chooses nothing and a share of 1 everything, whatever the phase."""
+    """A share of 0 chooses nothing and a share of 1 everything, for every phase."""
     assert {expected} == {sum(map(Leak.of(share, seed=seed).takes, range(1, 1_001))) for seed in range(50)}
 
 
 def test_leak_does_not_drift() -> None:
-    """Ten thousand million things later the share still holds: no rounding adds up."""
+    """The share is still exact after 10,000 million things, because no rounding adds up."""
     leak = Leak.of(0.1, seed=1)
     start = 10_000_000_000
     chosen = sum(map(leak.takes, range(start + 1, start + 1_001)))
@@ -35,20 +35,20 @@ def test_leak_does_not_drift() -> None:
 
 
 def test_leak_follows_the_seed() -> None:
-    """The same seed chooses the same things, and the seed decides where the first one is."""
+    """The same seed chooses the same things, and the seed determines the first one."""
     firsts = {seed: next(n for n in range(1, 102) if Leak.of(0.01, seed=seed).takes(n)) for seed in range(20)}
     assert firsts == {seed: next(n for n in range(1, 102) if Leak.of(0.01, seed=seed).takes(n)) for seed in firsts}
     assert len(set(firsts.values())) > 10
 
 
 def decide(policy: str, *, delay_ms: int = 5, in_a_row: int = 1) -> Decision:
-    """Return what a policy decides at one second."""
+    """Return the decision of a policy at one second."""
     return POLICIES[policy](Exhausted(now_ns=1_000 * MS, delay_ns=delay_ms * MS, in_a_row=in_a_row))
 
 
 @pytest.mark.parametrize("in_a_row", [1, 2, 100])
 def test_sleep_waits_the_same_each_time(in_a_row: int) -> None:
-    """Sleep waits its delay, however often it has failed."""
+    """Sleep waits its delay after any number of failures."""
     assert decide("sleep", delay_ms=100, in_a_row=in_a_row) == Decision(action=Action.WAIT, until_ns=1_100 * MS)
 
 
@@ -59,7 +59,7 @@ def test_backoff_doubles_up_to_a_second() -> None:
 
 
 def test_backoff_is_bounded_after_a_million_failures() -> None:
-    """However often it failed, back-off waits its limit, and computing it stays cheap."""
+    """After a million failures, back-off waits its limit, and computing it is cheap."""
     assert decide("backoff", in_a_row=1_000_000).until_ns == 1_000 * MS + BACKOFF_LIMIT_NS
 
 
@@ -78,7 +78,7 @@ def test_backoff_keeps_a_longer_first_delay() -> None:
     ],
 )
 def test_policies_without_a_clock(policy: str, expected: Decision) -> None:
-    """The other policies decide the same at any time."""
+    """The other policies always decide the same."""
     assert expected == decide(policy)
 
 

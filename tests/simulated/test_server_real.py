@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 
-def test_ready_tells_what_is_in_force(tmp_path: Path) -> None:
-    """A ready server has one thread, its own limit, and as many descriptors as the kernel says."""
+def test_ready_reports_values_in_force(tmp_path: Path) -> None:
+    """A ready server reports one thread, its limit, and the kernel's number of descriptors."""
     with simulated(tmp_path, nofile=64, backlog=8, go=False) as server:
         ready = server.ready
         assert (ready["threads"], ready["nofile_soft"], ready["backlog"]) == (1, 64, 8)
         server.wait_open_fds(ready["open_fds"])
 
 
-def test_closes_what_it_served(tmp_path: Path) -> None:
+def test_closes_served_connections(tmp_path: Path) -> None:
     """Without a leak every connection is greeted and closed, and no descriptor is missing afterwards."""
     with simulated(tmp_path) as server:
         for _ in range(20):
@@ -65,25 +65,25 @@ def test_leaks_exactly_its_share(tmp_path: Path, leak: float) -> None:
 
 
 def test_end_of_a_run(tmp_path: Path) -> None:
-    """Frozen, it accepts nothing; drained, it has given everything back and taken what was queued, marked as such."""
+    """A frozen server does not accept; a drained one has closed everything and marked the queued connections."""
     with simulated(tmp_path, nofile=20, leak=1.0) as server:
-        clients = [server.connect() for _ in range(server.room + 7)]
-        server.wait_counter("accepted", server.room)
+        clients = [server.connect() for _ in range(server.free_fds + 7)]
+        server.wait_counter("accepted", server.free_fds)
         frozen = server.ask({"do": "freeze"})
-        assert (20, server.room, 0) == (frozen["open_fds"], frozen["accepted"], frozen["closed"])
+        assert (20, server.free_fds, 0) == (frozen["open_fds"], frozen["accepted"], frozen["closed"])
         late = server.connect()
         assert server.ask({"do": "drain"}) == {"event": "drained", "after_end": 8}
         server.wait_open_fds(server.ready["open_fds"])
         records = server.accepts()
         assert (records["flags"] == AcceptFlag.AFTER_END).sum() == 8
-        assert (records["closed"] == 0).sum() == server.room
+        assert (records["closed"] == 0).sum() == server.free_fds
         for client in [*clients, late]:
             client.close()
 
 
 @pytest.mark.parametrize("order", ["exit", "end of file", "SIGTERM"])
-def test_leaves_when_told(tmp_path: Path, order: str) -> None:
-    """It leaves with status 0 on "exit", on the end of its control channel, and on SIGTERM."""
+def test_exits_on_request(tmp_path: Path, order: str) -> None:
+    """It exits with status 0 on "exit", on the end of its control channel, and on SIGTERM."""
     with simulated(tmp_path) as server:
         if order == "exit":
             server.tell({"do": "exit"})

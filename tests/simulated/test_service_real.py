@@ -1,4 +1,4 @@
-"""What the simulated server tells its clients, when it closes, and what it holds meanwhile, on the real kernel."""
+"""Replies, closes and open descriptors of the simulated server, on the real kernel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 
 
 def receive(client: socket.socket, least: int) -> bytes:
-    """Return at least so many bytes, fewer only at the end of the stream."""
+    """Return at least `least` bytes, or fewer at the end of the stream."""
     received = b""
     while len(received) < least and (more := client.recv(65_536)):
         received += more
@@ -30,7 +30,7 @@ def receive(client: socket.socket, least: int) -> bytes:
 
 
 def read_http(client: socket.socket, answers: int = 1) -> bytes:
-    """Return so many good responses."""
+    """Return `answers` good responses."""
     received = b""
     while received.count(b"\r\n\r\nok\n") < answers:
         received += (more := client.recv(65_536))
@@ -49,22 +49,22 @@ def read_http(client: socket.socket, answers: int = 1) -> bytes:
     ],
 )
 def test_wants_close(request_head: bytes, expected: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """A client ends its connection with Connection: close, or by speaking HTTP/1.0 without asking to keep it."""
+    """A client ends its connection with Connection: close, or with HTTP/1.0 and without keep-alive."""
     assert expected == wants_close(request_head)
 
 
 pytestmark = pytest.mark.real
 
 
-def test_none_says_nothing(tmp_path: Path) -> None:
-    """Under "none" the server closes without a word."""
+def test_none_sends_nothing(tmp_path: Path) -> None:
+    """Under "none" the server closes without sending data."""
     with simulated(tmp_path, exchange="none") as server, server.connect() as client:
         assert client.recv(10) == b""
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.05])
 def test_echo_returns_the_number_and_records_it(tmp_path: Path, delay: float) -> None:
-    """Under "echo" the client gets its number back, and the record holds it, early request or late."""
+    """Under "echo" the client gets its number back, and the record has it, for early and late requests."""
     with simulated(tmp_path, exchange="echo") as server, server.connect() as client:
         time.sleep(delay)
         client.sendall((4242).to_bytes(8, "big"))
@@ -73,8 +73,8 @@ def test_echo_returns_the_number_and_records_it(tmp_path: Path, delay: float) ->
         assert server.accepts()["payload"].tolist() == [4242]
 
 
-def test_echo_waits_for_a_whole_request(tmp_path: Path) -> None:
-    """A request that comes in pieces is answered once it is whole; the first number of a connection is recorded."""
+def test_echo_waits_for_a_complete_request(tmp_path: Path) -> None:
+    """A request in pieces is answered when it is complete; the first number of a connection is recorded."""
     with simulated(tmp_path, exchange="echo", close_after_s=None) as server, server.connect() as client:
         for piece in (b"\0\0\0", b"\0\0\0\0\1", b"\0\0\0\0\0\0\0\2"):
             client.sendall(piece)
@@ -92,7 +92,7 @@ def test_http_closes_and_says_so(tmp_path: Path) -> None:
 
 
 def test_http_keeps_alive(tmp_path: Path) -> None:
-    """Where the client closes, one connection carries several requests, also several at once."""
+    """If the client closes, one connection carries several requests, also several at once."""
     with simulated(tmp_path, exchange="http", close_after_s=None) as server, server.connect() as client:
         for _ in range(3):
             client.sendall(GET)
@@ -108,7 +108,7 @@ def test_http_keeps_alive(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 @pytest.mark.parametrize("close_after", [0.0, None])
 def test_http_satisfies_curl(tmp_path: Path, close_after: float | None) -> None:
-    """Curl gets its two answers, over one connection where the server keeps it."""
+    """Curl gets two answers, over one connection if the server keeps it."""
     with simulated(tmp_path, exchange="http", close_after_s=close_after) as server:
         url = f"http://127.0.0.1:{server.ready['port']}/"
         command = [str(shutil.which("curl")), "-sS", "--max-time", "5", url, url]
@@ -117,7 +117,7 @@ def test_http_satisfies_curl(tmp_path: Path, close_after: float | None) -> None:
 
 
 def test_closes_after_a_while(tmp_path: Path) -> None:
-    """A connection is closed so long after it was served, or when its client leaves before."""
+    """A connection is closed `close_after` after its reply, or when its client leaves earlier."""
     with simulated(tmp_path, close_after_s=0.05) as server, server.connect() as client:
         with server.connect() as early:
             early.recv(1)
@@ -132,7 +132,7 @@ def test_closes_after_a_while(tmp_path: Path) -> None:
 @pytest.mark.parametrize("exchange", ["none", "hello", "echo", "http"])
 @pytest.mark.parametrize("abort", [False, True])
 def test_closes_when_the_client_does(tmp_path: Path, exchange: str, abort: bool) -> None:  # noqa: FBT001 - as above
-    """Told to wait for the client, the server closes at its end of stream or reset and not before."""
+    """A server that waits for its client closes at end of stream or reset, not before."""
     with simulated(tmp_path, exchange=exchange, close_after_s=None) as server, server.connect() as client:
         client.sendall(GET)
         server.wait_counter("accepted", 1)
@@ -148,7 +148,7 @@ def test_closes_when_the_client_does(tmp_path: Path, exchange: str, abort: bool)
 @pytest.mark.parametrize("exchange", ["none", "hello", "echo", "http"])
 @pytest.mark.parametrize("close_after", [0.0, 0.01, None])
 def test_leaked_connections_stay(tmp_path: Path, exchange: str, close_after: float | None) -> None:
-    """A leaked connection is served like any other and never closed, however its client leaves."""
+    """A leaked connection is served normally and never closed, after a FIN or a RST of its client."""
     settings: dict[str, Any] = {"exchange": exchange, "close_after_s": close_after, "leak": 1.0}
     with simulated(tmp_path, **settings) as server:
         for number in range(6):
@@ -166,7 +166,7 @@ def test_leaked_connections_stay(tmp_path: Path, exchange: str, close_after: flo
 
 
 def test_extra_descriptors_live_as_long_as_the_connection(tmp_path: Path) -> None:
-    """A request's extra descriptors are open while its connection is, and are given back with it."""
+    """The extra descriptors of a request are open while its connection is, and are closed with it."""
     with simulated(tmp_path, extra_fds=3, close_after_s=None) as server:
         with server.connect() as client:
             client.recv(1)
@@ -176,7 +176,7 @@ def test_extra_descriptors_live_as_long_as_the_connection(tmp_path: Path) -> Non
 
 
 def test_leak_of_extra_descriptors(tmp_path: Path) -> None:
-    """Where the extra descriptors leak, connections are closed and the share of requests leaves theirs open."""
+    """If extra descriptors leak, connections are closed and a share of the requests leaves theirs open."""
     with simulated(tmp_path, extra_fds=2, leak=0.5, leak_of="extra", exchange="http") as server:
         for _ in range(20):
             with server.connect() as client:
@@ -203,7 +203,7 @@ def test_failing_handler_answers_500(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("exchange", ["hello", "echo"])
 def test_failing_handler_hangs_up(tmp_path: Path, exchange: str) -> None:
-    """Where the protocol has no word for it, a handler out of descriptors closes without a reply."""
+    """In a protocol without error reply, a handler out of descriptors closes without a reply."""
     settings: dict[str, Any] = {"nofile": 20, "extra_fds": 50, "exchange": exchange, "close_after_s": None}
     with simulated(tmp_path, **settings) as server, server.connect() as client:
         if exchange == "echo":
@@ -213,7 +213,7 @@ def test_failing_handler_hangs_up(tmp_path: Path, exchange: str) -> None:
 
 
 def test_accept_delay_spaces_accepts_and_serves_meanwhile(tmp_path: Path) -> None:
-    """Two accepts are at least the delay apart, and a connection that is open is answered between them."""
+    """Two accepts are at least the delay apart, and an open connection is answered between them."""
     settings: dict[str, Any] = {"accept_delay_s": 0.2, "exchange": "echo", "close_after_s": None}
     with simulated(tmp_path, **settings) as server, server.connect() as first, server.connect(), server.connect():
         server.wait_counter("accepted", 1)
@@ -225,7 +225,7 @@ def test_accept_delay_spaces_accepts_and_serves_meanwhile(tmp_path: Path) -> Non
 
 
 def test_pause_stops_everything(tmp_path: Path) -> None:
-    """While it pauses, a server neither accepts nor answers; it obeys its control channel all the same."""
+    """During a pause, a server neither accepts nor answers, but obeys its control channel."""
     settings: dict[str, Any] = {"pause_s": 10.0, "pause_every_s": 0.1, "exchange": "echo", "close_after_s": None}
     with simulated(tmp_path, **settings) as server, server.connect() as early:
         early.sendall(bytes(8))
@@ -240,7 +240,7 @@ def test_pause_stops_everything(tmp_path: Path) -> None:
 
 
 def test_pauses_come_again(tmp_path: Path) -> None:
-    """Period after period, nothing is accepted for as long as the pause lasts."""
+    """No connection is accepted during the pause of each period."""
     with simulated(tmp_path, pause_s=0.05, pause_every_s=0.1) as server:
         while (np.diff(server.accepts()["accepted"].astype(np.int64)) >= 50 * MS).sum() < 3:
             with server.connect() as client:
@@ -248,7 +248,7 @@ def test_pauses_come_again(tmp_path: Path) -> None:
 
 
 def test_idle_threads_and_prewarm(tmp_path: Path) -> None:
-    """Idle threads exist as asked for, and a prewarmed table is large although its descriptors are few."""
+    """The requested idle threads exist, and a prewarmed table is large although it has few descriptors."""
     with simulated(tmp_path, idle_threads=3, prewarm_fds=3_000, go=False) as server:
         status = Path(f"/proc/{server.process.pid}/status").read_text()
         assert "Threads:\t4\n" in status
@@ -258,7 +258,7 @@ def test_idle_threads_and_prewarm(tmp_path: Path) -> None:
 
 
 def test_ipv6(tmp_path: Path) -> None:
-    """An IPv6 address serves IPv6 clients, whose whole address is in the record."""
+    """An IPv6 address serves IPv6 clients, and the record has the complete client address."""
     with simulated(tmp_path, address="::1") as server:
         with server.connect() as client:
             assert client.recv(1) == b"!"
@@ -267,7 +267,7 @@ def test_ipv6(tmp_path: Path) -> None:
 
 
 def test_full_journal_is_counted(tmp_path: Path) -> None:
-    """Accepts that find no space in the journal are served and counted as lost, and nothing else changes."""
+    """Accepts without a slot in the journal are served and counted as lost, and nothing else changes."""
     with simulated(tmp_path, accepts_capacity=5, leak=0.5) as server:
         for _ in range(20):
             with server.connect() as client:

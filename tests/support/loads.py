@@ -1,4 +1,4 @@
-"""The engine in the test's own process, against small servers made of plain sockets and threads."""
+"""The engine in the process of the test, against small servers of plain sockets and threads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MILLISECOND = 1_000_000
 SECOND = 1_000 * MILLISECOND
 LINGER_RESET = struct.pack("=ii", 1, 0)
 
-#: Ten attempts of one client, one after the other, each of which waits for a greeting.
+#: Ten attempts of one client, one after the other; each waits for a greeting.
 PLAIN = LoadSpec(
     **carried(
         Client.model_validate({"clients": 1, "attempts": 10, "connect_timeout": "5s", "reply_timeout": "5s"}),
@@ -52,8 +52,8 @@ PLAIN = LoadSpec(
 )
 
 
-def spec_in(folder: Path, port: int, **settings: Any) -> LoadSpec:  # noqa: ANN401  # whatever the spec has
-    """Return a spec with these settings whose journal is in a folder."""
+def spec_in(folder: Path, port: int, **settings: Any) -> LoadSpec:  # noqa: ANN401  # any field of the spec
+    """Return a spec with these settings and its journal in a folder."""
     share = settings.get("share", 0)
     return dataclasses.replace(PLAIN, port=port, attempts_path=str(folder / f"attempts-{share}"), **settings)
 
@@ -65,7 +65,7 @@ def open_loop(rate: float, attempts: int) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """What an engine left behind."""
+    """The records and counters of an engine."""
 
     start_ns: int
     records: Records
@@ -84,12 +84,12 @@ class Ran:
 def run_engine(
     spec: LoadSpec, *, start_ns: int = 0, meanwhile: Callable[[Engine], Awaitable[object]] | None = None
 ) -> Ran:
-    """Run a load to its end and return what it recorded; `meanwhile` runs beside and after it, engine in hand."""
+    """Run a load to its end and return its records; `meanwhile` gets the engine and runs during and after the load."""
     start_ns = start_ns or time.monotonic_ns()
-    demand = schedule_of(spec, start_ns, spec.max_in_flight)
+    schedule = schedule_of(spec, start_ns, spec.max_in_flight)
 
     async def main(journal: Journal) -> None:
-        with Engine(spec, journal, demand, max_in_flight=spec.max_in_flight) as engine:
+        with Engine(spec, journal, schedule, max_in_flight=spec.max_in_flight) as engine:
             async with trio.open_nursery() as nursery:
                 if meanwhile is not None:
                     nursery.start_soon(meanwhile, engine)
@@ -103,7 +103,7 @@ def run_engine(
 
 @contextmanager
 def listening(backlog: int = 100) -> Iterator[socket.socket]:
-    """Open a listener that accepts nothing by itself."""
+    """Open a listener that does not accept."""
     with socket.create_server(("127.0.0.1", 0), backlog=backlog) as listener:
         yield listener
 
@@ -115,7 +115,7 @@ def port_of(listener: socket.socket) -> int:
 
 @contextmanager
 def serving(serve: Callable[[socket.socket], None], backlog: int = 100) -> Iterator[int]:
-    """Accept connections, let `serve` have each in a thread of its own, close it after that; yields the port."""
+    """Accept connections, call `serve` for each in its own thread, then close it; yields the port."""
     threads: list[threading.Thread] = []
 
     def handle(sock: socket.socket) -> None:
@@ -138,24 +138,24 @@ def serving(serve: Callable[[socket.socket], None], backlog: int = 100) -> Itera
         try:
             yield port_of(listener)
         finally:
-            last.connect(listener.getsockname())  # the end of the queue: all that came before is served
+            last.connect(listener.getsockname())  # the end of the queue: all earlier connections are served
             for thread in threads:
                 thread.join(10)
 
 
 def greet(sock: socket.socket) -> None:
-    """Say hello, and wait for the client to leave."""
+    """Send a greeting, and wait for the client to leave."""
     sock.sendall(b"!")
     sock.recv(1)
 
 
 def wait_end(sock: socket.socket) -> None:
-    """Say nothing, and wait for the client to leave."""
+    """Wait for the client to leave."""
     sock.recv(1)
 
 
 def echo(sock: socket.socket) -> None:
-    """Send back what the client says until it leaves."""
+    """Echo the client's data until it leaves."""
     while received := sock.recv(100):
         sock.sendall(received)
 
@@ -167,7 +167,7 @@ def answer_http(sock: socket.socket) -> None:
 
 
 def answer_ping(sock: socket.socket) -> None:
-    """Answer as redis does, in two pieces, until the client leaves."""
+    """Reply like redis, in two pieces, until the client leaves."""
     while received := sock.recv(100):
         sock.sendall(b"+P" if received == b"PING\r\n" else b"-ERR")
         time.sleep(0.001)

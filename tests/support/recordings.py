@@ -1,6 +1,6 @@
-"""Recordings made by hand, for tests of `analysis`: small, exact, and without a kernel.
+"""Small, exact recordings for tests of `analysis`, without a kernel.
 
-Times are given in seconds from the start of the load and stored as the nanoseconds that a journal would hold.
+Tests give times in seconds from the start of the load; they are stored as nanoseconds, like those of a journal.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 #: The monotonic clock at the start of the load.
 START_NS = 5_000_000_000_000
-#: Fields that hold a moment; a test gives them in seconds.
+#: Fields with times, which a test gives in seconds.
 _MOMENTS = {
     "intended", "started", "connected", "replied", "ended", "accepted", "closed", "first", "last", "time",
 }  # fmt: skip
@@ -51,43 +51,43 @@ SETTINGS: dict[str, Any] = {
 
 
 def ns(seconds: float) -> int:
-    """Return the clock's reading this long after the start of the load."""
+    """Return the clock's value `seconds` after the start of the load."""
     return START_NS + round(seconds * 1e9)
 
 
 def packed(address: str) -> list[int]:
-    """Return an address as an accept record holds it: four little-endian words of its bytes."""
+    """Return an address in the form of an accept record: four little-endian words."""
     raw = ipaddress.ip_address(address).packed.ljust(16, b"\0")
     return [int.from_bytes(raw[i : i + 4], "little") for i in range(0, 16, 4)]
 
 
 def source(index: int) -> str:
-    """Return the address of a driver's source with this index, as a test writes it down."""
+    """Return the address of the driver's source with this index."""
     return f"127.0.0.{index + 1}"
 
 
 def attempt(number: int, at: float = 0.0, **changes: Any) -> Row:  # noqa: ANN401 -- any field of a record
-    """Return an attempt that went well: connected in 30 us, replied to and ended within a millisecond."""
+    """Return a successful attempt: connected in 30 us, replied to and ended within a millisecond."""
     took = {"connected": at + _HANDSHAKE_S, "replied": at + 0.0005, "ended": at + 0.001}
     row = {"number": number, "intended": at, "started": at, **took, "port": 10_000 + number, "outcome": Outcome.OK}
     return {**row, **changes}
 
 
 def unanswered(number: int, at: float = 0.0, **changes: Any) -> Row:  # noqa: ANN401 -- any field of a record
-    """Return an attempt whose SYNs met silence for two seconds."""
+    """Return an attempt without an answer to its SYNs for two seconds."""
     row = attempt(number, at, connected=None, replied=None, ended=at + 2.0, outcome=Outcome.CONNECT_TIMEOUT)
     return {**row, "syn_retransmits": 1, "errno": 110, **changes}
 
 
 def unserved(number: int, at: float = 0.0, **changes: Any) -> Row:  # noqa: ANN401 -- any field of a record
-    """Return an attempt that was connected and then heard nothing for two seconds."""
+    """Return an attempt that connected and got no reply for two seconds."""
     return {**attempt(number, at, replied=None, ended=at + 2.0, outcome=Outcome.REPLY_TIMEOUT), **changes}
 
 
 def accept(of: Row, after: float = 0.0002, **changes: Any) -> Row:  # noqa: ANN401 -- any field of a record
-    """Return the accept record of an attempt, some time after it was connected, closed when its client left.
+    """Return the accept record of an attempt, `after` its connection, closed a millisecond later.
 
-    A connection that is not closed is one that the server chose to leak, unless `flags` says otherwise.
+    An unclosed connection is a leaked one, unless `flags` differs.
     """
     connected = of["connected"] if of["connected"] is not None else of["started"]
     moment = connected + after
@@ -107,19 +107,19 @@ def failure(at: float, count: int = 1, **changes: Any) -> Row:  # noqa: ANN401 -
 
 
 def sample(at: float, **changes: Any) -> Row:  # noqa: ANN401 -- any field of a record
-    """Return a sample in which everything but the moment is unread."""
+    """Return a sample with only its time; other fields are unread."""
     unread = {name: -1 for name, _ in SAMPLE.fields}
     return {**unread, "time": at, **changes}
 
 
 def seen(of: Row, at: float, state: int = 1, inode: int = 0, **changes: Any) -> Row:  # noqa: ANN401 -- any field
-    """Return a socket of the kernel's table at the server, of the connection of an attempt; inode 0: nobody owns it."""
+    """Return the server's socket of an attempt in the kernel's table; inode 0: it has no owner."""
     row = {"time": at, "inode": inode, "client": packed("127.0.0.1"), "port": of["port"], "state": state}
     return {**row, **changes}
 
 
 def facts(**changes: Any) -> Facts:  # noqa: ANN401 -- any field of Facts, ServerFacts as server_<field>
-    """Return the facts of a run that went well; `server_...` and `end_...` reach into its parts."""
+    """Return the facts of a successful run; `server_...` and `end_...` set fields of its parts."""
     parts = {name: _part(changes, name) for name in ("server", "end")}
     server = ServerFacts(**{
         "pid": 4242, "address": "127.0.0.1", "port": 9999, "backlog_asked": 128, "backlog": 128,
@@ -139,7 +139,7 @@ def facts(**changes: Any) -> Facts:  # noqa: ANN401 -- any field of Facts, Serve
 
 
 def summarise(made: Recording) -> Summary:
-    """Return everything that is said about a run."""
+    """Return the summary of a recording."""
     return summary_of(Dataset.of(made))
 
 
@@ -159,7 +159,7 @@ def recording(
     sockets: Iterable[Row] = (),
     **changes: Any,  # noqa: ANN401 -- as for `facts`
 ) -> Recording:
-    """Return a recording of these rows; the order of the accept records is the order of their times."""
+    """Return a recording of these rows; accept records are sorted by time."""
     ordered = sorted(accepts, key=lambda row: float(row["accepted"]))
     return Recording(
         attempts=_records(ATTEMPT, list(attempts)),
@@ -174,7 +174,7 @@ def recording(
 
 
 def _part(changes: Row, name: str) -> Row:
-    """Take the changes to one part of the facts out of all changes."""
+    """Remove the changes to one part of the facts from all changes, and return them."""
     names = [key for key in changes if key.startswith(name + "_")]
     return {key.removeprefix(name + "_"): changes.pop(key) for key in names}
 
@@ -188,7 +188,7 @@ def _records(layout: Layout, rows: list[Row]) -> Records:
     return records
 
 
-def _stored(name: str, value: Any) -> Any:  # noqa: ANN401 -- a number, or the words of an address
+def _stored(name: str, value: Any) -> Any:  # noqa: ANN401 -- a number or the words of an address
     if name not in _MOMENTS:
         return value
     return 0 if value is None else ns(value)

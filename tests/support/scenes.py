@@ -1,4 +1,4 @@
-"""Whole runs made by hand, one for each thing that can go wrong, for tests of findings and verdicts."""
+"""Artificial runs, one for each kind of failure, for tests of findings and verdicts."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def healthy(count: int = 400, **changes: Any) -> Recording:  # noqa: ANN401 -- a
 
 
 def quiet(backlog: int = 128) -> list[Row]:
-    """Return samples of a server that has nothing to do."""
+    """Return samples of an idle server."""
     read: Row = {"open_fds": 9, "queue": 0, "queue_capacity": backlog + 1, "fd_limit": 64, **counters()}
     return [sample(0.1 * n, **read) for n in range(-1, 50)]
 
 
 def counters(**changes: int) -> Row:
-    """Return the counters of a namespace in which nothing was lost."""
+    """Return the counters of a namespace without losses."""
     zero = dict.fromkeys(("listen_overflows", "listen_drops", "drops", "cookies"), 0)
     return {**zero, "fd_size": 64, "cpu_ns": 0, **changes}
 
 
 def exhausted(count: int = 300, *, room: int = 56, queue: int = 129, leaks: bool = True, **changes: Any) -> Recording:  # noqa: ANN401 -- as for `recording`
-    """Return a run whose first clients take all descriptors; then the queue fills, then SYNs are dropped."""
+    """Return a run in which the first clients take all descriptors, then the queue fills, then SYNs are dropped."""
     rows, accepts = [], []
     for n in range(count):
         at = n * STEP_S
@@ -56,9 +56,9 @@ def exhausted(count: int = 300, *, room: int = 56, queue: int = 129, leaks: bool
 
 
 def pausing(*, pause_s: float = 0.1, backlog: int = 128, seconds: int = 2, **changes: Any) -> Recording:  # noqa: ANN401 -- as for `recording`
-    """Return a run at 1,000 clients a second whose server accepts nobody at the beginning of each half second.
+    """Return a run at 1,000 clients per second; its server pauses at the beginning of each half second.
 
-    Whoever meets a full queue comes back a second later.
+    Clients that meet a full queue connect a second later.
     """
     rows, accepts = [], []
     for n in range(seconds * 1000):
@@ -79,14 +79,14 @@ def pausing(*, pause_s: float = 0.1, backlog: int = 128, seconds: int = 2, **cha
 
 
 def slow(*, each_s: float = 0.05, count: int = 200, **changes: Any) -> Recording:  # noqa: ANN401 -- as for `recording`
-    """Return a run at 200 clients a second whose server takes 50 ms for each; all fit into the queue."""
+    """Return a run at 200 clients per second; its server needs 50 ms for each, and all fit into the queue."""
     rows = [attempt(n + 1, n * STEP_S, replied=None, ended=30.0) for n in range(count)]
     accepts = [accept(row, each_s * (n + 1) - n * STEP_S) for n, row in enumerate(rows)]
     return recording(rows, accepts, **{"server_backlog": 1000, "load_end_ns": ns(30), "judged_ns": ns(31), **changes})
 
 
 def phantoms(*, count: int = 100, accepted: int = 4, **changes: Any) -> Recording:  # noqa: ANN401 -- as for `recording`
-    """Return a run in which all connect at once, few are let in and the others wait for a reply in vain."""
+    """Return a run in which all clients connect at once, few are accepted and the others get no reply."""
     rows = [attempt(n + 1, n * 1e-4) if n < accepted else unserved(n + 1, n * 1e-4) for n in range(count)]
     seen = [sample(0.0, **counters()), sample(1.0, **counters(cookies=80, drops=9, listen_drops=6))]
     made: Row = {"samples": seen, "end_server_states": {"SYN_RECV": 2}, "sysctls": {"net.ipv4.tcp_syncookies": "1"}}
@@ -94,7 +94,7 @@ def phantoms(*, count: int = 100, accepted: int = 4, **changes: Any) -> Recordin
 
 
 def stalling(*, threads: int = 2, stall_s: float = 0.012, **changes: Any) -> Recording:  # noqa: ANN401 -- as for `recording`
-    """Return a run whose server keeps 300 connections; its table grows at fd 64, 128 and 256."""
+    """Return a run with a server that keeps 300 connections; its table grows at fd 64, 128 and 256."""
     rows = [attempt(n, n * STEP_S, ended=None, flags=AttemptFlag.PENDING) for n in range(300)]
     accepts, free = [], 0.0
     for n, row in enumerate(rows):
@@ -106,7 +106,7 @@ def stalling(*, threads: int = 2, stall_s: float = 0.012, **changes: Any) -> Rec
 
 
 def dying(status: int = -9, **changes: Any) -> Recording:  # noqa: ANN401 -- as for `recording`
-    """Return a run whose server ends after a second: two wait in its queue, later clients are refused."""
+    """Return a run with a server that ends after a second: two clients are queued, later ones are refused."""
     served = [attempt(n, n * STEP_S) for n in range(1, 100)]
     queued = [unserved(n, 0.9, ended=1.0, outcome=Outcome.RESET) for n in (101, 102)]
     later = [unanswered(n, 1.0 + n * STEP_S, outcome=Outcome.REFUSED, syn_retransmits=0) for n in range(103, 110)]
@@ -116,7 +116,7 @@ def dying(status: int = -9, **changes: Any) -> Recording:  # noqa: ANN401 -- as 
 
 
 def failing_handlers(**changes: Any) -> Recording:  # noqa: ANN401 -- as for `recording`
-    """Return a run in which a quarter of the requests finds no descriptor for what it has to open."""
+    """Return a run in which a quarter of the requests finds no free descriptor."""
     rows = [attempt(n, n * STEP_S, outcome=Outcome.ERROR if n % 4 == 0 else Outcome.OK) for n in range(1, 101)]
     accepts = [accept(row, 30e-6, flags=AcceptFlag.FAILED if row["number"] % 4 == 0 else 0) for row in rows]
     failures = [failure(0.5, 25, where=Where.HANDLER)]

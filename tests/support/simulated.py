@@ -36,20 +36,20 @@ PLAIN = ServerSpec(
 )
 
 
-def spec_in(folder: Path, **settings: Any) -> ServerSpec:  # noqa: ANN401 - whatever the spec has
-    """Return a spec with these settings whose journals are in a folder."""
+def spec_in(folder: Path, **settings: Any) -> ServerSpec:  # noqa: ANN401 - any field of the spec
+    """Return a spec with these settings and its journals in a folder."""
     accepts, failures = str(folder / "accepts"), str(folder / "failures")
     settings["exchange"] = Exchange(settings.get("exchange", "hello"))
     return dataclasses.replace(PLAIN, accepts_path=accepts, failures_path=failures, **settings)
 
 
 def open_fds(pid: int) -> int:
-    """Return how many descriptors the kernel says a process has open."""
+    """Return the kernel's number of open descriptors of a process."""
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 
 class Simulated:
-    """A running server as a test sees it."""
+    """A running server in a test."""
 
     def __init__(self, process: subprocess.Popen[str], control: socket.socket, spec: ServerSpec) -> None:
         self.process = process
@@ -59,8 +59,8 @@ class Simulated:
         self.ready = self.ask({"do": "prepare", "spec": dataclasses.asdict(spec)})
 
     @property
-    def room(self) -> int:
-        """How many connections fit under its limit."""
+    def free_fds(self) -> int:
+        """The number of connections that fit under its limit."""
         return int(self.ready["nofile_soft"]) - int(self.ready["open_fds"])
 
     def tell(self, order: dict[str, Any]) -> None:
@@ -68,7 +68,7 @@ class Simulated:
         self._control.sendall(json.dumps(order).encode() + b"\n")
 
     def ask(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Send an order and return the answer, {} when the server is gone."""
+        """Send an order and return the answer, {} if the server has ended."""
         self.tell(order)
         while b"\n" not in self._received:
             more = self._control.recv(65_536)
@@ -111,20 +111,20 @@ class Simulated:
             return value
 
     def wait_open_fds(self, expected: int, timeout: float = 5.0) -> None:
-        """Wait until it has so many descriptors open: the books are a moment ahead of close()."""
+        """Wait until it has `expected` open descriptors: its counters change a moment before close()."""
         deadline = time.monotonic() + timeout
         while (count := self.open_fds()) != expected:
             assert time.monotonic() < deadline, f"{count} descriptors are open and not {expected} after {timeout} s"
             time.sleep(0.005)
 
     def open_fds(self) -> int:
-        """Return how many descriptors the kernel says it has open."""
+        """Return the kernel's number of its open descriptors."""
         return open_fds(self.process.pid)
 
 
 @contextmanager
 def simulated(folder: Path, *, go: bool = True, **settings: Any) -> Iterator[Simulated]:  # noqa: ANN401 - as spec_in
-    """Run a simulated server with these settings; it has to leave by itself at the end of its control channel."""
+    """Run a simulated server with these settings; it must exit at the end of its control channel."""
     spec = spec_in(folder, **settings)
     ours, theirs = socket.socketpair()
     with ExitStack() as stack:
