@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from hostile_folders import HUNG_S, KEPT, KINDS, SLOW_S, Told, ask, damaged, tainted_report, texts_in
+from hostile_folders import HUNG_S, KEPT, KINDS, SLOW_S, Answer, ask, damaged, tainted_report, texts_in
 
 import loadsim.commands.report
 import loadsim.compare.collect
@@ -45,7 +45,7 @@ def check_texts() -> collections.Counter[str]:
     return counted
 
 
-def _count(counted: collections.Counter[str], told: Told, what: str, *, obeyed: list[str]) -> None:
+def _count(counted: collections.Counter[str], told: Answer, what: str, *, obeyed: list[str]) -> None:
     harms = {
         "tracebacks": "Traceback" in told.text or told.code not in (0, 2),
         "slow": told.took_s > SLOW_S,

@@ -1,4 +1,4 @@
-"""loadsim at its own limits: it says which, with the remedy, and keeps what it has recorded by then."""
+"""loadsim at its own limits: it names the limit and the remedy, and keeps the records so far."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ pytestmark = pytest.mark.real
 
 
 def assert_clean(left: Left, code: int) -> None:
-    """Assert how it ended, without a traceback, and that nothing is left running."""
+    """Assert the exit code, no traceback, and no process left."""
     assert (left.code, left.tracebacks, left.orphans) == (code, [], []), left.stderr
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a whole result, made on one core."""
+    """The folder of a complete result, made on one core."""
     with hurt_run(tmp_path_factory.mktemp("finished"), before=lambda: os.sched_setaffinity(0, {0})) as run:
         left = run.wait_end()
     assert_clean(left, 0)
@@ -44,14 +44,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_one_core_is_enough(finished: Path) -> None:
-    """A run whose processes share one core is whole, and balances."""
+    """A run with all processes on one core is complete and balanced."""
     again = run_to_end("report", str(finished))
     assert again.returncode == 0, again.stderr
     assert "adds up" in again.stdout
 
 
-def test_a_driver_of_few_descriptors_says_so(tmp_path: Path) -> None:
-    """At a hard limit of 40 the driver opens fewer connections than planned, and nobody else is blamed."""
+def test_a_driver_with_few_descriptors_says_so(tmp_path: Path) -> None:
+    """With a hard limit of 40 the driver opens fewer connections than planned, and the server is not blamed."""
     with hurt_run(tmp_path, "--set", "server.nofile=32", before=with_limit(resource.RLIMIT_NOFILE, 40)) as run:
         left = run.wait_end()
     assert_clean(left, 0)
@@ -63,8 +63,8 @@ def test_a_driver_of_few_descriptors_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("nofile", [12, 22])
-def test_without_descriptors_it_says_whose_limit_that_is(nofile: int, tmp_path: Path) -> None:
-    """Wherever the conductor itself meets its limit: one sentence with the remedy, exit code 3."""
+def test_without_descriptors_it_names_its_own_limit(nofile: int, tmp_path: Path) -> None:
+    """A conductor at its own limit ends with one sentence with the remedy, and exit code 3."""
     with hurt_run(tmp_path, "--set", "server.nofile=", before=with_limit(resource.RLIMIT_NOFILE, nofile)) as run:
         left = run.wait_end()
     assert_clean(left, 3)
@@ -73,7 +73,7 @@ def test_without_descriptors_it_says_whose_limit_that_is(nofile: int, tmp_path: 
 
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """Give a file system of this size; skips where none can be mounted."""
+    """Mount a file system of this size; skips if that is not possible."""
     folder.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)],  # noqa: S607
@@ -92,7 +92,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 @needs_root
 @pytest.mark.parametrize(("size", "where"), [("4k", "No space left on device"), ("64k", "cannot reserve")])
 def test_a_full_disk_ends_a_run_before_it_begins(size: str, where: str, tmp_path: Path) -> None:
-    """Where there is no space for the journals nothing is started; the sentence says what to do."""
+    """Without space for the journals nothing is started, and the sentence has the remedy."""
     with small_disk(tmp_path / "small", size) as disk, hurt_run(tmp_path, out=disk) as run:
         left = run.wait_end()
     assert_clean(left, 3)
@@ -101,8 +101,8 @@ def test_a_full_disk_ends_a_run_before_it_begins(size: str, where: str, tmp_path
 
 
 @needs_root
-def test_a_disk_that_fills_up_takes_nothing_of_what_was_reserved(tmp_path: Path) -> None:
-    """All space of the disk is taken once: the rest of the journals' reserve is given back, and the result is whole."""
+def test_a_disk_that_fills_up_does_not_affect_reserved_space(tmp_path: Path) -> None:
+    """After the disk was filled once, unused journal space is freed, and the result is complete."""
     with small_disk(tmp_path / "small", "8m") as disk, hurt_run(tmp_path, out=disk) as run:
         run.wait_ready()
         fill(disk / "filler")
@@ -115,7 +115,7 @@ def test_a_disk_that_fills_up_takes_nothing_of_what_was_reserved(tmp_path: Path)
 
 @needs_root
 def test_a_disk_that_stays_full_keeps_the_journals(tmp_path: Path) -> None:
-    """Somebody takes every free byte until the end: exit code 3, and `report` reads the journals."""
+    """A disk that is full until the end gives exit code 3, and `report` reads the journals."""
     with small_disk(tmp_path / "small", "8m") as disk, hurt_run(tmp_path, out=disk) as run:
         run.wait_ready()
         over = threading.Event()
@@ -131,7 +131,7 @@ def test_a_disk_that_stays_full_keeps_the_journals(tmp_path: Path) -> None:
 
 
 def fill(path: Path, over: threading.Event | None = None) -> None:
-    """Take all space that there is, once or until it is over."""
+    """Take all free space, once or until `over` is set."""
     with path.open("ab", buffering=0) as file:
         while over is None or not over.is_set():
             for size in (1 << 20, 4096):
@@ -143,7 +143,7 @@ def fill(path: Path, over: threading.Event | None = None) -> None:
 
 
 def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
-    """The sentence names it, and nothing was started."""
+    """The error names it, and nothing is started."""
     forbidden = tmp_path / "forbidden"
     forbidden.mkdir(mode=0o500)
     with hurt_run(tmp_path, out=forbidden, before=without_capabilities(CAP_DAC_OVERRIDE)) as run:
@@ -154,30 +154,30 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_deleted_during_the_run(tmp_path: Path) -> None:
-    """The run ends at its end, says that its records are gone, and claims nothing about the server."""
+    """The run ends normally, reports that its records are missing, and prints no result."""
     with hurt_run(tmp_path) as run:
         run.wait_ready()
         time.sleep(0.3)
         shutil.rmtree(tmp_path / "out")
         left = run.wait_end()
     assert_clean(left, 3)
-    assert "something has removed them" in left.stderr
+    assert "they were removed" in left.stderr
     assert "no records are left" in left.stderr
     assert left.stdout == ""
 
 
 def test_a_result_without_its_records_is_damaged(finished: Path, tmp_path: Path) -> None:
-    """A folder that was emptied of records is never a run without clients."""
+    """A folder without its records is not reported as a run without clients."""
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
     (copy / "attempts.npy").unlink()
     again = run_to_end("report", str(copy))
     assert again.returncode == 2
-    assert "the records of attempts are not there; something has removed them" in again.stderr
+    assert "the records of attempts are missing; they were removed" in again.stderr
 
 
 def test_a_recording_beyond_the_memory(finished: Path, tmp_path: Path) -> None:
-    """A gigabyte of records under a limit of 600 MB: the sentence names the limit, and the folder stays as it is."""
+    """With a gigabyte of records and a limit of 600 MB, the error names the limit and the folder does not change."""
     large = tmp_path / "large"
     shutil.copytree(finished, large)
     count = (1 << 30) // ATTEMPT.size
@@ -190,11 +190,11 @@ def test_a_recording_beyond_the_memory(finished: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in large.iterdir()) == before
 
 
-def test_two_runs_at_a_time_do_not_meet(tmp_path: Path) -> None:
-    """Started together, into one folder: two results, each whole."""
+def test_two_runs_at_a_time_are_independent(tmp_path: Path) -> None:
+    """Two runs that start together in one folder give two complete results."""
     with hurt_run(tmp_path) as one, hurt_run(tmp_path) as other:
         ends = [one.wait_end(), other.wait_end()]
     for left in ends:
         assert_clean(left, 0)
     summaries = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("2*/summary.json")]
-    assert [one["ledger"]["accepted"] for one in summaries] == [120, 120]
+    assert [summary["ledger"]["accepted"] for summary in summaries] == [120, 120]

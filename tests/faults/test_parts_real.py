@@ -1,4 +1,4 @@
-"""A part of loadsim is killed, stopped, or left alone: the run says so, what was recorded is kept, nothing is left."""
+"""A part of loadsim is killed or stopped: the run says so, keeps its records, and leaves no process."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ pytestmark = pytest.mark.real
 
 
 def assert_nothing_left(left: Left) -> None:
-    """Assert that it ended, without a traceback, and that nothing is left running."""
+    """Assert that it ended without a traceback and left no process."""
     assert left.code is not None, "it hangs"
     assert (left.tracebacks, left.orphans) == ([], []), left.stderr
 
 
-def test_killed_watchers_are_named(tmp_path: Path) -> None:
-    """Canary, held clients and the keeper of the namespace are killed: all others are accounted for, and it is said."""
+def test_killed_observers_are_named(tmp_path: Path) -> None:
+    """A run with killed canary, held clients and namespace holder accounts for all other clients, and says so."""
     with hurt_run(tmp_path) as run:
         run.wait_ready()
         time.sleep(0.2)
@@ -57,7 +57,7 @@ def test_killed_watchers_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_the_conductor_ends_at_any_moment(number: signal.Signals, tmp_path: Path) -> None:
-    """Killed or interrupted, while it starts, under load, while it saves: no orphan, and what there is can be read."""
+    """Killed or interrupted at the start, under load or while saving, it leaves no orphan and a readable folder."""
     chance = random.Random(int(number))  # noqa: S311  # no secret
     moments = [1.0 + chance.uniform(0.0, 2.0) for _ in range(4 if number is signal.SIGINT else 3)]
 
@@ -78,12 +78,12 @@ def test_the_conductor_ends_at_any_moment(number: signal.Signals, tmp_path: Path
 
 
 def test_a_server_that_dies_before_the_first_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ready, and gone before anybody looks at it: that is said, and where its last words are."""
-    look = Server.sources
+    """The error says so and names the file with its last output."""
+    sources = Server.sources
 
     def too_late(server: Server, stack: ExitStack, diag: SockDiag) -> Sources:
         server.child.close()
-        return look(server, stack, diag)
+        return sources(server, stack, diag)
 
     monkeypatch.setattr(Server, "sources", too_late)
     with pytest.raises(
@@ -92,8 +92,8 @@ def test_a_server_that_dies_before_the_first_client(tmp_path: Path, monkeypatch:
         run_scenario("healthy", tmp_path)
 
 
-def test_a_conductor_that_was_stopped_goes_on_and_says_so(tmp_path: Path) -> None:
-    """The load does not wait for it; that nothing was sampled meanwhile is in the result."""
+def test_a_stopped_conductor_continues_and_says_so(tmp_path: Path) -> None:
+    """The load does not wait for it, and the result has a notice about the gap in the samples."""
     with hurt_run(tmp_path) as run:
         run.wait_ready()
         time.sleep(0.2)
@@ -104,11 +104,11 @@ def test_a_conductor_that_was_stopped_goes_on_and_says_so(tmp_path: Path) -> Non
     assert_nothing_left(left)
     summary = left.report()
     assert (left.code, summary["ledger"]["accepted"]) == (0, 120)
-    assert [one for one in summary["notices"] if one.startswith("no sample was taken for 1.")]
+    assert [notice for notice in summary["notices"] if notice.startswith("no sample was taken for 1.")]
 
 
-def test_whoever_read_the_result_is_gone(tmp_path: Path) -> None:
-    """With standard output a closed pipe the result is saved, and the exit code is that of the run."""
+def test_a_closed_standard_output_does_not_lose_the_result(tmp_path: Path) -> None:
+    """If standard output is a closed pipe, the result is saved and the exit code is normal."""
     with hurt_run(tmp_path) as run:
         assert run.process.stdout is not None
         run.process.stdout.close()
@@ -124,7 +124,7 @@ def test_whoever_read_the_result_is_gone(tmp_path: Path) -> None:
 
 
 def test_without_standard_descriptors_it_runs(tmp_path: Path) -> None:
-    """Started with 0, 1 and 2 closed, as some init systems do: no descriptor of its own is taken for one of them."""
+    """Started with 0, 1 and 2 closed, as by some init systems, it does not use their numbers for its own files."""
 
     def close_all() -> None:
         for fd in range(3):
@@ -138,7 +138,7 @@ def test_without_standard_descriptors_it_runs(tmp_path: Path) -> None:
 
 
 def on_a_terminal(folder: Path, *, hang_up: bool) -> tuple[Left, bytes]:
-    """Run on a terminal until clients start; then close it, or type Ctrl-C. Return what is left, and what was shown."""
+    """Run on a terminal until clients start, then close it or type Ctrl-C; return the remains and the output."""
     master, slave = pty.openpty()
     shown = b""
 
@@ -157,7 +157,7 @@ def on_a_terminal(folder: Path, *, hang_up: bool) -> tuple[Left, bytes]:
 
 
 def read_all(master: int) -> bytes:
-    """Return all that is written to a terminal until nobody has it open any more."""
+    """Return all output of a terminal until its last writer has closed it."""
     shown = b""
     try:
         while True:
@@ -167,7 +167,7 @@ def read_all(master: int) -> bytes:
 
 
 def test_ctrl_c_gives_the_terminal_back(tmp_path: Path) -> None:
-    """Typed at a terminal: the run drains, is saved and shown, and the cursor that the live view hid is back."""
+    """After Ctrl-C at a terminal, the run drains, is saved and shown, and the hidden cursor is visible again."""
     left, shown = on_a_terminal(tmp_path, hang_up=False)
     assert_nothing_left(left)
     assert left.code == 130
@@ -178,7 +178,7 @@ def test_ctrl_c_gives_the_terminal_back(tmp_path: Path) -> None:
 
 
 def test_a_terminal_that_is_closed_ends_the_run(tmp_path: Path) -> None:
-    """SIGHUP, and nobody to draw for: the run drains and is saved all the same."""
+    """After SIGHUP, without a terminal, the run drains and is saved."""
     left, _ = on_a_terminal(tmp_path, hang_up=True)
     assert_nothing_left(left)
     assert left.code == 128 + signal.SIGHUP
@@ -186,7 +186,7 @@ def test_a_terminal_that_is_closed_ends_the_run(tmp_path: Path) -> None:
     assert (summary["interrupted"], summary["balanced"]) == ("SIGHUP", True)
 
 
-#: One run each, together of every call and every part that makes it while a run goes on.
+#: One run for each case; together they cover every call and every part that makes it during a run.
 DIAGONAL = (
     ("server", "accept4", 2),
     ("server", "epoll_ctl", 3),
@@ -203,7 +203,7 @@ DIAGONAL = (
 
 @needs_strace
 def test_the_nth_call_fails(tmp_path: Path) -> None:
-    """Whichever call of whichever part the kernel refuses: no traceback, no orphan, a result that can be read."""
+    """A call that the kernel refuses to any part leaves no traceback, no orphan, and a readable result."""
 
     def refuse(case: tuple[str, str, int]) -> Left:
         part, call, number = case
@@ -214,6 +214,6 @@ def test_the_nth_call_fails(tmp_path: Path) -> None:
             assert_nothing_left(left)
             assert left.code in (0, 1, 3), (case, left.stderr)
             assert left.code == 3 or left.begun, case
-            if left.begun:  # else it was refused before there was anything to record
+            if left.begun:  # otherwise it was refused before the first record
                 found = [finding["id"] for finding in left.report()["findings"]]
-                assert "target-ended" not in found, case  # a server goes on without one client
+                assert "target-ended" not in found, case  # a server continues without one client

@@ -1,4 +1,4 @@
-"""Hosts that refuse loadsim what it would like to have: it does without, or says what is missing and how to get it."""
+"""Hosts that refuse a resource to loadsim: it runs without it, or names it with the remedy."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.real
 
-#: Without the canary, who has an IPv4 address of its own, on a server with an IPv6 one.
+#: A server with an IPv6 address, without the canary, which has an IPv4 address.
 IPV6 = ("--set", "canary=", "--set", "network.address=::1")
 
 
 def ended(folder: Path, *arguments: str, before: Callable[[], None]) -> Left:
-    """Make a run on such a host; nothing is left of it, and nobody sees a traceback."""
+    """Make a run on such a host; it leaves no process and no traceback."""
     with hurt_run(folder, *arguments, before=before) as run:
         left = run.wait_end()
     assert (left.tracebacks, left.orphans) == ([], []), left.stderr
@@ -39,18 +39,18 @@ def ended(folder: Path, *arguments: str, before: Callable[[], None]) -> Left:
 
 @needs_seccomp
 def test_no_namespace_may_be_made(tmp_path: Path) -> None:
-    """Under a seccomp filter, as in a container, the run takes place among the host's sockets, and says so and why."""
+    """Under a seccomp filter, as in a container, the run uses the host's namespace, and says so and why."""
     left = ended(tmp_path, before=without("unshare"))
     summary = left.report()
     assert (left.code, summary["ledger"]["accepted"], summary["balanced"]) == (0, 120, True)
-    said = " ".join(left.stdout.split())
-    assert "counters cover the host" in said
-    assert "a seccomp filter or a chroot forbids user namespaces" in said
+    shown = " ".join(left.stdout.split())
+    assert "counters cover the host" in shown
+    assert "a seccomp filter or a chroot forbids user namespaces" in shown
 
 
 @needs_seccomp
 def test_a_sysctl_that_no_namespace_can_have(tmp_path: Path) -> None:
-    """What cannot be had is an error before anything is started, with the remedy."""
+    """A setting that cannot be applied is an error before the start, with the remedy."""
     setting = 'sysctl."net.core.somaxconn"=77'
     left = ended(tmp_path, "--set", setting, before=without("unshare"))
     assert left.code == 3
@@ -60,7 +60,7 @@ def test_a_sysctl_that_no_namespace_can_have(tmp_path: Path) -> None:
 
 @needs_seccomp
 def test_the_kernel_may_not_be_asked_about_sockets(tmp_path: Path) -> None:
-    """Without sock_diag there is no run: the sentence names the netlink socket, and what forbids it."""
+    """Without sock_diag a run is an error that names the netlink socket and its errno."""
     left = ended(tmp_path, before=without("socket", socket.AF_NETLINK))
     assert left.code == 3
     assert (
@@ -71,7 +71,7 @@ def test_the_kernel_may_not_be_asked_about_sockets(tmp_path: Path) -> None:
 @needs_seccomp
 @pytest.mark.parametrize("arguments", [(), IPV6])
 def test_a_kernel_without_ipv6(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    """Nobody needs it but who asks for an IPv6 address; those read that there is none."""
+    """Only a scenario with an IPv6 address needs IPv6, and its error has the remedy."""
     left = ended(tmp_path, *arguments, before=without("socket", socket.AF_INET6, errno.EAFNOSUPPORT))
     if not arguments:
         assert left.code == 0, left.stderr
@@ -85,10 +85,10 @@ def test_a_kernel_without_ipv6(arguments: tuple[str, ...], tmp_path: Path) -> No
 @needs_root
 @pytest.mark.parametrize("arguments", [(), IPV6])
 def test_loopback_is_down(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    """In a namespace where no interface is up the remedy is to bring loopback up; the server is not blamed."""
+    """Without an interface the remedy is to bring loopback up; the server is not blamed."""
     left = ended(tmp_path, "--set", "network.namespace=host", *arguments, before=without_network)
-    said = " ".join((left.stdout + left.stderr).split())
-    assert "ip link set lo up" in said
+    shown = " ".join((left.stdout + left.stderr).split())
+    assert "ip link set lo up" in shown
     if arguments:
         assert left.code == 3
     else:
@@ -98,7 +98,7 @@ def test_loopback_is_down(arguments: tuple[str, ...], tmp_path: Path) -> None:
 
 @needs_root
 def test_processes_of_others_are_hidden(tmp_path: Path) -> None:
-    """With /proc mounted with hidepid=2 its own processes are seen as ever."""
+    """With /proc mounted with hidepid=2 its own processes are visible."""
     left = ended(tmp_path, before=with_hidden_processes)
     summary = left.report()
     assert (left.code, summary["status"]) == (0, "HEALTHY"), left.stderr
@@ -107,7 +107,7 @@ def test_processes_of_others_are_hidden(tmp_path: Path) -> None:
 
 @needs_seccomp
 def test_counting_in_the_kernel_is_forbidden(tmp_path: Path) -> None:
-    """Without perf nothing is said of the EMFILE of a command, and a notice names what would show it."""
+    """Without perf a command has no EMFILE metrics, and a notice has the remedy."""
     own = ("server.close_after=", "client.exchange=http", "canary=")
     settings = [word for setting in own for word in ("--set", setting)]
     command = ["--", "python3", "-m", "http.server", "{port}"]
@@ -115,11 +115,11 @@ def test_counting_in_the_kernel_is_forbidden(tmp_path: Path) -> None:
     summary = left.report()
     assert left.code == 0, left.stderr
     assert "emfile.count" not in summary["metrics"]
-    assert any("EMFILE is not counted" in one and "run loadsim as root" in one for one in summary["notices"])
+    assert any("EMFILE is not counted" in text and "run loadsim as root" in text for text in summary["notices"])
 
 
 def test_a_kernel_that_does_not_count_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before Linux 6.2 the size of /proc/PID/fd is 0: then they are listed."""
+    """Before Linux 6.2 the size of /proc/PID/fd is 0, and the descriptors are listed instead."""
 
     class Old:
         st_size = 0
@@ -135,24 +135,24 @@ def test_a_kernel_that_does_not_count_descriptors(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_kernel_without_linear_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before Linux 6.5 there is no such sysctl: SYNs are then sent again after 1, 3, 7 ... seconds."""
+    """Before Linux 6.5 this sysctl does not exist, and SYNs are repeated after 1, 3, 7 ... seconds."""
     monkeypatch.setattr(limits, "read_sysctl", lambda _: None)
     assert HostLimits.collect().syn_linear_timeouts == 0
     assert retransmit_times({})[:3] == [1.0, 3.0, 7.0]
 
 
 def test_the_wall_clock_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set back by an hour in the middle of a run, as ntpd or a person would: no duration and no order changes."""
-    now, asked = time.time(), 0
+    """A wall clock that is set back by an hour during a run changes no duration and no order."""
+    now, readings = time.time(), 0
 
     def set_back() -> float:
-        nonlocal asked
-        asked += 1
-        return now - 3600 * asked
+        nonlocal readings
+        readings += 1
+        return now - 3600 * readings
 
     monkeypatch.setattr(time, "time", set_back)
     text = '[server]\nclose_after = "client"\n[client]\nrate = "200/s"\nduration = "500ms"\n'
     ran = run_scenario(write_scenario(tmp_path, text), tmp_path)
-    assert asked > 0
+    assert readings > 0
     assert (ran.summary.status, ran.summary.ledger["accepted"]) == ("HEALTHY", 100)
     assert 0 < ran.summary.metrics["connect.max_s"] < 1

@@ -1,4 +1,4 @@
-"""Whole runs on the real kernel: what the main job promises, number by number."""
+"""Complete runs on the real kernel have the promised numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.real
 
-#: Overrides that bring every shipped scenario below a few seconds without changing what it is about.
+#: Overrides that shorten each shipped scenario to a few seconds without changing its subject.
 SHORTER = {
     "backlog-sweep": ["server.backlog=8"],
     "nofile-sweep": ["server.nofile=48"],
@@ -40,19 +40,19 @@ def assert_accounted_for(ran: Ran) -> None:
 
 @pytest.fixture(scope="module")
 def exhausted(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """The main scenario, whole."""
+    """A run of the main scenario."""
     return run_scenario("too-many-open-files", tmp_path_factory.mktemp("exhausted"))
 
 
 def test_every_planned_arrival_starts(exhausted: Ran) -> None:
-    """An open loop of 200/s for 3 s starts 600 attempts, whatever the server does."""
+    """An open loop of 200/s for 3 s starts 600 attempts, independent of the server."""
     assert exhausted.summary.metrics["attempts.count"] == 600
     assert (exhausted.recording.attempts["started"] > 0).all()
     assert_accounted_for(exhausted)
 
 
 def test_exhaustion_is_reproduced(exhausted: Ran) -> None:
-    """The fd table stands at its limit, accept() fails, and every accepted connection has leaked."""
+    """The fd table is at its limit, accept() fails, and every accepted connection has leaked."""
     summary, accepts = exhausted.summary, exhausted.recording.accepts
     served = (accepts["flags"] & AcceptFlag.AFTER_END) == 0
     assert summary.status == "REPRODUCED"
@@ -62,8 +62,8 @@ def test_exhaustion_is_reproduced(exhausted: Ran) -> None:
     assert summary.metrics["fds.leaked"] == 64 - summary.metrics["fds.baseline"]
 
 
-def test_the_queue_stands_full_before_the_load_ends(exhausted: Ran) -> None:
-    """A backlog of 128 holds 129, and holds them until the run is judged."""
+def test_the_queue_is_full_before_the_load_ends(exhausted: Ran) -> None:
+    """A backlog of 128 holds 129 connections until the run is judged."""
     facts = exhausted.recording.facts
     during = exhausted.recording.samples[exhausted.recording.samples["time"] < facts.load_end_ns]
     assert during["queue"][-1] == 129
@@ -72,14 +72,14 @@ def test_the_queue_stands_full_before_the_load_ends(exhausted: Ran) -> None:
 
 
 def test_the_findings_say_that_clients_still_connect(exhausted: Ran) -> None:
-    """A successful connect() to a server without descriptors is named as what it is."""
+    """There is a finding about successful connects to a server without descriptors."""
     ids = [finding.id for finding in exhausted.summary.findings]
     assert "fd-leak" in ids
     assert "false-connect" in ids
 
 
 def test_a_healthy_server_is_called_healthy(tmp_path: Path) -> None:
-    """Every attempt is accepted and served, and the fd table is back where it was."""
+    """Every attempt is accepted and served, and the fd table returns to its baseline."""
     ran = run_scenario("healthy", tmp_path)
     assert ran.summary.status == "HEALTHY"
     assert ran.summary.ledger["accepted"] == ran.summary.outcomes["ok"] == len(ran.recording.attempts)
@@ -88,8 +88,8 @@ def test_a_healthy_server_is_called_healthy(tmp_path: Path) -> None:
     assert_accounted_for(ran)
 
 
-@pytest.mark.parametrize("scenario", [one.name for one in shipped()])
-def test_the_books_balance_in_every_shipped_scenario(scenario: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scenario", [scenario.name for scenario in shipped()])
+def test_the_ledger_balances_in_every_shipped_scenario(scenario: str, tmp_path: Path) -> None:
     """Fates and outcomes add up to the attempts, and no accept is foreign or ambiguous."""
     if scenario == "real-nginx" and not shutil.which("nginx"):
         pytest.skip("nginx is not installed")
@@ -97,7 +97,7 @@ def test_the_books_balance_in_every_shipped_scenario(scenario: str, tmp_path: Pa
     if ran.recording.facts.server.is_simulated:
         assert_accounted_for(ran)
         assert ran.summary.foreign == 0
-    else:  # it writes no records: who came and went between two looks may be unknown
+    else:  # it writes no records: short connections between two samples may be unknown
         assert ran.summary.balanced
         assert sum(ran.summary.ledger.values()) == len(ran.recording.attempts)
 
@@ -119,7 +119,7 @@ reply_timeout = "150ms"
 
 @pytest.fixture(scope="module")
 def baseline(tmp_path_factory: pytest.TempPathFactory) -> int:
-    """Descriptors of the simulated server before its first client."""
+    """The descriptors of the simulated server before its first client."""
     folder = tmp_path_factory.mktemp("baseline")
     scenario = write_scenario(folder, CORNER.format(nofile=64, backlog=8, close="fin"))
     return run_scenario(scenario, folder).recording.facts.server.baseline_fds
@@ -127,8 +127,8 @@ def baseline(tmp_path_factory: pytest.TempPathFactory) -> int:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("backlog", [0, 1, 8, 64])
-def test_the_books_balance_at_every_fd_limit(backlog: int, baseline: int, tmp_path: Path) -> None:
-    """From none to spare to enough: what has a descriptor is accepted, what fits the queue is queued."""
+def test_the_ledger_balances_at_every_fd_limit(backlog: int, baseline: int, tmp_path: Path) -> None:
+    """With any number of spare descriptors, clients with a descriptor are accepted and the queue holds the next."""
     for spare in range(24) if backlog == 8 else (0, 1, 2, 9, 16, 22, 23):
         close = "rst" if spare % 2 else "fin"
         text = CORNER.format(nofile=baseline + spare, backlog=backlog, close=close)
@@ -159,7 +159,7 @@ net.ipv4.ip_local_port_range = "40000 40063"
 
 @pytest.mark.parametrize("delay", ["0s", "1ms"])
 def test_the_join_finds_the_right_attempt_when_ports_recur(delay: str, tmp_path: Path) -> None:
-    """With 64 ports, RST closes and many attempts, each payload names the attempt to which the join gave its accept."""
+    """With 64 ports, RST closes and many attempts, the join gives each accept to the attempt in its payload."""
     ran = run_scenario(write_scenario(tmp_path, REUSE.format(delay=delay)), tmp_path)
     attempts, accepts = ran.recording.attempts, ran.recording.accepts
     assert_accounted_for(ran)
@@ -185,7 +185,7 @@ net.core.somaxconn = 16
 
 @pytest.mark.parametrize(("backlog", "holds"), [(8, 9), (64, 17)])
 def test_the_queue_overflows_at_the_smaller_of_backlog_and_somaxconn(backlog: int, holds: int, tmp_path: Path) -> None:
-    """queue.max is min(backlog, somaxconn) + 1, exact, and the kernel counted the overflows that are reported."""
+    """queue.max is min(backlog, somaxconn) + 1, and the reported overflows are those of the kernel."""
     ran = run_scenario(write_scenario(tmp_path, OVERFLOW.format(backlog=backlog)), tmp_path)
     samples = ran.recording.samples
     counted = samples["listen_overflows"][samples["listen_overflows"] >= 0]
@@ -195,8 +195,8 @@ def test_the_queue_overflows_at_the_smaller_of_backlog_and_somaxconn(backlog: in
     assert_accounted_for(ran)
 
 
-def test_what_the_generator_cannot_do_is_never_charged_to_the_server(tmp_path: Path) -> None:
-    """Arrivals that find no ephemeral port are local failures with their errno, and the verdict is INCONCLUSIVE."""
+def test_generator_failures_are_not_charged_to_the_server(tmp_path: Path) -> None:
+    """Arrivals without a free ephemeral port are local failures, and the status is INCONCLUSIVE."""
     text = """
 [server]
 close_after = "client"
@@ -216,7 +216,7 @@ net.ipv4.ip_local_port_range = "40000 40007"
 
 
 def test_an_abort_threshold_ends_the_load(tmp_path: Path) -> None:
-    """The first EMFILE stops new attempts within a second; the result is whole, balanced and says why."""
+    """The first EMFILE stops new attempts within a second; the result is saved, balanced and has the reason."""
     ran = run_scenario("too-many-open-files", tmp_path, 'thresholds.abort=["emfile.count > 0"]')
     assert ran.summary.interrupted == "aborted: emfile.count > 0"
     assert not ran.summary.complete
@@ -241,7 +241,7 @@ linger = "500ms"
 
 @pytest.mark.parametrize("portion", ["half", "none"])
 def test_clients_that_only_hold_their_connection_use_up_the_table(portion: str, tmp_path: Path) -> None:
-    """Nobody is served, the table is full until they leave, the canary with its whole request is served before it."""
+    """No client is served, the table is full until they leave, and canaries are served before that."""
     ran = run_scenario(write_scenario(tmp_path, HOLDING.format(portion=portion)), tmp_path)
     metrics = ran.summary.metrics
     assert ran.summary.outcomes["connected"] == 60
@@ -269,7 +269,7 @@ linger = "300ms"
 
 @pytest.mark.parametrize("expect", ["+PONG", ""])
 def test_a_raw_exchange_is_served_and_held(expect: str, tmp_path: Path) -> None:
-    """Clients, the canary and those who are in get the answer that they expect, again and again."""
+    """Clients, the canary and held clients get every reply that they expect."""
     ran = run_scenario(write_scenario(tmp_path, RAW.format(expect=expect)), tmp_path)
     metrics = ran.summary.metrics
     assert ran.summary.outcomes["ok"] == 40

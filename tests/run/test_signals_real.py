@@ -1,4 +1,4 @@
-"""What is left when a run is interrupted, killed, or loses a part: no process, and a folder that can be read."""
+"""A run that is interrupted, killed, or loses a part leaves no process and a readable folder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ reply_timeout = "1s"
 
 
 def loadsim(*arguments: str, cwd: Path) -> subprocess.Popen[bytes]:
-    """Start the command line in a session of its own."""
+    """Start the command line in its own session."""
     return subprocess.Popen(
         [sys.executable, "-m", "loadsim", *arguments],
         cwd=cwd,
@@ -57,14 +57,14 @@ def wait_until_under_load(folder: Path) -> Path:
 
 
 def wait_gone(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Return those of the processes that still run after 5 s."""
+    """Return the processes that still run after 5 s."""
     alive: list[psutil.Process] = psutil.wait_procs(processes, timeout=5)[1]
     return alive
 
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path, list[psutil.Process]]]:
-    """A run under load: its conductor, its result folder, and the processes that it has started."""
+    """A run under load: its conductor, its result folder, and its child processes."""
     (tmp_path / "long.toml").write_text(LONG)
     with loadsim("run", "long.toml", "--ui", "none", "--json", cwd=tmp_path) as conductor:
         try:
@@ -79,7 +79,7 @@ def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path, lis
 
 
 def report(folder: Path) -> dict[str, object]:
-    """Return what `loadsim report --json` says of a result folder."""
+    """Return the output of `loadsim report --json` for a result folder."""
     done = subprocess.run(
         [sys.executable, "-m", "loadsim", "report", str(folder), "--json"], capture_output=True, check=False
     )
@@ -91,7 +91,7 @@ def report(folder: Path) -> dict[str, object]:
 def test_sigkill_of_the_conductor_leaves_no_process(
     running: tuple[subprocess.Popen[bytes], Path, list[psutil.Process]],
 ) -> None:
-    """Server, drivers and namespace holder end with the conductor, and the folder is read to that moment."""
+    """Server, drivers and namespace holder end with the conductor, and the records up to then are readable."""
     conductor, folder, children = running
     conductor.kill()
     conductor.wait(timeout=10)
@@ -106,7 +106,7 @@ def test_sigkill_of_the_conductor_leaves_no_process(
 def test_the_first_signal_drains_and_writes(
     running: tuple[subprocess.Popen[bytes], Path, list[psutil.Process]],
 ) -> None:
-    """After SIGINT no attempt starts, those in flight end, the result is whole and balanced, the status is 130."""
+    """After SIGINT no attempt starts, attempts in flight end, the result is balanced, and the status is 130."""
     conductor, folder, children = running
     conductor.send_signal(signal.SIGINT)
     stdout, _ = conductor.communicate(timeout=15)
@@ -119,7 +119,7 @@ def test_the_first_signal_drains_and_writes(
 
 
 def test_a_signal_before_the_first_client_leaves_nothing(tmp_path: Path) -> None:
-    """Ctrl-C while everybody gets ready: exit status 130, no folder, no process, and "latest" names no ghost."""
+    """Ctrl-C before the load gives exit status 130 and leaves no folder, no process and no dangling "latest"."""
     (tmp_path / "long.toml").write_text(LONG)
     with loadsim("run", "long.toml", "--ui", "none", cwd=tmp_path) as conductor:
         deadline = time.monotonic() + 20
@@ -137,7 +137,7 @@ def test_a_signal_before_the_first_client_leaves_nothing(tmp_path: Path) -> None
 def test_the_second_signal_quits_at_once(
     running: tuple[subprocess.Popen[bytes], Path, list[psutil.Process]],
 ) -> None:
-    """Two SIGINTs end the run without waiting for the clients in flight; what was recorded can be read."""
+    """Two SIGINTs end the run without waiting for the clients in flight; the records so far are readable."""
     conductor, folder, children = running
     conductor.send_signal(signal.SIGINT)
     time.sleep(0.2)
@@ -151,7 +151,7 @@ def test_the_second_signal_quits_at_once(
 
 
 def test_a_killed_server_is_data(running: tuple[subprocess.Popen[bytes], Path, list[psutil.Process]]) -> None:
-    """A server killed under load ends in a finding that names the signal; every attempt is still accounted for."""
+    """A server killed under load is a finding, and every attempt is still accounted for."""
     conductor, folder, children = running
     server = json.loads((folder / "manifest.json").read_text())["facts"]["server"]["pid"]
     os.kill(server, signal.SIGKILL)
@@ -167,7 +167,7 @@ def test_a_killed_server_is_data(running: tuple[subprocess.Popen[bytes], Path, l
 
 
 def test_a_driver_that_is_killed_is_named(running: tuple[subprocess.Popen[bytes], Path, list[psutil.Process]]) -> None:
-    """A run that lost its driver ends, is saved, and says that it is not complete."""
+    """A run without its driver ends, is saved, and is marked incomplete."""
     conductor, folder, children = running
     drivers = [child for child in children if "loadsim.driver.driver" in child.cmdline()]
     drivers[0].kill()

@@ -1,4 +1,4 @@
-"""Steps of a timeline and the canary on the real kernel: what was changed is in force, and who watches sees it."""
+"""Steps of a timeline and the canary on the real kernel: changes are in force, and the canary detects outages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from loadsim.record.records import AttemptFlag
 
 pytestmark = pytest.mark.real
 
-#: Sixty clients come at once and stay; the table holds less than half of them. A second later everybody leaves.
+#: Sixty clients connect at once and stay; the table holds less than half of them. A second later all leave.
 CROWD = """
 [server]
 nofile = 32
@@ -43,7 +43,7 @@ linger = "1s"
 
 
 def assert_accounted_for(ran: Ran) -> None:
-    """Assert that the books balance, and that nobody is a stranger."""
+    """Assert that the ledger balances, and that no accept is foreign."""
     assert ran.summary.imbalance == []
     assert ran.summary.foreign == 0
     assert sum(ran.summary.ledger.values()) == len(ran.recording.attempts)
@@ -51,13 +51,13 @@ def assert_accounted_for(ran: Ran) -> None:
 
 @pytest.fixture(scope="module")
 def relieved(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """A run in which everybody leaves while most of them wait."""
+    """A run in which all clients leave while most of them wait."""
     folder = tmp_path_factory.mktemp("relieved")
     return run_scenario(write_scenario(folder, CROWD), folder)
 
 
-def test_all_clients_leave_when_they_are_told_to(relieved: Ran) -> None:
-    """Those who were served end as planned, those who waited without an answer; the run does not wait for the hold."""
+def test_a_release_ends_all_clients(relieved: Ran) -> None:
+    """Served clients end as planned, waiting ones unfinished, and the run does not wait for the hold."""
     attempts, [step] = relieved.recording.attempts, relieved.recording.facts.steps
     assert_accounted_for(relieved)
     assert (attempts["flags"] & AttemptFlag.RELEASED != 0).all()
@@ -68,7 +68,7 @@ def test_all_clients_leave_when_they_are_told_to(relieved: Ran) -> None:
 
 
 def test_the_canary_sees_an_outage_and_its_end(relieved: Ran) -> None:
-    """Nobody new is answered while the table is full; after the relief each canary is."""
+    """No canary is answered while the table is full; after the release every canary is."""
     metrics, canary = relieved.summary.metrics, relieved.recording.canary
     assert 0.2 < metrics["canary.availability"] < 0.9
     assert metrics["canary.longest_outage_s"] > 0.8
@@ -79,8 +79,8 @@ def test_the_canary_sees_an_outage_and_its_end(relieved: Ran) -> None:
     assert not {finding.id for finding in relieved.summary.findings} & {"no-recovery", "foreign-accepts"}
 
 
-def test_those_who_are_in_are_served_all_the_while(relieved: Ran) -> None:
-    """Two connections that came first are asked on, through the outage."""
+def test_held_clients_are_served_during_the_outage(relieved: Ran) -> None:
+    """Two early connections get replies before, during and after the outage."""
     metrics = relieved.summary.metrics
     assert (metrics["held.count"], metrics["held.cut"], metrics["held.unanswered"]) == (2, 0, 0)
     assert len(relieved.recording.held) > 50
@@ -88,8 +88,8 @@ def test_those_who_are_in_are_served_all_the_while(relieved: Ran) -> None:
 
 
 @pytest.mark.parametrize("patience", ["0s", "8s"])
-def test_a_canary_with_patience_waits_for_who_comes_back_late(patience: str, tmp_path: Path) -> None:
-    """A server that looks again once a second is gone for one who lingers 0.1 s, and back for one who waits."""
+def test_a_canary_with_patience_waits_for_a_late_recovery(patience: str, tmp_path: Path) -> None:
+    """A server that retries once a second does not recover within a linger of 0.1 s, but within the patience."""
     late = ("server.emfile_delay=1s", "canary.every=500ms", "canary.linger=100ms", "canary.held=0")
     ran = run_scenario(write_scenario(tmp_path, CROWD), tmp_path, *late, f"canary.patience={patience}")
     found = {finding.id for finding in ran.summary.findings}
@@ -98,8 +98,8 @@ def test_a_canary_with_patience_waits_for_who_comes_back_late(patience: str, tmp
         assert 0.1 < ran.summary.metrics["recovery.time_s"] < 8
 
 
-def test_a_canary_that_dies_is_not_believed(tmp_path: Path) -> None:
-    """What it would have seen is missing: the run says so, and is inconclusive."""
+def test_a_run_with_a_dead_canary_is_inconclusive(tmp_path: Path) -> None:
+    """The run names the dead observer and is inconclusive."""
     path = write_scenario(tmp_path, CROWD)
     command = [sys.executable, "-m", "loadsim", "run", path, "--out", str(tmp_path), "--ui", "none", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as conductor:
@@ -115,7 +115,7 @@ def test_a_canary_that_dies_is_not_believed(tmp_path: Path) -> None:
 
 
 def test_a_limit_that_is_changed_live_is_in_force(tmp_path: Path) -> None:
-    """Read back from the kernel at each step, seen in the samples, and marked in the picture."""
+    """A changed limit is read back at each step, appears in the samples, and is marked in the timeline."""
     text = CROWD.replace('{at = "1s", release = 1.0}', '{at = "500ms", nofile = 20}, {at = "1s", nofile = 200}')
     ran = run_scenario(write_scenario(tmp_path, text), tmp_path, "client.hold=1500ms", "canary.held=0")
     steps = [(step.before, step.after, step.refused) for step in ran.recording.facts.steps]
@@ -133,8 +133,8 @@ def test_a_limit_that_is_changed_live_is_in_force(tmp_path: Path) -> None:
     assert ran.summary.metrics["recovery.time_s"] < 0.5
 
 
-def test_a_program_that_lowered_its_own_hard_limit_gets_as_much_as_that(tmp_path: Path) -> None:
-    """The step says so, and is a relief all the same; who may raise a hard limit has all that was asked for."""
+def test_a_step_cannot_exceed_a_lowered_hard_limit(tmp_path: Path) -> None:
+    """The step says so and still counts as a change; with the right to raise a hard limit it gets all it asked for."""
     text = """
 [server]
 command = {command}
@@ -161,7 +161,7 @@ namespace = "private"
 
 
 def test_a_backlog_that_is_changed_live_is_in_force(tmp_path: Path) -> None:
-    """listen() again: more may wait from then on, as the kernel says."""
+    """A second listen() changes the queue capacity that the kernel reports."""
     text = CROWD.replace('{at = "1s", release = 1.0}', '{at = "300ms", backlog = 8}, {at = "600ms", release = 1.0}')
     ran = run_scenario(write_scenario(tmp_path, text), tmp_path, "server.backlog=16", "canary.held=0")
 
@@ -171,7 +171,7 @@ def test_a_backlog_that_is_changed_live_is_in_force(tmp_path: Path) -> None:
 
 
 def test_a_share_of_the_clients_leaves(tmp_path: Path) -> None:
-    """Every second one, of those who are served and of those who wait."""
+    """A release of 0.5 ends every second connection, served or waiting."""
     text = CROWD.replace("release = 1.0", "release = 0.5").replace('hold = "20s"', 'hold = "2s"')
     ran = run_scenario(write_scenario(tmp_path, text), tmp_path, "canary.held=0")
     left = (ran.recording.attempts["flags"] & AttemptFlag.RELEASED) != 0
@@ -181,7 +181,7 @@ def test_a_share_of_the_clients_leaves(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_does_not_wait_for_a_step_that_is_far_off(tmp_path: Path) -> None:
-    """Ctrl-C lets those leave who would have stayed until then: each is accounted for, and no step is told of."""
+    """Ctrl-C releases clients that wait for the step, and accounts for each of them."""
     text = CROWD.replace('at = "1s"', 'at = "50s"').replace('"20s"', '"60s"')
     command = [sys.executable, "-m", "loadsim", "run", write_scenario(tmp_path, text), "--out", str(tmp_path), "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
@@ -189,17 +189,17 @@ def test_an_interrupted_run_does_not_wait_for_a_step_that_is_far_off(tmp_path: P
         running.stderr.readline()  # all are ready
         time.sleep(1.0)
         running.send_signal(signal.SIGINT)
-        said, _ = running.communicate(timeout=30)
-    summary = json.loads(said)
+        printed, _ = running.communicate(timeout=30)
+    summary = json.loads(printed)
 
     assert (running.returncode, summary["interrupted"], summary["balanced"]) == (130, "SIGINT", True)
     assert sum(summary["ledger"].values()) == 60
-    assert summary["outcomes"]["unfinished"] > 0  # who still waited for an answer
-    assert summary["outcomes"]["ok"] > 0  # who had one
+    assert summary["outcomes"]["unfinished"] > 0  # clients that still waited for a reply
+    assert summary["outcomes"]["ok"] > 0  # clients with a reply
 
 
 def test_a_server_that_dies_is_never_back(tmp_path: Path) -> None:
-    """The step that comes too late is harmless, and the canary finds nobody listening."""
+    """A step after its death is harmless, and the canary finds no listener."""
     ran = run_scenario(write_scenario(tmp_path, CROWD), tmp_path, "server.on_emfile=exit", "canary.held=0")
 
     assert "recovery.time_s" not in ran.summary.metrics
@@ -209,7 +209,7 @@ def test_a_server_that_dies_is_never_back(tmp_path: Path) -> None:
 
 
 def test_a_step_after_the_end_of_the_server_is_no_doubt(tmp_path: Path) -> None:
-    """A server that its own policy ended before a step is found as ended, and the run can be judged."""
+    """A server that ended before a step gives a finding, and the step does not degrade the run."""
     ended = """
     [server]
     nofile = 20
@@ -231,7 +231,7 @@ def test_a_step_after_the_end_of_the_server_is_no_doubt(tmp_path: Path) -> None:
 
 
 def test_a_server_that_pauses_has_leaked_nothing(tmp_path: Path) -> None:
-    """Connections that are open because the server stands still are closed before the descriptors are counted."""
+    """Descriptors are counted after a paused server has closed its connections."""
     pausing = """
     [server]
     pause = "900ms"

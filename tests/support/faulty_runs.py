@@ -1,7 +1,7 @@
-"""Runs of the command line that something happens to: started and hurt from outside, and what each leaves behind.
+"""Runs of the command line that are disturbed from outside, and their remains.
 
-For tests, and for the checks in `tests/bench/`. A run and all that it starts carry a word of their own in their
-environment, so that whatever is left of it is found, wherever it went.
+For tests, and for the checks in `tests/bench/`. A run and all its processes have a unique word in their environment,
+which finds every process that the run leaves behind.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from loadsim.commands import main
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: What every run here is: clients that hold, a canary, and others who stay; over in two seconds.
+#: The scenario of every run: clients with a hold, a canary and held clients, in two seconds.
 SCENARIO = """
 schema = 1
 name = "hurt"
@@ -48,11 +48,11 @@ held = 2
 every = "100ms"
 linger = "100ms"
 """
-#: A run of two seconds that takes longer than this hangs.
+#: A run that takes longer than this hangs.
 PATIENCE_S = 30.0
 _MARK = "LOADSIM_HURT"
-_REPORTING = threading.Lock()  # click's runner puts itself in the place of standard output
-#: The parts of a run whose calls are refused, and the calls, each with the errnos that it may have.
+_REPORTING = threading.Lock()  # click's runner replaces standard output
+#: The parts that get refused calls, and the calls with their possible errnos.
 PARTS_HURT = ("conductor", "driver", "server")
 REFUSALS = {
     "accept4": ("ENOMEM", "EMFILE", "ENFILE", "ECONNABORTED"),
@@ -63,7 +63,7 @@ REFUSALS = {
     "write": ("ENOSPC", "EIO", "EDQUOT"),
     "epoll_ctl": ("ENOMEM", "ENOSPC"),
 }
-#: What stands in the command line of each process of a run.
+#: A part of the command line of each process of a run.
 _PARTS = {
     "driver": "loadsim.driver.driver",
     "server": "loadsim.simulated.server",
@@ -74,29 +74,29 @@ _PARTS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
-    """What a run has left behind."""
+    """The remains of a run."""
 
-    code: int | None  # None: it hung, and was killed
+    code: int | None  # None: it hung and was killed
     stdout: str
     stderr: str
-    folder: Path | None  # of its result; None: there is none
+    folder: Path | None  # of its result; None: no folder
     orphans: list[str]  # command lines of processes that outlived it
-    hit: bool = False  # the call that was to fail was made, and failed
+    hit: bool = False  # the chosen call was made, and failed
 
     @property
     def tracebacks(self) -> list[str]:
-        """The texts with one: what the command printed, the last words of its processes."""
+        """The texts with a traceback: output of the command and of its processes."""
         texts = [self.stdout, self.stderr]
         texts += [path.read_text(errors="replace") for path in self.folder.glob("*.stderr")] if self.folder else []
         return [text for text in texts if "Traceback (most recent call last)" in text]
 
     @property
     def begun(self) -> bool:
-        """Whether there is something to report on."""
+        """Whether its folder can be reported on."""
         return self.folder is not None and (self.folder / "manifest.json").exists()
 
     def report(self) -> dict[str, Any]:
-        """Return what `loadsim report --json` says of it; fails where it cannot be read. Threads wait their turn."""
+        """Return the output of `loadsim report --json`; fails if there is none. Only one thread reports at a time."""
         assert self.folder is not None, self.stderr
         with _REPORTING:
             done = CliRunner().invoke(main, ["report", str(self.folder), "--json"])
@@ -106,23 +106,23 @@ class Left:
 
 
 class Hurt:
-    """A run that is going on."""
+    """A run in progress."""
 
     def __init__(self, process: subprocess.Popen[str], out: Path, word: str) -> None:
         self.process = process
         self.pid = process.pid
         self._out = out
         self._word = word
-        self._said = ""
+        self._first_line = ""
 
     def wait_ready(self) -> None:
-        """Return when server, driver and canary are ready, just before the first client: the first line says so."""
+        """Wait for the first line, which appears when all parts are ready, just before the first client."""
         assert self.process.stderr is not None
-        self._said = self.process.stderr.readline()
-        assert " clients, " in self._said, self._said + self.process.stderr.read()
+        self._first_line = self.process.stderr.readline()
+        assert " clients, " in self._first_line, self._first_line + self.process.stderr.read()
 
     def wait_part(self, part: str) -> int:
-        """Wait until a part has been started, and return its pid; that of the conductor where the run ends first."""
+        """Wait until a part has started, and return its pid; if the run ends first, return that of the conductor."""
         while self.process.poll() is None:
             if (pid := parts_of(self.pid).get(part)) is not None:
                 return pid
@@ -134,11 +134,11 @@ class Hurt:
         return parts_of(self.pid)[part]
 
     def folder(self) -> Path | None:
-        """Return its result folder; None while, or where, there is none."""
+        """Return its result folder; None: not made yet."""
         return next((path for path in self._out.glob("2*") if path.is_dir()), None)
 
     def wait_end(self) -> Left:
-        """Wait until the command has ended, and return what is left; one that hangs is killed."""
+        """Wait until the command has ended, and return its remains; kill it if it hangs."""
         try:
             stdout, stderr = self.process.communicate(timeout=PATIENCE_S)
             code: int | None = self.process.returncode
@@ -149,14 +149,14 @@ class Hurt:
         return Left(
             code=code,
             stdout=stdout or "",
-            stderr=self._said + (stderr or ""),
+            stderr=self._first_line + (stderr or ""),
             folder=self.folder(),
             orphans=wait_gone(self._word),
         )
 
 
 def parts_of(conductor: int) -> dict[str, int]:
-    """Return the pids of a run that is going on: "conductor", "driver", "server", "held", "canary", "holder"."""
+    """Return the pids of a run in progress: "conductor", "driver", "server", "held", "canary", "holder"."""
     found = {"conductor": conductor}
     try:
         children: list[psutil.Process] = psutil.Process(conductor).children()
@@ -169,7 +169,7 @@ def parts_of(conductor: int) -> dict[str, int]:
             continue
         part = next((part for part, word in _PARTS.items() if word in line), None)
         if part is not None:
-            found["canary" if part in found else part] = child.pid  # the canary is the driver that is started last
+            found["canary" if part in found else part] = child.pid  # the canary is the driver that starts last
     return found
 
 
@@ -181,10 +181,10 @@ def hurt_run(
     out: Path | None = None,
     terminal: int | None = None,
 ) -> Iterator[Hurt]:
-    """Start a run in this folder, in a session of its own; `before` is called in its process before it begins.
+    """Start a run in this folder, in its own session; `before` is called in its process before exec().
 
-    `terminal`: it has that as its standard descriptors, and shows the live view. Whatever is left of it at the end of
-    the block is killed.
+    With a `terminal` as its standard descriptors, it shows the live view. At the end of the block, its remaining
+    processes are killed.
     """
     scenario = folder / "hurt.toml"
     scenario.write_text(SCENARIO)
@@ -213,7 +213,7 @@ def hurt_run(
 def run_to_end(
     *arguments: str, before: Callable[[], None] | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line to its end, and return what it printed; `before` as for `hurt_run`."""
+    """Run the command line to its end, and return its output; `before` as for `hurt_run`."""
     command = [sys.executable, "-m", "loadsim", *arguments]
     return subprocess.run(
         command,
@@ -227,7 +227,7 @@ def run_to_end(
 
 
 def wait_gone(word: str, patience_s: float = 5.0) -> list[str]:
-    """Wait until no process carries this word; return the command lines of those that do after all."""
+    """Wait until no process has this word; return the command lines of processes that still have it."""
     deadline = time.monotonic() + patience_s
     while (marked := _marked(word)) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -235,39 +235,39 @@ def wait_gone(word: str, patience_s: float = 5.0) -> list[str]:
 
 
 def _marked(word: str) -> dict[int, str]:
-    """Return pid and command line of every process that carries this word; those that have ended carry none."""
+    """Return pid and command line of every running process that has this word."""
     found = {}
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
             if f"{_MARK}={word}".encode() in path.read_bytes():
                 line = (path.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 found[int(path.parent.name)] = line
-        except OSError:  # it has ended, or is somebody else's
+        except OSError:  # it has ended, or belongs to another user
             continue
     return found
 
 
 @contextmanager
 def failing(pid: int, fault: tuple[str, int, str], log: Path) -> Iterator[None]:
-    """Have a call fail by strace: its name, the how-many-th that a process makes from now on, the errno."""
+    """Make a call fail by strace: its name, its number in each process from now on, the errno."""
     call, number, error = fault
     orders = ["-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={number}"]
     command = ["strace", "-f", "-o", str(log), *orders, "-p", str(pid)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
         try:
             assert strace.stderr is not None
-            said = strace.stderr.readline()
-            if "attached" not in said:
-                pytest.skip(f"strace may not attach here: {said.strip()}")
+            line = strace.stderr.readline()
+            if "attached" not in line:
+                pytest.skip(f"strace may not attach here: {line.strip()}")
             yield
         finally:
             if strace.poll() is None:
-                strace.terminate()  # it lets go of whoever is left
+                strace.terminate()  # it detaches from the remaining processes
             strace.communicate()
 
 
 def refused(folder: Path, part: str, call: str, number: int) -> Left:
-    """Make a run in a new folder in which the n-th call of a part fails, counted from when all are ready."""
+    """Make a run in a new folder in which the n-th call of a part fails, counted from when all parts are ready."""
     folder.mkdir()
     errors, log = REFUSALS[call], folder / "strace.log"
     with hurt_run(folder) as run:

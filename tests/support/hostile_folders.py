@@ -1,7 +1,7 @@
-"""Result folders as somebody with bad luck or bad intent would make them, and what the commands make of these.
+"""Result folders with accidental or malicious damage, and the reaction of the commands.
 
-Each damage is chosen by a seeded generator and done to a copy of a kept folder; each command runs in a process of its
-own with a bound on its memory and its time, so that a bomb is seen and hurts nobody.
+A seeded generator chooses the damage to a copy of a kept folder. Each command runs in its own process with bounds on
+memory and time.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from loadsim.commands import main
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: The way down in a JSON document.
+#: A path in a JSON document.
 Keys = tuple[str | int, ...]
 
 KEPT = Path(__file__).parent.parent / "data" / "results-1"
 KINDS = ("simulated", "command", "sweep", "verdict")
 MEMORY_BYTES = 3 << 30
 HUNG_S, SLOW_S = 20, 5.0
-LARGEST_BYTES = 1_000_000  # what a harm may read; others make holes of a terabyte
+LARGEST_BYTES = 1_000_000  # the largest file that is damaged; a damage may have made a hole of a terabyte
 ESCAPES = "\x1b[31mESC\x1b]0;OSC\x07\x9b2J\u202ebidi<script>alert(1)</script>|`](http://x)]]>"
 _ODD: tuple[Any, ...] = (
     None, True, -1, 0, 1, 2**31, 2**63 - 1, -(2**63), 2**64, 10**30, 1e308, -1e308, 1e-320, float("inf"), float("nan"),
@@ -42,8 +42,8 @@ _ODD: tuple[Any, ...] = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What a command said to a folder; `code` is negative where a signal ended it."""
+class Answer:
+    """The reaction of a command; `code` is negative if a signal ended it."""
 
     code: int
     text: str
@@ -51,12 +51,12 @@ class Told:
 
     @property
     def is_clean(self) -> bool:
-        """Whether it ended with an exit code of the documented ones, in a sentence, and soon."""
+        """Whether it ended in time, with a documented exit code and without a traceback."""
         return self.code in (0, 2) and "Traceback" not in self.text and self.took_s < HUNG_S
 
 
 def damaged(seed: int, into: Path) -> tuple[Path, str]:
-    """Copy a kept folder, damage the copy, and return it and in a few words what was done."""
+    """Copy a kept folder, damage the copy, and return it with a description of the damage."""
     rng = random.Random(seed)  # noqa: S311 -- the same damage every time
     kind = rng.choice(KINDS)
     folder = into / f"{seed}-{kind}"
@@ -73,7 +73,7 @@ def damaged(seed: int, into: Path) -> tuple[Path, str]:
 
 
 def texts_in(folder: Path) -> list[tuple[Path, Keys]]:
-    """Return where texts stand in the JSON documents of a folder: file, and the keys down to each."""
+    """Return the place of each text in the JSON documents of a folder: its file and its path."""
     return [
         (path, keys) for path in sorted(folder.rglob("*.json")) for keys in _texts(json.loads(path.read_text()), ())
     ]
@@ -87,21 +87,21 @@ def _texts(value: object, keys: Keys) -> Iterator[Keys]:
             yield from _texts(inner, (*keys, key))
 
 
-def tainted_report(kind: str, path: Path, keys: Keys, scratch: Path) -> tuple[Told, list[str]]:
-    """Report on a copy of a kept folder with one text tainted, and all that its server printed; return what acts."""
+def tainted_report(kind: str, path: Path, keys: Keys, scratch: Path) -> tuple[Answer, list[str]]:
+    """Report on a copy with one text and the server's output tainted; return the answer and the obeyed texts."""
     folder = shutil.copytree(KEPT / kind, scratch / "tainted")
     _taint(folder / path.relative_to(KEPT / kind), keys)
     for run in folder.rglob("manifest.json"):
         for name in ("target.stdout", "target.stderr"):
             (run.parent / name).write_text(ESCAPES + "\n", encoding="utf-8")
-    told = ask(["report", str(folder)], scratch)
-    found = _obeyed(told.text, folder)
+    answer = ask(["report", str(folder)], scratch)
+    found = _obeyed(answer.text, folder)
     shutil.rmtree(folder)
-    return told, found
+    return answer, found
 
 
 def _taint(path: Path, keys: Keys) -> None:
-    """Have a text end in what a terminal, a page, Markdown and XML would obey."""
+    """Append to a text what a terminal, a page, Markdown and XML would obey."""
     document = inner = json.loads(path.read_text())
     for key in keys[:-1]:
         inner = inner[key]
@@ -109,9 +109,9 @@ def _taint(path: Path, keys: Keys) -> None:
     path.write_text(json.dumps(document))
 
 
-def _obeyed(told: str, folder: Path) -> list[str]:
-    """Return what of it would act: on the terminal, or in a file that was made of the folder."""
-    found = [f"{char!r} on the terminal" for char in "\x1b\x07\x9b\u202e" if char in told]
+def _obeyed(printed: str, folder: Path) -> list[str]:
+    """Return the dangerous texts on the terminal, and in the files written from the folder."""
+    found = [f"{char!r} on the terminal" for char in "\x1b\x07\x9b\u202e" if char in printed]
     for path in sorted(folder.rglob("*")):
         if path.suffix in {".html", ".md", ".xml", ".csv"}:
             text = path.read_text()
@@ -123,22 +123,22 @@ def _is_small_file(path: Path) -> bool:
     return path.is_file() and not path.is_symlink() and path.stat().st_size < LARGEST_BYTES
 
 
-def ask(arguments: list[str], scratch: Path) -> Told:
+def ask(arguments: list[str], scratch: Path) -> Answer:
     """Run a loadsim command in a child of this process, bounded in memory and time."""
-    told, begun = scratch / "told.txt", time.monotonic()
+    output, begun = scratch / "output.txt", time.monotonic()
     child = os.fork()
     if child == 0:
-        _be_loadsim(arguments, told)
+        _be_loadsim(arguments, output)
     _, status = os.waitpid(child, 0)
-    text = told.read_bytes().decode(errors="backslashreplace")
-    return Told(code=os.waitstatus_to_exitcode(status), text=text, took_s=time.monotonic() - begun)
+    text = output.read_bytes().decode(errors="backslashreplace")
+    return Answer(code=os.waitstatus_to_exitcode(status), text=text, took_s=time.monotonic() - begun)
 
 
-def _be_loadsim(arguments: list[str], told: Path) -> None:
-    """Never returns: whatever happens, this child ends here."""
+def _be_loadsim(arguments: list[str], output: Path) -> None:
+    """Run the command in this child process and end it; never returns."""
     code = 99
     try:
-        out = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(out, 1)
         os.dup2(out, 2)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -157,7 +157,7 @@ def _run(arguments: list[str]) -> int:
         main()
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except BaseException:  # noqa: BLE001 -- that is what is looked for
+    except BaseException:  # noqa: BLE001 -- the test looks for any exception
         traceback.print_exc()
         return 1
     return 0
@@ -199,7 +199,7 @@ def _folder(path: Path, _: random.Random) -> None:
 
 
 def _huge(path: Path, rng: random.Random) -> None:
-    """Promise far more records than there are; make a journal of it where there is none."""
+    """Announce far more records than the file has; a file that is not an array becomes a hole of a terabyte."""
     if path.suffix != ".npy":
         os.truncate(path, 1 << 40)  # a hole
         return
@@ -211,7 +211,7 @@ def _huge(path: Path, rng: random.Random) -> None:
 
 
 def _journal(path: Path, rng: random.Random) -> None:
-    """Put a journal in place of an array, with absurd numbers in its header."""
+    """Replace an array by a journal with absurd numbers in its header."""
     name = path.stem
     kind = {"canary": "attempt", "held": "attempt"}.get(name, name.removesuffix("s"))
     odd = (0, 1, 64, 1000, 2**32, 2**63, 2**64 - 1)
@@ -224,10 +224,10 @@ def _journal(path: Path, rng: random.Random) -> None:
 
 
 def _odd_value(path: Path, rng: random.Random) -> None:
-    """Put something odd in one place of a document."""
+    """Put odd values in a document."""
     try:
         values = json.loads(path.read_text())
-    except (ValueError, RecursionError):  # another harm was there before
+    except (ValueError, RecursionError):  # damaged before
         return
     places = list(_places(values))
     if not places:
@@ -241,7 +241,7 @@ def _odd_value(path: Path, rng: random.Random) -> None:
 def _lost_key(path: Path, rng: random.Random) -> None:
     try:
         values = json.loads(path.read_text())
-    except (ValueError, RecursionError):  # another harm was there before
+    except (ValueError, RecursionError):  # damaged before
         return
     places = [(holder, key) for holder, key in _places(values) if isinstance(holder, dict)]
     if places:
@@ -264,8 +264,8 @@ def _other_version(path: Path, rng: random.Random) -> None:
     path.write_text(json.dumps(values))
 
 
-def _places(values: Any) -> Any:  # noqa: ANN401 -- whatever a document holds
-    """Yield every place in a document as its holder and its key."""
+def _places(values: Any) -> Any:  # noqa: ANN401 -- any JSON value
+    """Yield every place in a document as its container and its key."""
     pairs = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
     for key, value in list(pairs):
         yield values, key
