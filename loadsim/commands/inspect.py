@@ -157,12 +157,12 @@ def _watch(target: str, *, exact: bool, for_s: float | None) -> None:
             pid = wait_listener(port)
         else:
             pid = find(target, exact=exact).pids[0]
-        for seen in watch(pid, for_s=for_s):
-            click.echo(watching.tell(seen), nl=False)
+        for sample in watch(pid, for_s=for_s):
+            click.echo(watching.lines(sample), nl=False)
             if interrupted():
                 break
         ended = for_s is None or time.monotonic() - begun < for_s
-    click.echo(watching.end(ended=ended), nl=False)
+    click.echo(watching.summary(ended=ended), nl=False)
 
 
 @contextmanager
@@ -194,7 +194,7 @@ def _save(pid: int, path: Path, over_s: float) -> None:
 
     if over_s <= 0:
         raise ScenarioError("--save needs two snapshots: give --over a duration above 0s, for example --over 5s.")
-    snapshots = [seen.now for seen in watch(pid, for_s=over_s)]
+    snapshots = [sample.now for sample in watch(pid, for_s=over_s)]
     if len(snapshots) < 2:
         raise EnvironmentRefusedError(f"process {pid} ended before its second snapshot")
     sysctls = {name: value for name in SYSCTLS if (value := read_sysctl(name)) is not None}

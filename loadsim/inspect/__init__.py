@@ -1,16 +1,16 @@
-"""What does one live process hold, or this host? Descriptors and sockets in one joined view.
+"""Descriptors and sockets of one live process, or of this host, in one joined view.
 
-    targets    which processes are meant: pid, name, unit, port
-    snapshot   one reading of a process
+    targets    the processes that a target names: pid, name, unit, port
+    snapshot   one process at one moment
     model      its rows and both ends of each connection, as values
     join       descriptors joined with the socket table
-    groups     many descriptors as a few groups; choice and order of rows
-    diagnosis  what is wrong, what helps, what closing would do
+    groups     many descriptors as a few groups; filter and order of rows
+    diagnosis  problems, remedies, and the effect of closing a descriptor
     text       one process on a terminal
     overview   all processes and listeners
-    watch      a process over time
-    incident   a scenario from what a process shows
+    watch      a process sampled over time
+    incident   a scenario that reproduces what a process shows
     document   JSON and its schema
 
-Only reads. Imports the kernel's view and the drawing layer: it must start on a host in trouble.
+It only reads. It imports only the kernel readers and the drawing layer, so it starts on a host in trouble.
 """

@@ -1,4 +1,4 @@
-"""What is wrong with a process's descriptors, what helps, and what closing one would do. Pure."""
+"""Problems with a process's descriptors, their remedies, and the effect of closing a descriptor. Pure."""
 
 from __future__ import annotations
 
@@ -15,56 +15,56 @@ if TYPE_CHECKING:
     from loadsim.inspect.model import Row, Snapshot
 
 
-#: From this share of the limit on, room is the question.
+#: From this share of the limit on, free descriptors are scarce.
 TIGHT = 0.8
-_FEW = 3  # so many connections in CLOSE_WAIT can be on their way to be closed
-_LARGE = 100_000_000  # bytes that a deleted file may hold unseen
+_FEW = 3  # up to this many connections in CLOSE_WAIT may just be about to be closed
+_LARGE = 100_000_000  # bytes in deleted files that are worth a report
 _LEAST_LIMIT = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspect:
-    """One thing that is wrong."""
+    """One problem."""
 
     sentence: str
-    leaks: bool = False  # descriptors are held that nobody needs
+    leaks: bool = False  # unneeded descriptors stay open
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:
-    """How the number of open descriptors changed between two looks."""
+    """The change of the number of open descriptors between two snapshots."""
 
     per_s: float
 
-    def left_s(self, room: int) -> float | None:
-        """Return the seconds until so many more are open, None where they do not grow."""
-        return room / self.per_s if self.per_s > 0 else None
+    def left_s(self, free_fds: int) -> float | None:
+        """Return the seconds until the free descriptors are used up; None without growth."""
+        return free_fds / self.per_s if self.per_s > 0 else None
 
 
 def growth(before: Snapshot | None, now: Snapshot) -> Growth | None:
-    """Return the growth between two looks, None where there was one alone."""
+    """Return the growth between two snapshots; None if only one was taken."""
     if before is None or now.at_s <= before.at_s:
         return None
     return Growth(per_s=(now.open_fds - before.open_fds) / (now.at_s - before.at_s))
 
 
 def suspects(now: Snapshot, groups: Sequence[Group]) -> list[Suspect]:
-    """Return what is wrong, worst first; empty where nothing is."""
+    """Return the problems, worst first."""
     leaks = list(_left_behind(now, groups))
-    crowd = [] if leaks else _crowd(now, groups)
-    return [*_limit(now), *leaks, *crowd, *_growing(groups), *_unseen(now), *_deleted(now, groups)]
+    crowded = [] if leaks else _nearly_full(now, groups)
+    return [*_beyond(now), *leaks, *crowded, *_growing(groups), *_not_accepted(now), *_deleted(now, groups)]
 
 
-def _limit(now: Snapshot) -> Iterator[Suspect]:
+def _beyond(now: Snapshot) -> Iterator[Suspect]:
     if now.beyond:
         yield Suspect(
-            sentence=f"{some(now.beyond, 'descriptor')} at or beyond number {format_count(now.soft)}, the limit: "
-            "opened before it was lowered, or inherited. They stay; only new ones fail."
+            sentence=f"{some(now.beyond, 'descriptor')} with a number at or above the limit, {format_count(now.soft)}: "
+            "opened before the limit was lowered, or inherited. They stay open; only new descriptors fail."
         )
 
 
 def is_left_behind(group: Group) -> bool:
-    """Return whether the other sides of these connections have left, and not just now."""
+    """Return whether the peers of these connections closed them some time ago."""
     return group.kind == "TCP" and group.state == "CLOSE_WAIT" and (group.fds > _FEW or (group.change or 0) > 0)
 
 
@@ -72,25 +72,25 @@ def _left_behind(now: Snapshot, groups: Sequence[Group]) -> Iterator[Suspect]:
     for group in groups:
         if is_left_behind(group):
             idle = group.oldest_idle_s
-            since = f"; the oldest idle for {format_duration(idle)}" if idle is not None and idle >= 1 else ""
+            since = f"; the oldest has been idle for {format_duration(idle)}" if idle is not None and idle >= 1 else ""
             yield Suspect(
-                sentence=f"{some(group.fds, 'connection')} {group.where} were closed by the other side and never by "
+                sentence=f"{some(group.fds, 'connection')} {group.where} were closed by the peer but not by "
                 f"{now.process.name}{since}. {_advice(group)}",
                 leaks=True,
             )
 
 
 def _is_tight(now: Snapshot) -> bool:
-    return now.soft - now.room >= TIGHT * now.soft
+    return now.soft - now.free_fds >= TIGHT * now.soft
 
 
-def _crowd(now: Snapshot, groups: Sequence[Group]) -> Iterator[Suspect]:
+def _nearly_full(now: Snapshot, groups: Sequence[Group]) -> Iterator[Suspect]:
     if _is_tight(now) and groups:
         most = max(groups, key=lambda one: one.fds)
         what = " ".join(_words(most))
         yield Suspect(
-            sentence=f"The limit is nearly used up ({format_count(now.room)} left), mostly by {what}: "
-            f"{format_count(most.fds)}. Nothing shows that these are leaked; --watch tells whether they grow."
+            sentence=f"The limit is nearly used up ({format_count(now.free_fds)} left), mostly by {what}: "
+            f"{format_count(most.fds)}. Nothing shows a leak; use --watch to see whether the number grows."
         )
 
 
@@ -100,8 +100,8 @@ def _words(group: Group) -> list[str]:
 
 def _advice(group: Group) -> str:
     if group.where.startswith("on "):
-        return 'Look at the code that serves them: it must close when recv() returns b"".'
-    return "Look at the code that talks to it: what takes a connection must give it back, also after an error."
+        return 'Fix the code that serves them: it must close a connection when recv() returns b"".'
+    return "Fix the code that uses them: it must close each connection, or return it to the pool, after errors too."
 
 
 def _growing(groups: Sequence[Group]) -> Iterator[Suspect]:
@@ -109,27 +109,29 @@ def _growing(groups: Sequence[Group]) -> Iterator[Suspect]:
         if (group.change or 0) > 0 and not is_left_behind(group) and group.kind != "listening":
             what = " ".join(_words(group))
             yield Suspect(
-                sentence=f"{what}: {format_count(group.fds)} descriptors, {group.change} more than a moment ago. "
-                "A leak if that goes on; --watch shows each one as it comes."
+                sentence=f"{what}: {format_count(group.fds)} descriptors, {group.change} more than in the snapshot "
+                "before. If this continues, it is a leak; --watch shows each new descriptor."
             )
 
 
-def _unseen(now: Snapshot) -> Iterator[Suspect]:
+def _not_accepted(now: Snapshot) -> Iterator[Suspect]:
     for row in now.rows:
         if row.role == LISTENING and row.recv_q:
             at = f":{row.local_port}" if row.local_port else row.local
-            who = f"{some(row.recv_q, 'client')} in the accept queue of {at}: connected, and without a descriptor"
-            why = ": at the limit none can be had" if now.full else " until accept() is called"
-            more = f" The queue is full ({row.recv_q} of {row.capacity}): new ones are dropped." if row.full else ""
-            yield Suspect(sentence=f"{who}{why}.{more}")
-    knocking = sum(row.role == SYN_SENT for row in now.knocking)
-    if knocking:
-        yield Suspect(sentence=f"{some(knocking, 'client')} on this machine get no answer: their SYNs are dropped.")
+            clients = f"{some(row.recv_q, 'client')} in the accept queue of {at}: connected, but without a descriptor"
+            why = ", because the limit is reached" if now.full else " until accept() is called"
+            more = f" The queue is full ({row.recv_q} of {row.capacity}): new clients are dropped." if row.full else ""
+            yield Suspect(sentence=f"{clients}{why}.{more}")
+    unanswered = sum(row.role == SYN_SENT for row in now.knocking)
+    if unanswered:
+        get = "gets no answer: its SYNs are" if unanswered == 1 else "get no answer: their SYNs are"
+        yield Suspect(sentence=f"{some(unanswered, 'local client')} {get} dropped.")
     phantoms = sum(row.role == PHANTOM for row in now.knocking)
     if phantoms:
+        believe, their = ("believes it is", "its") if phantoms == 1 else ("believe they are", "their")
         yield Suspect(
-            sentence=f"{some(phantoms, 'client')} on this machine believe to be connected, and there is no socket for "
-            "them here: their last ACK was dropped at a full queue."
+            sentence=f"{some(phantoms, 'local client')} {believe} connected, but the server has no socket: "
+            f"{their} last ACK was dropped because the queue was full."
         )
 
 
@@ -137,20 +139,22 @@ def _deleted(now: Snapshot, groups: Sequence[Group]) -> Iterator[Suspect]:
     held = sum(row.held_bytes for row in now.rows)
     if held >= _LARGE:
         number = sum(group.fds for group in groups if group.state == "deleted")
+        closed = "is" if number == 1 else "are"
         yield Suspect(
-            sentence=f"{format_bytes(held)} of disk are held by {some(number, 'deleted file')}, until closed."
+            sentence=f"{format_bytes(held)} of disk space are in use until {some(number, 'deleted file')} {closed} "
+            "closed."
         )
 
 
 def remedies(now: Snapshot, pace: Growth | None, found: Sequence[Suspect]) -> list[tuple[str, str]]:
-    """Return what helps, as ("NOW", text), ("LATER", text), ("NOT", text); nothing while there is room."""
+    """Return ("NOW", text), ("LATER", text), ("NOT", text); empty without a leak and far from the limit."""
     if not _is_tight(now) and not any(one.leaks for one in found):
         return []
     asked = more_than(now.soft)
     hard = max(now.hard, asked)
-    buys = pace.left_s(asked - now.soft + now.room) if pace is not None else None
+    buys = pace.left_s(asked - now.soft + now.free_fds) if pace is not None else None
     notes = [f"about {format_duration(buys)} at {pace.per_s:.1f}/s"] if pace is not None and buys is not None else []
-    notes += ["buys time: the leak stays"] if any(one.leaks for one in found) else []
+    notes += ["buys time, does not fix the leak"] if any(one.leaks for one in found) else []
     note = f" ({', '.join(notes)})" if notes else ""
     now_text = f"sudo prlimit --pid {now.process.pid} --nofile={asked}:{hard}{note}"
     return [("NOW", now_text), ("LATER", _later(now, asked)), *_not(now)]
@@ -165,7 +169,7 @@ def _later(now: Snapshot, asked: int) -> str:
     unit = now.process.unit
     if unit.endswith(".service"):
         return f"systemctl edit {unit} -> [Service] LimitNOFILE={asked} (ulimit in a shell does not reach a service)"
-    return f"ulimit -n {asked} in what starts it, LimitNOFILE={asked} in its unit, or --ulimit nofile={asked} of docker"
+    return f"ulimit -n {asked} where it is started, LimitNOFILE={asked} in its unit, or docker --ulimit nofile={asked}"
 
 
 def _not(now: Snapshot) -> Iterator[tuple[str, str]]:
@@ -181,19 +185,19 @@ def _not(now: Snapshot) -> Iterator[tuple[str, str]]:
         yield ("NOT", " nor ".join(parts))
 
 
-#: Role -> what the last close() does; where nothing is said the descriptor is given back, and nobody notices.
+#: Role -> effect of the last close(). Every other role only frees the descriptor.
 _DOES = {
-    "CLOSE-WAIT": "gives the descriptor back: the other side has left already",
-    SYN_SENT: "gives up connecting",
-    "SYN-RECV": "ends the handshake",
+    "CLOSE-WAIT": "frees the descriptor: the peer has already closed",
+    SYN_SENT: "aborts the connect()",
+    "SYN-RECV": "aborts the handshake",
 }
 _ENDS = "ends the connection"
-#: What goes without saying on each of many rows.
+#: Effects too obvious to print beside every row.
 PLAIN = {_ENDS, *_DOES.values()}
 
 
 def closing(row: Row) -> str:
-    """Return what closing a row would do; "" where nobody else would notice, or nothing has it open."""
+    """Return what closing a row would do; "" if it has no visible effect, or no descriptor."""
     holders = len(row.others) + len(row.fds) - 1
     if holders > 0 and row.role:
         return f"ends nothing yet: {some(holders, 'more holder')} found"
@@ -209,9 +213,9 @@ def closing(row: Row) -> str:
 
 def _closing_listener(row: Row) -> str:
     waiting = row.queued or row.recv_q or 0
-    resets = f" and resets the {waiting} that wait" if waiting > 1 else " and resets the one that waits"
+    resets = f" and resets {waiting} queued clients" if waiting > 1 else " and resets 1 queued client"
     if row.kind != "TCP":
-        return "ends the door: nobody can connect any more" + (resets if waiting else "")
+        return "stops listening: no client can connect any more" + (resets if waiting else "")
     if row.rivals:
         frees = f"leaves port {row.local_port} to {some(row.rivals, 'other listener')}"
     else:
@@ -220,25 +224,25 @@ def _closing_listener(row: Row) -> str:
 
 
 _LEAST, _MOST = 2, 5
-#: True of every process, for those that show nothing else.
+#: True of every process, for snapshots that show nothing else.
 _ALWAYS = (
-    "Each open file, pipe and socket is one number, the lowest that was free; the limit is on the numbers.",
-    "An inode is one open socket or file, whatever numbers it has and in however many processes.",
+    "Each open file, pipe or socket gets the lowest free number; the limit applies to the numbers.",
+    "An inode is one open socket or file; it can have several numbers, in several processes.",
 )
 
 
 def lessons(now: Snapshot) -> list[str]:
     """Return two to five sentences about what is on the screen."""
     taught = [
-        *_left(now),
-        *_doors(now),
-        *_phantoms(now),
-        *_pairs(now),
-        *_waiting(now),
-        *_queues(now),
-        *_closing(now),
-        *_callers(now),
-        *_sharing(now),
+        *_left_lessons(now),
+        *_listener_lessons(now),
+        *_phantom_lessons(now),
+        *_pair_lessons(now),
+        *_waiting_lessons(now),
+        *_queue_lessons(now),
+        *_closing_lessons(now),
+        *_outgoing_lessons(now),
+        *_sharing_lessons(now),
     ]
     return [*taught, *_ALWAYS][: max(min(len(taught), _MOST), _LEAST)]
 
@@ -247,83 +251,85 @@ def _listeners(now: Snapshot) -> list[Row]:
     return [row for row in now.rows if row.role == LISTENING and row.kind == "TCP"]
 
 
-def _guests(now: Snapshot) -> list[Row]:
+def _accepted(now: Snapshot) -> list[Row]:
     ports = {row.local_port for row in _listeners(now)}
     return [row for row in now.rows if row.remote and row.local_port in ports]
 
 
-def _doors(now: Snapshot) -> Iterator[str]:
-    doors, guests = _listeners(now), _guests(now)
-    if doors and guests:
-        one = "is one guest" if len(guests) == 1 else "and the others are guests, one each"
-        yield f"fd {doors[0].fds[0]} is the door, fd {guests[0].fds[0]} {one}. The door never carries data."
-    elif doors:
-        yield f"fd {doors[0].fds[0]} is the door: each accepted client gets a new fd and inode, and the door stays."
+def _listener_lessons(now: Snapshot) -> Iterator[str]:
+    listeners, accepted = _listeners(now), _accepted(now)
+    if listeners and accepted:
+        one = f"fd {accepted[0].fds[0]} is an accepted connection"
+        also = f"{one}." if len(accepted) == 1 else f"{one}, one of {format_count(len(accepted))}."
+        yield f"fd {listeners[0].fds[0]} listens and never carries data; {also}"
+    elif listeners:
+        yield f"fd {listeners[0].fds[0]} listens and stays: each accept() returns a new fd with a new inode."
 
 
-def _pairs(now: Snapshot) -> Iterator[str]:
+def _pair_lessons(now: Snapshot) -> Iterator[str]:
     for row in now.rows:
         if row.role == CONNECTED and row.kind == "TCP" and row.other is not None and row.other.inode:
             yield f"One connection, two sockets: inode {row.inode} here, {row.other.inode} at the other end."
             return
 
 
-def _waiting(now: Snapshot) -> Iterator[str]:
+def _waiting_lessons(now: Snapshot) -> Iterator[str]:
     queued = sum(row.role == QUEUED for row in now.waiting)
     if queued:
         yield (
             f"{some(queued, 'client')} in the accept queue: ESTABLISHED before accept(), with inode 0, "
-            "since no file has them yet."
+            "because no descriptor refers to them yet."
         )
 
 
-def _phantoms(now: Snapshot) -> Iterator[str]:
+def _phantom_lessons(now: Snapshot) -> Iterator[str]:
     if any(row.role == PHANTOM for row in now.knocking):
-        yield "PHANTOM: the client got its SYN-ACK, its last ACK met a full queue; only the client has a socket."
+        yield "PHANTOM: a full queue dropped the client's last ACK, so only the client has a socket."
 
 
-def _queues(now: Snapshot) -> Iterator[str]:
+def _queue_lessons(now: Snapshot) -> Iterator[str]:
     for row in _listeners(now):
         if row.send_q is not None and row.recv_q:
-            again = ", SYNs that their clients send again" if any(one.role == SYN_SENT for one in now.knocking) else ""
+            again = " (clients resend their SYNs)" if any(one.role == SYN_SENT for one in now.knocking) else ""
             drops = f" It has dropped {some(row.drops, 'packet')} so far{again}." if row.drops else ""
-            yield f"listen(fd, {row.send_q}) holds {format_count(queue_capacity(row.send_q))} (backlog + 1).{drops}"
+            holds = format_count(queue_capacity(row.send_q))
+            yield f"The accept queue of listen(fd, {row.send_q}) holds {holds} (backlog + 1).{drops}"
             return
 
 
-def _left(now: Snapshot) -> Iterator[str]:
+def _left_lessons(now: Snapshot) -> Iterator[str]:
     left = [row for row in now.rows if row.state == "CLOSE_WAIT"]
     if left:
-        yield f"CLOSE_WAIT: the other side has left; fd {left[0].fds[0]} stays until this process closes it."
+        yield f"CLOSE_WAIT: the peer has closed; fd {left[0].fds[0]} stays open until this process closes it."
 
 
-def _closing(now: Snapshot) -> Iterator[str]:
-    guests = _guests(now)
+def _closing_lessons(now: Snapshot) -> Iterator[str]:
+    accepted = _accepted(now)
     for row in _listeners(now):
-        lives = f"; fd {guests[0].fds[0]} lives on" if guests else ""
-        ends = f"close({guests[0].fds[0]}) {closing(guests[0]) or 'gives it back'}. " if guests else ""
-        yield f"{ends}close({row.fds[0]}) {closing(row)}{lives}."
+        stays = f"; fd {accepted[0].fds[0]} stays open" if accepted else ""
+        ends = f"close({accepted[0].fds[0]}) {closing(accepted[0]) or 'frees it'}. " if accepted else ""
+        yield f"{ends}close({row.fds[0]}) {closing(row)}{stays}."
         return
 
 
-def _callers(now: Snapshot) -> Iterator[str]:
+def _outgoing_lessons(now: Snapshot) -> Iterator[str]:
     ports = now.ports
     for row in now.rows:
         if row.kind == "TCP" and row.remote and row.local_port not in ports:
-            yield f"fd {row.fds[0]} made the call: the kernel chose port {row.local_port} for it. It has no door."
+            yield f"fd {row.fds[0]} is an outgoing connection: the kernel chose its local port, {row.local_port}."
             return
 
 
-def _sharing(now: Snapshot) -> Iterator[str]:
+def _sharing_lessons(now: Snapshot) -> Iterator[str]:
     for row in now.rows:
         if row.role and (len(row.fds) > 1 or row.others):
             holders = len(row.fds) + len(row.others)
-            yield f"Inode {row.inode} has {holders} holders (dup or fork): it ends when the last of them closes it."
+            yield f"Inode {row.inode} has {holders} holders (dup or fork): only the last close() ends it."
             return
 
 
 def by_hand(now: Snapshot, port: int | None) -> list[str]:
-    """Return the commands that show the same."""
+    """Return the shell commands that show the same."""
     pid = now.process.pid
     enter = f"{now.enter} " if now.enter else ""
     listeners = _listeners(now)

@@ -20,7 +20,7 @@ FORMAT = 1
 
 
 def document(now: Snapshot, before: Snapshot | None, choice: Choice) -> dict[str, Any]:
-    """Return a look for machines; see `inspect_schema`."""
+    """Return a snapshot as JSON values; `process_schema` describes them."""
     groups = groups_of(now, before)
     found = suspects(now, groups)
     pace = growth(before, now)
@@ -31,7 +31,7 @@ def document(now: Snapshot, before: Snapshot | None, choice: Choice) -> dict[str
         "soft": now.soft,
         "hard": now.hard,
         "growth_per_s": pace.per_s if pace is not None else None,
-        "time_left_s": pace.left_s(now.room) if pace is not None else None,
+        "time_left_s": pace.left_s(now.free_fds) if pace is not None else None,
         "groups": [asdict(group) for group in groups],
         "suspects": [asdict(one) for one in found],
         "remedies": [{"when": when, "text": text} for when, text in remedies(now, pace, found)],
@@ -49,7 +49,7 @@ def _process(now: Snapshot) -> dict[str, Any]:
 
 
 def _rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """Return rows as plain values; a holder is {pid, name, fd}."""
+    # asdict() would turn the named tuples of holders into lists
     return [
         {
             **asdict(row),
@@ -65,7 +65,7 @@ def _rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
 
 
 def overview_document(overview: Overview) -> dict[str, Any]:
-    """Return all processes and listeners for machines."""
+    """Return all processes and listeners as JSON values; `overview_schema` describes them."""
     return {
         "format": FORMAT,
         "processes": [
@@ -89,7 +89,7 @@ def overview_document(overview: Overview) -> dict[str, Any]:
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def _a(kind: str | list[str], says: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401 -- whatever a schema has
+def _a(kind: str | list[str], says: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401 -- any keyword of JSON Schema
     return {"type": kind, "description": says, **more}
 
 
@@ -105,7 +105,7 @@ _MAYBE_INTEGER = ["integer", "null"]
 _MAYBE_NUMBER = ["number", "null"]
 
 _HOLDER = _object(
-    "A descriptor of some process.",
+    "A descriptor of a process.",
     {
         "pid": _a("integer", "Its process."),
         "name": _a("string", "Name of that process (comm)."),
@@ -120,53 +120,55 @@ _OTHER_END = {
             {
                 "where": _a(
                     "string",
-                    "held: holders are known; queue: complete, not yet accepted; handshake: the last ACK is missing; "
-                    "closed: its process has closed it; none: no socket at all; unheld: holder not found; remote: "
+                    "held: holders are known; queue: connected, not yet accepted; handshake: the last ACK is missing; "
+                    "closed: its process has closed it; none: no socket; unheld: holder not found; remote: "
                     "another machine.",
                     enum=["held", "queue", "handshake", "closed", "none", "unheld", "remote"],
                 ),
-                "inode": _a(_MAYBE_INTEGER, "Its inode; 0: no file has it."),
+                "inode": _a(_MAYBE_INTEGER, "Its inode; 0: no descriptor refers to it."),
                 "state": _a("string", "Its TCP state."),
-                "holders": _list("Who has it (holders found).", _HOLDER),
+                "holders": _list("The descriptors that hold it, as far as found.", _HOLDER),
             },
         ),
     ]
 }
 _ROW = _object(
-    "An open file with all its descriptors, or a connection that the process has no descriptor for.",
+    "An open file with all its descriptors, or a connection without a descriptor.",
     {
-        "fds": _list("Its numbers; none: it waits for one.", {"type": "integer"}),
-        "inode": _a(_MAYBE_INTEGER, "null: it has none of its own, such as an epoll."),
-        "kind": _a("string", "file, pipe, terminal, device, epoll ..., of sockets the protocol: TCP, UDP, unix ..."),
-        "role": _a("string", "Of sockets: LISTENING, CONNECTED, QUEUED, SYN-SENT, PHANTOM, CLOSE-WAIT, BOUND ..."),
+        "fds": _list("Its descriptors; empty: it has none yet.", {"type": "integer"}),
+        "inode": _a(_MAYBE_INTEGER, "null: it has no inode of its own, such as an epoll."),
+        "kind": _a("string", "file, pipe, terminal, device, epoll ...; for sockets the protocol: TCP, UDP, unix ..."),
+        "role": _a("string", "Sockets only: LISTENING, CONNECTED, QUEUED, SYN-SENT, PHANTOM, CLOSE-WAIT, BOUND ..."),
         "state": _a("string", "TCP state as the kernel names it: CLOSE_WAIT."),
         "family": _a("string", 'IPv4, IPv6, dual-stack or "IPv4 in IPv6".'),
         "local": _a("string", "Address and port at this end, or the name of a unix socket."),
-        "remote": _a("string", "The same of the other end."),
+        "remote": _a("string", "The same for the other end."),
         "local_port": _a("integer", "0: none."),
         "remote_port": _a("integer", "0: none."),
-        "recv_q": _a(_MAYBE_INTEGER, "Bytes unread (a FIN counts one); of a listener: its accept queue."),
-        "send_q": _a(_MAYBE_INTEGER, "Bytes not acknowledged; of a listener: the backlog, its queue holds one more."),
-        "drops": _a(_MAYBE_INTEGER, "Packets that a listener or a bound socket dropped since it was made."),
-        "retransmits": _a("integer", "Times that the packet now under way was sent again."),
-        "idle_s": _a(_MAYBE_NUMBER, "Seconds since data last went either way, or since it was connected."),
-        "path": _a("string", "What /proc/PID/fd/N points to; of unix sockets stream, datagram or seqpacket."),
-        "held_bytes": _a("integer", "Bytes on disk of a deleted file."),
+        "recv_q": _a(
+            _MAYBE_INTEGER, "Unread bytes (a FIN counts as one); for a listener: clients in its accept queue."
+        ),
+        "send_q": _a(_MAYBE_INTEGER, "Unacknowledged bytes; for a listener: its backlog (the queue holds one more)."),
+        "drops": _a(_MAYBE_INTEGER, "Packets that a listener or a bound socket has dropped since it was created."),
+        "retransmits": _a("integer", "How often the current packet has been sent again."),
+        "idle_s": _a(_MAYBE_NUMBER, "Seconds since the last data in either direction, or since it was connected."),
+        "path": _a("string", "Target of /proc/PID/fd/N; for unix sockets stream, datagram or seqpacket."),
+        "held_bytes": _a("integer", "Bytes on disk that a deleted file still uses."),
         "other": _OTHER_END,
-        "others": _list("The same open file in other processes (holders found).", _HOLDER),
-        "queued": _a("integer", "Of a listener: connections seen to wait for it."),
-        "rivals": _a("integer", "Of a listener: others on its port (SO_REUSEPORT)."),
-        "closing": _a("string", 'What closing it would do; "": nobody else would notice.'),
+        "others": _list("The same open file in other processes, as far as found.", _HOLDER),
+        "queued": _a("integer", "Listeners only: connections found in its accept queue."),
+        "rivals": _a("integer", "Listeners only: other listeners on its port (SO_REUSEPORT)."),
+        "closing": _a("string", 'The effect of closing it; "": none that is visible elsewhere.'),
     },
 )
 _GROUP = _object(
-    "Descriptors that are alike.",
+    "Similar descriptors.",
     {
         "kind": _a("string", "TCP, UDP, unix, file, listening, other ..."),
         "state": _a("string", "TCP state, or deleted."),
         "where": _a("string", '"to 10.0.3.7:5432", "on :8080".'),
         "fds": _a("integer", "How many; all groups add up to open_fds."),
-        "change": _a(_MAYBE_INTEGER, "Since the look before; null: there was none (--over)."),
+        "change": _a(_MAYBE_INTEGER, "Since the snapshot before; null: only one was taken (--over)."),
         "detail": _a("string", "In words: peers, folders, bytes held, accept queues."),
         "oldest_idle_s": _a(_MAYBE_NUMBER, "The longest idle time in the group."),
         "newest_idle_s": _a(_MAYBE_NUMBER, "The shortest."),
@@ -179,7 +181,7 @@ def process_schema() -> dict[str, Any]:
     fields = {
         "format": _a("integer", "Version of this document.", const=1),
         "process": _object(
-            "Who it is.",
+            "The process.",
             {
                 "pid": _a("integer", "Process id."),
                 "name": _a("string", "comm, at most 15 characters."),
@@ -191,38 +193,38 @@ def process_schema() -> dict[str, Any]:
         ),
         "open_fds": _a("integer", "Open descriptors."),
         "soft": _a("integer", "RLIMIT_NOFILE, the limit in force: one more than the highest number."),
-        "hard": _a("integer", "What the process may raise it to."),
-        "growth_per_s": _a(_MAYBE_NUMBER, "Change of open_fds per second between two looks (--over)."),
-        "time_left_s": _a(_MAYBE_NUMBER, "Until the limit at that growth; null: it does not grow."),
+        "hard": _a("integer", "The hard limit: how far the process may raise the soft one."),
+        "growth_per_s": _a(_MAYBE_NUMBER, "Change of open_fds per second between two snapshots (--over)."),
+        "time_left_s": _a(_MAYBE_NUMBER, "Seconds until the limit at that growth; null: no growth."),
         "groups": _list("All descriptors, by kind, state and peer, largest first.", _GROUP),
         "suspects": _list(
-            "What is wrong.",
+            "The problems, worst first.",
             _object(
-                "One thing.",
-                {"sentence": _a("string", "In words."), "leaks": _a("boolean", "Descriptors nobody needs are held.")},
+                "One problem.",
+                {"sentence": _a("string", "In words."), "leaks": _a("boolean", "Unneeded descriptors stay open.")},
             ),
         ),
         "remedies": _list(
-            "What helps.",
+            "The remedies.",
             _object(
                 "One remedy.",
                 {"when": _a("string", "When.", enum=["NOW", "LATER", "NOT"]), "text": _a("string", "What to do.")},
             ),
         ),
-        "rows": _list("Every open file of it, by --sort; those that --kind, --state and --socket-port choose.", _ROW),
-        "waiting": _list("Connections in its accept queues: no descriptor yet.", _ROW),
-        "knocking": _list("Clients on this machine that have no socket here: SYN-SENT or PHANTOM.", _ROW),
+        "rows": _list("Its open files, in the order of --sort, filtered by --kind, --state, --socket-port.", _ROW),
+        "waiting": _list("Connections in its accept queues, without a descriptor yet.", _ROW),
+        "knocking": _list("Local clients for which the process has no socket: SYN-SENT or PHANTOM.", _ROW),
         "host": _object(
-            "What the whole machine allows.",
+            "Limits of the machine.",
             {
                 "file_nr": _a(_MAYBE_INTEGER, "Open files of the machine (fs.file-nr)."),
                 "file_max": _a(_MAYBE_INTEGER, "Their limit (fs.file-max)."),
-                "inotify": _a(_MAYBE_INTEGER, "inotify instances found of its user."),
+                "inotify": _a(_MAYBE_INTEGER, "inotify instances of its user, as far as found."),
                 "inotify_max": _a(_MAYBE_INTEGER, "Their limit."),
             },
         ),
-        "other_namespace": _a("boolean", "Whether it has another network namespace than loadsim."),
-        "missing": _list("What could not be seen, with the command that would show it.", {"type": "string"}),
+        "other_namespace": _a("boolean", "Whether its network namespace is not that of loadsim."),
+        "missing": _list("Parts that could not be read, each with the command that shows it.", {"type": "string"}),
     }
     return {"$schema": _DIALECT, "title": "loadsim inspect TARGET --json", **_object("One process.", fields)}
 
@@ -246,17 +248,16 @@ def overview_schema() -> dict[str, Any]:
             "local": _a("string", "Address."),
             "port": _a("integer", "Port."),
             "family": _a("string", "IPv4, IPv6 or dual-stack."),
-            "queue": _a("integer", "Connections that wait for accept()."),
-            "backlog": _a("integer", "In force; the queue holds one more."),
-            "drops": _a(_MAYBE_INTEGER, "Packets dropped since it was made."),
-            "inode": _a("integer", "Its inode."),
-            "holders": _list("Who has it.", _HOLDER),
+            "queue": _a("integer", "Connections in its accept queue."),
+            "backlog": _a("integer", "The backlog in force; the queue holds one more."),
+            "drops": _a(_MAYBE_INTEGER, "Packets dropped since it was created."),
+            "holders": _list("The descriptors that hold it, as far as found.", _HOLDER),
         },
     )
     fields = {
         "format": _a("integer", "Version of this document.", const=1),
-        "processes": _list("By share of their limit.", process),
-        "listeners": _list("By port.", listener),
-        "unreadable": _a("integer", "Processes whose descriptors may not be read."),
+        "processes": _list("All processes, by share of their limit.", process),
+        "listeners": _list("All TCP listeners, by port.", listener),
+        "unreadable": _a("integer", "Number of processes with unreadable descriptors."),
     }
     return {"$schema": _DIALECT, "title": "loadsim inspect --json", **_object("All processes.", fields)}

@@ -1,4 +1,4 @@
-"""Many descriptors as a few groups, each with its change, and the choice and order of single rows. Pure."""
+"""Many descriptors as a few groups, each with its change, and the filter and order of single rows. Pure."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _IN_COLUMNS = {"TCP", "UDP", "unix", FILE}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Descriptors that are alike."""
+    """Similar descriptors."""
 
     kind: str  # "TCP", "file", "listening", "other" ...
-    state: str  # of TCP: its state; else ""
+    state: str  # TCP state, "deleted", or ""
     where: str  # "to 10.0.3.7:5432", "on :8080", a folder
     fds: int
-    change: int | None  # since the look before, None where there was none
+    change: int | None  # since the snapshot before; None without one
     detail: str = ""  # "41 peers", "2.1 GB held"
     oldest_idle_s: float | None = None
     newest_idle_s: float | None = None
@@ -41,21 +41,21 @@ _Key = tuple[str, str, str]  # kind, state, where
 
 
 def groups_of(now: Snapshot, before: Snapshot | None) -> list[Group]:
-    """Return the groups, largest first; their descriptors add up to all of them."""
+    """Return the groups, largest first; every descriptor is in exactly one of them."""
     ports = now.ports
     found: dict[_Key, list[Row]] = defaultdict(list)
     for row in now.rows:
         found[_key(row, ports)].append(row)
     counts = {key: _fds(rows) for key, rows in found.items()}
-    kept = set(sorted(counts, key=lambda key: (-counts[key], key))[:_MOST_GROUPS])
+    largest = set(sorted(counts, key=lambda key: (-counts[key], key))[:_MOST_GROUPS])
     earlier = _earlier(before, ports) if before is not None else None
     if earlier is not None:
-        gone = {key for key in earlier if key not in found}
-        found |= {key: [] for key in gone}
+        closed = {key for key in earlier if key not in found}
+        found |= {key: [] for key in closed}
     folded: dict[_Key, list[Row]] = defaultdict(list)
     changes: Counter[_Key] = Counter()
     for key, rows in found.items():
-        target = key if key in kept else (_REST, "", "")
+        target = key if key in largest else (_REST, "", "")
         folded[target] += rows
         if earlier is not None:
             changes[target] += counts.get(key, 0) - earlier[key]
@@ -137,14 +137,14 @@ def queue_of(row: Row) -> str:
 
 
 def name_of(group: Group) -> str:
-    """Return a group in words, without its detail, kind and state in columns: "TCP  CLOSE_WAIT   to 10.0.3.7:5432"."""
+    """Return kind and state in columns, then the place: "TCP  CLOSE_WAIT   to 10.0.3.7:5432"."""
     kind = f"{group.kind:<4}" if group.kind in _IN_COLUMNS else group.kind
     state = f"{group.state:<11}" if group.state and group.kind == "TCP" else group.state
     return " ".join(part for part in (kind, state, group.where) if part)
 
 
 _INET = {"TCP", "UDP"}
-#: Name of an order -> what it goes by; largest first where that is asked for most.
+#: Name of an order -> its sort key; idle times and queues sort largest first.
 _ORDERS: dict[str, Callable[[Row], tuple[object, ...]]] = {
     "fd": lambda row: (row.fds or (1 << 31,),),
     "inode": lambda row: (row.inode or 0,),
@@ -159,7 +159,7 @@ _ORDERS: dict[str, Callable[[Row], tuple[object, ...]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What `--kind`, `--state`, `--socket-port` and `--sort` ask for."""
+    """The filter and the order of rows: `--kind`, `--state`, `--socket-port`, `--sort`."""
 
     kind: str | None = None
     state: str | None = None
@@ -168,7 +168,7 @@ class Choice:
 
     @property
     def chooses(self) -> bool:
-        """Whether it leaves anything out."""
+        """Whether it filters the rows."""
         return any(one is not None for one in (self.kind, self.state, self.port))
 
     def of(self, rows: Iterable[Row]) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Descriptors and the socket table joined as rows: what each is, its other end, and its other holders. Pure."""
+"""Joins descriptors with the socket table to rows: kind, role, other end and other holders of each. Pure."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ if TYPE_CHECKING:
 
 
 _NO_ADDRESS = bytes(16)
-#: Sockets of a listener that no descriptor has yet; an inode of 0 in another state means that it was closed.
+#: A socket with inode 0 in one of these states is in an accept queue; in any other state it was closed.
 _WAITING = {"ESTABLISHED", "CLOSE_WAIT"}
 _SHAKING = {"SYN_RECV", "NEW_SYN_RECV"}
 _BOTH_SHUT = 3
 
 
 class Index:
-    """A socket table with the ways into it."""
+    """A socket table, indexed by inode, by both ends and by port."""
 
     def __init__(self, table: SocketTable) -> None:
-        """Index the table once; 0.5 us a socket."""
+        """Index the table once; this costs 0.5 us a socket."""
         self.by_inode: dict[int, InetSocket] = {}
         self.unix: dict[int, UnixSocket] = {one.inode: one for one in table.unix}
         self._by_ends: dict[tuple[str, bytes], InetSocket] = {}
@@ -70,17 +70,17 @@ class Index:
                 self._clients[one.remote_port].append(one)
 
     def listeners(self, port: int | None = None) -> list[InetSocket]:
-        """Return the TCP listeners of a port, or all."""
+        """Return the TCP listeners on a port, or all."""
         if port is not None:
             return self._listeners.get(port, [])
         return [one for some in self._listeners.values() for one in some]
 
     def waiting(self, listener: InetSocket) -> list[InetSocket]:
-        """Return the connections that wait in the accept queue of a listener; with SO_REUSEPORT of its group."""
+        """Return the connections in the accept queue of a listener; with SO_REUSEPORT in the queues of its group."""
         return [one for one in self._waiting.get(listener.local_port, []) if _takes(listener, one.ends[4:20])]
 
     def knocking(self, listener: InetSocket) -> list[InetSocket]:
-        """Return the clients here that the listener has no socket for: their SYNs wait, or they are phantoms."""
+        """Return the local clients without a socket at the listener: unanswered SYNs, and phantoms."""
         return [
             one
             for one in self._clients.get(listener.local_port, [])
@@ -91,7 +91,7 @@ class Index:
         ]
 
     def other_end(self, one: InetSocket) -> OtherEnd:
-        """Return the other end of a connection; its holders are not known here."""
+        """Return the other end of a connection, without its holders."""
         key = (one.protocol, one.ends)
         if key not in self._other_ends:
             self._other_ends[key] = self._find_other_end(one)
@@ -110,7 +110,7 @@ class Index:
         return OtherEnd(where=IN_QUEUE if at_listener and state in _WAITING else CLOSED, inode=0, state=state)
 
     def unix_end(self, one: UnixSocket) -> OtherEnd | None:
-        """Return the peer of a unix socket, None where it has none."""
+        """Return the peer of a unix socket; None if it has none."""
         if one.peer_inode is None:
             return None
         if one.peer_inode == 0:
@@ -119,7 +119,7 @@ class Index:
 
 
 def _takes(listener: InetSocket, address: bytes) -> bool:
-    """Return whether a listener takes connections to an address."""
+    """Return whether a listener accepts connections to an address."""
     own = listener.ends[4:20]
     return own in (_NO_ADDRESS, address)
 
@@ -135,7 +135,7 @@ def _is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address).is_loopback
 
 
-#: Descriptors of these kinds are one row for one link: three of a terminal are hardly ever three open files.
+#: Descriptors of these kinds with the same link are one row: three of a terminal are rarely three open files.
 _BY_LINK = {TERMINAL, DEVICE, PIPE, SOCKET}
 _UNIX_ROLES = {10: LISTENING, 1: CONNECTED}
 
@@ -146,7 +146,7 @@ def link_of(inode: int) -> str:
 
 
 def links_wanted(descriptors: Iterable[Descriptor], index: Index) -> set[str]:
-    """Return the links to look for in other processes: shared sockets and pipes, both ends of each connection."""
+    """Return the links to search for in other processes: shared sockets and pipes, both ends of each connection."""
     wanted = set()
     ports = set()
     for one in descriptors:
@@ -175,7 +175,7 @@ def _end_of(inode: int, index: Index) -> OtherEnd | None:
 
 
 class Join:
-    """One process's descriptors, the table of its namespace, and what a search for their holders found."""
+    """Makes rows from a process's descriptors, the socket table of its namespace, and the holders found."""
 
     def __init__(
         self,
@@ -184,14 +184,14 @@ class Join:
         own: Mapping[str, Sequence[Holder]],
         protocols: Mapping[int, str],
     ) -> None:
-        """Take the index; `own` are the holders of this process, `protocols` those of sockets in no table."""
+        """Use an index; `own` holds this process's descriptors, `protocols` those of sockets in no table."""
         self._index = index
         self._holders = holders
         self._own = own
         self._protocols = protocols
 
     def rows(self, descriptors: Iterable[Descriptor]) -> list[Row]:
-        """Return a row for each open file, by its lowest number."""
+        """Return a row for each open file, in the order of the lowest descriptors."""
         groups: dict[object, list[Descriptor]] = defaultdict(list)
         for one in descriptors:
             groups[one.link if one.kind in _BY_LINK else one.number].append(one)
@@ -203,12 +203,12 @@ class Join:
         return [replace(self._inet((), one), role=QUEUED) for one in seen.values()]
 
     def knocking(self, rows: Iterable[Row]) -> list[Row]:
-        """Return the clients on this machine that try to get in at these listeners, seen from the listener."""
+        """Return the local clients without a socket at these listeners, as seen from the listener."""
         seen = {one.ends: one for listener in self._listeners(rows) for one in self._index.knocking(listener)}
         return [self._knocker(one) for one in seen.values()]
 
     def _knocker(self, client: InetSocket) -> Row:
-        """Return the row of a client that has no socket here; local and remote as the listener would have them."""
+        # local and remote are swapped: the row shows the connection as the listener would have it
         shown = self._inet((), client)
         end = self._with_holders(OtherEnd(where=HELD, inode=client.inode, state=client.state_name))
         role = SYN_SENT if client.state_name == "SYN_SENT" else PHANTOM
@@ -255,8 +255,8 @@ class Join:
             role=BOUND if state == "CLOSE" else ROLES.get(state, state.replace("_", "-")),
             state=state,
             family=one.family_name,
-            local=_written(one.local, one.local_port),
-            remote=_written(one.remote, one.remote_port) if paired else "",
+            local=_address(one.local, one.local_port),
+            remote=_address(one.remote, one.remote_port) if paired else "",
             local_port=one.local_port,
             remote_port=one.remote_port,
             recv_q=one.rqueue,
@@ -291,7 +291,7 @@ class Join:
         )
 
     def _with_holders(self, end: OtherEnd) -> OtherEnd:
-        """Return the other end with who has it, this process included."""
+        """Return the other end with its holders, this process included."""
         if not end.inode:
             return end
         link = link_of(end.inode)
@@ -299,5 +299,5 @@ class Join:
         return OtherEnd(where=HELD if found else UNHELD, inode=end.inode, state=end.state, holders=found)
 
 
-def _written(address: str, port: int) -> str:
+def _address(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from loadsim.kernel.sockets import InetSocket
 
 
-_NOBODY = -1
+_NO_PID = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Listener:
 
     @property
     def queue_capacity(self) -> int:
-        """How many connections its accept queue holds."""
+        """How many connections its accept queue can hold."""
         return units.queue_capacity(self.backlog)
 
     @property
@@ -49,18 +49,18 @@ class Listener:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """What there is."""
+    """All processes and listeners of this host, as far as they can be read."""
 
     processes: list[Candidate]
     listeners: list[Listener]
-    unreadable: int  # processes whose descriptors may not be read
+    unreadable: int  # number of processes with unreadable descriptors
 
 
 def take_overview() -> Overview:
-    """Return all processes and listeners now."""
+    """Read all processes and listeners."""
     with SockDiag() as diag:
         found = Index(read_table(diag)).listeners()
-    searched = search({link_of(one.inode) for one in found}, leave_out=_NOBODY)
+    searched = search({link_of(one.inode) for one in found}, leave_out=_NO_PID)
     listeners = [_listener(one, tuple(searched.holders.get(link_of(one.inode), ()))) for one in found]
     return Overview(
         processes=candidates(),
@@ -88,7 +88,7 @@ _TIGHT = 0.8
 
 
 def render(overview: Overview, terminal: Terminal) -> str:
-    """Return both tables, and what to type next."""
+    """Return both tables and the next command to type."""
     name = max(min(terminal.edge - 54, 40), 12)
     head = f"  {left('process', name)}{right('open', 9)}{right('limit', 10)}{right('hard', 10)}   share"
     lines = [line(("PROCESSES by share of their limit", STRONG)), line((head, QUIET))]
@@ -96,14 +96,17 @@ def render(overview: Overview, terminal: Terminal) -> str:
     if len(overview.processes) > _MOST_PROCESSES:
         lines.append(line((f"  and {format_count(len(overview.processes) - _MOST_PROCESSES)} more", QUIET)))
     lines += [line(), line(("LISTENERS", STRONG))]
-    lines.append(line((f"  {left('address', 24)}{right('queue', 7)}{right('of', 8)}{right('drops', 9)}   who", QUIET)))
+    lines.append(
+        line((f"  {left('address', 24)}{right('queue', 7)}{right('of', 8)}{right('drops', 9)}   holders", QUIET))
+    )
     lines += [_listener_line(one, terminal) for one in overview.listeners[:_MOST_LISTENERS]]
     if not overview.listeners:
         lines.append(line("  none in this network namespace"))
     elif len(overview.listeners) > _MOST_LISTENERS:
         lines.append(line((f"  and {format_count(len(overview.listeners) - _MOST_LISTENERS)} more", QUIET)))
     if overview.unreadable:
-        text = f"{overview.unreadable} processes may not be looked into by this user: sudo loadsim inspect"
+        number = "1 process" if overview.unreadable == 1 else f"{format_count(overview.unreadable)} processes"
+        text = f"{number} could not be read by this user: sudo loadsim inspect"
         lines += [line(), *paragraph(text, terminal, mark="! ", mark_style=WARN)]
     return paint(
         [*lines, line(), line(("next", NAME), "  loadsim inspect PID | NAME | :PORT  [--watch] [--fds]")], terminal
@@ -111,7 +114,7 @@ def render(overview: Overview, terminal: Terminal) -> str:
 
 
 def _process(one: Candidate, name: int, terminal: Terminal) -> Line:
-    called = clip(terminal.printable(f"{one.process.name}[{one.process.pid}]"), name)
+    shown = clip(terminal.printable(f"{one.process.name}[{one.process.pid}]"), name)
     style = BAD if one.share >= _TIGHT else ""
     numbers = "".join(
         right(format_count(number), width)
@@ -120,7 +123,7 @@ def _process(one: Candidate, name: int, terminal: Terminal) -> Line:
     full = ("  FULL", ALARM) if one.share >= 1 else ("", "")
     return line(
         "  ",
-        (left(called, name), style),
+        (left(shown, name), style),
         numbers,
         f"  {one.share:>5.1%} ",
         (gauge(min(one.share, 1.0), _GAUGE, terminal.glyphs), style),
@@ -134,5 +137,6 @@ def _listener_line(one: Listener, terminal: Terminal) -> Line:
     address = left(clip(f"{f'[{host}]' if ':' in host else host}:{one.port}{both}", 24), 24)
     drops = "?" if one.drops is None else format_count(one.drops)
     numbers = f"{right(format_count(one.queue), 7)}{right(format_count(one.queue_capacity), 8)}{right(drops, 9)}"
-    who = terminal.printable(named(one.holders) if one.holders else "holder not found")
-    return line("  ", address, (numbers, BAD if one.full else ""), "   ", who, ("  FULL", ALARM) if one.full else "")
+    holders = terminal.printable(named(one.holders) if one.holders else "holder not found")
+    full = ("  FULL", ALARM) if one.full else ""
+    return line("  ", address, (numbers, BAD if one.full else ""), "   ", holders, full)

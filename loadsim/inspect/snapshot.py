@@ -1,7 +1,7 @@
 """Takes a snapshot of one process from /proc and sock_diag, in an order that misses nothing.
 
-It reads the descriptors first, then the socket table, then the other holders of what it found. It only reads and stops
-no process. A process that changes meanwhile gives a picture that is a few milliseconds wide.
+It reads the descriptors first, then the socket table, then the other holders of the sockets. It only reads and stops
+no process, so a snapshot of a process that changes meanwhile is a few milliseconds wide.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _INOTIFY = "inotify"
 
 
 def take(pid: int) -> Snapshot:
-    """Return one process as it is now; raises ProcessGoneError when it ends before all is read."""
+    """Take a snapshot of a process; raises ProcessGoneError if it ends before everything is read."""
     collects = gc.isenabled()
     gc.disable()  # none of the rows is in a cycle, and walking 40,000 of them repeatedly costs a sixth of the time
     try:
         with Process(pid) as process:
-            return _taken(process)
+            return _take(process)
     finally:
         if collects:
             gc.enable()
 
 
-def _taken(process: Process) -> Snapshot:
+def _take(process: Process) -> Snapshot:
     pid = process.pid
     identity = identify(pid)
     missing: list[str] = []
@@ -80,22 +80,22 @@ def _descriptors(process: Process, uid: int, missing: list[str]) -> list[Descrip
         return read_descriptors(process)
     except PermissionError:
         missing.append(
-            f"What each descriptor is: process {process.pid} belongs to user {uid}, and Linux shows its descriptors to "
-            f"that user and root alone; to others their number and the limits. "
+            f"The descriptors: process {process.pid} belongs to user {uid}, and Linux shows them only to that user and "
+            f"to root. Other users see only their number and the limits. "
             f"sudo loadsim inspect {process.pid} shows all."
         )
         return []
 
 
 def _table(pid: int, missing: list[str]) -> SocketTable:
-    """Return the sockets of the namespace of a process: by sock_diag, or what /proc/PID/net shows to anyone."""
+    """Return the sockets in the namespace of a process, from sock_diag, or from /proc/PID/net without the rights."""
     try:
         with diag_of(pid) as diag:
             table = read_table(diag)
     except PermissionError:
         missing.append(
-            f"Process {pid} has another network namespace ({namespace_of(pid)}), which we may not enter. Its sockets "
-            f"are from /proc/{pid}/net: limits of accept queues, drops and idle times are unknown. "
+            f"Process {pid} is in another network namespace ({namespace_of(pid)}), which we may not enter. Its sockets "
+            f"come from /proc/{pid}/net: limits of accept queues, drops and idle times are unknown. "
             f"sudo loadsim inspect {pid} enters it."
         )
         table = read_table_of(pid)
@@ -104,16 +104,16 @@ def _table(pid: int, missing: list[str]) -> SocketTable:
 
 
 def _enter(pid: int) -> str:
-    """Return the command that enters the network namespace of a process, "" where it is ours."""
+    """Return the command that enters the network namespace of a process, "" if it is ours."""
     if namespace_of(pid) in (namespace_of("self"), ""):
         return ""
-    # without the option nsenter becomes uid 0, which is not mapped where the user namespace is the user's own
+    # without the option nsenter becomes uid 0, which a user namespace of the user does not map
     ours = os.geteuid() == 0 or namespace_of(pid, "user") == namespace_of("self", "user")
     return f"nsenter -t {pid} {'' if ours else '-U --preserve-credentials '}-n"
 
 
 def _protocols(pid: int, descriptors: list[Descriptor], index: Index) -> dict[int, str]:
-    """Return the protocol of each socket that is in no table, by its number."""
+    """Return the protocol of each socket that is in no table, by descriptor."""
     return {
         one.number: socket_protocol(pid, one.number)
         for one in descriptors
@@ -123,15 +123,15 @@ def _protocols(pid: int, descriptors: list[Descriptor], index: Index) -> dict[in
 
 def _unreadable(pid: int, number: int) -> str:
     if os.geteuid() == 0:
-        return f"Some holders of its sockets' other ends: even root may not read all processes here ({number} refused)."
+        return f"Some holders of the other ends: even root may not read all processes here ({number} refused)."
     return (
-        f"Some holders of its sockets' other ends: {number} processes of other users cannot be read. "
+        f"Some holders of the other ends: {number} of the processes of other users could not be read. "
         f"sudo loadsim inspect {pid} reads them."
     )
 
 
 def _host(uid: int, descriptors: list[Descriptor], found: Search) -> HostFacts:
-    """Return what the machine allows; inotify instances count per user."""
+    # the limit of inotify instances is one per user
     own = sum(one.kind == _INOTIFY for one in descriptors)
     file_nr = (read_sysctl("fs.file-nr") or "").split()
     inotify_max = None

@@ -24,7 +24,7 @@ _MOST_PORT = 65_535
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A process, and how near it is to its limit."""
+    """A process with the use of its descriptor limit."""
 
     process: Names
     open_fds: int
@@ -38,24 +38,24 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What a target stands for."""
+    """The processes that a target names."""
 
     pids: list[int]  # nearest to its limit first
     port: int | None = None
 
 
 def parse_port(target: str) -> int | None:
-    """Return the port of ":9999", None of anything else; raises ScenarioError where it is none."""
+    """Return the port in ":9999"; None without a colon. Raises ScenarioError for a bad number."""
     if not target.startswith(":"):
         return None
     digits = target[1:]
     if not digits.isdecimal() or not 1 <= int(digits) <= _MOST_PORT:
-        raise ScenarioError(f'"{target}" is no port: write a colon and 1 to {_MOST_PORT}, such as :9999')
+        raise ScenarioError(f'"{target}" is not a port: write a colon and 1 to {_MOST_PORT}, such as :9999')
     return int(digits)
 
 
 def find(target: str, *, exact: bool = False) -> Found:
-    """Return the processes that a target names; raises EnvironmentRefusedError where there is none."""
+    """Return the processes that a target names; raises EnvironmentRefusedError if there is none."""
     port = parse_port(target)
     if port is not None:
         return Found(pids=_at_port(port), port=port)
@@ -63,13 +63,13 @@ def find(target: str, *, exact: bool = False) -> Found:
         return Found(pids=[_existing(int(target))])
     named = [one for one in candidates() if _is_called(one.process, target, exact=exact)]
     if not named:
-        widen = "without --exact parts of names count" if exact else "loadsim inspect lists all"
+        widen = "without --exact, part of a name is enough" if exact else "loadsim inspect lists all"
         raise EnvironmentRefusedError(f'no process is called "{target}" (command, argv[0] or systemd unit): {widen}')
     return Found(pids=[one.process.pid for one in named])
 
 
 def candidates() -> list[Candidate]:
-    """Return all processes but this one that have descriptors, nearest to their limit first."""
+    """Return all other processes with open descriptors, nearest to their limit first."""
     found = []
     for pid in psutil.pids():
         if pid == os.getpid():
@@ -85,7 +85,7 @@ def candidates() -> list[Candidate]:
 
 
 def _is_called(process: Names, name: str, *, exact: bool) -> bool:
-    """Return whether a process has this name; unless `exact`, a part of the name is enough, as with pgrep."""
+    """Return whether a process has this name; unless `exact`, part of the name is enough, as with pgrep."""
     return name in process.called if exact else any(name in one for one in process.called)
 
 
@@ -93,7 +93,7 @@ def _existing(pid: int) -> int:
     try:
         names_of(pid)
     except ProcessGoneError as error:
-        raise EnvironmentRefusedError(f"there is no process {pid}: loadsim inspect lists all") from error
+        raise EnvironmentRefusedError(f"process {pid} does not exist: loadsim inspect lists all") from error
     return pid
 
 
@@ -109,7 +109,7 @@ def holders_at(port: int) -> list[int]:
     pids = {holder.pid for found in holders.values() for holder in found}
     if not pids:
         raise EnvironmentRefusedError(
-            f"somebody listens on :{port}, and may not be seen by this user: sudo loadsim inspect :{port}"
+            f"the process that listens on :{port} could not be read by this user: sudo loadsim inspect :{port}"
         )
     return [one.process.pid for one in candidates() if one.process.pid in pids]
 
@@ -118,7 +118,7 @@ def _at_port(port: int) -> list[int]:
     found = holders_at(port)
     if not found:
         raise EnvironmentRefusedError(
-            f"nobody listens on :{port} in this network namespace: loadsim inspect lists all listeners, "
+            f"no process listens on :{port} in this network namespace: loadsim inspect lists all listeners, "
             f"loadsim inspect :{port} --watch waits for one"
         )
     return found

@@ -1,4 +1,4 @@
-"""One process on a terminal: summary or rows, what is wrong, what helps, and how to see it by hand."""
+"""One process on a terminal: summary or rows, problems, remedies, and the commands that show the same."""
 
 from __future__ import annotations
 
@@ -46,25 +46,25 @@ if TYPE_CHECKING:
 
 
 _GAP = 2
-#: Least columns that a row's text is given, however narrow the terminal is.
+#: The least width of a row's text, however narrow the terminal is.
 _LEAST = 20
-#: Holders that are named; the rest is counted.
+#: At most this many holders are named; the rest are counted.
 _MOST_HOLDERS = 3
 _STYLES = {LISTENING: STRONG, "CONNECTED": GOOD, "CLOSE-WAIT": BAD, QUEUED: WARN, SYN_SENT: WARN, "PHANTOM": BAD}
 _WHERE = {
     IN_QUEUE: "in the accept queue: not yet accepted",
     HANDSHAKE: "no socket at the other end yet: its handshake is unfinished",
-    CLOSED: "closed by the other side",
+    CLOSED: "closed by the peer",
     REMOTE: "another machine",
 }
 _IDLE_S = 60
 
 
 class Columns:
-    """How wide the columns before the text are, for all rows of one terminal."""
+    """The widths of the columns before the text, the same for all rows."""
 
     def __init__(self, rows: Iterable[Row], terminal: Terminal, ports: set[int]) -> None:
-        """Measure the rows; `ports` are those at which the process takes connections."""
+        """Measure the rows; `ports` are the ports on which the process accepts."""
         rows = list(rows)
         self.number = max((len(str(row.fds[0])) for row in rows if row.fds), default=1)
         self.number = max(self.number, 2) + 1
@@ -84,13 +84,13 @@ class Columns:
 
 
 def rows_of(rows: Iterable[Row], columns: Columns) -> list[Line]:
-    """Return the table of rows with its heading."""
+    """Return the table of rows with its header."""
     head = line((columns.start("fd", "inode") + "what it is", QUIET))
     return [head, *(one for row in rows for one in row_of(row, columns))]
 
 
 def row_of(row: Row, columns: Columns) -> list[Line]:
-    """Return one row: a line, more where it is long, and quiet ones below it for what else there is to know."""
+    """Return the lines of one row: its text, wrapped, and below it the details in a quiet style."""
     terminal = columns.terminal
     start = columns.start(str(row.fds[0]) if row.fds else "-", _inode(row))
     indent = columns.indent + (columns.role if row.role else 0)
@@ -116,7 +116,7 @@ def _inode(row: Row) -> str:
 
 
 def in_words(row: Row, terminal: Terminal, ports: set[int]) -> str:
-    """Return what a row is and who is at its other end, without its role."""
+    """Return a row in words with its other end, but without its role."""
     if row.role == LISTENING:
         return f"{_listens_at(row)}   {queue_of(row)}"
     if not row.role:
@@ -154,7 +154,7 @@ def _file(row: Row) -> str:
 
 
 def _details(row: Row) -> list[str]:
-    """Return what else there is to know, a phrase each."""
+    """Return the details of a row: other holders, queues, times, the effect of close()."""
     holders = [f"also {_numbers(row.fds[1:])}" if row.role and len(row.fds) > 1 else ""]
     holders.append(f"also held by {named(row.others)}" if row.others else "")
     does = closing(row)
@@ -172,7 +172,7 @@ def _queues(row: Row) -> list[str]:
     data = unread - ends
     return [
         f"{format_bytes(data)} unread (Recv-Q)" if data else "",
-        "its end not yet read (Recv-Q)" if ends else "",
+        "FIN not yet read (Recv-Q)" if ends else "",
         f"{format_bytes(row.send_q)} not acknowledged (Send-Q)" if row.send_q and row.role != SYN_SENT else "",
     ]
 
@@ -202,9 +202,9 @@ def named(holders: Sequence[Holder]) -> str:
 
 
 def other_end(end: OtherEnd | None) -> str:
-    """Return who is at the other end, in words."""
+    """Return the other end in words."""
     if end is None:
-        return "nobody"
+        return "no other end"
     if end.where == NO_SOCKET:
         return "no socket at the other end"
     if end.where in _WHERE:
@@ -215,7 +215,7 @@ def other_end(end: OtherEnd | None) -> str:
 
 
 def short(address: str) -> str:
-    """Return an address with loopback left out: ":9999"."""
+    """Return an address without the host if that is loopback: ":9999"."""
     host, _, port = address.rpartition(":")
     return f":{port}" if host.startswith("127.") or host == "[::1]" else address
 
@@ -237,9 +237,12 @@ def render(
     all_rows: bool = False,
     port: int | None = None,
 ) -> str:
-    """Return all that is known; rows are listed where there are few, where some are chosen, or for `all_rows`."""
+    """Return the text of a snapshot.
+
+    Rows are listed if they are few, filtered, or for `all_rows`; otherwise a summary is shown.
+    """
     groups = groups_of(now, before)
-    wrong = suspects(now, groups)
+    found = suspects(now, groups)
     pace = growth(before, now)
     listed = all_rows or choice.chooses or now.open_fds < FEW
     summary = before is not None or not listed
@@ -250,12 +253,12 @@ def render(
         rows, waiting, knocking = (choice.of(some) for some in (now.rows, now.waiting, now.knocking))
         columns = Columns([*rows, *waiting, *knocking], terminal, now.ports)
         lines += [line(), *rows_of(rows, columns), *_without_fd(now.process.name, waiting, knocking, columns)]
-    lines += _wrong(wrong, terminal)
-    for label, text in remedies(now, pace, wrong):
+    lines += _suspects(found, terminal)
+    for label, text in remedies(now, pace, found):
         lines += paragraph(text, terminal, mark=label.ljust(_LABEL), mark_style=STRONG)
-    if pace is not None and (left_s := pace.left_s(now.room)) is not None and not now.full:
-        lines += paragraph(f"about {format_duration(left_s)} to the limit, at {pace.per_s:.1f} more a second", terminal)
-    lines += _closing_words(now, terminal, port)
+    if pace is not None and (left_s := pace.left_s(now.free_fds)) is not None and not now.full:
+        lines += paragraph(f"about {format_duration(left_s)} to the limit, at {pace.per_s:+.1f}/s", terminal)
+    lines += _lessons(now, terminal, port)
     return paint(lines, terminal)
 
 
@@ -289,7 +292,7 @@ def _groups(groups: Sequence[Group], before: Snapshot | None, now: Snapshot, ter
         mark = (
             (("  ◀ leak" if terminal.unicode else "  < leak"), ALARM) if style and (group.change or 0) > 0 else ("", "")
         )
-        head, more = _in_room(group, room - 4, terminal)
+        head, more = _fitted(group, room - 4, terminal)
         change = "" if group.change is None else f"{group.change:+,}" if group.change else "±0"
         numbers = right(format_count(group.fds), _COUNT) + right(terminal.printable(change), _CHANGE)
         lines.append(line("  ", (left(head, room - 2), style), numbers, mark))
@@ -297,12 +300,12 @@ def _groups(groups: Sequence[Group], before: Snapshot | None, now: Snapshot, ter
     return lines
 
 
-def _in_room(group: Group, room: int, terminal: Terminal) -> tuple[str, list[str]]:
-    """Return a group's name, with its detail beside it where that fits, else in lines of their own."""
+def _fitted(group: Group, room: int, terminal: Terminal) -> tuple[str, list[str]]:
+    """Return a group's name, with its detail beside it if that fits, else on separate lines."""
     name, detail = (terminal.printable(text) for text in (name_of(group), group.detail))
-    whole = f"{name}  {detail}" if detail else name
-    if cell_len(whole) <= room:
-        return whole, []
+    both = f"{name}  {detail}" if detail else name
+    if cell_len(both) <= room:
+        return both, []
     return terminal.clip(name, room), wrap(detail, room - 4) if detail else []
 
 
@@ -310,8 +313,8 @@ def _without_fd(name: str, waiting: Sequence[Row], knocking: Sequence[Row], colu
     waiting = sorted(waiting, key=lambda row: -(row.idle_s or 0.0))
     knocking = sorted(knocking, key=lambda row: (row.role, -row.retransmits))
     titles = (
-        (waiting, f"connected, but {name} has no fd for them: they wait in the accept queue"),
-        (knocking, "not let in: these clients have no socket here"),
+        (waiting, f"connected, in the accept queue: {name} has no fd for them"),
+        (knocking, f"not connected: {name} has no socket for them"),
     )
     lines: list[Line] = []
     for rows, title in titles:
@@ -323,17 +326,17 @@ def _without_fd(name: str, waiting: Sequence[Row], knocking: Sequence[Row], colu
     return lines
 
 
-def _wrong(found: Sequence[Suspect], terminal: Terminal) -> list[Line]:
+def _suspects(found: Sequence[Suspect], terminal: Terminal) -> list[Line]:
     if not found:
         return []
-    lines = [line(), line(("WHAT IS WRONG", STRONG))]
+    lines = [line(), line(("PROBLEMS", STRONG))]
     for number, one in enumerate(found, 1):
         style = ALARM if one.leaks else WARN
         lines += paragraph(one.sentence, terminal, mark=f"{number} ", mark_style=style)
     return lines
 
 
-def _closing_words(now: Snapshot, terminal: Terminal, port: int | None) -> list[Line]:
+def _lessons(now: Snapshot, terminal: Terminal, port: int | None) -> list[Line]:
     lines = [line(), line(("READING IT", STRONG))]
     for text in lessons(now):
         lines += paragraph(text, terminal, margin="  ")

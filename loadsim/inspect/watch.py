@@ -1,4 +1,4 @@
-"""Snapshots of a process over time: what happened between two of them, its pace, and how it is printed."""
+"""Samples a process over time: events between two samples, the pace of its growth, and their text."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ if TYPE_CHECKING:
 
 
 OPENED, CLOSED, CHANGED, QUEUE, LIMIT, RELIEF = "opened", "closed", "changed", "queue", "limit", "relief"
-#: Looks that are kept: ten minutes of them.
+OPENED, CLOSED, CHANGED, QUEUE, LIMIT, RELIEF = "opened", "closed", "changed", "queue", "limit", "relief"
 _MOST_POINTS = 3000
-#: So many descriptors more, over so long at least, make a pace.
+#: A pace needs this many more descriptors over at least this time.
 _ENOUGH, _LEAST_S = 10, 1.0
-#: Below this, one an hour, it does not grow.
+#: One descriptor an hour; a slower pace is not growth.
 _LEAST_PER_S = 1 / 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One thing that happened."""
+    """A change between two samples."""
 
     kind: str  # "opened" | "closed" | "changed" | "queue" | "limit" | "relief"
     fd: int | None = None
     row: Row | None = None
-    was: str = ""  # of "changed": the role before
+    was: str = ""  # the role before, for "changed"
 
 
 def events(before: Snapshot, now: Snapshot) -> list[Event]:
-    """Return what happened between two looks: closed, opened, changed, queues, the limit."""
+    """Return the changes between two samples: closed, opened, changed, queues, the limit."""
     old, new = _by_fd(before), _by_fd(now)
     found: list[Event] = []
     for fd, row in old.items():
-        if fd not in new or _what(new[fd]) != _what(row):
+        if fd not in new or _identity(new[fd]) != _identity(row):
             found.append(Event(kind=CLOSED, fd=fd, row=row))
     for fd, row in new.items():
-        if fd not in old or _what(old[fd]) != _what(row):
+        if fd not in old or _identity(old[fd]) != _identity(row):
             found.append(Event(kind=OPENED, fd=fd, row=row))
         elif row.fds[0] == fd and old[fd].role != row.role:
             found.append(Event(kind=CHANGED, fd=fd, row=row, was=old[fd].role))
@@ -62,8 +62,8 @@ def _by_fd(snapshot: Snapshot) -> dict[int, Row]:
     return {fd: row for row in snapshot.rows for fd in row.fds}
 
 
-def _what(row: Row) -> tuple[object, ...]:
-    """Return what makes a descriptor the same one as before; a number is given out again."""
+def _identity(row: Row) -> tuple[object, ...]:
+    # the number identifies nothing: the kernel reuses it
     return (row.kind, row.inode, row.path)
 
 
@@ -85,25 +85,25 @@ def _limit(before: Snapshot, now: Snapshot) -> Iterator[Event]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How fast the number of open descriptors changes."""
+    """The rate at which the number of open descriptors changes."""
 
     per_s: float
-    left_s: float | None  # to the limit; None while it does not grow
+    left_s: float | None  # to the limit; None without growth
 
 
 class Trend:
-    """The looks so far, and the straight line through the latest of them."""
+    """The numbers sampled so far, and the straight line through the latest of them."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start without points."""
         self._points: deque[tuple[float, int]] = deque(maxlen=_MOST_POINTS)
 
     def add(self, at_s: float, open_fds: int) -> None:
-        """Take one more look into account."""
+        """Add a sample."""
         self._points.append((at_s, open_fds))
 
-    def pace(self, room: int) -> Pace | None:
-        """Return the slope of the line by least squares, None while there are too few looks for one."""
+    def pace(self, free_fds: int) -> Pace | None:
+        """Return the slope of the line by least squares; None if there are too few samples."""
         points = self._latest()
         if len(points) < 3:
             return None
@@ -113,12 +113,13 @@ class Trend:
         if spread == 0:
             return None
         per_s = sum((at - middle) * (number - mean) for at, number in points) / spread
-        return Pace(per_s=per_s, left_s=room / per_s if per_s > _LEAST_PER_S and room else None)
+        return Pace(per_s=per_s, left_s=free_fds / per_s if per_s > _LEAST_PER_S and free_fds else None)
 
     def _latest(self) -> list[tuple[float, int]]:
-        """Return as few looks as show a pace: ten descriptors more, over a second at least; all where there are none.
+        """Return the fewest latest points that show a pace: ten more descriptors over at least a second.
 
-        A pace changes: what was long ago says little. The time before the growth began says nothing about it.
+        Older points would only slow the reaction to a change of pace. Without that growth return all points, but
+        leave out the time before the growth began.
         """
         points = list(self._points)
         last_s, last = points[-1] if points else (0.0, 0)
@@ -131,49 +132,49 @@ class Trend:
 
 
 def is_leak(event: Event) -> bool:
-    """Return whether an event leaves a descriptor behind that nobody needs any more."""
+    """Return whether an event leaves an unneeded descriptor open."""
     return event.kind == CHANGED and event.row is not None and event.row.role == CLOSE_WAIT
 
 
 _INTERVAL_S = 0.2
-#: A look may take this share of the time at most: a process with 20,000 descriptors is looked at less often.
+#: Sampling may use this share of the time at most: a process with 20,000 descriptors is sampled less often.
 _BUSY = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """One look while watching."""
+class Sample:
+    """One snapshot of a watched process, with the changes since the one before."""
 
     now: Snapshot
     events: list[Event]
     pace: Pace | None
 
 
-def watch(pid: int, *, for_s: float | None = None) -> Iterator[Seen]:
-    """Yield a look five times a second, less often where that costs much; ends when the process does, or in time.
+def watch(pid: int, *, for_s: float | None = None) -> Iterator[Sample]:
+    """Yield a sample five times a second, less often for a large process, until the process or the time ends.
 
-    There are two looks at least, however short the time is, unless the process ends before.
+    At least two samples are taken, however short the time is, unless the process ends first.
     """
     trend = Trend()
     before: Snapshot | None = None
     begun = time.monotonic()
-    looks = 0
-    while for_s is None or looks < 2 or time.monotonic() - begun <= for_s:
-        looks += 1
-        asked = time.monotonic()
+    samples = 0
+    while for_s is None or samples < 2 or time.monotonic() - begun <= for_s:
+        samples += 1
+        sampled_at = time.monotonic()
         try:
             now = take(pid)
         except ProcessGoneError:
             return
         trend.add(now.at_s, now.open_fds)
-        yield Seen(now=now, events=events(before, now) if before else [], pace=trend.pace(now.room))
+        yield Sample(now=now, events=events(before, now) if before else [], pace=trend.pace(now.free_fds))
         before = now
-        cost = time.monotonic() - asked
+        cost = time.monotonic() - sampled_at
         time.sleep(max(_INTERVAL_S - cost, cost * (1 / _BUSY - 1)))
 
 
 def wait_listener(port: int) -> int:
-    """Wait until somebody listens at a port, and return the pid."""
+    """Wait until a process listens on a port, and return its pid."""
     while True:
         found = holders_at(port)
         if found:
@@ -181,7 +182,7 @@ def wait_listener(port: int) -> int:
         time.sleep(_INTERVAL_S)
 
 
-#: More events of one kind at once than this become one line.
+#: More events of one kind than this in one sample become one line.
 _MANY = 8
 _PACE_EVERY_S = 2.0
 _GROWING_PER_S = 0.2
@@ -189,33 +190,33 @@ _SIGNS = {OPENED: ("+", GOOD), CLOSED: ("-", QUIET), CHANGED: ("~", WARN)}
 
 
 class WatchText:
-    """Turns snapshots into lines; keeps the first one, to report the change at the end."""
+    """Turns samples into lines; keeps the first snapshot to report the change at the end."""
 
     def __init__(self, terminal: Terminal) -> None:
-        """Begin with nothing seen."""
+        """Start without samples."""
         self._terminal = terminal
         self._first: Snapshot | None = None
         self._last: Snapshot | None = None
-        self._told_s = 0.0
+        self._pace_at_s = 0.0
 
-    def tell(self, seen: Seen) -> str:
-        """Return the lines of one snapshot, "" where nothing happened."""
-        now = seen.now
+    def lines(self, sample: Sample) -> str:
+        """Return the lines of one sample, "" without events."""
+        now = sample.now
         lines: list[Line] = []
         if self._first is None:
             self._first = now
-            self._told_s = now.at_s
+            self._pace_at_s = now.at_s
             lines += self._opening(now)
         self._last = now
         stamp = time.strftime("%H:%M:%S", time.localtime()) + f".{int(time.time() * 10) % 10}"
-        lines += [self._stamped(stamp, parts) for parts in self._events(seen)]
-        if now.at_s - self._told_s >= _PACE_EVERY_S:
-            self._told_s = now.at_s
-            lines += [self._stamped(stamp, parts) for parts in self._pace(seen)]
+        lines += [self._stamped(stamp, parts) for parts in self._events(sample)]
+        if now.at_s - self._pace_at_s >= _PACE_EVERY_S:
+            self._pace_at_s = now.at_s
+            lines += [self._stamped(stamp, parts) for parts in self._pace(sample)]
         return paint(lines, self._terminal)
 
-    def end(self, *, ended: bool) -> str:
-        """Return what has come since the beginning, and what leaked."""
+    def summary(self, *, ended: bool) -> str:
+        """Return the change since the first sample, and the leaks."""
         first, last = self._first, self._last
         if first is None or last is None:
             return ""
@@ -233,26 +234,26 @@ class WatchText:
         for sentence in leaks:
             lines += paragraph(sentence, self._terminal, mark="LEAK ", mark_style=ALARM)
         if not grown and not leaks:
-            lines.append(line("  nothing leaked while it was watched"))
+            lines.append(line("  no leak in this time"))
         return paint(lines, self._terminal)
 
     def _opening(self, now: Snapshot) -> list[Line]:
         name = f"{now.process.name}[{now.process.pid}]"
-        doors = [in_words(row, self._terminal, now.ports) for row in now.rows if row.role == LISTENING]
+        listeners = [in_words(row, self._terminal, now.ports) for row in now.rows if row.role == LISTENING]
         return [
-            line((name, STRONG), f"  {_of(now)}", ("   Ctrl-C ends, and says what leaked", QUIET)),
-            *(line("  ", ("LISTENING ", STRONG), door) for door in doors[:_MANY]),
+            line((name, STRONG), f"  {_of(now)}", ("   Ctrl-C ends with a summary of leaks", QUIET)),
+            *(line("  ", ("LISTENING ", STRONG), one) for one in listeners[:_MANY]),
         ]
 
     def _stamped(self, stamp: str, parts: Line) -> Line:
         return line((f"{stamp}  ", QUIET), parts)
 
-    def _events(self, seen: Seen) -> list[Line]:
+    def _events(self, sample: Sample) -> list[Line]:
         lines: list[Line] = []
         for kind in (CLOSED, OPENED, CHANGED):
-            some_ = [one for one in seen.events if one.kind == kind]
-            lines += self._many(kind, some_) if len(some_) > _MANY else [self._one(one, seen.now) for one in some_]
-        return lines + [self._one(one, seen.now) for one in seen.events if one.kind in {QUEUE, LIMIT, RELIEF}]
+            found = [one for one in sample.events if one.kind == kind]
+            lines += self._many(kind, found) if len(found) > _MANY else [self._one(one, sample.now) for one in found]
+        return lines + [self._one(one, sample.now) for one in sample.events if one.kind in {QUEUE, LIMIT, RELIEF}]
 
     def _many(self, kind: str, found: Sequence[Event]) -> list[Line]:
         sign, style = _SIGNS[kind]
@@ -265,19 +266,19 @@ class WatchText:
         if row is None:
             if event.kind == LIMIT:
                 return line((f"{_of(now)}: accept() will fail now", ALARM))
-            return line((f"{_of(now)}: there is room again", GOOD))
+            return line((f"{_of(now)}: descriptors are free again", GOOD))
         if event.kind == QUEUE:
             at = f":{row.local_port}" if row.local_port else row.local
             return line((f"queue {queue_of(row).removeprefix('accept queue ')}", WARN), f"  at {at}", _full(event))
         sign, style = _SIGNS[event.kind]
         if event.kind == CHANGED:
-            leaves = "  the other side has closed" if is_leak(event) else ""
+            leaves = "  the peer has closed" if is_leak(event) else ""
             return line((f"{sign} fd {event.fd} {event.was} -> {row.role}", style), leaves)
         words = in_words(row, self._terminal, now.ports)
         return line((f"{sign} fd {event.fd} ", style), f"{row.role} " if row.role else "", words)
 
-    def _pace(self, seen: Seen) -> list[Line]:
-        pace, now = seen.pace, seen.now
+    def _pace(self, sample: Sample) -> list[Line]:
+        pace, now = sample.pace, sample.now
         if pace is None or self._first is None or pace.per_s < _GROWING_PER_S:
             return []
         grown = [one for one in groups_of(now, self._first) if (one.change or 0) > 0]
@@ -286,7 +287,7 @@ class WatchText:
         if pace.left_s is not None:
             at = time.strftime("%H:%M:%S", time.localtime(time.time() + pace.left_s))
             full = f", full in about {format_duration(pace.left_s)} ({at})"
-        more = [line((f"    most of it {what}", QUIET))] if what else []
+        more = [line((f"    mostly {what}", QUIET))] if what else []
         return [line((f"{_of(now)}, {pace.per_s:+.1f}/s{full}", WARN)), *more]
 
 

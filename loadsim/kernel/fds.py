@@ -1,4 +1,4 @@
-"""The open descriptors of one process, and, joined with the kernel's TCP table, what each one is."""
+"""The open descriptors of one process, and the kind of each, by a join with the kernel's TCP table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 SOCKET, PIPE, EPOLL, FILE, TERMINAL, DEVICE = "socket", "pipe", "epoll", "file", "terminal", "device"
-#: How the link of /proc/PID/fd/N begins -> the kind of descriptor; the first that fits.
+#: Prefix of the link /proc/PID/fd/N -> kind of descriptor; the first match counts.
 _LINKS = (
     ("socket:", SOCKET),
     ("pipe:", PIPE),
@@ -50,26 +50,26 @@ class Descriptor(NamedTuple):
 
     number: int
     kind: str
-    link: str  # what /proc/PID/fd/N points to
-    inode: int | None  # None: it has none of its own, as an epoll, or it cannot be read
-    held_bytes: int = 0  # of a deleted file: what closing it frees
+    link: str  # target of /proc/PID/fd/N
+    inode: int | None  # None: it has none of its own (an epoll), or it cannot be read
+    held_bytes: int = 0  # bytes on disk of a deleted file, freed by closing it
 
 
 def kind_of_link(link: str) -> str:
-    """Return what kind of descriptor /proc/PID/fd/N points to."""
+    """Return the kind of descriptor for a target of /proc/PID/fd/N."""
     return next((kind for start, kind in _LINKS if link.startswith(start)), _OTHER)
 
 
 def inode_in(link: str) -> int | None:
-    """Return the inode in "socket:[4711]" or "pipe:[4711]", None for anything else."""
+    """Return the inode in "socket:[4711]" or "pipe:[4711]"; None for anything else."""
     match = _IN_BRACKETS.fullmatch(link)
     return int(match[1]) if match else None
 
 
 def read_descriptors(process: Process) -> list[Descriptor]:
-    """Return the open descriptors, ascending; 5 us each.
+    """Return the open descriptors in ascending order; 5 us each.
 
-    One that is closed meanwhile is left out. Raises ProcessGoneError, and PermissionError for processes of others.
+    Descriptors closed meanwhile are left out. Raises ProcessGoneError, and PermissionError for other users' processes.
     """
     read = []
     for number in process.fd_numbers():
@@ -91,7 +91,7 @@ def _descriptor(pid: int, number: int, link: str) -> Descriptor:
 
 
 def _inode_of_file(pid: int, number: int) -> int | None:
-    """Return the inode as fdinfo tells it (Linux >= 5.14): stat() could wait for ever on a dead file server."""
+    """Return the inode from fdinfo (Linux >= 5.14); stat() could block without end on a dead file server."""
     with suppress(OSError):
         fd = os.open(f"/proc/{pid}/fdinfo/{number}", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -104,7 +104,7 @@ def _inode_of_file(pid: int, number: int) -> int | None:
 
 
 def _held_bytes(pid: int, number: int) -> int:
-    """Return the bytes on disk of a file that has no name any more."""
+    """Return the bytes on disk of a file without a name."""
     with suppress(OSError):
         found = Path(f"/proc/{pid}/fd/{number}").stat()
         return found.st_blocks * _BLOCK if found.st_nlink == 0 else 0
@@ -112,7 +112,7 @@ def _held_bytes(pid: int, number: int) -> int:
 
 
 def socket_protocol(pid: int, number: int) -> str:
-    """Return "TCP", "TCPv6", "NETLINK" ... of a socket that is in no table; "" where it cannot be told."""
+    """Return "TCP", "TCPv6", "NETLINK" ... for a socket that is in no table; "" if it cannot be read."""
     try:
         name = os.getxattr(f"/proc/{pid}/fd/{number}", "system.sockprotoname")
     except OSError:
@@ -120,7 +120,7 @@ def socket_protocol(pid: int, number: int) -> str:
     return name.rstrip(b"\0").decode()
 
 
-#: Letter of the map -> what the descriptor is.
+#: Letter of the map -> kind of descriptor.
 LETTERS = {
     "f": "file, directory or device",
     "p": "pipe",
@@ -129,11 +129,11 @@ LETTERS = {
     "s": "socket, but not TCP",
     "L": "TCP LISTEN",
     "E": "TCP ESTABLISHED",
-    "W": "TCP CLOSE_WAIT: the other side has closed, this process has not",
+    "W": "TCP CLOSE_WAIT: the peer has closed, this process has not",
     "T": "TCP in another state, or reset",
     ".": "free",
 }
-#: Kind of descriptor -> its letter; sockets are told apart by their state.
+#: Kind of descriptor -> its letter; the letter of a socket depends on its state.
 _KINDS = {FILE: "f", TERMINAL: "f", DEVICE: "f", PIPE: "p", EPOLL: "e"}
 _OTHER_KIND = "t"
 _STATES = {"LISTEN": "L", "ESTABLISHED": "E", "CLOSE_WAIT": "W"}
@@ -144,19 +144,19 @@ _WITH_FDS = [name for name in TCP_STATES.values() if name not in _WITHOUT_FD]
 
 
 class FdTable:
-    """The descriptors of a process; it must be ours, or we root. Owns neither the process nor the socket."""
+    """The descriptors of a process of this user, or of any process as root. Owns neither `process` nor `diag`."""
 
     def __init__(self, process: Process, diag: SockDiag, *, families: Sequence[int] = FAMILIES) -> None:
-        """Read nothing yet; `diag` must be of the network namespace in which the process opens its sockets.
+        """Read nothing yet; `diag` must be in the network namespace in which the process opens its sockets.
 
-        A process known to have TCP sockets of one family alone is read in half the time with that.
+        With only one of the families, reading takes half the time.
         """
         self._process = process
         self._diag = diag
         self._families = families
 
     def map(self) -> str:
-        """Return one letter per number, from 0 to the highest open one; see LETTERS.
+        """Return one letter for each number from 0 to the highest open one; see LETTERS.
 
         Raises ProcessGoneError, and PermissionError for processes of other users.
         """
@@ -164,7 +164,7 @@ class FdTable:
         return "".join(letters.get(number, ".") for number in range(max(letters, default=-1) + 1))
 
     def _letters(self) -> dict[int, str]:
-        """Return the letter of each open descriptor."""
+
         links = {number: self._process.fd_link(number) for number in self._process.fd_numbers()}
         sockets = self._diag.dump(states=_WITH_FDS, families=self._families)
         states = dict(zip(sockets["inode"].tolist(), sockets["state"].tolist(), strict=True))
@@ -173,12 +173,12 @@ class FdTable:
         return letters | {number: self._letter_of_socket(number, inode, states) for number, inode in inodes.items()}
 
     def _letter_of_socket(self, number: int, inode: int, states: dict[int, int]) -> str:
-        """Return a socket's letter; one that was reset is in no table, but still says which protocol it speaks."""
+        # a reset socket is in no table, but its protocol can still be read
         if inode in states:
             return _STATES.get(TCP_STATES[states[inode]], _OTHER_STATE)
         return _OTHER_STATE if socket_protocol(self._process.pid, number).startswith("TCP") else "s"
 
 
 def letter_of_link(link: str) -> str:
-    """Return the letter of what /proc/PID/fd/N points to, where that is no socket."""
+    """Return the letter for a target of /proc/PID/fd/N, except for sockets."""
     return _KINDS.get(kind_of_link(link), _OTHER_KIND)

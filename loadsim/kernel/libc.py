@@ -1,6 +1,6 @@
-"""The system calls that Python 3.11 has no name for, through ctypes.
+"""The system calls that Python 3.11 lacks, through ctypes.
 
-Owns the constants and the error handling. Imports little: it is loaded by processes that should start in
+Owns the constants and the error handling. Imports little, because processes load it that should start in
 milliseconds, before their descriptors are limited.
 """
 
@@ -15,7 +15,7 @@ import os
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 
-#: linux/capability.h: who has it may raise a hard limit.
+#: linux/capability.h: the right to raise a hard limit.
 CAP_SYS_RESOURCE = 24
 
 _CLONE_FILES = 0x400
@@ -30,7 +30,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def check(result: int) -> int:
-    """Return the result of a libc call, or raise the OSError that its -1 stands for."""
+    """Return the result of a libc call; raise OSError from errno if it is -1."""
     if result == -1:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
@@ -38,15 +38,14 @@ def check(result: int) -> int:
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when the thread that started it ends; raises ProcessLookupError if it has.
+    """Make the kernel kill this process when the thread that started it ends; ProcessLookupError if it has ended.
 
-    `parent` is the pid of that process: it may have ended before the request was in force, and then this process has
-    been given to another parent already. The request does not survive a change of credentials, so it comes after
-    setns; it survives exec.
+    `parent` is the pid of that process. If it ended before the request took effect, this process already has another
+    parent. A change of credentials cancels the request, so call this after setns; exec does not cancel it.
     """
     check(_libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0))
     if os.getppid() != parent:
-        raise OSError(errno.ESRCH, f"the process that started this one, {parent}, is gone")
+        raise OSError(errno.ESRCH, f"the parent of this process, {parent}, has ended")
 
 
 def enter_namespace(fd: int, kind: int) -> None:
@@ -55,32 +54,32 @@ def enter_namespace(fd: int, kind: int) -> None:
 
 
 def leave_namespaces(kinds: int) -> None:
-    """Leave for new namespaces of these kinds; CLONE_NEWUSER needs a process of one thread."""
+    """Move this process to new namespaces of these kinds; CLONE_NEWUSER needs a single-threaded process."""
     check(_libc.unshare(kinds))
 
 
 def shrink_fd_table() -> None:
-    """Give this process an fd table of the smallest size that holds what is open, usually 64 slots, where permitted.
+    """Shrink the fd table of this process to the smallest size that holds its descriptors, usually 64 slots.
 
-    A fork copies the size in use, so that one high descriptor of the conductor, inherited from whoever started it,
-    would give every child 256 slots or more. The kernel makes a new table only for who shares one (kernel/fork.c,
-    unshare_fd): hence the thread, which ends with the next exec.
+    A fork copies the size in use, so one high descriptor that the conductor inherited would give every child 256 slots
+    or more. The kernel makes a new table only if the old one is shared (kernel/fork.c, unshare_fd): hence the thread,
+    which ends with the next exec.
     """
     forever = _thread.allocate_lock()
     forever.acquire()
     _thread.start_new_thread(forever.acquire, ())
-    _libc.unshare(_CLONE_FILES)  # containers may refuse it: then the table keeps the conductor's size
+    _libc.unshare(_CLONE_FILES)  # a container may refuse it; then the table keeps the conductor's size
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends, instead of init: none of them can get away."""
+    """Become the parent, instead of init, of every descendant orphaned from now on, so none can escape."""
     check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
 
 
 def drop_capability(number: int) -> None:
-    """Take a capability (a CAP_... constant) out of all sets of this thread, for good: exec gives it back to nobody.
+    """Remove a capability (a CAP_... constant) from all sets of this thread permanently: exec does not restore it.
 
-    What this process may not take away it does not have either: the bounding set matters to root alone.
+    Errors of the first two calls are ignored: only root has a use for the bounding set, and root may change it.
     """
     _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
     _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)

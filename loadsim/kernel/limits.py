@@ -1,7 +1,7 @@
 """RLIMIT_NOFILE, sysctls and the host itself, as plain values.
 
-Owns their names and their parsing. Knows neither scenarios nor what a limit will be needed for. Imports the standard
-library alone: the drivers use it.
+Owns their names and their parsing. Knows neither scenarios nor the purpose of a limit. Imports only the standard
+library, because the drivers use it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _SYSCTL_ROOT = Path("/proc/sys")
 
-#: The sysctls of a network namespace that decide how TCP connections come about. A new namespace starts from the
-#: kernel's defaults for all of them, whatever the host has (Linux 6.18); each can be written inside.
+#: The sysctls of a network namespace that affect TCP connections. A new namespace starts from the kernel's defaults for
+#: all of them, not from the host's values (Linux 6.18); each can be written inside.
 NAMESPACE_SYSCTLS = (
     "net.core.somaxconn",
     "net.ipv4.ip_local_port_range",
@@ -37,7 +37,7 @@ NAMESPACE_SYSCTLS = (
 )
 #: The port range of a private namespace: only the load generator uses it, so it does not copy the host's.
 WIDE_PORT_RANGE = {"net.ipv4.ip_local_port_range": "1024 65535"}
-#: Those of the whole host, for the record.
+#: Sysctls of the host, recorded only.
 HOST_SYSCTLS = (
     "fs.file-max",
     "fs.nr_open",
@@ -50,7 +50,7 @@ HOST_SYSCTLS = (
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """RLIMIT_NOFILE of one process: one more than the highest descriptor number it may use."""
+    """RLIMIT_NOFILE of one process: one more than the highest descriptor number that it may use."""
 
     soft: int
     hard: int  # only CAP_SYS_RESOURCE can raise it
@@ -62,15 +62,15 @@ def own_nofile() -> Limits:
 
 
 def set_own_nofile(limits: Limits) -> None:
-    """Set RLIMIT_NOFILE of this process; raises ValueError or PermissionError when the hard limit would rise."""
+    """Set RLIMIT_NOFILE of this process; raises ValueError or PermissionError if the hard limit would rise."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits.soft, limits.hard))
 
 
 def set_nofile(pid: int, soft: int) -> Limits:
-    """Set the soft RLIMIT_NOFILE of a live process, the hard one only where it is below; return what is in force.
+    """Set the soft RLIMIT_NOFILE of a live process, and raise the hard one if necessary; return the result.
 
-    Where the hard one may not be raised (a program may have lowered its own), the soft one becomes as high as that.
-    Raises ProcessLookupError where it has ended, PermissionError where it may not be changed at all.
+    If the hard limit may not be raised (a program may have lowered its own), the soft limit is set to it.
+    Raises ProcessLookupError if the process has ended, PermissionError if its limits may not be changed.
     """
     before = Limits(*resource.prlimit(pid, resource.RLIMIT_NOFILE))
     try:
@@ -83,7 +83,7 @@ def set_nofile(pid: int, soft: int) -> Limits:
 
 
 def raise_own_nofile() -> Limits:
-    """Raise the soft RLIMIT_NOFILE of this process to its hard one and return what is in force."""
+    """Raise the soft RLIMIT_NOFILE of this process to its hard limit and return the result."""
     hard = own_nofile().hard
     with contextlib.suppress(ValueError, PermissionError):  # a sandbox may refuse it
         set_own_nofile(Limits(soft=hard, hard=hard))
@@ -91,10 +91,10 @@ def raise_own_nofile() -> Limits:
 
 
 def read_sysctl(name: str) -> str | None:
-    """Return the value of a sysctl by its full name, several numbers separated by one space.
+    """Return the value of a sysctl by its full name, with its numbers separated by one space.
 
-    Names of "net." are those of the caller's network namespace. None where this kernel has no such sysctl or shows
-    it to nobody.
+    A name with "net." refers to the caller's network namespace. None if this kernel lacks the sysctl or does not show
+    it.
     """
     try:
         return normal(sysctl_path(name).read_text())
@@ -108,13 +108,13 @@ def sysctl_path(name: str) -> Path:
 
 
 def normal(value: str) -> str:
-    """Return a sysctl's value with its numbers separated by one space, so that two of them can be compared."""
+    """Return a sysctl's value with its numbers separated by one space, for comparison."""
     return " ".join(value.split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostLimits:
-    """What a plan has to fit in."""
+    """The limits of this host that a plan must respect."""
 
     nofile_soft: int
     nofile_hard: int
@@ -124,11 +124,11 @@ class HostLimits:
     syn_retries: int
     syn_linear_timeouts: int  # 0 on kernels before 6.5, which do not have it
     syncookies: int
-    cpus: int  # those this process may run on
+    cpus: int  # on which this process may run
 
     @classmethod
     def collect(cls, in_force: Mapping[str, str] | None = None) -> Self:
-        """Return this host's limits, with the sysctls of `in_force` instead of the caller's namespace's."""
+        """Return this host's limits; sysctls in `in_force` replace the namespace's values."""
         nofile = own_nofile()
         low, high = _numbers("net.ipv4.ip_local_port_range", in_force, "32768 60999")
         return cls(
@@ -145,7 +145,7 @@ class HostLimits:
 
 
 def _numbers(name: str, in_force: Mapping[str, str] | None, default: str) -> list[int]:
-    """Return the numbers of a sysctl, those of the kernel's default where it cannot be read."""
+    """Return the numbers of a sysctl, or of the kernel's default if it cannot be read."""
     value = (in_force or {}).get(name) or read_sysctl(name) or default
     return [int(number) for number in value.split()]
 
@@ -155,7 +155,7 @@ def _number(name: str, in_force: Mapping[str, str] | None, default: str) -> int:
 
 
 def host_facts() -> dict[str, Any]:
-    """Return what a reader of a result should know of the machine, as values for JSON; bytes, seconds, counts."""
+    """Return facts about the machine for a result, as JSON values in bytes, seconds and counts."""
     nofile = own_nofile()
     names = sorted(NAMESPACE_SYSCTLS + HOST_SYSCTLS)
     return {
@@ -174,7 +174,7 @@ def host_facts() -> dict[str, Any]:
 
 
 def _first_of(path: str, keys: tuple[str, ...]) -> str | None:
-    """Return the value of the first "key : value" line whose key is wanted."""
+    """Return the value of the first "key : value" line with one of these keys."""
     try:
         lines = Path(path).read_text().splitlines()
     except OSError:

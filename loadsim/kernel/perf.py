@@ -27,16 +27,16 @@ _mounting = ctypes.CDLL(None, use_errno=True)
 
 
 def open_root() -> int:
-    """Return a descriptor of tracefs; where it is mounted nowhere, root can look into one all the same.
+    """Return a descriptor of tracefs; root gets one even if tracefs is not mounted.
 
-    Raises OSError where that is not permitted.
+    Raises OSError if that is not permitted.
     """
     folder = next((str(path) for path in _TRACEFS if (path / "events").is_dir()), None)
     return os.open(folder, os.O_PATH | os.O_DIRECTORY) if folder else _unmounted()
 
 
 def tracepoint(root: int, name: str) -> int | None:
-    """Return the number of a tracepoint ("sock/inet_sock_set_state"); None where this kernel has none."""
+    """Return the number of a tracepoint ("sock/inet_sock_set_state"); None if this kernel lacks it."""
     try:
         fd = os.open(f"events/{name}/id", os.O_RDONLY, dir_fd=root)
     except FileNotFoundError:
@@ -48,13 +48,13 @@ def tracepoint(root: int, name: str) -> int | None:
 
 
 def mount_remedy() -> str:
-    """Return the command that lets others than root read the numbers of tracepoints."""
+    """Return the command that lets all users read the numbers of tracepoints."""
     where = _TRACEFS[0]
     return f"mount -o remount,mode=755 {where}" if where.is_mount() else f"mount -t tracefs -o mode=755 none {where}"
 
 
 def _unmounted() -> int:
-    """Return a descriptor of a tracefs that nobody else sees."""
+    """Return a descriptor of a private tracefs mount."""
     context = check(_mounting.syscall(_FSOPEN, b"tracefs", 1))
     try:
         check(_mounting.syscall(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0))
@@ -63,7 +63,7 @@ def _unmounted() -> int:
         os.close(context)
 
 
-#: The calls that accept; a kernel without the older one does without.
+#: The system calls that accept; some architectures lack the older one.
 ACCEPTS: Final = ("accept4", "accept")
 ANY: Final = -1
 
@@ -79,12 +79,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NotVisibleError(Exception):
-    """It cannot be seen here; the message is a clause that says why, and ends with the remedy."""
+    """Tracing does not work here; the message is a clause with the reason, and ends with the remedy."""
 
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Raise NotVisibleError for what the kernel refuses in this block."""
+    """Raise NotVisibleError for an OSError in this block."""
     try:
         yield
     except OSError as error:
@@ -92,12 +92,12 @@ def explained() -> Iterator[None]:
 
 
 def remedy() -> str:
-    """Return the command that would permit it: to count, and to read which numbers the tracepoints have."""
+    """Return the command that permits counting and reading the numbers of tracepoints."""
     return f"sudo sysctl kernel.perf_event_paranoid=-1 && sudo {mount_remedy()}, or run loadsim as root"
 
 
 def tracepoints(*names: str) -> list[int]:
-    """Return the numbers of those of these tracepoints that there are ("syscalls/sys_exit_accept4")."""
+    """Return the numbers of these tracepoints ("syscalls/sys_exit_accept4") without the ones this kernel lacks."""
     root = open_root()
     try:
         return [number for name in names if (number := tracepoint(root, name)) is not None]
@@ -106,9 +106,9 @@ def tracepoints(*names: str) -> list[int]:
 
 
 def open_event(number: int, *, pid: int = ANY, processor: int = ANY, sampled: int = 0, condition: str) -> int:
-    """Return a descriptor that counts a tracepoint, or samples it where `sampled` says what of it; `condition` filters.
+    """Return a descriptor that counts a tracepoint, or samples the fields in `sampled`; `condition` filters.
 
-    Of one task and all that it will start, or of every task on one processor. Samples carry CLOCK_MONOTONIC.
+    It covers one task and all tasks that it will start, or every task on one processor. Samples use CLOCK_MONOTONIC.
     """
     call = _SYSTEM_CALLS.get(platform.machine())
     if call is None:
@@ -128,7 +128,7 @@ def open_event(number: int, *, pid: int = ANY, processor: int = ANY, sampled: in
 
 
 def start(fd: int) -> None:
-    """Let an event count or sample from now on."""
+    """Start counting or sampling."""
     fcntl.ioctl(fd, _ENABLE, 0)
 
 
@@ -138,12 +138,12 @@ _counting = ctypes.CDLL(None, use_errno=True)
 
 
 class EmfileCounter:
-    """Counts from its making on; close it, or use it as a context manager."""
+    """Counts from its creation; close it, or use it as a context manager."""
 
     def __init__(self, *tasks: int) -> None:
-        """Count in these threads (a process without others is one), and in all that they will start.
+        """Count in these threads (a pid is the first thread of its process) and in all tasks that they will start.
 
-        Raises NotVisibleError where that is not permitted, or where a trial shows that it does not work.
+        Raises NotVisibleError if that is not permitted, or if a trial fails.
         """
         self._counters: list[int] = []
         with explained():
@@ -158,9 +158,9 @@ class EmfileCounter:
 
     @classmethod
     def of_running(cls, pids: Callable[[], Sequence[int]]) -> Self:
-        """Count in all threads of processes that run already; raises NotVisibleError, too, where these never settle.
+        """Count in all threads of running processes; raises NotVisibleError also if their threads change too fast.
 
-        A thread that is started between a look and the count would be missed, so they are looked at again.
+        A thread that starts between the listing and the count would be missed, so the threads are listed twice.
         """
         for _ in range(_TRIES):
             before = _threads(pids())
@@ -173,10 +173,10 @@ class EmfileCounter:
             if _threads(pids()) == before:
                 return counter
             counter.close()
-        raise NotVisibleError("its threads come and go too fast to be counted; try again when it has less to do")
+        raise NotVisibleError("its threads start and end too fast; try again when the server is less busy")
 
     def read(self) -> int:
-        """Return how often it happened so far; 2 us."""
+        """Return the number of failures so far; 2 us."""
         return sum(_value(fd) for fd in self._counters)
 
     def close(self) -> None:
@@ -208,7 +208,7 @@ def _event_numbers() -> list[int]:
 
 
 def _try_out(numbers: list[int]) -> None:
-    """Let accept() fail once in this thread, on no socket at all, and see whether that is counted."""
+    """Make accept() fail once in this thread, on a descriptor of -1, and check that the failure is counted."""
     counters = _open_all(numbers, _THIS_THREAD, errno.EBADF)
     try:
         _counting.accept4(-1, None, None, 0)
@@ -217,7 +217,7 @@ def _try_out(numbers: list[int]) -> None:
         for fd in counters:
             os.close(fd)
     if counted != 1:
-        raise NotVisibleError(f"a failure made on purpose was counted {counted} times instead of once; {remedy()}")
+        raise NotVisibleError(f"a test failure was counted {counted} times instead of once; {remedy()}")
 
 
 def _open_all(numbers: list[int], pid: int, code: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""All processes of this machine, and those of one tree read as one: holders of a socket, CPU, memory."""
+"""All processes of this machine, and one process tree read as a unit: holders of a socket, CPU, memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _INOTIFY = "anon_inode:inotify"
 
 
 class Holder(NamedTuple):
-    """A descriptor of some process."""
+    """A descriptor of a process."""
 
     pid: int
     name: str
@@ -39,16 +39,16 @@ class Holder(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """The names of a process. They are foreign text: make them harmless before they reach a terminal."""
+    """The names of a process. They are untrusted text: escape them before they reach a terminal."""
 
     pid: int
-    name: str  # comm; where the kernel cut it at 15 characters, completed from argv[0]
+    name: str  # comm, which the kernel cuts at 15 characters, completed from argv[0]
     argv: tuple[str, ...]
-    unit: str  # of systemd, from its cgroup; "" for none
+    unit: str  # systemd unit, from its cgroup; "" for none
 
     @property
     def called(self) -> set[str]:
-        """The names by which people search for it: comm, argv[0], its last part, the unit with and without suffix."""
+        """The names for a search: comm, argv[0] with and without folder, the unit with and without suffix."""
         first = self.argv[0] if self.argv else ""
         return {self.name, first, first.rpartition("/")[2], self.unit, self.unit.rpartition(".")[0]} - {""}
 
@@ -57,29 +57,29 @@ class Names:
 class Identity(Names):
     """A process with its names, its owner and its age."""
 
-    uid: int  # the owner of /proc/PID, who may read its descriptors: root where the process is not dumpable
+    uid: int  # owner of /proc/PID, with the right to read its descriptors: root if the process is not dumpable
     up_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """What a search through the descriptors of all processes found."""
+    """The result of a search through the descriptors of all processes."""
 
-    holders: dict[str, list[Holder]]  # link -> who has it, by pid and number
-    unreadable: int  # processes whose descriptors only their owner or root may see
-    inotify: dict[int, int]  # uid -> inotify instances found
+    holders: dict[str, list[Holder]]  # link -> its holders, by pid and number
+    unreadable: int  # number of processes with descriptors that only their owner or root may read
+    inotify: dict[int, int]  # uid -> number of inotify instances found
 
 
 def names_of(pid: int) -> Names:
-    """Return the names of a process; raises ProcessGoneError for one that has ended, or that may not be read."""
+    """Return the names of a process; raises ProcessGoneError if it has ended or may not be read."""
     with _translated(pid):
         return Names(**_names(psutil.Process(pid)))
 
 
 def identify(pid: int) -> Identity:
-    """Return the identity of a process; raises ProcessGoneError as `names_of`.
+    """Return the identity of a process; raises ProcessGoneError like `names_of`.
 
-    For one process only: each start time makes psutil read all of /proc/stat, which is long on a host with many CPUs.
+    Do not call it for all processes: each call makes psutil read /proc/stat, which is long on a host with many CPUs.
     """
     with _translated(pid):
         process = psutil.Process(pid)
@@ -111,13 +111,13 @@ def _names(process: psutil.Process) -> _Names:
 
 
 def parse_unit(cgroup: str) -> str:
-    """Return the systemd unit in /proc/PID/cgroup, the innermost one; "" where there is none."""
+    """Return the innermost systemd unit in /proc/PID/cgroup; "" if there is none."""
     units = [unit for line in cgroup.splitlines() for unit in _UNIT.findall(line.rpartition(":")[2])]
     return units[-1] if units else ""
 
 
 def name_of(pid: int) -> str:
-    """Return the name of a process, "?" for one that has ended."""
+    """Return the name of a process; "?" if it has ended."""
     try:
         return _readable(psutil.Process(pid).name())
     except psutil.Error:
@@ -148,7 +148,7 @@ def search(links: Collection[str], *, leave_out: int) -> Search:
 
 
 def _search_one(pid: int, links: Collection[str]) -> tuple[dict[str, list[int]], int]:
-    """Return the numbers under which a process has the links, and how many inotify instances it has."""
+    """Return the numbers of a process's descriptors for each link, and its number of inotify instances."""
     found: dict[str, list[int]] = {}
     instances = 0
     for number, link in _links(pid):
@@ -160,7 +160,7 @@ def _search_one(pid: int, links: Collection[str]) -> tuple[dict[str, list[int]],
 
 
 def _links(pid: int) -> Iterator[tuple[str, str]]:
-    """Yield number and link of each descriptor; raises PermissionError, ends early where the process does."""
+    """Yield number and link of each descriptor until the process ends; raises PermissionError."""
     try:
         folder = os.open(f"/proc/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError):
@@ -187,13 +187,13 @@ def _readable(text: str) -> str:
     return os.fsencode(text).decode(errors="backslashreplace")
 
 
-#: How often new processes are looked for, and how often the descriptors of those that hold no listener are read again.
-_LOOK_NS: Final = 100_000_000
+#: Interval between listings of the tree, and between reads of the descriptors of a process without the listener.
+_REFRESH_NS: Final = 100_000_000
 _SEARCH_NS: Final = 1_000_000_000
 
 
 class _Member:
-    """One process of the tree; `holds` is the descriptor of its listener, -1 = it has none."""
+    """One process of the tree; `holds` is the descriptor of its listener, -1 for none."""
 
     def __init__(self, process: Process, diag: SockDiag) -> None:
         self.process = process
@@ -204,48 +204,48 @@ class _Member:
 
 
 class ProcessGroup:
-    """The tree under test; close it, or use it as a context manager."""
+    """The process tree of the server under test; close it, or use it as a context manager."""
 
     def __init__(self, pids: Callable[[], Sequence[int]], diag: SockDiag, *, address: str, port: int) -> None:
-        """Read nothing yet; `pids` returns the processes of the tree, `diag` sees their sockets."""
+        """Read nothing yet; `pids` returns the processes of the tree, `diag` is in the namespace of their sockets."""
         self._pids = pids
         self._diag = diag
         self._address = address
         self._port = port
         self._members: dict[int, _Member] = {}
-        self._spent: dict[int, int] = {}  # CPU time by pid, of the ended ones too
+        self._spent: dict[int, int] = {}  # CPU time by pid, also of ended processes
         self._listeners: list[int] = []  # inodes
-        self._looked_ns = 0
-        self._staff: frozenset[int] = frozenset()  # the parents of those that held the listener at the mark
+        self._refreshed_ns = 0
+        self._worker_parents: frozenset[int] = frozenset()  # parents of the workers at the mark
         self.workers = 0  # processes that held the listener at the mark
-        self.lost_workers = 0  # those of them, and of who took their place, that are gone
+        self.lost_workers = 0  # workers that have ended since the mark, their replacements included
 
     @property
     def pid(self) -> int:
-        """The process whose descriptors are read; raises ProcessGoneError as every reading, when nobody is left."""
+        """The process that all readings describe. Every reading raises ProcessGoneError if no process is left."""
         return self._fullest().process.pid
 
     def pids(self) -> Sequence[int]:
-        """Return all processes of the tree, looked for now."""
+        """Return all processes of the tree now."""
         return self._pids()
 
     def holders(self) -> list[int]:
-        """Return the processes that hold the listener, looked for now."""
-        self._look()
+        """Return the processes that hold the listener now."""
+        self._refresh()
         return [pid for pid, member in self._members.items() if member.holds >= 0]
 
     def mark(self) -> None:
-        """Take whoever holds the listener now for the server's workers.
+        """Count the processes that hold the listener now as the server's workers.
 
-        Who comes later and has the same parent has taken a place. Who is the child of a worker serves one connection
-        and ends with it: no worker. Neither is the parent of one that goes on: it only started a daemon.
+        A later holder with the same parent replaces a worker. A child of a worker is not a worker: it serves one
+        connection and ends with it. A holder that ends while its child goes on is not one either: it started a daemon.
         """
         holders = self.holders()
         self.workers = len(holders)
-        self._staff = frozenset(self._members[pid].parent for pid in holders)
+        self._worker_parents = frozenset(self._members[pid].parent for pid in holders)
 
     def open_fds(self) -> int:
-        """Return how many descriptors the fullest holder has open."""
+        """Return the number of open descriptors of the holder that has the most."""
         return self._fullest().process.open_fds()
 
     def limits(self) -> Limits:
@@ -261,11 +261,11 @@ class ProcessGroup:
         return self._fullest().process.threads()
 
     def map(self) -> str:
-        """Return one letter for each of its descriptors, as `FdTable.map`."""
+        """Return one letter for each of its descriptors, like `FdTable.map`."""
         return self._fullest().table.map()
 
     def cpu_ns(self) -> int:
-        """Return the CPU time of all processes that were ever seen: it never shrinks."""
+        """Return the CPU time of all processes so far, ended ones included; it never shrinks."""
         for pid, member in self._current().items():
             try:
                 self._spent[pid] = member.process.cpu_ns()
@@ -274,25 +274,25 @@ class ProcessGroup:
         return sum(self._spent.values())
 
     def run_wait_ns(self) -> int:
-        """Return how long the first threads of the processes that hold the listener waited for a CPU, in all.
+        """Return the total time for which the first threads of the listener's holders waited for a CPU.
 
-        -1 where the kernel does not say. It shrinks where one of them ends.
+        -1 if the kernel does not measure it. It shrinks when one of them ends.
         """
         waited = [_run_wait(member.process) for member in self._current().values() if member.holds >= 0]
         return -1 if not waited or min(waited) < 0 else sum(waited)
 
     def rss(self) -> int:
-        """Return the resident memory of all of them together; what they share counts for each."""
+        """Return the sum of the resident memory of all processes; shared pages count once for each."""
         return sum(_rss(member.process) for member in self._current().values())
 
     def listener(self) -> ListenerState | None:
-        """Return the accept queue; where several sockets share the port, their sum. None: nobody listens."""
+        """Return the listener, or the sum of all that share the port; None without one."""
         if len(self._listeners) <= 1:
             return self._diag.listener(self._address, self._port)
         return _sum([one for one in self._diag.listeners(self._port) if one.inode in self._listeners])
 
     def close(self) -> None:
-        """Give the descriptors back; harmless the second time."""
+        """Close the descriptors; harmless the second time."""
         for member in self._members.values():
             member.process.close()
         self._members.clear()
@@ -304,10 +304,10 @@ class ProcessGroup:
         self.close()
 
     def _fullest(self) -> _Member:
-        """Return the holder with the most descriptors open; of all processes, while nobody holds the listener."""
+        """Return the holder with the most open descriptors, or any process if none holds the listener."""
         fullest = self._choose()
         if fullest is None:
-            self._look()
+            self._refresh()
             fullest = self._choose()
         if fullest is None:
             raise ProcessGoneError("no process of the server is left")
@@ -326,20 +326,20 @@ class ProcessGroup:
         return found
 
     def _current(self) -> dict[int, _Member]:
-        if time.monotonic_ns() - self._looked_ns >= _LOOK_NS:
-            self._look()
+        if time.monotonic_ns() - self._refreshed_ns >= _REFRESH_NS:
+            self._refresh()
         return self._members
 
-    def _look(self) -> None:
-        """Look for processes that have come or gone, and for who holds the listener."""
-        self._looked_ns = time.monotonic_ns()
+    def _refresh(self) -> None:
+        """Read the processes of the tree and the holders of the listener again."""
+        self._refreshed_ns = time.monotonic_ns()
         self._listeners = [one.inode for one in self._diag.listeners(self._port)]
         pids = self._pids()
         for pid in self._members.keys() - set(pids):
             member = self._members.pop(pid)
             member.process.close()
             started_another = pid in {one.parent for one in self._members.values() if one.holds >= 0}
-            self.lost_workers += member.holds >= 0 and member.parent in self._staff and not started_another
+            self.lost_workers += member.holds >= 0 and member.parent in self._worker_parents and not started_another
         for pid in pids:
             try:
                 member = self._members.get(pid) or _Member(Process(pid), self._diag)
@@ -352,9 +352,9 @@ class ProcessGroup:
         links = {f"socket:[{inode}]" for inode in self._listeners}
         if member.holds >= 0 and member.process.fd_link(member.holds) in links:
             return
-        if member.holds < 0 and self._looked_ns - member.searched_ns < _SEARCH_NS:
+        if member.holds < 0 and self._refreshed_ns - member.searched_ns < _SEARCH_NS:
             return
-        member.searched_ns = self._looked_ns
+        member.searched_ns = self._refreshed_ns
         numbers = member.process.fd_numbers()
         member.holds = next((fd for fd in numbers if member.process.fd_link(fd) in links), -1)
 
@@ -374,7 +374,7 @@ def _rss(process: Process) -> int:
 
 
 def _sum(listeners: Sequence[ListenerState]) -> ListenerState | None:
-    """Return the queues of one SO_REUSEPORT group as one; a client is dropped where its own socket is full."""
+    """Return the sum of a SO_REUSEPORT group; a client is dropped when the queue of its own socket is full."""
     if not listeners:
         return None
     return ListenerState(

@@ -1,4 +1,4 @@
-"""One process as /proc shows it: open descriptors, limits, CPU time, memory, and the TCP counters of its namespace."""
+"""One process in /proc: open descriptors, limits, CPU time, memory, and the TCP counters of its namespace."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ _T = TypeVar("_T")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MOST_BYTES = 8192  # /proc/PID/status takes 1.5 KB, the others less
 _NOFILE = re.compile(rb"^Max open files +(\S+) +(\S+)", re.MULTILINE)
-#: What a kernel says of a process that was there: no entry, no such process, no such clock.
+#: Errors for a process that has ended: no entry, no such process, no such clock.
 _GONE = (errno.ENOENT, errno.ESRCH, errno.EINVAL)
-_ENDED = b"ZX"  # states of /proc/PID/stat: a zombie has given its descriptors back
+_ENDED = b"ZX"  # states in /proc/PID/stat: a zombie has no descriptors any more
 
 
 class ProcessGoneError(Exception):
-    """The process has ended, or never was."""
+    """The process has ended or never existed."""
 
 
 class Process:
     """A process by its pid; close it, or use it as a context manager.
 
-    Every reading raises ProcessGoneError when it is gone. A zombie, which has ended and waits to be reaped, has
+    Every reading raises ProcessGoneError after its end. A zombie, which has ended but is not reaped yet, has
     neither descriptors nor memory, but its CPU time can still be read.
     """
 
     def __init__(self, pid: int) -> None:
-        """Open its /proc entries; raises ProcessGoneError where there are none."""
+        """Open its /proc entries; raises ProcessGoneError if there are none."""
         self.pid = pid
-        # posix-timers.h: the CPU clock of a whole process, live and ended threads together, exact to the nanosecond
+        # posix-timers.h: the CPU clock of a process, including its ended threads, exact to the nanosecond
         self._cpu_clock = (~pid << 3) | 2
         with ExitStack() as opened:
             self._folder = self._keep(opened, f"/proc/{pid}", os.O_DIRECTORY | os.O_PATH, None)
-            # O_PATH needs no right to read the folder: its size is public, its content is not
+            # O_PATH needs no right to read the folder; its size is public, its content is not
             self._fds = self._keep(opened, "fd", os.O_DIRECTORY | os.O_PATH, self._folder)
             self._stat = self._keep(opened, "stat", os.O_RDONLY, self._folder)
             self._statm = self._keep(opened, "statm", os.O_RDONLY, self._folder)
@@ -56,7 +56,7 @@ class Process:
             self._opened = opened.pop_all()
 
     def open_fds(self) -> int:
-        """Return how many descriptors are open; 1 us at any number from Linux 6.2 on, a listing before."""
+        """Return the number of open descriptors; 1 us at any number since Linux 6.2, a listing before."""
         number = _ask(lambda: os.fstat(self._fds).st_size)
         if number:
             return number
@@ -64,7 +64,7 @@ class Process:
         return len(self.fd_numbers())
 
     def fd_numbers(self) -> list[int]:
-        """Return the numbers of the open descriptors, ascending; 0.9 us each. Raises PermissionError for others'."""
+        """Return the open descriptors in ascending order; 0.9 us each. May raise PermissionError."""
         folder = _ask(lambda: os.open("fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._folder))
         try:
             return sorted(map(int, _ask(lambda: os.listdir(folder))))  # noqa: PTH208  # a descriptor, not a path
@@ -72,7 +72,7 @@ class Process:
             os.close(folder)
 
     def fd_link(self, number: int) -> str:
-        """Return what a descriptor is, "socket:[4711]" or a path; "" when it is not open any more. 3.4 us."""
+        """Return the link of a descriptor, "socket:[4711]" or a path; "" if it is closed. 3.4 us."""
         try:
             return os.readlink(str(number), dir_fd=self._fds)
         except FileNotFoundError:
@@ -83,13 +83,13 @@ class Process:
         return parse_nofile(_read(self._limits))
 
     def cpu_ns(self) -> int:
-        """Return the CPU time that all its threads have used so far, user and system."""
+        """Return the user and system CPU time of all its threads so far."""
         return _ask(lambda: time.clock_gettime_ns(self._cpu_clock))
 
     def run_wait_ns(self) -> int:
-        """Return the time for which its first thread was ready to run and waited for a CPU.
+        """Return how long its first thread was ready to run but waited for a CPU.
 
-        -1 where the kernel does not say (CONFIG_SCHED_INFO). A wait counts once it is over.
+        -1 if the kernel does not measure it (CONFIG_SCHED_INFO). A wait counts when it is over.
         """
         return -1 if self._schedstat is None else parse_run_wait(_read(self._schedstat))
 
@@ -98,7 +98,7 @@ class Process:
         return int(_read(self._statm).split()[1]) * _PAGE
 
     def fd_size(self) -> int:
-        """Return the slots of its fd table: grown by doubling, never shrunk."""
+        """Return the slots of its fd table, which grows by doubling and never shrinks."""
         return parse_number("FDSize", _read(self._status))
 
     def threads(self) -> int:
@@ -106,11 +106,11 @@ class Process:
         return parse_number("Threads", _read(self._status))
 
     def parent(self) -> int:
-        """Return the pid of its parent, as it is now: whoever adopted it, where that one has ended."""
+        """Return the pid of its parent now; after the end of the first parent, of the process that adopted it."""
         return parse_number("PPid", _read(self._status))
 
     def alive(self) -> bool:
-        """Return whether it runs; a zombie does not."""
+        """Return whether it has not ended; a zombie has."""
         try:
             self._raise_if_ended()
         except ProcessGoneError:
@@ -118,7 +118,7 @@ class Process:
         return True
 
     def close(self) -> None:
-        """Give the descriptors back; harmless the second time."""
+        """Close the descriptors; harmless the second time."""
         self._opened.close()
 
     def __enter__(self) -> Self:
@@ -133,7 +133,7 @@ class Process:
         return fd
 
     def _keep_if_any(self, opened: ExitStack, name: str) -> int | None:
-        """Open an entry that some kernels do not have; a process that is gone shows in the others."""
+        # some kernels lack it; the other entries show whether the process has ended
         try:
             return self._keep(opened, name, os.O_RDONLY, self._folder)
         except (ProcessGoneError, OSError):
@@ -145,7 +145,7 @@ class Process:
 
 
 def own_run_wait_ns() -> int:
-    """Return the time for which the first thread of this process waited for a CPU; -1 where the kernel is silent."""
+    """Return how long the first thread of this process waited for a CPU; -1 if the kernel does not measure it."""
     try:
         return parse_run_wait(Path("/proc/self/schedstat").read_bytes())
     except OSError:
@@ -153,9 +153,9 @@ def own_run_wait_ns() -> int:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the pids of all children of a process, and theirs; parents before children, zombies too.
+    """Return the pids of all descendants of a process, zombies included; parents come before children.
 
-    A process that is started meanwhile may be missing. Needs CONFIG_PROC_CHILDREN, which distributions set.
+    A process that starts meanwhile may be missing. Needs CONFIG_PROC_CHILDREN, which distributions set.
     """
     found = [pid]
     for parent in found:
@@ -169,7 +169,7 @@ def _children(pid: int) -> list[int]:
         for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208  # pathlib costs the supervisor 10 ms
             with open(f"/proc/{pid}/task/{thread}/children") as file:  # noqa: PTH123  # the same
                 children += map(int, file.read().split())
-    except (FileNotFoundError, ProcessLookupError):  # it has ended: its children have another parent
+    except (FileNotFoundError, ProcessLookupError):  # it has ended, so its children have another parent
         pass
     return children
 
@@ -178,13 +178,13 @@ def _read(fd: int) -> bytes:
     return _ask(lambda: os.pread(fd, _MOST_BYTES, 0))
 
 
-def _ask(question: Callable[[], _T]) -> _T:
-    """Return what a system call answers, with the errors of a process that is gone translated."""
+def _ask(call: Callable[[], _T]) -> _T:
+    """Return the result of a system call; raises ProcessGoneError for the errors of an ended process."""
     try:
-        return question()
+        return call()
     except OSError as error:
         if error.errno in _GONE:
-            raise ProcessGoneError("the process is gone") from error
+            raise ProcessGoneError("the process has ended") from error
         raise
 
 
@@ -198,17 +198,17 @@ def parse_nofile(text: bytes) -> Limits:
 
 
 def parse_run_wait(text: bytes) -> int:
-    """Return the nanoseconds for which a thread waited for a CPU, the second number of /proc/PID/schedstat."""
+    """Return the nanoseconds that a thread waited for a CPU, the second number in /proc/PID/schedstat."""
     return int(text.split()[1])
 
 
 def parse_state(text: bytes) -> bytes:
-    """Return the state letter of /proc/PID/stat; the name before it may hold anything, parentheses too."""
+    """Return the state letter in /proc/PID/stat; the name before it may contain parentheses."""
     return text[text.rindex(b")") + 2 :][:1]
 
 
 def parse_number(name: str, text: bytes) -> int:
-    """Return the number on the line of this name in /proc/PID/status."""
+    """Return the number on the line with this name in /proc/PID/status."""
     for line in text.splitlines():
         key, _, value = line.partition(b":")
         if key == name.encode():
@@ -222,11 +222,11 @@ _GROUP = b"TcpExt:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counters:
-    """The counters that tell of a full listen queue; 0 where a kernel does not have one."""
+    """The counters of full listen queues; 0 for a counter that the kernel lacks."""
 
-    listen_overflows: int  # ListenOverflows: SYNs and final ACKs that met a full accept queue
-    listen_drops: int  # ListenDrops: the same, and what was dropped for other reasons
-    cookies: int  # TCPReqQFullDoCookies: SYNs answered by a cookie, because the SYN queue was full
+    listen_overflows: int  # ListenOverflows: SYNs and last ACKs that met a full accept queue
+    listen_drops: int  # ListenDrops: the same, and drops for other reasons
+    cookies: int  # TCPReqQFullDoCookies: SYNs answered by a cookie because the SYN queue was full
 
 
 #: Field of Counters -> the kernel's name.
@@ -238,10 +238,10 @@ KERNEL_NAMES = {
 
 
 class TcpCounters:
-    """The counters of the namespace in which a process is; close it, or use it as a context manager."""
+    """The counters of a process's network namespace; close it, or use it as a context manager."""
 
     def __init__(self, pid: int) -> None:
-        """Open the file, which then outlives the process; raises ProcessGoneError where it has ended already."""
+        """Open the file, which outlives the process; raises ProcessGoneError if it has already ended."""
         try:
             self._fd = os.open(f"/proc/{pid}/net/netstat", os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, ProcessLookupError) as error:
@@ -252,7 +252,7 @@ class TcpCounters:
         return parse_netstat(os.pread(self._fd, _MOST_COUNTER_BYTES, 0))
 
     def close(self) -> None:
-        """Give the descriptor back; harmless the second time."""
+        """Close the descriptor; harmless the second time."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -265,14 +265,14 @@ class TcpCounters:
 
 
 def parse_netstat(text: bytes) -> Counters:
-    """Return the counters from the two TcpExt lines of /proc/net/netstat, the names and the numbers."""
+    """Return the counters from the two TcpExt lines of /proc/net/netstat: names, then numbers."""
     lines = (line.split() for line in text.splitlines() if line.startswith(_GROUP))
     numbers = dict(zip(next(lines), next(lines), strict=True))
     return Counters(**{field: int(numbers.get(name, 0)) for field, name in KERNEL_NAMES.items()})
 
 
 def passive_opens(pid: int) -> int | None:
-    """Return the connections that the namespace of a process has let in since it began; None where nobody says."""
+    """Return PassiveOpens of a process's network namespace; None if it cannot be read."""
     try:
         text = Path(f"/proc/{pid}/net/snmp").read_bytes()
     except OSError:

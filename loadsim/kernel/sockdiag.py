@@ -1,4 +1,4 @@
-"""sock_diag without a library: a listener's accept queue, the TCP table, also of another network namespace."""
+"""sock_diag without a library: a listener's accept queue and the TCP table, in any network namespace."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Sockets = np.ndarray[tuple[int], np.dtype[np.void]]
 
 
-#: net/tcp_states.h, as the kernel names them in `ss` and /proc/net/tcp.
+#: net/tcp_states.h: number -> the kernel's name.
 TCP_STATES = {
     1: "ESTABLISHED",
     2: "SYN_SENT",
@@ -55,10 +55,10 @@ _DONE_BYTES = 20
 INET_DIAG_INFO, INET_DIAG_SKMEMINFO = 2, 7
 _INFO = 1 << (INET_DIAG_INFO - 1)
 MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, an IPv4 address in an IPv6 socket
-LAST_SENT_AT = 44  # of struct tcp_info: milliseconds
+LAST_SENT_AT = 44  # in struct tcp_info: milliseconds
 _MILLISECONDS = struct.Struct("=I")
 _ALL_STATES = 0xFFFFFFFF
-_MEMORY = 1 << (INET_DIAG_SKMEMINFO - 1)  # the extension bit that asks for it
+_MEMORY = 1 << (INET_DIAG_SKMEMINFO - 1)  # its extension bit in a request
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port id
 _LENGTH_AND_TYPE = struct.Struct("=IH")
@@ -67,17 +67,17 @@ _ID = struct.Struct("=2s2s16s16sIII")  # inet_diag_sockid: ports, addresses, int
 _ANY_COOKIE = 0xFFFFFFFF
 _NO_PORT = bytes(2)
 _NO_ADDRESS = bytes(16)
-_STATE_AT = 17  # of a reply
+_STATE_AT = 17  # in a reply
 _LOCAL_PORT_AT = 20
 _PORT = struct.Struct("!H")
-_QUEUES_AT = 72  # of a reply: rqueue, wqueue, uid, inode
+_QUEUES_AT = 72  # in a reply: rqueue, wqueue, uid, inode
 _QUEUES = struct.Struct("=IIII")
 ATTRIBUTES_AT = 88
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
-DROPS_AT = 8 * 4  # the ninth of SKMEMINFO's numbers
+DROPS_AT = 8 * 4  # the ninth number in SKMEMINFO
 _DROPS = struct.Struct("=I")
 _ERRNO = struct.Struct("=i")
-_BUFFER_BYTES = 65_536  # netlink fills at most 32 KiB a message batch
+_BUFFER_BYTES = 65_536  # a batch of netlink messages has at most 32 KiB
 
 #: One socket of a dump: the first 88 bytes of its message (nlmsghdr, inet_diag_msg).
 _FIELDS = (
@@ -99,36 +99,36 @@ _FIELDS = (
 class ListenerState:
     """A listening socket at one moment."""
 
-    queue: int  # complete connections that wait for accept()
+    queue: int  # connections in the accept queue
     backlog: int  # in force: min(the argument of listen(), somaxconn)
-    drops: int  # sk_drops since it was made, in packets
+    drops: int  # sk_drops since it was created, in packets
     inode: int
     uid: int
 
     @property
     def queue_capacity(self) -> int:
-        """How many connections its accept queue holds."""
+        """How many connections its accept queue can hold."""
         return units.queue_capacity(self.backlog)
 
 
 class SockDiag:
-    """A sock_diag socket: it sees the network namespace in which it was made, wherever it is used.
+    """A sock_diag socket. It reads the network namespace in which it was created, wherever it is used.
 
-    May be used from several threads: each question waits for the answer to the one before. Close it, or use it as a
+    Several threads may use it: each request waits for the reply to the one before. Close it, or use it as a
     context manager.
     """
 
     def __init__(self, made_elsewhere: socket.socket | None = None) -> None:
-        """Make the socket here, or take over one that was made in another namespace."""
+        """Create the socket here, or take ownership of one created in another namespace."""
         self._socket = made_elsewhere or open_socket()
         self._buffer = bytearray(_BUFFER_BYTES)
         self._lock = threading.Lock()
         self._answered = True
 
     def listener(self, address: str, port: int) -> ListenerState | None:
-        """Return the listener that takes connections to this address and port, None where there is none.
+        """Return the listener for connections to this address and port; None if there is none.
 
-        Of several with SO_REUSEPORT it is the first. A listener on the wildcard address is found as well.
+        In a SO_REUSEPORT group it is the first one. A listener on the wildcard address is found too.
         """
         with self._lock:
             self._ask(_NLM_F_REQUEST, _lookup(address, port))
@@ -137,13 +137,13 @@ class SockDiag:
             return parse_listener(self._buffer, size)
 
     def listeners(self, port: int) -> list[ListenerState]:
-        """Return all listeners on this port, of every address and SO_REUSEPORT group; 20 us a family."""
+        """Return all listeners on this port, on any address and in any SO_REUSEPORT group; 20 us a family."""
         with self._lock:
-            told = b"".join(batch for family in FAMILIES for batch in self._walk(family, 1 << LISTEN, _MEMORY))
+            data = b"".join(batch for family in FAMILIES for batch in self._walk(family, 1 << LISTEN, _MEMORY))
         found = []
-        for start, end in messages(told):
-            if _PORT.unpack_from(told, start + _LOCAL_PORT_AT)[0] == port:
-                state = parse_listener(told[start:end], end - start)
+        for start, end in messages(data):
+            if _PORT.unpack_from(data, start + _LOCAL_PORT_AT)[0] == port:
+                state = parse_listener(data[start:end], end - start)
                 found += [state] if state else []
         return found
 
@@ -156,10 +156,10 @@ class SockDiag:
     ) -> Sockets:
         """Return the TCP sockets in these states with this port at either end (None: any), one element each.
 
-        Each family is a walk over the whole table, and what is left out is only skipped: 0.3 us a socket in TIME_WAIT.
+        The kernel walks its complete table for each family; skipping a socket in TIME_WAIT costs it 0.3 us.
 
         Fields: family, state (see TCP_STATES), retransmits, local_port, remote_port, local and remote (four words in
-        network order, IPv4 in the first), rqueue, wqueue, uid, inode (0: no file has it).
+        network order, IPv4 in the first), rqueue, wqueue, uid, inode (0: no descriptor refers to it).
         """
         bits = sum(1 << _STATE_NUMBERS[name] for name in states)
         with self._lock:
@@ -170,9 +170,9 @@ class SockDiag:
         return cast("Sockets", sockets[(sockets["local_port"] == port) | (sockets["remote_port"] == port)])
 
     def silent_ms(self, connection: np.void) -> int | None:
-        """Return for how long a connection of a dump has sent nothing, its age where it waits for accept(): +-4 ms.
+        """Return the milliseconds since a connection in a dump last sent data, +-4 ms.
 
-        An exact lookup, 6 us. None: it is gone.
+        For a connection in the accept queue this is its age. An exact lookup, 6 us. None: it is closed.
         """
         family, port, peer = (int(connection[name]) for name in ("family", "local_port", "remote_port"))
         ends = (connection["local"].tobytes(), connection["remote"].tobytes(), 0, _ANY_COOKIE, _ANY_COOKIE)
@@ -184,12 +184,12 @@ class SockDiag:
             return parse_silence(self._buffer, size)
 
     def answers(self, request: bytes) -> list[bytes]:
-        """Return the batches of messages with which the kernel answers a request for a whole table."""
+        """Send a request for a table and return the batches of messages in the reply."""
         with self._lock:
             return list(self._batches(request))
 
     def _walk(self, family: int, states: int, extensions: int = 0) -> Iterator[bytes]:
-        """Yield the batches of messages in which the kernel tells one family's TCP table."""
+        """Yield the batches of messages with the TCP table of one family."""
         return self._batches(inet_request(family, socket.IPPROTO_TCP, states=states, extensions=extensions))
 
     def _batches(self, request: bytes) -> Iterator[bytes]:
@@ -208,13 +208,13 @@ class SockDiag:
         self._socket.send(header + payload)
 
     def _forget(self) -> None:
-        """Throw away what is left of an answer that a Ctrl-C kept from being read; the kernel has it all ready."""
+        """Discard the rest of a reply that Ctrl-C interrupted; the kernel has queued all of it."""
         with contextlib.suppress(BlockingIOError):
             while True:
                 self._socket.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
 
     def close(self) -> None:
-        """Give the descriptor back; harmless the second time."""
+        """Close the descriptor; harmless the second time."""
         self._socket.close()
 
     def __enter__(self) -> Self:
@@ -225,26 +225,26 @@ class SockDiag:
 
 
 def family_of(address: str) -> int:
-    """Return AF_INET or AF_INET6, by how a numeric address is written."""
+    """Return the family of a numeric address, AF_INET or AF_INET6."""
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def inet_request(family: int, protocol: int, *, states: int, extensions: int = 0) -> bytes:
-    """Return the request for the table of a protocol; bits for the states and for the attributes that are wanted."""
+    """Return the request for the table of a protocol; `states` and `extensions` are bit masks."""
     return _REQUEST.pack(family, protocol, extensions, 0, states) + bytes(_ID.size)
 
 
 def open_socket() -> socket.socket:
-    """Return a sock_diag socket of the caller's network namespace."""
+    """Open a sock_diag socket in the caller's network namespace."""
     diag = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
     diag.connect((0, 0))
     return diag
 
 
 def parse_listener(message: bytes | bytearray, size: int) -> ListenerState | None:
-    """Return what the reply to an exact lookup says, None where it says that there is no such listener.
+    """Return the listener in the reply to an exact lookup; None if there is none.
 
-    Raises OSError for every other error that the kernel may answer.
+    Raises OSError for every other error in the reply.
     """
     kind = _LENGTH_AND_TYPE.unpack_from(message)[1]
     if kind == _NLMSG_ERROR:
@@ -256,7 +256,7 @@ def parse_listener(message: bytes | bytearray, size: int) -> ListenerState | Non
 
 
 def parse_silence(message: bytes | bytearray, size: int) -> int | None:
-    """Return the milliseconds since a socket last sent data, of the reply to an exact lookup; None: no such socket."""
+    """Return the milliseconds since a socket last sent data, from the reply to an exact lookup; None without one."""
     if _LENGTH_AND_TYPE.unpack_from(message)[1] == _NLMSG_ERROR:
         _raise_error(message, absent=errno.ENOENT)
         return None
@@ -266,17 +266,17 @@ def parse_silence(message: bytes | bytearray, size: int) -> int | None:
 
 
 def _drops(message: bytes | bytearray, size: int) -> int:
-    """Return the drop counter among the attributes of a reply."""
+
     for kind, at in attributes(message, ATTRIBUTES_AT, size):
         if kind == INET_DIAG_SKMEMINFO:
             return int(_DROPS.unpack_from(message, at + DROPS_AT)[0])
-    raise ValueError("the reply carries no SKMEMINFO; this kernel is older than 4.7, or its answer was misread")
+    raise ValueError("the reply has no SKMEMINFO: this kernel is older than 4.7, or the reply was misread")
 
 
 def ends_dump(batch: bytes) -> bool:
-    """Return whether a batch of a dump is the last: an error, or one that ends with the message "done".
+    """Return whether a batch is the last of a dump: an error, or one that ends with the message "done".
 
-    Linux 6.18 sends that alone; netlink lets a kernel append it to the last sockets as well.
+    Linux 6.18 sends "done" as its own batch; netlink also allows it behind the last sockets.
     """
     if not batch:
         return False
@@ -285,36 +285,36 @@ def ends_dump(batch: bytes) -> bool:
 
 
 def parse_sockets(batches: Iterable[bytes]) -> Sockets:
-    """Return the sockets that the batches of a dump tell; see `SockDiag.dump`. Raises OSError where one is an error."""
+    """Return the sockets in the batches of a dump; see `SockDiag.dump`. Raises OSError for an error message."""
     import numpy as np  # noqa: PLC0415  # processes under measurement import this package without numpy's threads
 
-    told = b"".join(batches)
-    starts = [start for start, _ in messages(told)]
+    data = b"".join(batches)
+    starts = [start for start, _ in messages(data)]
     names, formats, offsets = zip(*_FIELDS, strict=True)
     dtype = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": ATTRIBUTES_AT})
     if not starts:
         return cast("Sockets", np.zeros(0, dtype))
-    # Messages differ in length, by their attributes: gather the fixed part of each.
-    rows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(told, np.uint8), ATTRIBUTES_AT)[starts]
+    # Messages differ in length by their attributes; take the fixed part of each.
+    rows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(data, np.uint8), ATTRIBUTES_AT)[starts]
     return cast("Sockets", rows.view(dtype)[:, 0])
 
 
-def messages(told: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where each message about a socket begins and ends; raises OSError at one that is an error."""
+def messages(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each message about a socket; raises OSError for an error message."""
     at = 0
-    while at < len(told):
-        length, kind = _LENGTH_AND_TYPE.unpack_from(told, at)
+    while at < len(data):
+        length, kind = _LENGTH_AND_TYPE.unpack_from(data, at)
         if kind == _NLMSG_ERROR:
-            _raise_error(told[at:])
+            _raise_error(data[at:])
         if kind == _SOCK_DIAG_BY_FAMILY:
             yield at, at + length
         at += _aligned(length)
 
 
-def attributes(told: bytes | bytearray, at: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the type of each attribute between two places of a message, and where its value begins."""
+def attributes(data: bytes | bytearray, at: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield type and value offset of each attribute between two offsets of a message."""
     while at + _ATTRIBUTE.size <= end:
-        length, kind = _ATTRIBUTE.unpack_from(told, at)
+        length, kind = _ATTRIBUTE.unpack_from(data, at)
         yield kind, at + _ATTRIBUTE.size
         at += max(_aligned(length), _ATTRIBUTE.size)
 
@@ -332,7 +332,7 @@ def _aligned(length: int) -> int:
 
 @functools.lru_cache(maxsize=16)
 def _lookup(address: str, port: int) -> bytes:
-    """Return the question for one listener, without its header."""
+    """Return the request for one listener, without its header."""
     packed = socket.inet_pton(family_of(address), address).ljust(16, b"\0")
     request = _REQUEST.pack(family_of(address), socket.IPPROTO_TCP, _MEMORY, 0, 1 << LISTEN)
     return request + _ID.pack(port.to_bytes(2, "big"), _NO_PORT, packed, _NO_ADDRESS, 0, _ANY_COOKIE, _ANY_COOKIE)
@@ -342,7 +342,7 @@ _DONE = b"d"
 
 
 def namespace_of(pid: int | str, kind: str = "net") -> str:
-    """Return what identifies a namespace of a process, "" where that is not permitted to be known."""
+    """Return the identity of a namespace of a process, such as "net:[4026531840]"; "" without permission."""
     try:
         return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
     except PermissionError:
@@ -352,9 +352,9 @@ def namespace_of(pid: int | str, kind: str = "net") -> str:
 
 
 def diag_of(pid: int) -> SockDiag:
-    """Return a sock_diag socket of the network namespace of a process.
+    """Open a sock_diag socket in the network namespace of a process.
 
-    Raises PermissionError where it is another one that we may not enter, and ProcessGoneError.
+    Raises PermissionError if it is another one that we may not enter, and ProcessGoneError.
     """
     theirs = namespace_of(pid)
     if theirs in (namespace_of("self"), ""):
@@ -363,7 +363,7 @@ def diag_of(pid: int) -> SockDiag:
     with ours, childs:
         child = _fork()
         if child == 0:  # pragma: no cover  # not traced behind a fork
-            _visit(pid, childs)
+            _open_inside(pid, childs)
         childs.close()
         _, fds, _, _ = socket.recv_fds(ours, 1, 1)
         os.waitpid(child, 0)
@@ -373,20 +373,20 @@ def diag_of(pid: int) -> SockDiag:
 
 
 def _fork() -> int:
-    """Fork also where there are threads: the child takes no lock, and setns to a user namespace needs it alone."""
+    """Fork even with threads: the child takes no lock, and setns to a user namespace needs a single thread."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python >= 3.12 warns of locks that other threads hold
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python >= 3.12 warns about locks of other threads
         return os.fork()
 
 
-def _visit(pid: int, answer: socket.socket) -> None:  # pragma: no cover
-    """Enter, open a socket there, send it, and end without what a Python exit would do."""
+def _open_inside(pid: int, answer: socket.socket) -> None:  # pragma: no cover
+    """Enter the namespace, open a socket there, send it, and exit without Python's cleanup."""
     try:
         folder = Path(f"/proc/{pid}/ns")
         net = os.open(folder / "net", os.O_RDONLY | os.O_CLOEXEC)
         try:
             libc.enter_namespace(net, libc.CLONE_NEWNET)
-        except PermissionError:  # ours by a user namespace of our own: there we are permitted
+        except PermissionError:  # permitted inside the user namespace that owns it, if that is ours
             user = os.open(folder / "user", os.O_RDONLY | os.O_CLOEXEC)
             libc.enter_namespace(user, libc.CLONE_NEWUSER)
             libc.enter_namespace(net, libc.CLONE_NEWNET)

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 
 _INET_DIAG_SKV6ONLY = 11
-#: State bit of TCP sockets that are bound and neither listen nor connect (Linux >= 6.8; ignored before).
+#: State bit of TCP sockets that are bound but neither listen nor connect (Linux >= 6.8; ignored before).
 _BOUND_INACTIVE = 1 << 13
-#: Left out: sockets in TIME_WAIT belong to no descriptor, and there may be 60,000 of them.
+#: Left out: sockets in TIME_WAIT have no descriptor, and there may be 60,000 of them.
 _TIME_WAIT = 1 << 6
 _TCP_WANTED = (sum(1 << state for state in TCP_STATES) | _BOUND_INACTIVE) & ~_TIME_WAIT
 _ALL_STATES = 0xFFFFFFFF
@@ -42,9 +42,9 @@ _FIXED_AT = (
 )
 _FIXED = struct.Struct("=BBBB36sI8xIIIII")
 _U32 = struct.Struct("=I")
-_AGO = struct.Struct("=III")  # milliseconds since data was sent, an ACK was sent, data came in
+_AGO = struct.Struct("=III")  # milliseconds since data was sent, an ACK was sent, data was received
 
-_UNIX_REQUEST = struct.Struct("=BBHIIIII")  # family, protocol, padding, states, inode, what to show, cookie
+_UNIX_REQUEST = struct.Struct("=BBHIIIII")  # family, protocol, padding, states, inode, fields to show, cookie
 _UNIX_SHOW = 0x01 | 0x04 | 0x10  # name, peer, queues
 _UNIX_FIXED = struct.Struct("=BBBxI")  # family, type, state, inode
 _UNIX_ATTRIBUTES_AT = 32
@@ -53,7 +53,7 @@ UNIX_TYPES = {1: "stream", 2: "datagram", 5: "seqpacket"}
 
 
 class InetSocket(NamedTuple):
-    """A TCP or UDP socket at one moment; `ends` is what the two ends of a connection have mirrored."""
+    """A TCP or UDP socket at one moment; the two sockets of a connection have mirrored `ends`."""
 
     protocol: str  # "TCP" | "UDP"
     family: int
@@ -62,9 +62,9 @@ class InetSocket(NamedTuple):
     ends: bytes  # ports and addresses in network order: 2, 2, 16, 16 bytes; IPv4 in the first four
     mapped: bool  # speaks IPv4 through an IPv6 socket
     rqueue: int
-    wqueue: int | None  # None: a listener's, from where its backlog is not told
+    wqueue: int | None  # None: a listener whose backlog is unknown (/proc/PID/net)
     uid: int
-    inode: int  # 0: no file has it
+    inode: int  # 0: no descriptor refers to it
     attributes: bytes = b""
 
     @property
@@ -90,17 +90,17 @@ class InetSocket(NamedTuple):
 
     @property
     def local(self) -> str:
-        """The address at this end, as people write it."""
+        """The address at this end as text."""
         return self._address(self.ends[4:20])
 
     @property
     def remote(self) -> str:
-        """The address at the other end; the wildcard where there is none."""
+        """The address at the other end as text; the wildcard if there is none."""
         return self._address(self.ends[20:36])
 
     @property
     def family_name(self) -> str:
-        """Which addresses it speaks: "IPv4", "IPv6", "dual-stack" (a listener of both) or "IPv4 in IPv6"."""
+        """The family in words: "IPv4", "IPv6", "dual-stack" (a listener for both) or "IPv4 in IPv6"."""
         if self.family == socket.AF_INET:
             return "IPv4"
         if self.mapped:
@@ -109,27 +109,27 @@ class InetSocket(NamedTuple):
 
     @property
     def v6only(self) -> bool | None:
-        """Whether an IPv6 listener takes IPv6 alone; None where that does not apply."""
-        at = self._place(_INET_DIAG_SKV6ONLY)
+        """Whether an IPv6 listener accepts only IPv6; None if that does not apply."""
+        at = self._offset(_INET_DIAG_SKV6ONLY)
         return None if at is None else bool(self.attributes[at])
 
     @property
     def drops(self) -> int | None:
-        """Packets that it dropped since it was made; None where the kernel does not say."""
-        at = self._place(INET_DIAG_SKMEMINFO)
+        """Packets that it has dropped since it was created; None if the kernel does not report them."""
+        at = self._offset(INET_DIAG_SKMEMINFO)
         return None if at is None else int(_U32.unpack_from(self.attributes, at + DROPS_AT)[0])
 
     @property
     def idle_s(self) -> float | None:
-        """Seconds since data last went either way, since it was made where none did; None where nobody says."""
-        at = self._place(INET_DIAG_INFO)
+        """Seconds since the last data in either direction, or since its creation; None if not reported."""
+        at = self._offset(INET_DIAG_INFO)
         if at is None:
             return None
         sent, _, received = _AGO.unpack_from(self.attributes, at + LAST_SENT_AT)
         return min(int(sent), int(received)) / 1000
 
-    def _place(self, wanted: int) -> int | None:
-        """Return where the value of an attribute begins, None where the kernel did not send it."""
+    def _offset(self, wanted: int) -> int | None:
+        """Return the offset of the value of an attribute; None if the kernel did not send it."""
         for kind, at in attributes(self.attributes, 0, len(self.attributes)):
             if kind == wanted:
                 return at
@@ -147,10 +147,10 @@ class UnixSocket(NamedTuple):
     kind: str  # "stream" | "datagram" | "seqpacket"
     state: int  # see TCP_STATES: 1 connected, 7 not, 10 listening
     inode: int
-    peer_inode: int | None  # None: no peer; 0: one that no file has
+    peer_inode: int | None  # None: no peer; 0: a peer to which no descriptor refers
     name: str  # a path, "@..." for an abstract name, "" for none
-    rqueue: int  # of a listener: connections that wait for accept()
-    wqueue: int  # of a listener: the backlog
+    rqueue: int  # for a listener: connections in its accept queue
+    wqueue: int  # for a listener: its backlog
     shutdown: int  # bits: 1 receives no more, 2 sends no more
 
 
@@ -159,11 +159,11 @@ class SocketTable(NamedTuple):
 
     inet: list[InetSocket]
     unix: list[UnixSocket]
-    missing: list[str]  # what could not be read, as whole sentences
+    missing: list[str]  # parts that could not be read, as sentences
 
 
 def read_table(diag: SockDiag) -> SocketTable:
-    """Return all sockets of the namespace of `diag`, but for those in TIME_WAIT; 3 us a socket."""
+    """Return all sockets in the namespace of `diag` except those in TIME_WAIT; 3 us a socket."""
     missing: list[str] = []
     inet: list[InetSocket] = []
     for name, protocol, states in (("TCP", socket.IPPROTO_TCP, _TCP_WANTED), ("UDP", socket.IPPROTO_UDP, _ALL_STATES)):
@@ -173,52 +173,52 @@ def read_table(diag: SockDiag) -> SocketTable:
                 request = inet_request(family, protocol, states=states, extensions=extensions)
                 inet += parse_inet(diag.answers(request), name)
         except OSError as error:
-            missing.append(f"{name} sockets are not shown: this kernel has no sock_diag for them ({error.strerror}).")
+            missing.append(f"{name} sockets are missing: this kernel has no sock_diag for them ({error.strerror}).")
     try:
         request = _UNIX_REQUEST.pack(socket.AF_UNIX, 0, 0, _ALL_STATES, 0, _UNIX_SHOW, 0, 0)
         unix = list(parse_unix(diag.answers(request)))
     except OSError as error:
         unix = []
-        missing.append(f"Unix sockets are shown without their names and peers: no unix_diag ({error.strerror}).")
+        missing.append(f"Names and peers of unix sockets are missing: no unix_diag ({error.strerror}).")
     return SocketTable(inet, unix, missing)
 
 
 def parse_inet(batches: Iterable[bytes], protocol: str) -> Iterator[InetSocket]:
-    """Yield the sockets that the batches of an inet_diag dump tell; raises OSError where one is an error."""
-    told = b"".join(batches)
-    for start, end in messages(told):
-        fixed = _FIXED.unpack_from(told, start + _FIXED_AT)
+    """Yield the sockets in the batches of an inet_diag dump; raises OSError for an error message."""
+    data = b"".join(batches)
+    for start, end in messages(data):
+        fixed = _FIXED.unpack_from(data, start + _FIXED_AT)
         family, state, _, retransmits, ends, _, _, rqueue, wqueue, uid, inode = fixed
         mapped = family == socket.AF_INET6 and MAPPED in (ends[4:16], ends[20:32])
         if mapped:
             ends = ends[:4] + ends[16:20] + bytes(12) + ends[32:36] + bytes(12)
-        rest = told[start + ATTRIBUTES_AT : end]
+        rest = data[start + ATTRIBUTES_AT : end]
         yield InetSocket(protocol, family, state, retransmits, ends, mapped, rqueue, wqueue, uid, inode, rest)
 
 
 def parse_unix(batches: Iterable[bytes]) -> Iterator[UnixSocket]:
-    """Yield the sockets that the batches of a unix_diag dump tell; raises OSError where one is an error."""
-    told = b"".join(batches)
-    for start, end in messages(told):
-        _, kind, state, inode = _UNIX_FIXED.unpack_from(told, start + _FIXED_AT)
+    """Yield the sockets in the batches of a unix_diag dump; raises OSError for an error message."""
+    data = b"".join(batches)
+    for start, end in messages(data):
+        _, kind, state, inode = _UNIX_FIXED.unpack_from(data, start + _FIXED_AT)
         peer: int | None = None
         rqueue = wqueue = shutdown = 0
         name = ""
-        for attribute, at in attributes(told, start + _UNIX_ATTRIBUTES_AT, end):
+        for attribute, at in attributes(data, start + _UNIX_ATTRIBUTES_AT, end):
             if attribute == _UNIX_NAME:
-                length = int.from_bytes(told[at - 4 : at - 2], "little") - 4
-                name = unix_name(told[at : at + length])
+                length = int.from_bytes(data[at - 4 : at - 2], "little") - 4
+                name = unix_name(data[at : at + length])
             elif attribute == _UNIX_PEER:
-                peer = _U32.unpack_from(told, at)[0]
+                peer = _U32.unpack_from(data, at)[0]
             elif attribute == _UNIX_QUEUES:
-                rqueue, wqueue = struct.unpack_from("=II", told, at)
+                rqueue, wqueue = struct.unpack_from("=II", data, at)
             elif attribute == _UNIX_SHUTDOWN:
-                shutdown = told[at]
+                shutdown = data[at]
         yield UnixSocket(UNIX_TYPES.get(kind, str(kind)), state, inode, peer, name, rqueue, wqueue, shutdown)
 
 
 def unix_name(raw: bytes) -> str:
-    """Return the name of a unix socket: a path, or "@..." for one that begins with a zero byte."""
+    """Return the name of a unix socket: a path, or "@..." for a name that begins with a zero byte."""
     abstract = raw.startswith(b"\0")
     shown = raw.replace(b"\0", b"@") if abstract else raw.rstrip(b"\0")
     return shown.decode(errors="backslashreplace")
@@ -226,7 +226,7 @@ def unix_name(raw: bytes) -> str:
 
 _TIME_WAIT_HEX = 6
 _UNIX_LISTENS = 0x10000  # __SO_ACCEPTCON
-_UNIX_STATES = {1: 7, 3: 1}  # SS_UNCONNECTED, SS_CONNECTED -> the numbers of sock_diag
+_UNIX_STATES = {1: 7, 3: 1}  # SS_UNCONNECTED, SS_CONNECTED -> their numbers in sock_diag
 _FILES = (
     ("tcp", "TCP", socket.AF_INET),
     ("tcp6", "TCP", socket.AF_INET6),
@@ -236,7 +236,7 @@ _FILES = (
 
 
 def read_table_of(pid: int) -> SocketTable:
-    """Return the sockets of the namespace of a process, but for those in TIME_WAIT."""
+    """Return the sockets in the namespace of a process, from /proc/PID/net, except those in TIME_WAIT."""
     inet: list[InetSocket] = []
     unix: list[UnixSocket] = []
     folder = Path(f"/proc/{pid}/net")
@@ -249,7 +249,7 @@ def read_table_of(pid: int) -> SocketTable:
 
 
 def parse_inet_lines(text: str, protocol: str, family: int) -> Iterator[InetSocket]:
-    """Yield the sockets of /proc/net/tcp, tcp6, udp or udp6."""
+    """Yield the sockets in /proc/net/tcp, tcp6, udp or udp6."""
     for line in text.splitlines()[1:]:
         _, local, remote, state, queues, _, retransmits, uid, _, inode, *_ = line.split()
         if int(state, 16) == _TIME_WAIT_HEX:
@@ -274,7 +274,7 @@ def parse_inet_lines(text: str, protocol: str, family: int) -> Iterator[InetSock
 
 
 def _end(written: str) -> tuple[bytes, bytes]:
-    """Return address (16 bytes) and port in network order; the kernel writes words as this machine orders them."""
+    """Return address (16 bytes) and port in network order; the kernel prints words in host order."""
     address, port = written.split(":")
     words = bytes.fromhex(address)
     if sys.byteorder == "little":
@@ -283,7 +283,7 @@ def _end(written: str) -> tuple[bytes, bytes]:
 
 
 def parse_unix_lines(text: str) -> Iterator[UnixSocket]:
-    """Yield the sockets of /proc/net/unix, which names no peers."""
+    """Yield the sockets in /proc/net/unix, which has no peers."""
     for line in text.splitlines()[1:]:
         _, _, _, flags, kind, state, inode, *name = line.split(maxsplit=7)
         listens = int(flags, 16) & _UNIX_LISTENS

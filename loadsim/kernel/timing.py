@@ -1,4 +1,4 @@
-"""A timerfd that epoll can wait for, and the scheduler's slice: times that Python has no call for."""
+"""A timerfd that epoll can wait for, and scheduler slices, for which Python 3.11 has no calls."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ else:
 
 
 class Timer:
-    """A timerfd on CLOCK_MONOTONIC, unset at first; `fd` is readable once its time has come.
+    """A timerfd on CLOCK_MONOTONIC, disarmed at first; `fd` becomes readable when it expires.
 
     Close it, or use it as a context manager.
     """
@@ -57,20 +57,20 @@ class Timer:
         self.fd = _create()
 
     def set_at(self, monotonic_ns: int) -> None:
-        """Have it expire at this time, at once if that is past; replaces what was set before."""
+        """Arm it for this time, replacing any earlier one; a time in the past expires at once."""
         _set(self.fd, max(monotonic_ns, 1))  # all zero would disarm it
 
     def clear(self) -> None:
-        """Unset it; an expiry that nobody has drained is forgotten."""
+        """Disarm it and discard an expiry that was not drained."""
         _set(self.fd, 0)
 
     def drain(self) -> None:
-        """Take note of an expiry, so that `fd` is not readable any more; harmless when there was none."""
+        """Consume an expiry, after which `fd` is not readable; harmless without one."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.fd, 8)
 
     def close(self) -> None:
-        """Give the descriptor back; harmless the second time."""
+        """Close the descriptor; harmless the second time."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -85,7 +85,7 @@ class Timer:
 #: The longest slice that Linux grants (kernel/sched/syscalls.c, __setparam_fair).
 LONGEST_SLICE_NS = 100_000_000
 _DEFAULT = 0
-#: Number of sched_setattr by what `uname -m` says (asm-generic/unistd.h for all but x86).
+#: Number of sched_setattr by machine, as in `uname -m` (asm-generic/unistd.h for all but x86).
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274, "riscv64": 274}
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -107,12 +107,12 @@ class _Attributes(ctypes.Structure):
 
 @contextmanager
 def giving_way() -> Iterator[None]:
-    """Let whoever wakes up take the CPU from this thread at once, whatever it is doing.
+    """Let any thread that wakes up preempt this one at once.
 
-    From Linux 6.12 on a thread that asks for long slices is preempted by each that wakes up with a shorter one
-    (kernel/sched/fair.c, PREEMPT_SHORT). Otherwise that one waits for the rest of the slice, 1.4 ms on two CPUs, even
-    where another CPU is idle. Needs no rights and costs this thread nothing in the long run. Children that are started
-    meanwhile inherit it. Nothing happens where the kernel is older or refuses.
+    Since Linux 6.12, a waking thread with a shorter slice preempts a thread that asked for long slices
+    (kernel/sched/fair.c, PREEMPT_SHORT). Otherwise it waits for the rest of the slice, 1.4 ms on two CPUs, even
+    if another CPU is idle. This needs no rights and costs this thread nothing in the long run. Children started
+    meanwhile inherit it. An older kernel, or one that refuses, changes nothing.
     """
     _ask_for_slice(LONGEST_SLICE_NS)
     try:
@@ -130,5 +130,5 @@ def _ask_for_slice(nanoseconds: int) -> None:
     )
     try:
         libc.check(_libc.syscall(number, 0, ctypes.byref(attributes), 0))
-    except OSError:  # a seccomp profile: then all goes on as usual
+    except OSError:  # refused by a seccomp profile: keep the default
         return

@@ -1,4 +1,4 @@
-"""`loadsim inspect` as it is typed: targets, choices, errors, one JSON document."""
+"""`loadsim inspect` on the command line: targets, filters, errors, JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.real
 
-#: Is called as it is told, and opens as many descriptors as it is told.
+#: Takes a name and a number; sets its name and opens that many descriptors.
 NAMED = """
 import json, os, sys
 with open("/proc/self/comm", "w") as comm: comm.write(sys.argv[1])
@@ -34,42 +34,42 @@ sys.stdin.read()
 
 @pytest.fixture
 def zoo(tmp_path: Path) -> Iterator[Running]:
-    """Give a server with one of everything."""
+    """Yield a server with sockets of every kind."""
     with running(ZOO, cwd=str(tmp_path)) as ready:
         wait_until(lambda: any(row.state == "CLOSE_WAIT" for row in take(ready.pid).rows))
         yield ready
 
 
 def inspect(*arguments: str) -> Result:
-    """Return what `loadsim inspect` prints and returns."""
+    """Run `loadsim inspect` and return its result."""
     return CliRunner().invoke(main, ["inspect", *arguments], env={"COLUMNS": "100"}, catch_exceptions=False)
 
 
-def test_the_documents_are_as_their_schemas_say(zoo: Running) -> None:
-    """One JSON document each, of one process and of all, valid in every field."""
+def test_the_documents_match_their_schemas(zoo: Running) -> None:
+    """The JSON of one process and the JSON of the overview match their schemas."""
     for arguments, schema in (((str(zoo.pid),), process_schema()), ((), overview_schema())):
         result = inspect(*arguments, "--json")
         assert result.exit_code == 0
         assert [one.message for one in Draft202012Validator(schema).iter_errors(json.loads(result.stdout))] == []
 
 
-def test_without_a_target_everybody_is_listed(zoo: Running) -> None:
-    """Each listener with its queue and who has it, processes by share of their limit."""
+def test_without_a_target_all_processes_are_listed(zoo: Running) -> None:
+    """The overview lists every listener with its queue and holders, and processes by share of their limit."""
     overview = json.loads(inspect("--json").stdout)
     ours = {one["port"]: one for one in overview["listeners"]}
-    queues = [(ours[port]["queue"], ours[port]["backlog"]) for port in zoo.said["ports"]]
+    queues = [(ours[port]["queue"], ours[port]["backlog"]) for port in zoo.report["ports"]]
     assert queues == [(2, 7), (1, 5), (0, 3)]
-    assert {holder["pid"] for port in zoo.said["ports"] for holder in ours[port]["holders"]} == {zoo.pid}
+    assert {holder["pid"] for port in zoo.report["ports"] for holder in ours[port]["holders"]} == {zoo.pid}
     shares = [one["open_fds"] / one["soft"] for one in overview["processes"]]
     assert shares == sorted(shares, reverse=True)
     assert zoo.pid in [one["pid"] for one in overview["processes"]]
     text = inspect().stdout
     assert "PROCESSES by share of their limit" in text
-    assert f":{zoo.said['ports'][0]}" in text
+    assert f":{zoo.report['ports'][0]}" in text
 
 
-def test_a_name_means_the_one_nearest_to_its_limit() -> None:
-    """Part of a name finds all, nearest to its limit first; --exact takes the whole name alone."""
+def test_a_name_selects_the_process_nearest_to_its_limit() -> None:
+    """Part of a name finds all processes, nearest to their limit first; --exact matches only the full name."""
     with running(NAMED, "zebra-one", "5") as few, running(NAMED, "zebra-two", "50") as many:
         assert find("zebra").pids == [many.pid, few.pid]
         assert find("zebra-one", exact=True).pids == [few.pid]
@@ -83,9 +83,9 @@ def test_a_name_means_the_one_nearest_to_its_limit() -> None:
     ("arguments", "code", "says"),
     [
         (("no-such-name-here",), 3, 'no process is called "no-such-name-here"'),
-        ((":99999",), 2, "is no port: write a colon and 1 to 65535"),
-        ((":http",), 2, "is no port"),
-        (("4194304000",), 3, "there is no process 4194304000: loadsim inspect lists all"),
+        ((":99999",), 2, "is not a port: write a colon and 1 to 65535"),
+        ((":http",), 2, "is not a port"),
+        (("4194304000",), 3, "process 4194304000 does not exist: loadsim inspect lists all"),
         (("1", "--over", "soon"), 2, '"soon" is not a duration: write a number with a unit, such as 10s or 250ms'),
         (("1", "--watch", "--json"), 2, "--watch cannot be combined with --json or --save."),
         (("1", "--over", "5"), 2, "5 has no unit: write 5s"),
@@ -94,14 +94,14 @@ def test_a_name_means_the_one_nearest_to_its_limit() -> None:
     ],
 )
 def test_errors_name_the_remedy(arguments: tuple[str, ...], code: int, says: str) -> None:
-    """What was typed, what is wrong with it, and what would be right."""
+    """Each error names the argument, the mistake and the remedy."""
     result = inspect(*arguments)
     assert (result.exit_code, result.stdout) == (code, "")
     assert says in result.stderr
 
 
-def test_a_port_nobody_listens_on() -> None:
-    """The error says how to wait for a listener."""
+def test_a_port_without_a_listener() -> None:
+    """The error names the command that waits for a listener."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     result = inspect(f":{port}")
@@ -119,16 +119,16 @@ def test_a_port_nobody_listens_on() -> None:
         (("--state", "LISTENING"), {"v4", "v6", "dual", "unix"}),
     ],
 )
-def test_rows_can_be_chosen(zoo: Running, choice: tuple[str, ...], names: set[str]) -> None:
-    """--kind and --state list what they name, as text and as JSON."""
+def test_rows_can_be_filtered(zoo: Running, choice: tuple[str, ...], names: set[str]) -> None:
+    """--kind and --state filter the rows, in text and in JSON."""
     rows = json.loads(inspect(str(zoo.pid), *choice, "--json").stdout)["rows"]
-    assert {row["fds"][0] for row in rows} == {zoo.said[name] for name in names}
+    assert {row["fds"][0] for row in rows} == {zoo.report[name] for name in names}
     text = inspect(str(zoo.pid), *choice).stdout
-    assert ("they wait in the accept queue" in text) == (choice == ("--state", "QUEUED"))
+    assert ("connected, in the accept queue" in text) == (choice == ("--state", "QUEUED"))
 
 
 def test_all_rows_of_a_large_process() -> None:
-    """Forty descriptors or more are a summary with its change; --fds lists each of them."""
+    """A process with 40 descriptors or more gets a summary with its change; --fds lists each descriptor."""
     with running(NAMED, "zebra", "60") as ready:
         summary = inspect(str(ready.pid), "--over", "100ms").stdout
         assert "held by" in summary

@@ -1,4 +1,4 @@
-"""`inspect --watch` names a leak and says when it will hurt; `--save` makes it happen again."""
+"""`inspect --watch` reports a leak and estimates the time of EMFILE; `--save` reproduces it."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.real
 
-#: Forgets to close what it accepts, and waits a little when it may not accept any more; never logs.
+#: Never closes an accepted connection, and waits 50 ms after a failed accept().
 LEAKING = """
 import json, resource, socket, sys, threading, time
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2])))
 listener = socket.create_server(("127.0.0.1", int(sys.argv[3])), backlog=16)
-kept = []
+accepted = []
 def serve():
     while True:
-        try: kept.append(listener.accept()[0])
+        try: accepted.append(listener.accept()[0])
         except OSError: time.sleep(0.05)
 threading.Thread(target=serve, daemon=True).start()
 print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
 sys.stdin.read()
 """
-#: Connects and leaves, at a rate, for a number of times.
+#: Connects and disconnects at a rate, a number of times.
 CALLERS = """
 import json, socket, sys, time
 print(json.dumps({}), flush=True)
@@ -56,14 +56,14 @@ sys.stdin.read()
 
 @pytest.fixture
 def leaking() -> Iterator[Running]:
-    """Give a server with 64 descriptors that keeps each connection."""
+    """Yield a server with 64 descriptors that leaks each connection."""
     with running(LEAKING, "64", "1024", "0") as ready:
         yield ready
 
 
 @contextmanager
 def watching(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Give a running `loadsim inspect --watch`."""
+    """Yield a running `loadsim inspect --watch`."""
     command = [sys.executable, "-u", "-m", "loadsim", "inspect", *arguments, "--watch"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -72,42 +72,42 @@ def watching(*arguments: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def stopped(process: subprocess.Popen[str]) -> str:
-    """Press Ctrl-C and return everything that was printed."""
+def interrupt(process: subprocess.Popen[str]) -> str:
+    """Send SIGINT and return the output."""
     process.send_signal(signal.SIGINT)
     return process.communicate(timeout=10)[0]
 
 
-def test_a_leak_is_named_and_its_end_foretold(leaking: Running) -> None:
-    """Each fd as it comes, the pace with the time of EMFILE within a tenth, the limit, the queue, what leaked."""
+def test_a_leak_is_reported_with_the_time_of_emfile(leaking: Running) -> None:
+    """--watch prints new fds, the time of EMFILE within a tenth, the limit, the queue and the leak."""
     with watching(str(leaking.pid)) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith(f"{take(leaking.pid).process.name}[{leaking.pid}]")
-        with running(CALLERS, str(leaking.said["port"]), "10", "68"):
+        with running(CALLERS, str(leaking.report["port"]), "10", "68"):
             wait_until(lambda: take(leaking.pid).full, timeout_s=15)
             full_at = time.time()
             time.sleep(1)
-            out = stopped(process)
+            out = interrupt(process)
     assert process.returncode == 0
     assert re.search(r"\+ fd 5 CLOSE-WAIT :\d+", out)
     assert "64 of 64 fds: accept() will fail now" in out
     assert re.search(r"queue \d+ of 17  at :\d+", out)
-    foretold = re.search(  # once ten descriptors have shown the pace
+    estimate = re.search(  # the pace needs ten descriptors
         r"^(\d\d):(\d\d):(\d\d)\.(\d)  [2-5]\d of 64 fds.*full in about ([\d.]+) (ms|s) ", out, re.MULTILINE
     )
-    assert foretold is not None, out
-    hour, minute, second, tenth = map(int, foretold.group(1, 2, 3, 4))
+    assert estimate is not None, out
+    hour, minute, second, tenth = map(int, estimate.group(1, 2, 3, 4))
     now = datetime.now().astimezone()
-    said_at = now.replace(hour=hour, minute=minute, second=second, microsecond=tenth * 100_000).timestamp()
-    left_s = float(foretold[5]) / (1000 if foretold[6] == "ms" else 1)
-    assert left_s == pytest.approx(full_at - said_at, rel=0.1, abs=0.3)  # it looks five times a second
+    estimated_at = now.replace(hour=hour, minute=minute, second=second, microsecond=tenth * 100_000).timestamp()
+    left_s = float(estimate[5]) / (1000 if estimate[6] == "ms" else 1)
+    assert left_s == pytest.approx(full_at - estimated_at, rel=0.1, abs=0.3)  # five samples a second
     ending = " ".join(out.split("\n\n")[-1].split())
     assert "LEAK" in ending
-    assert f"connections on :{leaking.said['port']} were closed by the other side and never by" in ending
+    assert f"connections on :{leaking.report['port']} were closed by the peer but not by" in ending
 
 
 def test_it_waits_for_a_listener() -> None:
-    """With :PORT it may be started before the server, and sees its first client."""
+    """With :PORT it can start before the server and reports the first client."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with watching(f":{port}") as process:
@@ -123,10 +123,10 @@ def test_it_waits_for_a_listener() -> None:
     assert "has ended" in out
 
 
-def test_a_saved_incident_happens_again(leaking: Running, tmp_path: Path) -> None:
-    """The scenario passes `loadsim check`, and its run meets EMFILE when the file said, within a fifth."""
+def test_a_saved_incident_is_reproduced(leaking: Running, tmp_path: Path) -> None:
+    """The scenario passes `loadsim check`, and its run reaches EMFILE at the predicted time, within a fifth."""
     saved = tmp_path / "incident.toml"
-    with running(CALLERS, str(leaking.said["port"]), "20", "50"):
+    with running(CALLERS, str(leaking.report["port"]), "20", "50"):
         time.sleep(0.5)
         result = CliRunner().invoke(main, ["inspect", str(leaking.pid), "--save", str(saved), "--over", "1500ms"])
     assert result.exit_code == 0, result.output
@@ -135,17 +135,17 @@ def test_a_saved_incident_happens_again(leaking: Running, tmp_path: Path) -> Non
     assert scenario.server.leak == pytest.approx(1, abs=0.15)
     text = saved.read_text()
     assert "CLOSE_WAIT" in text
-    said = re.search(r"the limit is reached after about ([\d.]+) s", text)
-    assert said is not None
+    predicted = re.search(r"the limit is reached after about ([\d.]+) s", text)
+    assert predicted is not None
     assert CliRunner().invoke(main, ["check", str(saved)]).exit_code == 0
     command = ["run", str(saved), "--out", str(tmp_path / "results"), "--ui", "none", "--json"]
     run = subprocess.run([sys.executable, "-m", "loadsim", *command], capture_output=True, text=True, check=False)
     summary = json.loads(run.stdout)
-    assert summary["metrics"]["emfile.first_at_s"] == pytest.approx(float(said[1]), rel=0.2)
+    assert summary["metrics"]["emfile.first_at_s"] == pytest.approx(float(predicted[1]), rel=0.2)
 
 
 def test_an_existing_file_is_never_overwritten(leaking: Running, tmp_path: Path) -> None:
-    """`--save` on a file that is there is an error with the remedy, and leaves it as it was."""
+    """`--save` to an existing file is an error with a remedy and does not change the file."""
     saved = tmp_path / "mine.toml"
     saved.write_text("precious")
     result = CliRunner().invoke(main, ["inspect", str(leaking.pid), "--save", str(saved), "--over", "100ms"])
@@ -155,9 +155,9 @@ def test_an_existing_file_is_never_overwritten(leaking: Running, tmp_path: Path)
 
 
 def test_a_quiet_process_is_saved_as_healthy(leaking: Running, tmp_path: Path) -> None:
-    """Where nothing grows the scenario says so, and expects no EMFILE."""
+    """Without growth the scenario says so and expects no EMFILE."""
     saved = tmp_path / "quiet.toml"
     result = CliRunner().invoke(main, ["inspect", str(leaking.pid), "--save", str(saved), "--over", "100ms"])
     assert result.exit_code == 0, result.output
-    assert "Nothing grew while it was looked at" in saved.read_text()
+    assert "Nothing grew between the snapshots" in saved.read_text()
     assert load(str(saved)).server.leak == 0

@@ -1,4 +1,4 @@
-"""Looks at processes, made up: an incident, five netcats, a quiet one."""
+"""Made-up snapshots: an incident, five netcats, and their rows."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ HOST = HostFacts(file_nr=9120, file_max=1_000_000, inotify=12, inotify_max=128)
 
 
 def identity(**changes: Any) -> Identity:  # noqa: ANN401 -- of any field
-    """Return who a process is, with changes."""
+    """Return the identity of a process, with changes."""
     plain = Identity(pid=4242, name="checkout-api", argv=("checkout-api",), uid=1000, unit="", up_s=529_200.0)
     return replace(plain, **changes)
 
 
-def look(rows: list[Row], **changes: Any) -> Snapshot:  # noqa: ANN401 -- of any field
-    """Return a look at a process with these rows, with changes."""
+def snapshot_of(rows: list[Row], **changes: Any) -> Snapshot:  # noqa: ANN401 -- of any field
+    """Return a snapshot of a process with these rows, with changes."""
     plain = Snapshot(
         process=identity(),
         at_s=0.0,
@@ -35,7 +35,7 @@ def look(rows: list[Row], **changes: Any) -> Snapshot:  # noqa: ANN401 -- of any
 
 
 def tcp(fd: int, state: str = "ESTABLISHED", **changes: Any) -> Row:  # noqa: ANN401 -- of any field
-    """Return a connection of a process, with changes."""
+    """Return a TCP connection, with changes."""
     role = {"ESTABLISHED": "CONNECTED", "LISTEN": "LISTENING"}.get(state, state.replace("_", "-"))
     local_port = changes.pop("local_port", 40_000 + fd)
     remote_port = changes.pop("remote_port", 5432)
@@ -83,7 +83,7 @@ def file(fd: int, path: str, **changes: Any) -> Row:  # noqa: ANN401 -- of any f
 
 
 def incident(left: int = 781) -> Snapshot:
-    """Return a service at its limit: so many connections to a database that were never closed."""
+    """Return a service at its limit that has leaked this many connections to a database."""
     rows = [listener(3, 8080, recv_q=129, queued=129, drops=4310)]
     rows += [tcp(10 + i, "CLOSE_WAIT", idle_s=50_400.0 - i) for i in range(left)]
     rows += [tcp(900 + i, local_port=8080, remote=f"10.0.9.{i % 41}:{50_000 + i}") for i in range(96)]
@@ -95,11 +95,11 @@ def incident(left: int = 781) -> Snapshot:
     rows = [replace(row, fds=(number,)) for number, row in enumerate(rows)]
     waiting = tcp(0, role="QUEUED", fds=(), inode=0, local_port=8080, remote="10.0.9.9:5000")
     process = identity(unit="checkout-api.service")
-    return look(rows, process=process, waiting=(waiting,) * 129)
+    return snapshot_of(rows, process=process, waiting=(waiting,) * 129)
 
 
 def netcats() -> Snapshot:
-    """Return a netcat with one client accepted, two queued and two whose SYNs are dropped."""
+    """Return a netcat with one accepted client, two queued ones, and two with unanswered SYNs."""
 
     def nc(pid: int, inode: int) -> OtherEnd:
         return OtherEnd(where="held", inode=inode, state="ESTABLISHED", holders=(Holder(pid, "nc", 3),))
@@ -127,7 +127,7 @@ def netcats() -> Snapshot:
         listener(3, 9999, inode=12_134_645, recv_q=2, send_q=1, queued=2, drops=5),
         tcp(4, local_port=9999, remote="127.0.0.1:39010", inode=12_134_646, other=nc(3_217_244, 12_159_488)),
     ]
-    return look(
+    return snapshot_of(
         rows,
         process=identity(pid=3_211_711, name="nc", argv=("nc", "-l", "9999"), up_s=65.0),
         waiting=(queued(39_012, 3_217_301, 12_159_490, 4.1), queued(39_014, 3_217_302, 12_159_493, 3.2)),

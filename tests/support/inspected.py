@@ -1,4 +1,4 @@
-"""Programs to be looked at, and what `ss` and `lsof` say of them."""
+"""Programs to inspect, and their sockets according to `ss` and `lsof`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-#: A server with one of everything: connections held, queued, left behind, dup'ed, shared by fork, half-closed and
-#: unread, over IPv4, IPv6 and both; unix, UDP, bound and unused sockets; an epoll, a pipe, a deleted file.
+#: A server with connections of every kind (held, queued, leaked, dup'ed, shared by fork, half-closed, with unread data)
+#: over IPv4, IPv6 and both; with unix, UDP, bound and unused sockets, an epoll, a pipe and a deleted file.
 ZOO = """
 import json, os, select, socket, sys, tempfile
 keep = []
@@ -56,15 +56,15 @@ sys.stdin.read()
 
 
 class Running(NamedTuple):
-    """A program that has said that it is ready."""
+    """A running program, with the JSON line that it printed when it was ready."""
 
     pid: int
-    said: dict[str, Any]
+    report: dict[str, Any]
 
 
 @contextlib.contextmanager
 def running(script: str, *arguments: str, cwd: str | None = None) -> Iterator[Running]:
-    """Give a Python program that has printed one JSON line; it reads its standard input, whose end ends it."""
+    """Run a Python program that prints one JSON line when it is ready; the end of its standard input ends it."""
     command = [sys.executable, "-c", script, *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=cwd) as process:
         assert process.stdout is not None
@@ -79,15 +79,15 @@ def running(script: str, *arguments: str, cwd: str | None = None) -> Iterator[Ru
                 process.kill()
 
 
-class Seen(NamedTuple):
-    """A TCP socket as one descriptor of one process shows it, for comparison with other tools."""
+class Socket(NamedTuple):
+    """A TCP socket with one of its descriptors, for comparison between tools."""
 
     inode: int
     state: str
     recv_q: int
     send_q: int | None
-    pid: int  # 0: nobody has it
-    fd: int  # -1: nobody has it
+    pid: int  # 0: no process has it
+    fd: int  # -1: no process has it
 
 
 _SS_STATES = {
@@ -105,8 +105,8 @@ _USER = re.compile(r"pid=(\d+),fd=(\d+)")
 _INODE = re.compile(r"ino:(\d+)")
 
 
-def ss(ports: Sequence[int]) -> set[Seen]:
-    """Return what `ss -tanpe` shows of sockets with one of these ports, but for those in TIME-WAIT."""
+def ss(ports: Sequence[int]) -> set[Socket]:
+    """Return the sockets with one of these ports from `ss -tanpe`, except those in TIME-WAIT."""
     shown = subprocess.run(["ss", "-tanpeHO"], capture_output=True, text=True, check=True).stdout  # noqa: S607
     seen = set()
     for line in shown.splitlines():
@@ -117,12 +117,12 @@ def ss(ports: Sequence[int]) -> set[Seen]:
         inode = _INODE.search(line)
         for pid, fd in _USER.findall(line) or [(0, -1)]:
             number = int(inode[1]) if inode else 0
-            seen.add(Seen(number, _SS_STATES[state], int(recv_q), int(send_q), int(pid), int(fd)))
+            seen.add(Socket(number, _SS_STATES[state], int(recv_q), int(send_q), int(pid), int(fd)))
     return seen
 
 
-def lsof(pids: Sequence[int]) -> set[Seen]:
-    """Return what `lsof -nP -F` shows of the TCP sockets of these processes; it knows no backlog of a listener."""
+def lsof(pids: Sequence[int]) -> set[Socket]:
+    """Return the TCP sockets of these processes from `lsof -nP -F`, which does not show backlogs."""
     command = ["lsof", "-nP", "-a", "-p", ",".join(map(str, pids)), "-iTCP", "-Tqs", "-F", "pfdT"]
     shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     seen = set()
@@ -134,13 +134,13 @@ def lsof(pids: Sequence[int]) -> set[Seen]:
                 state = fields["TST="]
                 send_q = None if state == "LISTEN" else int(fields["TQS="])
                 fd = int(text.split("\n", 1)[0])
-                seen.add(Seen(int(fields["d"]), state, int(fields["TQR="]), send_q, pid, fd))
+                seen.add(Socket(int(fields["d"]), state, int(fields["TQR="]), send_q, pid, fd))
     return seen
 
 
 def wait_until(condition: Callable[[], bool], *, timeout_s: float = 5.0) -> None:
-    """Wait until a condition of the kernel's is true; fails after a while."""
+    """Poll a condition until it is true; fail after the timeout."""
     end = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < end, "it did not become true"
+        assert time.monotonic() < end, f"still false after {timeout_s} s"
         time.sleep(0.01)
