@@ -190,10 +190,10 @@ def _sweep(
     interrupt.begin()
     folder = unfinished or start(matrix, permitted, min_effect)
     swept = trio.run(sweep, folder, matrix, permitted, shown)
-    output.show_comparison(swept.gathered.comparison, swept.folder, as_json=as_json)
+    output.show_comparison(swept.collected.comparison, swept.folder, as_json=as_json)
     output.publish(swept.folder)
     if swept.signal:
         return 128 + swept.signal
-    codes = [output.exit_status(summary) for summary in swept.gathered.summaries]
-    codes += [EnvironmentRefusedError.exit_code for side in swept.gathered.run_groups if side.refused]
+    codes = [output.exit_status(summary) for summary in swept.collected.summaries]
+    codes += [EnvironmentRefusedError.exit_code for side in swept.collected.run_groups if side.refused]
     return max(codes)

@@ -1,6 +1,6 @@
-"""What a swept number should be: the smallest tested value that held, what was really needed, and what less costs.
+"""The answer of a sweep: the smallest tested value that is enough, the value needed, the cost of smaller values.
 
-Owns the rules, one per kind of room (a queue, a table of descriptors), and their sentences. Must not know how a
+Owns the rules, one for each kind of limit (accept queue, descriptors), and their sentences. Does not know how a
 comparison is shown.
 """
 
@@ -22,37 +22,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
-    """What a setting makes room for, and how one sees that there was not enough."""
+class _Limit:
+    """A kind of limit that a setting controls, and the metrics that show whether it was high enough."""
 
-    lost: str  # the metric that is 0 in every run that held
-    peak: str  # the metric that says how much room was used
-    spare: int  # what the setting may be smaller than the peak, because the kernel grants more than is asked for
-    overfull: str  # what a run that did not hold did: "overflow"
-    held: str  # "The queue never held more than {} clients"
+    losses: str  # the metric that is 0 in every run in which the limit was high enough
+    peak: str  # the metric of the largest use
+    spare: int  # needed setting minus peak: negative if the kernel grants more than is asked for
+    exceed: str  # the verb for a run that reached the limit: "overflow"
+    peak_sentence: str  # "The queue never held more than {} clients"
     costs: Callable[[str, RunGroup], str]
     rule: Callable[[RunGroup], str]
     advice: Callable[[float, RunGroup], str]
 
 
-def answer_of(
-    axes: Sequence[str], run_groups: Sequence[RunGroup], rows: Sequence[Row], columns: Sequence[Column]
-) -> Answer:
-    """Return how much room is enough, where that is what is swept; of all else only where the groups differ."""
-    room = ROOMS.get(axes[0]) if len(axes) == 1 else None
-    numbers = [_number(run_group.values[axes[0]]) for run_group in run_groups]
-    if room is None or any(number is None for number in numbers):
-        return _extremes([_value_of(run_group, axes) for run_group in run_groups], rows, columns)
-    order = sorted(range(len(run_groups)), key=lambda index: numbers[index] or 0)
-    return _threshold(_Swept(name=axes[0], room=room, run_groups=run_groups, order=order), rows, columns)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Swept:
-    """A swept number: its groups, and their order from the smallest value up."""
+    """A swept limit: its groups, and their order from the smallest value up."""
 
     name: str
-    room: Room
+    limit: _Limit
     run_groups: Sequence[RunGroup]
     order: Sequence[int]
 
@@ -63,13 +51,14 @@ class _Swept:
         return self.run_groups[index].label.partition(" ")[2] or self.run_groups[index].label
 
     def held(self, index: int) -> bool:
+        """Return whether the limit was high enough in all runs of a group."""
         run_group = self.run_groups[index]
         if not run_group.summaries or run_group.refused:
             return False
-        return all(one == 0 for one in run_group.of(self.room.lost))
+        return all(one == 0 for one in run_group.of(self.limit.losses))
 
     def enough(self) -> int | None:
-        """Return the smallest value from which on all tested ones held."""
+        """Return the group of the smallest value for which it and all larger ones held."""
         found = None
         for index in reversed(self.order):
             if not self.held(index):
@@ -79,69 +68,81 @@ class _Swept:
 
     def peaks(self) -> list[float]:
         """Return the peaks of the runs that held."""
-        return [peak for index in self.order if self.held(index) for peak in self.run_groups[index].of(self.room.peak)]
+        return [peak for index in self.order if self.held(index) for peak in self.run_groups[index].of(self.limit.peak)]
+
+
+def answer_of(
+    axes: Sequence[str], run_groups: Sequence[RunGroup], rows: Sequence[Row], columns: Sequence[Column]
+) -> Answer:
+    """Return the smallest value that is enough if a limit is swept, else the plainest differences between groups."""
+    limit = _LIMITS.get(axes[0]) if len(axes) == 1 else None
+    numbers = [_number(run_group.values[axes[0]]) for run_group in run_groups]
+    if limit is None or any(number is None for number in numbers):
+        return _extremes([_value_of(run_group, axes) for run_group in run_groups], rows, columns)
+    order = sorted(range(len(run_groups)), key=lambda index: numbers[index] or 0)
+    return _threshold(_Swept(name=axes[0], limit=limit, run_groups=run_groups, order=order), rows, columns)
 
 
 def _threshold(swept: _Swept, rows: Sequence[Row], columns: Sequence[Column]) -> Answer:
-    chosen, room, name = swept.enough(), swept.room, short(swept.name)
+    chosen, limit, name = swept.enough(), swept.limit, short(swept.name)
     if chosen is None:
         return _nothing_held(swept)
     value, sentence = swept.value(chosen), f"{name} {swept.text(chosen)} is enough"
-    needed = round(max(swept.peaks())) + room.spare if swept.peaks() else None
+    needed = round(max(swept.peaks())) + limit.spare if swept.peaks() else None
     if needed is not None and needed < value:
-        sentence += f"; {format_count(max(needed, 1))} would be"
+        sentence += f"; so would {format_count(max(needed, 1))} be"
     smaller = [index for index in swept.order if swept.value(index) < value]
     return Answer(
         group=chosen,
-        sentence=f"{sentence}. {_no_better(swept, chosen, rows, columns)}".strip(),
-        evidence=[*_peak(swept), *([rule] if (rule := room.rule(swept.run_groups[chosen])) else [])],
-        costs=[room.costs(swept.text(index), swept.run_groups[index]) for index in reversed(smaller)],
-        advice=[room.advice(max(needed or 0, value), swept.run_groups[chosen])],
+        sentence=f"{sentence}. {_against_largest(swept, chosen, rows, columns)}".strip(),
+        evidence=[*_peak(swept), *([rule] if (rule := limit.rule(swept.run_groups[chosen])) else [])],
+        costs=[limit.costs(swept.text(index), swept.run_groups[index]) for index in reversed(smaller)],
+        advice=[limit.advice(max(needed or 0, value), swept.run_groups[chosen])],
     )
 
 
 def _nothing_held(swept: _Swept) -> Answer:
-    """Return what there is to say where even the largest value was too small, or only smaller ones held."""
-    largest, name, room = swept.order[-1], short(swept.name), swept.room
+    """Return the answer of a sweep in which the largest value was not enough, whether or not smaller ones held."""
+    largest, name, limit = swept.order[-1], short(swept.name), swept.limit
     if any(map(swept.held, swept.order)):
         good = [swept.text(index) for index in swept.order if swept.held(index)]
-        sentence = f"No fault was found with {name} {', '.join(good)}; with {swept.text(largest)} there was one."
+        sentence = f"{name} {', '.join(good)} held, but {swept.text(largest)} did not."
     else:
         sentence = f"No tested {name} is enough: even {swept.text(largest)} was too small."
-    peak = max(swept.run_groups[largest].of(room.peak), default=None)
+    peak = max(swept.run_groups[largest].of(limit.peak), default=None)
     return Answer(
         group=None,
         sentence=sentence,
         evidence=[f"At least {format_count(peak)} were needed."] if peak else [],
-        costs=[room.costs(swept.text(largest), swept.run_groups[largest])],
+        costs=[limit.costs(swept.text(largest), swept.run_groups[largest])],
         advice=[f"Sweep larger values: --set {swept.name}=..."],
     )
 
 
 def _peak(swept: _Swept) -> list[str]:
-    peaks, room = swept.peaks(), swept.room
+    peaks, limit = swept.peaks(), swept.limit
     if not peaks:
         return []
     low, high = format_count(min(peaks)), format_count(max(peaks))
     span = f"{low}-{high}" if low != high else "the same"
-    runs = f"in the {len(peaks)} runs that did not {room.overfull}" if len(peaks) > 1 else "in one run"
-    return [f"{room.held.format(high)} ({span} {runs})."]
+    runs = f"in the {len(peaks)} runs that did not {limit.exceed}" if len(peaks) > 1 else "in one run"
+    return [f"{limit.peak_sentence.format(high)} ({span} {runs})."]
 
 
-def _no_better(swept: _Swept, chosen: int, rows: Sequence[Row], columns: Sequence[Column]) -> str:
-    """Return whether the largest tested value gains anything over the chosen one."""
+def _against_largest(swept: _Swept, chosen: int, rows: Sequence[Row], columns: Sequence[Column]) -> str:
+    """Return whether the largest tested value is better than the chosen one."""
     largest = swept.order[-1]
     if largest == chosen:
         return ""
-    shown = {column.metric for column in columns} - {swept.room.peak}
+    shown = {column.metric for column in columns} - {swept.limit.peak}
     better = [row.metric for row in rows if row.metric in shown and _says(row, chosen, largest) is Says.BETTER]
     if better:
         return f"{swept.text(largest)} is better in {', '.join(better)}."
-    return f"{swept.text(largest)} is no better than {swept.text(chosen)}."
+    return f"{swept.text(largest)} is not better than {swept.text(chosen)}."
 
 
 def _says(row: Row, before: int, after: int) -> Says | None:
-    """Return what group `after` is beside group `before` in a metric."""
+    """Return how group `after` compares with group `before` in a metric."""
     turned = {Says.BETTER: Says.WORSE, Says.WORSE: Says.BETTER, Says.HIGHER: Says.LOWER, Says.LOWER: Says.HIGHER}
     for pair in row.pairs:
         if (pair.a, pair.b) == (before, after):
@@ -152,13 +153,13 @@ def _says(row: Row, before: int, after: int) -> Says | None:
 
 
 def _value_of(run_group: RunGroup, axes: Sequence[str]) -> str:
-    """Return what a group is called: its value alone, where one setting is swept."""
+    """Return the name of a group: its value if one setting is swept, else its label."""
     return run_group.label.removeprefix(f"{short(axes[0])} ") if len(axes) == 1 else run_group.label
 
 
 def _extremes(names: Sequence[str], rows: Sequence[Row], columns: Sequence[Column]) -> Answer:
-    """Return where the groups really differ: for each metric that people read first, who has least and most of it."""
-    said = []
+    """Return the groups with the least and the most of each column in which they differ."""
+    sentences = []
     for column in columns:
         row = next(row for row in rows if row.metric == column.metric)
         medians = {index: one.median for index, one in enumerate(row.estimates) if one is not None}
@@ -166,31 +167,24 @@ def _extremes(names: Sequence[str], rows: Sequence[Row], columns: Sequence[Colum
             continue
         low, high = min(medians, key=lambda index: medians[index]), max(medians, key=lambda index: medians[index])
         if _says(row, low, high) in {Says.BETTER, Says.WORSE, Says.HIGHER, Says.LOWER}:
-            told = [f"{names[index]} ({_shown(row.metric, medians[index])})" for index in (low, high)]
-            said.append(f"{column.heading}: least with {told[0]}, most with {told[1]}.")
-    if said:
-        sentence = f"They differ most plainly in {said[0]}"
+            least, most = (f"{names[index]} ({show(METRICS[row.metric], medians[index])})" for index in (low, high))
+            sentences.append(f"{column.heading}: least with {least}, most with {most}.")
+    if sentences:
+        sentence = f"The clearest difference is in {sentences[0]}"
     else:
         needed = [pair.repeats_needed or 0 for row in rows for pair in row.pairs]
-        sentence = "No difference was found that could be told from chance."
+        sentence = "No significant difference was found."
         if not any(row.pairs for row in rows):
             sentence = "There are too few runs to compare anything."
         elif max(needed):
-            sentence = f"So few runs cannot tell anything: {max(needed)} of each are needed."
-    return Answer(group=None, sentence=sentence, evidence=said[1:], costs=[], advice=[])
-
-
-def _shown(metric: str, value: float) -> str:
-    return show(METRICS[metric], value)
+            sentence = f"There are too few runs to find a difference: {max(needed)} of each are needed."
+    return Answer(group=None, sentence=sentence, evidence=sentences[1:], costs=[], advice=[])
 
 
 def _number(value: object) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     return float(value) if isinstance(value, str) and value.isdecimal() else None
-
-
-# a queue
 
 
 def _cost_of_a_queue(value: str, run_group: RunGroup) -> str:
@@ -202,9 +196,9 @@ def _cost_of_a_queue(value: str, run_group: RunGroup) -> str:
     if phantom:
         parts.append(f'{_of(phantom, clients)} were phantoms: "connected", no socket at the server, no error')
     if never:
-        parts.append(f"{_of(never, clients)} never got in")
+        parts.append(f"{_of(never, clients)} got no answer to connect")
     if not parts:
-        return f"With {value}, packets met a full queue, and no client was the worse for it."
+        return f"With {value}, packets met a full queue, but no client noticed."
     if served == 1:
         return f"{value} looks perfect, 100 % served, but {'; '.join(parts)}."
     return f"With {value}, {'; '.join(parts)}."
@@ -225,9 +219,6 @@ def _advice_of_a_queue(value: float, run_group: RunGroup) -> str:
     return f"Set both: listen(fd, {shown}) and net.core.somaxconn >= {shown} ({here})."
 
 
-# a table of descriptors
-
-
 def _cost_of_descriptors(value: str, run_group: RunGroup) -> str:
     clients, served = run_group.typical("attempts.count") or 0, run_group.typical("attempts.served") or 0
     failed, queued, never = (run_group.typical(name) or 0 for name in ("emfile.count", "fate.queued", "fate.dropped"))
@@ -235,7 +226,7 @@ def _cost_of_descriptors(value: str, run_group: RunGroup) -> str:
     if queued:
         parts.append(f'{_of(queued, clients)} were "connected" and never accepted')
     if never:
-        parts.append(f"{_of(never, clients)} never got in")
+        parts.append(f"{_of(never, clients)} got no answer to connect")
     slow = run_group.typical("reply.p99")
     late = f", reply p99 {format_duration(slow)}" if slow is not None else ""
     return (
@@ -247,15 +238,15 @@ def _rule_of_descriptors(run_group: RunGroup) -> str:
     rate, hold = run_group.setting("client", "rate"), run_group.setting("client", "hold")
     base = run_group.typical("fds.baseline")
     if not rate or not hold or base is None or run_group.setting("server", "close_after") is not None:
-        return ""  # a server that closes by itself does not hold what a client holds
+        return ""  # a server that closes first does not keep a connection as long as its client would
     sum_ = (
         f"{format_count(base)} + {format_count(rate)}/s x {format_duration(hold)} = {format_count(base + rate * hold)}"
     )
-    return f"Rule: nofile >= own descriptors + rate x time each is held = {sum_}."
+    return f"Rule: nofile >= own descriptors + rate x hold time = {sum_}."
 
 
-def _advice_of_descriptors(value: float, run_group: RunGroup) -> str:  # noqa: ARG001 -- all rooms are asked alike
-    return f"Set LimitNOFILE= of the unit, or ulimit -n, to {value:.0f} or more; a leak is not cured by any number."
+def _advice_of_descriptors(value: float, run_group: RunGroup) -> str:  # noqa: ARG001 -- the signature of _Limit.advice
+    return f"Set LimitNOFILE= of the unit, or ulimit -n, to {value:.0f} or more. No limit cures a leak."
 
 
 def _of(number: float, clients: float) -> str:
@@ -264,26 +255,26 @@ def _of(number: float, clients: float) -> str:
     return f"{format_count(number)} of {format_count(clients)} clients{share}"
 
 
-_QUEUE = Room(
-    lost="listen.overflows",
+_QUEUE = _Limit(
+    losses="listen.overflows",
     peak="queue.max",
     spare=-1,
-    overfull="overflow",
-    held="The queue never held more than {} clients",
+    exceed="overflow",
+    peak_sentence="The queue never held more than {} clients",
     costs=_cost_of_a_queue,
     rule=_rule_of_a_queue,
     advice=_advice_of_a_queue,
 )
-#: Swept setting -> what it makes room for.
-ROOMS = {
+#: Swept setting -> the limit that it controls.
+_LIMITS = {
     "server.backlog": _QUEUE,
     "sysctl.net.core.somaxconn": _QUEUE,
-    "server.nofile": Room(
-        lost="emfile.count",
+    "server.nofile": _Limit(
+        losses="emfile.count",
         peak="fds.max",
         spare=0,
-        overfull="run out",
-        held="The server never had more than {} descriptors",
+        exceed="run out",
+        peak_sentence="The server never had more than {} descriptors",
         costs=_cost_of_descriptors,
         rule=_rule_of_descriptors,
         advice=_advice_of_descriptors,

@@ -1,6 +1,6 @@
-"""From folders to a comparison: what is read of each run, and which runs stand on which side.
+"""Reads groups of runs from folders, and decides which of them are compared.
 
-The only place where a recording is read for a comparison; everything that is said of it is `analysis.contrast`'s.
+This is the only module that reads recordings for a comparison. `compare` compares the groups.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ if TYPE_CHECKING:
     from loadsim.compare.compare import GateRule
     from loadsim.compare.comparison import Comparison
 
-#: Settings in which runs of one group differ on purpose.
+#: Settings that may differ between runs of one group.
 _OF_ONE_RUN = {"seed": None, "description": None}
-#: What the sides of a comparison are called: their folders' names are long.
+#: Names of the results and sweeps in a comparison, because their folders' names are long.
 _LETTERS = string.ascii_uppercase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """A comparison, and the groups that it was made of."""
+    """A comparison and its groups."""
 
     comparison: Comparison
     run_groups: list[RunGroup]
 
     @property
     def summaries(self) -> list[Summary]:
-        """Those of all runs, group by group."""
+        """The summaries of all runs, group by group."""
         return [one for run_group in self.run_groups for one in run_group.summaries]
 
 
 def collect_sweep(folder: SweepFolder) -> Collected:
-    """Return what all complete runs of a sweep say together; one that cannot be read is left out, and said."""
+    """Return the comparison of all complete runs of a sweep; a notice names runs that cannot be read."""
     plan = folder.plan
     run_groups = groups_of_sweep(folder)
     question = Question(
@@ -67,34 +67,34 @@ def collect_sweep(folder: SweepFolder) -> Collected:
 def collect(
     folders: Sequence[Path], *, min_effect: float, rules: Sequence[GateRule] = (), force: bool = False
 ) -> Collected:
-    """Return several results or sweeps side by side; raises RecordingError where one cannot be read.
+    """Return the comparison of several results or sweeps; raises RecordingError if one cannot be read.
 
-    Results of the same settings on the same kind of host are one group. Of several sweeps, cells of the same name are
-    compared, each with that of the first sweep; a sweep of one cell stands for its runs.
+    Results with the same settings on the same kind of host are one group. Between sweeps, cells of the same name are
+    compared, each with the cell of the first sweep. A sweep with one cell counts as the group of its runs.
     """
     for path in folders:
         if (path / VERDICT_MARK).exists():
-            raise RecordingError(f"{path} is a verdict, and cards are not compared: read them one by one (report NAME)")
-    whole = [path for path in folders if is_sweep(path)]
+            raise RecordingError(f"{path} is a verdict, and verdicts cannot be compared: see each one (report NAME)")
+    sweeps = [path for path in folders if is_sweep(path)]
     single = list(dict.fromkeys(path.resolve() for path in folders if not is_sweep(path)))
     plain = _by_settings(single)
-    groups = [*(groups_of_sweep(SweepFolder.open(path)) for path in whole), *([run_group] for run_group in plain)]
-    names = [path.name for path in whole] + [run_group.label for run_group in plain]
+    groups = [*(groups_of_sweep(SweepFolder.open(path)) for path in sweeps), *([run_group] for run_group in plain)]
+    names = [path.name for path in sweeps] + [run_group.label for run_group in plain]
     letters = [_LETTERS[index] if index < len(_LETTERS) else str(index + 1) for index in range(len(groups))]
     run_groups = [
-        _named(run_group, letter, alone=len(group) == 1)
+        replace(run_group, label=letter if len(group) == 1 else f"{letter} {run_group.label}")
         for group, letter in zip(groups, letters, strict=True)
         for run_group in group
     ]
     if len(run_groups) < 2:
         raise RecordingError(
-            "these are the runs of one group: name two results or sweeps that differ, or a sweep of several cells"
+            "all these runs have the same settings: name results or sweeps that differ, or a sweep with several cells"
         )
     pairs = _pairs(groups)
     if not pairs:
         raise RecordingError(
-            f"nothing to compare: {names[0]} has no cell that is called like one of the others. Name two sweeps of the "
-            "same values, or single runs of them (SWEEP/runs/...)"
+            f"nothing to compare: {names[0]} and the others have no cell of the same name. Name two sweeps of the same "
+            "values, or single runs of them (SWEEP/runs/...)"
         )
     question = Question(
         kind="compare",
@@ -105,48 +105,48 @@ def collect(
         min_effect=min_effect,
         rules=rules,
         force=force,
-        notices=[*_counted_twice(whole, single), *_without_counterpart(run_groups, pairs)],
+        notices=[*_counted_twice(sweeps, single), *_without_counterpart(run_groups, pairs)],
     )
     return Collected(comparison=compare_groups(run_groups, question), run_groups=run_groups)
 
 
 def groups_of_sweep(folder: SweepFolder) -> list[RunGroup]:
-    """Return the cells of a sweep with those of their runs that are complete."""
+    """Return the cells of a sweep with their complete runs."""
     plan = folder.plan
     return [
-        _side(
+        _read_group(
             [folder.path / name for name in folder.complete_runs(cell)],
             label=label,
             values=plan.values[cell],
             root=folder.path,
-            refused=[said for n in range(plan.repeat) if (said := folder.refusal(cell, n)) is not None],
+            refused=[reason for n in range(plan.repeat) if (reason := folder.refusal(cell, n)) is not None],
         )
         for cell, label in enumerate(plan.labels)
     ]
 
 
 def is_sweep(path: Path) -> bool:
-    """Return whether a folder is that of a sweep."""
+    """Return whether a folder contains a sweep."""
     return (path / SWEEP_MARK).exists()
 
 
 def _by_settings(paths: Sequence[Path]) -> list[RunGroup]:
-    """Return plain results as sides: those of the same settings on the same kind of host, in the order given."""
+    """Return plain results as groups with the same settings on the same kind of host, in the order given."""
     groups: dict[str, list[Path]] = {}
     for path in paths:
         bundle = Bundle(path)
         settings = bundle.read_manifest()["facts"]["settings"]
         same = repr(({**settings, **_OF_ONE_RUN}, kind_of_host(bundle.read_host())))
         groups.setdefault(same, []).append(path)
-    return [_side(group, label=group[0].name, values={}, root=None) for group in groups.values()]
+    return [_read_group(group, label=group[0].name, values={}, root=None) for group in groups.values()]
 
 
-def _side(
+def _read_group(
     paths: Sequence[Path], *, label: str, values: Mapping[str, Any], root: Path | None, refused: Sequence[str] = ()
 ) -> RunGroup:
-    """Read runs as one side; their names are relative to `root`, the folder of their sweep.
+    """Read runs as one group; their names are relative to `root`, the folder of their sweep.
 
-    One that cannot be read is left out of a sweep; without one, where it was asked for by name, it is an error.
+    A run that cannot be read is left out. Without `root` the user named the run, and RecordingError is raised.
     """
     runs: list[str] = []
     summaries: list[Summary] = []
@@ -180,30 +180,25 @@ def _side(
     )
 
 
-def _named(run_group: RunGroup, name: str, *, alone: bool) -> RunGroup:
-    """Return a side under the letter of what it came from; a cell among others keeps its own name beside that."""
-    return replace(run_group, label=name if alone else f"{name} {run_group.label}")
-
-
 def _counted_twice(sweeps: Sequence[Path], single: Sequence[Path]) -> list[str]:
-    """Return that the same runs stand on two sides: chance is then the same on both."""
+    """Return a notice if a run is in two groups: their chance differences are then the same."""
     named = [path.resolve() for path in sweeps]
     twice = len(set(named)) < len(named) or any(path.parent.parent in named for path in single)
-    return ["The same runs stand on two sides: that these agree says nothing."] if twice else []
+    return ["The same runs are in two groups: agreement between these groups means nothing."] if twice else []
 
 
 def _without_counterpart(run_groups: Sequence[RunGroup], pairs: Sequence[tuple[int, int]]) -> list[str]:
-    """Return which sides are shown and compared with nothing."""
+    """Return a notice about groups that are shown and not compared."""
     compared = {index for pair in pairs for index in pair}
-    alone = [run_group.label for index, run_group in enumerate(run_groups) if index not in compared]
-    return [f"Compared with nothing, since no other is called the same: {', '.join(alone)}."] if alone else []
+    single = [run_group.label for index, run_group in enumerate(run_groups) if index not in compared]
+    return [f"Not compared, because no other group has the same name: {', '.join(single)}."] if single else []
 
 
 def _pairs(groups: Sequence[Sequence[RunGroup]]) -> list[tuple[int, int]]:
-    """Return which sides are compared: each cell with that of the same name in the first group, or all with all.
+    """Return the pairs that are compared: each cell with its namesake in the first sweep, or all with all.
 
-    Groups of one side each have no names in common: the first is compared with each other one, and they with each
-    other.
+    `groups` has the cells of each sweep; a plain result is a sweep with one cell. Such cells have no namesakes: if all
+    are of this kind, each is compared with each.
     """
     starts = [sum(map(len, groups[:index])) for index in range(len(groups))]
     if all(len(group) == 1 for group in groups) or len(groups) == 1:

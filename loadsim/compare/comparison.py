@@ -1,4 +1,4 @@
-"""Groups of runs with the same settings, and what is said of several side by side: `comparison.json`."""
+"""Records of a comparison: groups of runs with the same settings, and `comparison.json`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from loadsim.analysis.series import Curve  # noqa: TC001 -- pydantic makes the schema from it
 from loadsim.analysis.summary import json_schema
 from loadsim.metrics import METRICS
-from loadsim.render.text import NOTHING
+from loadsim.render.words import NOTHING
 from loadsim.scenario.thresholds import show
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ FORMAT = 2
 
 
 class Says(enum.StrEnum):
-    """How one group compares with another in one metric, for people."""
+    """How one group compares with another in one metric."""
 
     BETTER = "better"
     WORSE = "worse"
-    HIGHER = "higher"  # differs, and only the question can tell whether that is good
+    HIGHER = "higher"  # differs, and the metric does not decide whether that is good
     LOWER = "lower"
-    SAME = "same"  # as close as matters
+    SAME = "same"  # the difference is smaller than what matters
     CANNOT_TELL = "cannot tell"
     NOT_JUDGED = "not judged"  # a time or a share of CPU between unlike hosts
 
@@ -40,11 +40,11 @@ class Says(enum.StrEnum):
 class Group:
     """Runs with the same settings."""
 
-    label: str  # "backlog 128"; of `compare`: the name of its folder
+    label: str  # "backlog 128"; of `compare`: a letter
     values: dict[str, Any]  # swept key -> value, as in the settings of a summary: {"server.backlog": 128}
-    runs: list[str]  # result folders, relative to where comparison.json stands; those that are complete
-    statuses: list[str]  # of each of them
-    refused: list[str]  # why a run of this group could not take place: whole sentences
+    runs: list[str]  # folders of the complete runs, relative to the folder of comparison.json
+    statuses: list[str]  # of each run in `runs`
+    refused: list[str]  # why runs of this group could not start: sentences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,15 +61,15 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """One metric in two groups: what group `b` is beside group `a`."""
+    """One metric in two groups: how group `b` compares with group `a`."""
 
     a: int  # index of the group
     b: int
     p: float  # exact two-sided Mann-Whitney
     p_holm: float  # corrected within the metric
-    effect: float | None  # (median of b - median of a) / median of a; None where that of a is 0 and that of b is not
+    effect: float | None  # (median of b - median of a) / median of a; None if only that of a is 0
     says: Says
-    repeats_needed: int | None  # so many runs a group could tell; None where those at hand can
+    repeats_needed: int | None  # runs per group to find a difference; None if there are enough
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,28 +85,28 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One column of the table that people read first: a metric under a heading in plain words."""
+    """One column of the first table: a metric under a heading in plain words."""
 
     metric: str
     heading: str  # "queue peak", "1 s late"
     of: str | None = None  # a second metric beside it: "216 of 4,097"
-    legend: str | None = None  # what the heading means, where it does not say so itself
+    legend: str | None = None  # the meaning of a heading that does not explain itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a swept number should be, and why."""
+    """The recommended value of a swept setting, and why; without a recommendation, the clearest differences."""
 
-    group: int | None  # the smallest tested value that held; None: none did, or nothing is to be chosen
-    sentence: str  # "backlog 256 is enough; 218 would be. 4,096 is no better than 256."
-    evidence: list[str]  # whole sentences: the peak that was really needed, the rule that carries over
-    costs: list[str]  # what each too small value costs: whole sentences
-    advice: list[str]  # what to set: whole sentences
+    group: int | None  # the smallest tested value that held; None: none held, or there is nothing to recommend
+    sentence: str  # "backlog 256 is enough; so would 218 be. 4,096 is not better than 256."
+    evidence: list[str]  # sentences: the measured peak, and the rule for other loads
+    costs: list[str]  # sentences: the cost of each value that is too small
+    advice: list[str]  # sentences: the settings to make
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """A setting or a fact of the host that is not the same everywhere."""
+    """A setting or a fact of the host that differs between groups."""
 
     name: str  # "server.backlog", "kernel", "sysctl net.core.somaxconn"
     values: list[str]  # by group
@@ -114,7 +114,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """One rule of --fail-on and what became of it."""
+    """One rule of --fail-on and its result."""
 
     text: str  # as written: "accept.p99 +10%"
     ok: bool
@@ -123,27 +123,27 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Everything that is said about several groups of runs."""
+    """The comparison of several groups of runs."""
 
     kind: str  # "sweep" | "compare"
-    title: str  # the scenario, or what is compared
+    title: str  # the scenario, or the names of the compared groups
     description: str  # one sentence; may be empty
     seed: int
     axes: list[str]  # swept keys: ["server.backlog"]
     repeat: int  # planned runs of each group
-    complete: bool  # all planned runs took place
-    duration_s: float  # of the loads of all runs, added up; what is around a run is not in it
+    complete: bool  # all planned runs are there
+    duration_s: float  # sum of the loads of all runs, without the time around a run
     min_effect: float  # the smallest relative difference that matters: 0.05
     groups: list[Group]
     columns: list[Column]
     rows: list[Row]
     answer: Answer | None
-    settings: list[Difference]  # that are not swept on purpose
+    settings: list[Difference]  # without the swept ones
     hosts: list[Difference]
-    unlike_hosts: bool  # between them, times and CPU are shown and not judged
+    unlike_hosts: bool  # times and CPU are then shown and not judged
     curves: list[Curve]
     gates: list[Gate] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)  # whole sentences, with the remedy
+    notices: list[str] = field(default_factory=list)  # sentences, with the remedy
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for json.dump, `format` first."""
@@ -163,12 +163,12 @@ class RunGroup:
     runs: Sequence[str]  # result folders
     summaries: Sequence[Summary]
     hosts: Sequence[Mapping[str, Any]] = ()  # host.json of each
-    histograms: Mapping[str, Histogram] = field(default_factory=dict)  # of all of them together, by family
-    refused: Sequence[str] = ()  # why a run could not take place
-    damaged: Sequence[str] = ()  # why a run that took place cannot be read
+    histograms: Mapping[str, Histogram] = field(default_factory=dict)  # of all runs together, by family
+    refused: Sequence[str] = ()  # why runs could not start
+    damaged: Sequence[str] = ()  # why complete runs cannot be read
 
     def of(self, metric: str) -> list[float]:
-        """Return the values of a metric, of those runs that have it."""
+        """Return the values of a metric in the runs that have it."""
         key = METRICS[metric].json_key
         return [one.metrics[key] for one in self.summaries if key in one.metrics]
 
@@ -178,7 +178,7 @@ class RunGroup:
         return statistics.median(values) if values else None
 
     def setting(self, table: str, key: str) -> Any:  # noqa: ANN401 -- any value of a scenario
-        """Return a setting of its runs; None where there is none."""
+        """Return a setting of the runs; None if it is missing or the group has no runs."""
         return self.summaries[0].settings.get(table, {}).get(key) if self.summaries else None
 
 
@@ -189,7 +189,7 @@ def median(row: Row | None, group: int) -> str:
 
 
 def medians(comparison: Comparison, column: Column) -> list[str]:
-    """Return a column's text for each group: the median, beside that of a second metric where it has one."""
+    """Return the text of a column for each group: "216", or with a second metric "216 of 4,097"."""
     own, other = comparison.row(column.metric), comparison.row(column.of) if column.of else None
     texts = [median(own, group) for group in range(len(comparison.groups))]
     if other is None:

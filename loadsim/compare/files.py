@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def write_comparison(folder: SweepFolder, comparison: Comparison, run_groups: Sequence[RunGroup]) -> None:
-    """Write what several groups of runs say together into the folder of their sweep."""
+    """Write the derived files of a sweep; comparison.json is the last one."""
     folder.write_text("report.html", comparison_page(comparison))
     folder.write_text("summary.md", comparison_markdown(comparison))
     cells = [
@@ -27,12 +27,12 @@ def write_comparison(folder: SweepFolder, comparison: Comparison, run_groups: Se
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """Return several groups of runs: the answer, the table, what it costs, what differs."""
+    """Return a comparison as Markdown: the answer, the table, the reasons, the differences."""
     answer = comparison.answer
     head = [f"## {escape(comparison.title)}"]
     if answer is not None:
         head += ["", f"**{escape(answer.sentence)}**"]
-    said = [*(answer.evidence if answer else []), *(answer.costs if answer else []), *(answer.advice if answer else [])]
+    reasons = [*answer.evidence, *answer.costs, *answer.advice] if answer else []
     sections = [
         head,
         first_rows([f"> {line_start(notice)}" for notice in comparison.notices]),
@@ -44,7 +44,7 @@ def comparison_markdown(comparison: Comparison) -> str:
             ),
         ),
         _table_of_groups(comparison),
-        first_rows([f"- {line_start(text)}" for text in said]),
+        first_rows([f"- {line_start(text)}" for text in reasons]),
         first_rows(
             [f"- {'✅' if gate.ok else '❌'} {escape(gate.text)}: {escape(gate.measured)}" for gate in comparison.gates]
         ),
@@ -54,7 +54,7 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 
 def _table_of_groups(comparison: Comparison) -> list[str]:
-    """Return the medians of the metrics that people read first, the answer's row in bold."""
+    """Return the medians of the columns, with the row of the answer in bold."""
     chosen = comparison.answer.group if comparison.answer else None
     columns = [medians(comparison, column) for column in comparison.columns]
     rows = []
@@ -62,12 +62,12 @@ def _table_of_groups(comparison: Comparison) -> list[str]:
         cells = [escape(group.label), *(texts[index] for texts in columns)]
         rows.append([f"**{cell}**" for cell in cells] if index == chosen else cells)
     if chosen is not None and chosen >= MOST_ROWS:
-        rows.insert(0, rows.pop(chosen))  # the answer is never among what is left out
+        rows.insert(0, rows.pop(chosen))  # the row of the answer is never left out
     return table(["", *(column.heading for column in comparison.columns)], rows, safe=True)
 
 
 def _differing(comparison: Comparison) -> list[str]:
-    """Return every pair that differs, with its medians: first what is better or worse."""
+    """Return every pair that differs, with its medians; better and worse come first."""
     labels = [group.label for group in comparison.groups]
     rows = [
         [

@@ -1,15 +1,15 @@
-"""The folder of a sweep: what was planned, and a result folder for each run of it.
+"""The folder of a sweep: the plan, and a result folder for each run.
 
-    sweep.json                the plan (cells, order, seed) with versions and argv: written before the first run
-    scenario.resolved.toml    the first cell and [sweep]: all that is needed to plan it again
-    runs/CELL-NAME-REPEAT/    the result folder of each run (`bundle`); .../refused.txt instead: it could not take place
-    runs/*.cut-N/             runs that were cut off, kept aside when the sweep went on
-    comparison.json           what analysis made of all of them
-    report.html summary.md junit.xml      made from that, and made again at any time
+    sweep.json                the plan (cells, order, seed) with versions and argv, written before the first run
+    scenario.resolved.toml    the first cell and [sweep]: enough to make the plan again
+    runs/CELL-NAME-REPEAT/    the result folder of each run; it has only refused.txt if the run could not start
+    runs/*.cut-N/             incomplete runs that were set aside when the sweep was resumed
+    comparison.json           the comparison of all runs
+    report.html summary.md junit.xml      derived from it; they can be regenerated
 
-A run is complete when its folder says so: nothing else is written while a sweep goes on, so that it can be killed at
-any moment; comparison.json is the last file of one that ended. Whoever makes runs holds the folder locked. Must not
-know what a run means.
+Only the folder of a run decides whether that run is complete. Nothing else is written between runs, therefore a sweep
+can be killed at any moment. comparison.json is the last file of a finished sweep. A process that makes runs holds a
+lock on the folder. Does not know the meaning of a run.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _COMPARISON = "comparison.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepPlan:
-    """What a sweep is to do, as plain values."""
+    """The plan of a sweep as plain values."""
 
     scenario: str
     description: str
@@ -68,18 +68,18 @@ class SweepPlan:
     min_effect: float
 
     def __post_init__(self) -> None:
-        """Raise ValueError where the parts do not fit together: a file may have been damaged."""
+        """Raise ValueError if the parts do not fit together: the file may be damaged."""
         if not (math.isfinite(self.min_effect) and 0 <= self.min_effect <= 1):
-            raise ValueError("its smallest effect is no share")
+            raise ValueError("its smallest effect is not between 0 and 1")
         cells, runs = len(self.labels), len(self.order)
         if len(self.values) != cells or cells * self.repeat != runs or len(set(self.order)) != runs:
             raise ValueError("its order does not fit its cells")
         if runs > MOST_RUNS:
-            raise ValueError(f"it has {runs:,} runs, and {MOST_RUNS:,} are the most")
+            raise ValueError(f"it has {runs:,} runs, more than the maximum of {MOST_RUNS:,}")
         if any(not (0 <= cell < cells and 0 <= repeat < self.repeat) for cell, repeat in self.order):
             raise ValueError("its order does not fit its cells")
         if any(set(one) != set(self.axes) for one in self.values):
-            raise ValueError("its cells do not have the values that are swept")
+            raise ValueError("its cells do not have values for the swept settings")
 
 
 _PLAN = TypeAdapter(SweepPlan)
@@ -94,7 +94,10 @@ class SweepFolder(Folder):
 
     @classmethod
     def create(cls, out: Path, plan: SweepPlan, *, scenario: str, argv: Sequence[str]) -> Self:
-        """Make the folder and write the plan; `scenario` is the resolved file. Raises EnvironmentRefusedError."""
+        """Make the folder and write the plan; `scenario` is the text of the resolved file.
+
+        Raises EnvironmentRefusedError if the folder cannot be made.
+        """
         folder = cls(new_folder(out, plan.scenario), plan)
         folder.write_text(_SCENARIO, scenario)
         folder.write_json(SWEEP_MARK, {"format": FORMAT, "loadsim": __version__, "argv": list(argv), **asdict(plan)})
@@ -102,7 +105,7 @@ class SweepFolder(Folder):
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Read the plan of a sweep; raises RecordingError where it is missing, damaged or of a newer format."""
+        """Read the plan of a sweep; raises RecordingError if it is missing, damaged or of a newer format."""
         values = Folder(path).read_json(SWEEP_MARK)
         raise_if_newer(path, values, FORMAT)
         try:
@@ -114,34 +117,34 @@ class SweepFolder(Folder):
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep others from making runs in this folder; raises EnvironmentRefusedError where somebody does."""
-        held = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        """Lock the folder for making runs; raises EnvironmentRefusedError if another process holds the lock."""
+        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno == errno.EWOULDBLOCK:
-                os.close(held)
-                says = f"{self.path}: another loadsim is making its runs; wait for it, or end that one with Ctrl-C"
-                raise EnvironmentRefusedError(says) from error
+                os.close(directory)
+                message = f"{self.path}: another loadsim is making its runs; wait for it, or end it with Ctrl-C"
+                raise EnvironmentRefusedError(message) from error
         try:
             yield
         finally:
-            os.close(held)
+            os.close(directory)
 
     def read_scenario(self) -> str:
-        """Return the resolved file; raises RecordingError where it cannot be read."""
+        """Return the text of the resolved scenario; raises RecordingError if it cannot be read."""
         try:
             return read_text(self.path / _SCENARIO)
         except (OSError, ValueError) as error:
-            raise RecordingError(f"{self.path / _SCENARIO}: cannot be read ({error}); start the sweep anew") from error
+            raise RecordingError(f"{self.path / _SCENARIO}: cannot be read ({error}); start a new sweep") from error
 
     def run_name(self, cell: int, repeat: int) -> str:
         """Return the folder of a run, relative to this one: "runs/03-backlog-128-2"."""
         return run_name(self.plan.labels[cell], cell, repeat)
 
     def begin_run(self, cell: int, repeat: int) -> Path:
-        """Make the folder of a run; what was cut off in it is kept aside, an earlier refusal or start forgotten."""
-        (self.path / _COMPARISON).unlink(missing_ok=True)  # it does not know this run
+        """Make the folder of a run. An incomplete result in it is set aside; without a result the folder is removed."""
+        (self.path / _COMPARISON).unlink(missing_ok=True)  # it does not include this run
         path = self.path / self.run_name(cell, repeat)
         if path.exists() and not (path / RESULT_MARK).exists():
             shutil.rmtree(path)
@@ -151,7 +154,7 @@ class SweepFolder(Folder):
         return make_folder(path)
 
     def refuse_run(self, cell: int, repeat: int, reason: str) -> None:
-        """Note why a run could not take place, in its folder."""
+        """Write into the folder of a run why it could not start."""
         Folder(self.path / self.run_name(cell, repeat)).write_text(_REFUSED, reason + "\n")
 
     def is_complete(self, cell: int, repeat: int) -> bool:
@@ -159,7 +162,7 @@ class SweepFolder(Folder):
         return is_complete(self.path / self.run_name(cell, repeat))
 
     def refusal(self, cell: int, repeat: int) -> str | None:
-        """Return why this run could not take place; None where nothing says so."""
+        """Return why this run could not start; None if it was not refused."""
         try:
             return read_text(self.path / self.run_name(cell, repeat) / _REFUSED).strip()
         except (OSError, ValueError):
@@ -171,19 +174,19 @@ class SweepFolder(Folder):
         return [self.run_name(cell, repeat) for repeat in repeats if self.is_complete(cell, repeat)]
 
     def missing(self) -> list[tuple[int, int]]:
-        """Return the runs that are still to be made, in the planned order; those that were refused among them."""
+        """Return the runs that are not complete, including refused ones, in the planned order."""
         return [job for job in self.plan.order if not self.is_complete(*job)]
 
     def unreadable(self) -> list[tuple[int, int]]:
-        """Return the runs that are complete but whose records are damaged, in the planned order."""
+        """Return the complete runs with damaged records, in the planned order."""
         return [job for job in self.plan.order if self.is_complete(*job) and not self._is_readable(*job)]
 
     def is_compared(self) -> bool:
-        """Return whether it was written down what all runs say together."""
+        """Return whether comparison.json was written."""
         return (self.path / _COMPARISON).exists()
 
-    def write_comparison(self, values: Any) -> None:  # noqa: ANN401 -- whatever json.dumps takes
-        """Write what all runs say together: the last file of a sweep that has ended."""
+    def write_comparison(self, values: Any) -> None:  # noqa: ANN401 -- any value that json.dumps accepts
+        """Write comparison.json, the last file of a finished sweep."""
         self.write_json(_COMPARISON, values)
 
     def _is_readable(self, cell: int, repeat: int) -> bool:

@@ -1,4 +1,4 @@
-"""The page of a sweep or a comparison: the answer first, then what it stands on, then every number."""
+"""The page of a sweep or a comparison: the answer first, then its evidence, then every number."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ if TYPE_CHECKING:
 
     from loadsim.compare.comparison import Answer, Comparison, Difference, Gate
 
+#: Height of the percentile curves, in CSS pixels.
 _CURVES = 330
-_TABLE = "Medians of the runs of each group, the range of all runs below. A sign tells how it compares with {beside}."
-_INTERVALS = (
-    "A dot is the median, the line its 95 % confidence interval, and each small dot below it a run: where lines do not "
-    "overlap and dots keep apart, groups differ."
+_TABLE_NOTE = "Median of the runs of each group, with the range below. The signs compare each group with {reference}."
+_INTERVALS_NOTE = (
+    "A large dot is the median, its line the 95 % confidence interval; each small dot is a run. Groups differ where "
+    "neither lines nor dots overlap."
 )
-_TAIL = "All latencies of all runs of a group together, never averaged. Each step to the right is ten times rarer."
+_TAIL_NOTE = "All latencies of all runs of a group together, never averaged. Each step to the right is ten times rarer."
+#: Word on the badge of an answer -> the status with the same colours.
+_COLOURS = {"answer": "healthy", "no answer": "inconclusive", "differences": "reproduced"}
 
 
 def comparison_page(comparison: Comparison) -> str:
-    """Return the page as one HTML file, for the folder relative to which the runs are named."""
+    """Return the page as one HTML file; its links to runs are relative to the folder of comparison.json."""
     chosen = comparison.answer.group if comparison.answer else None
     curves = group_curves(comparison.curves, [group.label for group in comparison.groups], chosen=chosen)
     parts = list(_parts(comparison, curves))
@@ -43,7 +46,7 @@ def _head(comparison: Comparison) -> Markup:
         *((("swept", ", ".join(comparison.axes)),) if comparison.axes else ()),
         ("load", format_duration(comparison.duration_s)),
         ("seed", str(comparison.seed)),
-        ("differences count from", f"{100 * comparison.min_effect:.3g} %"),
+        ("differences matter from", f"{100 * comparison.min_effect:.3g} %"),
     ]
     return tag(
         "header",
@@ -58,15 +61,11 @@ def _head(comparison: Comparison) -> Markup:
 
 
 def _unfinished(comparison: Comparison) -> list[str]:
-    return [] if comparison.complete else ["Not all planned runs took place: the answer stands on those that did."]
-
-
-#: What an answer is called -> the verdict whose colours it has.
-_COLOURS = {"answer": "healthy", "no answer": "inconclusive", "differences": "reproduced"}
+    return [] if comparison.complete else ["Some planned runs are missing: the answer is based on the others."]
 
 
 def _answer(answer: Answer) -> Markup:
-    """Return the answer as the first thing to read, with what it stands on, what less would cost, and what to set."""
+    """Return the answer with its evidence, the cost of smaller values, and the settings to make."""
     chosen = "answer" if answer.group is not None else "no answer" if answer.advice else "differences"
     lists = [
         tag("ul", *(tag("li", prose(text)) for text in texts), class_=f"reasons {name}")
@@ -78,7 +77,7 @@ def _answer(answer: Answer) -> Markup:
 
 
 def _words(comparison: Comparison) -> Markup | None:
-    """Return how the groups compare, where there is nothing to be chosen: the first thing to read then."""
+    """Return how the groups compare in words, the first thing to read on a page without an answer."""
     sentences = in_words(comparison)
     if len(sentences) == 1:
         return tag("div", tag("p", sentences[0]), class_="verdict")
@@ -110,11 +109,11 @@ def _parts(comparison: Comparison, curves: Sequence[dict[str, object]]) -> Itera
         return identity, title, section(identity, title, *content, note=note)
 
     if comparison.columns and comparison.groups:
-        beside = comparison.groups[reference(comparison)].label
-        yield part("groups", "Side by side", groups_table(comparison), note=_TABLE.format(beside=beside))
-        yield part("intervals", "How sure it is", intervals(comparison), note=_INTERVALS)
+        label = comparison.groups[reference(comparison)].label
+        yield part("groups", "Side by side", groups_table(comparison), note=_TABLE_NOTE.format(reference=label))
+        yield part("intervals", "Medians with confidence intervals", intervals(comparison), note=_INTERVALS_NOTE)
     if curves:
-        yield part("latencies", "How long it took", places(curves, height=_CURVES), note=_TAIL)
+        yield part("latencies", "How long it took", places(curves, height=_CURVES), note=_TAIL_NOTE)
     if comparison.settings or comparison.hosts:
         title = "What else differs" if comparison.kind == "sweep" else "What differs"
         yield part("differences", title, *_differences(comparison))
@@ -128,7 +127,7 @@ def _differences(comparison: Comparison) -> Iterator[Markup]:
             yield tag("h3", title)
             yield _difference_table(comparison, found)
     if comparison.unlike_hosts:
-        yield tag("p", "The hosts are unlike: times and CPU are shown and not judged, unless --force asked for it.")
+        yield tag("p", "The hosts differ: without --force, times and CPU are shown and not judged.")
 
 
 def _difference_table(comparison: Comparison, found: Sequence[Difference]) -> Markup:
@@ -147,5 +146,5 @@ def _details(comparison: Comparison) -> Iterator[Markup]:
         for row in differ
     ]
     same = ", ".join(row.metric for row in compared if row not in differ)
-    alike = tag("p", "The same in all groups, as far as matters: ", tag("code", same), class_="note") if same else None
+    alike = tag("p", "No difference that matters: ", tag("code", same), class_="note") if same else None
     yield fold("Which groups differ, metric by metric, with p-values", *matrices, alike)

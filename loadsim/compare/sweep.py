@@ -1,7 +1,7 @@
-"""The order of a sweep: one run after the other, each saved before the next, and what all of them say together.
+"""Makes the runs of a sweep one after the other, each saved before the next, and compares them.
 
-Owns which run is next and what a signal means between two of them; a run itself is the conductor's. Nothing that is
-decided here needs more than the folder: a sweep that was killed goes on where it was.
+Owns the choice of the next run and the effect of a signal between two runs; the conductor makes a run. All decisions
+need only the folder, therefore a killed sweep can be resumed.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """A sweep that has been saved; `signal` is what interrupted it."""
+    """A saved sweep; `signal` is the signal that interrupted it."""
 
     folder: Path
-    gathered: Collected
+    collected: Collected
     signal: signal.Signals | None
 
 
 def plan_of(matrix: Matrix, min_effect: float = MIN_EFFECT) -> SweepPlan:
-    """Return what a sweep is to do, as it is written down."""
+    """Return the plan of a sweep, as it is saved."""
     scenario = matrix.scenario
     return SweepPlan(
         scenario=scenario.name,
@@ -63,7 +63,7 @@ def plan_of(matrix: Matrix, min_effect: float = MIN_EFFECT) -> SweepPlan:
 
 
 def start(matrix: Matrix, options: Options, min_effect: float = MIN_EFFECT) -> SweepFolder:
-    """Make the folder of a new sweep; raises ScenarioError where a run of it would go where nobody permitted it."""
+    """Make the folder of a new sweep; raises ScenarioError if a run has a destination that is not permitted."""
     for cell in matrix.cells:
         permit(cell.scenario, options)
     plan = plan_of(matrix, min_effect)
@@ -71,35 +71,33 @@ def start(matrix: Matrix, options: Options, min_effect: float = MIN_EFFECT) -> S
 
 
 def matrix_of(folder: SweepFolder) -> Matrix:
-    """Return what a sweep that goes on plans; raises RecordingError where this loadsim plans it differently."""
+    """Return the matrix of a saved sweep; raises RecordingError if this version of loadsim plans it differently."""
     matrix = load_text_matrix(folder.read_scenario(), name=str(folder.path / folder.plan.scenario))
     if plan_of(matrix, folder.plan.min_effect) != folder.plan:
-        raise RecordingError(f"{folder.path}: its plan and its scenario do not agree; start the sweep anew")
+        raise RecordingError(f"{folder.path}: its plan and its scenario do not agree; start a new sweep")
     return matrix
 
 
 def find_unfinished(
     run_or_scenario: str, overrides: Sequence[Override], out: Path, *, allow_outside: bool = False
 ) -> SweepFolder:
-    """Return the sweep to go on with: that folder, or the last one of this scenario that was not brought to its end.
+    """Return the sweep to resume: the named folder, or the last unfinished sweep of this scenario.
 
-    `allow_outside` as in `load_matrix`.
-    Raises RecordingError where there is none, and ScenarioError where the scenario is wrong.
+    `allow_outside` as in `load_matrix`. Raises RecordingError if there is none, and ScenarioError if the scenario is
+    invalid.
     """
     with contextlib.suppress(RecordingError):
         path = find(run_or_scenario, out)
         if is_sweep(path):
             return SweepFolder.open(path)
     matrix = load_matrix(run_or_scenario, overrides, allow_outside=allow_outside)
-    asked = to_toml(matrix.scenario, matrix)
+    wanted = to_toml(matrix.scenario, matrix)
     for path in reversed(results(out)):
-        with contextlib.suppress(RecordingError):  # a damaged one is no reason not to go on with another
+        with contextlib.suppress(RecordingError):  # a damaged sweep does not prevent resuming another
             folder = SweepFolder.open(path)
-            if folder.read_scenario() == asked and not _is_done(folder):
+            if folder.read_scenario() == wanted and not _is_done(folder):
                 return folder
-    raise RecordingError(
-        f"no sweep in {out} has these settings and lacks a run; start one: loadsim run {run_or_scenario}"
-    )
+    raise RecordingError(f"no unfinished sweep in {out} has these settings; start one: loadsim run {run_or_scenario}")
 
 
 def _is_done(folder: SweepFolder) -> bool:
@@ -107,40 +105,40 @@ def _is_done(folder: SweepFolder) -> bool:
 
 
 def lengths_s(matrix: Matrix) -> list[float]:
-    """Return about how long one run of each cell takes."""
+    """Return the expected time of one run of each cell."""
     plans = make_plans([cell.scenario for cell in matrix.cells], observe_host)
     return [plan.expected_s + AROUND_A_RUN_S for plan in plans]
 
 
 async def sweep(folder: SweepFolder, matrix: Matrix, options: Options, sweep_display: SweepDisplay) -> Swept:
-    """Make all runs that are missing or damaged, and return what all of them say together.
+    """Make all missing and damaged runs, and return the comparison of all runs.
 
-    A run that cannot take place is noted and ends nothing. The first SIGINT or SIGTERM ends the run that goes on, and
-    the sweep after it; a second one raises QuitError. Raises EnvironmentRefusedError where another loadsim is at it.
+    A run that cannot start is recorded, and the sweep continues. The first SIGINT or SIGTERM ends the current run and
+    then the sweep; a second one raises QuitError. Raises EnvironmentRefusedError if another loadsim makes these runs.
     """
     with folder.locked():
         todo = {*folder.missing(), *folder.unreadable()}
         jobs = [Job(*job) for job in folder.plan.order if job in todo]
         try:
             interrupted = await _make(folder, matrix, jobs, options, sweep_display=sweep_display)
-            gathered = collect_sweep(folder)
-            write_comparison(folder, gathered.comparison, gathered.run_groups)
+            collected = collect_sweep(folder)
+            write_comparison(folder, collected.comparison, collected.run_groups)
         except QuitError as error:
             raise _quit(folder, error.signal) from error
         except KeyboardInterrupt as error:
             raise _quit(folder, signal.SIGINT) from error
-    return Swept(folder=folder.path, gathered=gathered, signal=interrupted)
+    return Swept(folder=folder.path, collected=collected, signal=interrupted)
 
 
 def _quit(folder: SweepFolder, number: signal.Signals) -> QuitError:
     made = some(len(folder.plan.order) - len(folder.missing()), "run")
-    return QuitError(number, f"quit; {made} are in {folder.path}; go on: loadsim run {folder.path} --resume")
+    return QuitError(number, f"quit; {made} saved in {folder.path}; to resume: loadsim run {folder.path} --resume")
 
 
 async def _make(
     folder: SweepFolder, matrix: Matrix, jobs: Sequence[Job], options: Options, *, sweep_display: SweepDisplay
 ) -> signal.Signals | None:
-    """Make these runs one after the other; return the signal that ended them early."""
+    """Make these runs one after the other; return the signal that ended the sweep early."""
     each_s = lengths_s(matrix)
     sweep_display.begin_sweep(folder.plan.scenario, len(jobs), sum(each_s[job.cell] for job in jobs))
     stop = _Stop()
@@ -152,19 +150,19 @@ async def _make(
                     left_s = sum(each_s[one.cell] for one in jobs[number:])
                     ended = await _run_one(folder, matrix, job, options, sweep_display=sweep_display, left_s=left_s)
                     stop.signal = stop.signal or ended
-                    await trio.lowlevel.checkpoint()  # a signal of the last moments is heard before the next run
+                    await trio.lowlevel.checkpoint()  # deliver a late signal before the next run
             nursery.cancel_scope.cancel()
     return stop.signal
 
 
 class _Stop:
-    """The signal that ends a sweep: one that came between two runs, or the one that ended a run."""
+    """The signal that ends a sweep, received during a run or between two runs."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
 
     async def listen(self, signals: AsyncIterator[int]) -> None:
-        """Note what comes while no run takes the signals for itself."""
+        """Record signals that arrive between two runs."""
         async for number in signals:
             self.signal = signal.Signals(number)
 
@@ -172,7 +170,7 @@ class _Stop:
 async def _run_one(
     folder: SweepFolder, matrix: Matrix, job: Job, options: Options, *, sweep_display: SweepDisplay, left_s: float
 ) -> signal.Signals | None:
-    """Make one run, or note why it cannot take place; return the signal that interrupted it."""
+    """Make one run, or record why it cannot start; return the signal that interrupted it."""
     label = matrix.cells[job.cell].label
     into = replace(options, folder=folder.begin_run(*job))
     try:

@@ -1,4 +1,4 @@
-"""A sweep or a comparison on a terminal: before it starts, while it runs, and its answer."""
+"""A comparison on a terminal, and a sweep before it starts and while it runs."""
 
 from __future__ import annotations
 
@@ -41,10 +41,12 @@ if TYPE_CHECKING:
     from loadsim.scenario.sweep import Matrix
     from loadsim.scenario.warnings import PlanWarning
 
-
 _STYLES = {Says.BETTER: GOOD, Says.WORSE: BAD, Says.HIGHER: WARN, Says.LOWER: WARN}
 _GAP = 2
+#: Further differences are only counted.
 _MOST_ROWS = 20
+#: Columns of a line of `SweepLines`, and of the label in it.
+_LINE, _CELL = 78, 22
 
 
 def render(
@@ -54,10 +56,10 @@ def render(
     saved: str | None = None,
     next_steps: Sequence[str] = (),
 ) -> str:
-    """Return a comparison as text that ends in a newline and is nowhere wider than the terminal.
+    """Return a comparison as text that ends in a newline; no line is wider than the terminal.
 
-    `saved` is its folder, None where nothing was written. Foreign text may hold any character: what could act on a
-    terminal is shown escaped.
+    `saved` is its folder, None if nothing was written. Text may hold any character: control characters are shown
+    escaped.
     """
     sections = [
         _head(comparison, terminal),
@@ -72,6 +74,99 @@ def render(
     return paint(joined(sections), terminal)
 
 
+def after_comparison(comparison: Comparison, folder: Path | None) -> list[str]:
+    """Return commands to try after a sweep or a comparison: resume it, open its page."""
+    if folder is None:
+        return []
+    unfinished = [] if comparison.complete else [f"loadsim run {shlex.quote(str(folder))} --resume"]
+    return [*unfinished, f"loadsim report {shlex.quote(str(folder))} --open"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellPreview:
+    """One cell before it runs."""
+
+    label: str
+    expected_s: float  # of one run
+    queue_full_at_s: float | None  # predicted; None: never, or no prediction
+    emfile_at_s: float | None  # the same
+    warnings: list[PlanWarning]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepPreview:
+    """A sweep before it starts."""
+
+    scenario: str
+    description: str
+    cells: list[CellPreview]
+    repeat: int
+    runs: int
+    expected_s: float  # of all runs
+    repeats_needed: int  # runs per cell to find a difference between any two cells
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether there are enough repeats to tell a large difference from chance."""
+        return self.repeat >= self.repeats_needed
+
+
+def preview_of(matrix: Matrix, plans: Sequence[Plan]) -> SweepPreview:
+    """Return the preview of a sweep; `plans` has the plan of each cell."""
+    cells = [
+        CellPreview(
+            label=cell.label,
+            expected_s=plan.expected_s,
+            queue_full_at_s=plan.prediction.queue_full_at_s,
+            emfile_at_s=plan.prediction.emfile_at_s,
+            warnings=list(plan.warnings),
+        )
+        for cell, plan in zip(matrix.cells, plans, strict=True)
+    ]
+    count = len(cells)
+    return SweepPreview(
+        scenario=matrix.scenario.name,
+        description=matrix.scenario.description,
+        cells=cells,
+        repeat=matrix.repeat,
+        runs=count * matrix.repeat,
+        expected_s=matrix.repeat * sum(cell.expected_s + AROUND_A_RUN_S for cell in cells),
+        repeats_needed=repeats_needed(len(pairs_of(count))) if count > 1 else 1,
+    )
+
+
+class SweepLines:
+    """Prints a line for each run of a sweep, by default on standard error."""
+
+    def __init__(self, display: Callable[[], Display], stream: TextIO | None = None) -> None:
+        """Show each run with a new `display()`."""
+        self._display = display
+        self._stream = sys.stderr if stream is None else stream
+        self._runs = 0
+        self._ended = 0
+
+    def begin_sweep(self, name: str, runs: int, expected_s: float) -> None:
+        """Print the name of the sweep, the number of runs and the expected time."""
+        self._runs, self._ended = runs, 0
+        self._print(f"{printable(name, unicode=False)}: {some(runs, 'run')}, about {format_duration(expected_s)}")
+
+    def begin_run(self) -> Display:
+        """Return the display of the next run."""
+        return self._display()
+
+    def end_run(self, label: str, status: str, sentence: str, *, left_s: float) -> None:
+        """Print how a run ended, and how long the remaining runs will take."""
+        self._ended += 1
+        place = f"[{self._ended:>{len(str(self._runs))}}/{self._runs}]"
+        left = f"{format_duration(left_s)} left" if left_s > 0 else "done"
+        head = f"{place} {clip(printable(label, unicode=False), _CELL):<{_CELL}} {status:<12} "
+        self._print(head + clip(printable(sentence, unicode=False), _LINE - len(head) - len(left) - 2) + f"  {left}")
+
+    def _print(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # the reader is gone; that must not end the sweep
+            print(text, file=self._stream, flush=True)
+
+
 def _head(comparison: Comparison, terminal: Terminal) -> list[Line]:
     runs = sum(len(group.runs) for group in comparison.groups)
     load = f"load {format_duration(comparison.duration_s)}"
@@ -81,8 +176,7 @@ def _head(comparison: Comparison, terminal: Terminal) -> list[Line]:
         facts = [f"{some(runs, 'run')}: {swept}, shuffled", load, "medians"]
     name = terminal.clip(comparison.title.replace("\n", " "), terminal.edge)
     lines = both_ends(line((name, STRONG)), line((terminal.glyphs.dot.join(facts), QUIET)), terminal)
-    said = terminal.prose(comparison.description)
-    return lines + [line((text, QUIET)) for text in (wrap(said, terminal.edge) if said else [])]
+    return lines + paragraph(comparison.description, terminal, style=QUIET)
 
 
 def _notices(comparison: Comparison, terminal: Terminal) -> list[Line]:
@@ -93,11 +187,8 @@ def _notices(comparison: Comparison, terminal: Terminal) -> list[Line]:
     ]
 
 
-# the table
-
-
 def _table(comparison: Comparison, terminal: Terminal) -> list[Line]:
-    """Return a line for each group under the headings, the answer's marked; columns that find no room are left out."""
+    """Return a line for each group, with the one of the answer marked; columns that do not fit are left out."""
     heading = short(comparison.axes[0]) if len(comparison.axes) == 1 else "cell" if comparison.axes else "runs"
     names = [terminal.prose(_name(comparison, index)) for index in range(len(comparison.groups))]
     names = [terminal.clip(name, max(terminal.edge // 2, 12)) for name in names]
@@ -127,17 +218,14 @@ def _table(comparison: Comparison, terminal: Terminal) -> list[Line]:
 
 
 def _name(comparison: Comparison, index: int) -> str:
-    """Return what a group is called under the heading of its axis."""
+    """Return the name of a group: its value if one setting is swept, else its label."""
     label = comparison.groups[index].label
     return label.removeprefix(short(comparison.axes[0]) + " ") if len(comparison.axes) == 1 else label
 
 
 def _legends(columns: Sequence[Column], terminal: Terminal) -> list[Line]:
-    told = [f"{column.heading}: {column.legend}" for column in columns if column.legend]
-    return [line(("    " + text, QUIET)) for text in wrap("; ".join(told), terminal.edge - 4)] if told else []
-
-
-# the answer
+    legends = "; ".join(f"{column.heading}: {column.legend}" for column in columns if column.legend)
+    return paragraph(legends, terminal, margin="    ", style=QUIET)
 
 
 def _answer(comparison: Comparison, terminal: Terminal) -> list[Line]:
@@ -155,25 +243,22 @@ def _answer(comparison: Comparison, terminal: Terminal) -> list[Line]:
     return lines
 
 
-# what differs
-
-
 def _differing(comparison: Comparison, terminal: Terminal) -> list[Line]:
-    """Return what two neighbours differ in, in words: the answer and what stands before it, or the two of a pair."""
+    """Return the differences: in a sweep those of the answer from the group before it, else of all pairs."""
     counted = [pair for row in comparison.rows for pair in row.pairs]
     if not counted:
         return []
     if comparison.kind == "sweep":
         return _neighbours(comparison, terminal)
-    said = {says: sum(pair.says is says for pair in counted) for says in Says}
-    told = ", ".join(f"{count} {says}" for says, count in said.items() if count)
-    lines = [line(("WHAT DIFFERS", STRONG), (f"   {told}", QUIET))]
+    counts = {says: sum(pair.says is says for pair in counted) for says in Says}
+    totals = ", ".join(f"{count} {says}" for says, count in counts.items() if count)
+    lines = [line(("WHAT DIFFERS", STRONG), (f"   {totals}", QUIET))]
     rows = [(row, pair) for row in comparison.rows for pair in row.pairs if pair.says in _STYLES]
     name = widest([row.metric for row, _ in rows])
     for row, pair in rows[:_MOST_ROWS]:
         lines.append(_difference(comparison, row, pair, name))
     if len(rows) > _MOST_ROWS:
-        lines.append(line((f"  and {len(rows) - _MOST_ROWS} more, in the report", QUIET)))
+        lines.append(line((f"  and {len(rows) - _MOST_ROWS} more: see report.html", QUIET)))
     return lines
 
 
@@ -181,13 +266,13 @@ def _difference(comparison: Comparison, row: Row, pair: Pair, width: int) -> Lin
     values = f"{median(row, pair.a):>12}  ->  {median(row, pair.b):<12}"
     change = "from 0" if pair.effect is None else f"{100 * pair.effect:+,.0f} %"
     says = (left(pair.says, 8), _STYLES[pair.says])
-    if len(comparison.groups) > 2:  # which of them is worth more than by how much
+    if len(comparison.groups) > 2:  # there is room for the label or the change, and the label is worth more
         return line("  ", left(row.metric, width), values, says, (f"  {comparison.groups[pair.b].label}", QUIET))
     return line("  ", left(row.metric, width), values, right(change, 8), "  ", says)
 
 
 def _neighbours(comparison: Comparison, terminal: Terminal) -> list[Line]:
-    """Return how the answer differs from the group before it in the metrics of the table."""
+    """Return how the answer differs from the group before it in the columns of the table."""
     chosen = comparison.answer.group if comparison.answer else None
     if not chosen:
         return []
@@ -198,7 +283,7 @@ def _neighbours(comparison: Comparison, terminal: Terminal) -> list[Line]:
         if pair is not None:
             words.append(f"{column.heading} {pair.says}")
     before, after = _name(comparison, chosen - 1), _name(comparison, chosen)
-    text = f"{after} beside {before}: {', '.join(words)}"
+    text = f"{after} compared with {before}: {', '.join(words)}"
     return [line(("  " + part, QUIET)) for part in wrap(terminal.prose(text), terminal.edge - 2)] if words else []
 
 
@@ -214,11 +299,12 @@ def _differences(title: str, differences: Sequence[Difference], terminal: Termin
 
 def _gates(comparison: Comparison, terminal: Terminal) -> list[Line]:
     glyphs = terminal.glyphs
-    texts: list[Line] = []
+    lines: list[Line] = []
     for gate in comparison.gates:
         mark = (glyphs.met, GOOD) if gate.ok else (glyphs.missed, ALARM)
-        texts.append(line("gate".ljust(LABEL) if not texts else " " * LABEL, mark, f" {gate.text} ({gate.measured})"))
-    return texts
+        label = " " * LABEL if lines else "gate".ljust(LABEL)
+        lines.append(line(label, mark, f" {gate.text} ({gate.measured})"))
+    return lines
 
 
 def _ends(saved: str | None, steps: Sequence[str], terminal: Terminal) -> list[Line]:
@@ -226,100 +312,3 @@ def _ends(saved: str | None, steps: Sequence[str], terminal: Terminal) -> list[L
         *(labelled("saved in", [terminal.prose(saved)]) if saved else []),
         *labelled("next", [terminal.prose(step) for step in steps]),
     ]
-
-
-_WIDEST = 78
-_LABEL = 22
-
-
-class SweepLines:
-    """Lines on standard error."""
-
-    def __init__(self, display: Callable[[], Display], stream: TextIO | None = None) -> None:
-        """`view` gives who watches each single run."""
-        self._view = display
-        self._stream = sys.stderr if stream is None else stream
-        self._runs = 0
-        self._ended = 0
-
-    def begin_sweep(self, name: str, runs: int, expected_s: float) -> None:
-        """Say what is about to run."""
-        self._runs, self._ended = runs, 0
-        self._print(f"{printable(name, unicode=False)}: {some(runs, 'run')}, about {format_duration(expected_s)}")
-
-    def begin_run(self) -> Display:
-        """Return who watches the next run."""
-        return self._view()
-
-    def end_run(self, label: str, status: str, sentence: str, *, left_s: float) -> None:
-        """Print how a run ended, and how long the others will take."""
-        self._ended += 1
-        place = f"[{self._ended:>{len(str(self._runs))}}/{self._runs}]"
-        left = f"{format_duration(left_s)} left" if left_s > 0 else "done"
-        head = f"{place} {clip(printable(label, unicode=False), _LABEL):<{_LABEL}} {status:<12} "
-        self._print(head + clip(printable(sentence, unicode=False), _WIDEST - len(head) - len(left) - 2) + f"  {left}")
-
-    def _print(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # whoever read our progress has gone; the sweep is worth more
-            print(text, file=self._stream, flush=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CellPreview:
-    """One cell before it runs."""
-
-    label: str
-    expected_s: float  # of one run
-    queue_full_at_s: float | None  # predicted; None: not, or not predicted
-    emfile_at_s: float | None
-    warnings: list[PlanWarning]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepPreview:
-    """A whole sweep before it starts."""
-
-    scenario: str
-    description: str
-    cells: list[CellPreview]
-    repeat: int
-    runs: int
-    expected_s: float  # of all of them
-    repeats_needed: int  # so many of each cell can tell any two of them apart
-
-    @property
-    def can_tell(self) -> bool:
-        """Whether a difference, however large, could be told from chance with so many repeats."""
-        return self.repeat >= self.repeats_needed
-
-
-def preview_of(matrix: Matrix, plans: Sequence[Plan]) -> SweepPreview:
-    """Return the outlook; `plans` are those of the cells."""
-    cells = [
-        CellPreview(
-            label=cell.label,
-            expected_s=plan.expected_s,
-            queue_full_at_s=plan.prediction.queue_full_at_s,
-            emfile_at_s=plan.prediction.emfile_at_s,
-            warnings=list(plan.warnings),
-        )
-        for cell, plan in zip(matrix.cells, plans, strict=True)
-    ]
-    count = len(cells)
-    return SweepPreview(
-        scenario=matrix.scenario.name,
-        description=matrix.scenario.description,
-        cells=cells,
-        repeat=matrix.repeat,
-        runs=count * matrix.repeat,
-        expected_s=matrix.repeat * sum(cell.expected_s + AROUND_A_RUN_S for cell in cells),
-        repeats_needed=repeats_needed(len(pairs_of(count))) if count > 1 else 1,
-    )
-
-
-def after_comparison(comparison: Comparison, folder: Path | None) -> list[str]:
-    """Return the commands after a sweep or a comparison: its page, or what would tell more."""
-    if folder is None:
-        return []
-    unfinished = [] if comparison.complete else [f"loadsim run {shlex.quote(str(folder))} --resume"]
-    return [*unfinished, f"loadsim report {shlex.quote(str(folder))} --open"]

@@ -1,15 +1,17 @@
-"""How is a run shown? Values in, text out.
+"""How is a run shown? Takes values, returns text.
 
     drawing   styled lines on a terminal; standard library only
     text      columns, wrapping, harmless characters
+    words     sentences and numbers that several renderers share
     terminal  the end of a run
     picture   descriptors and queue over time, and the fd table
     tables    the ledger, latencies, growth
     progress  a run in progress, as lines
-    live      the same, redrawn in place
+    live      a run in progress, redrawn in place
     files     the derived files of a result folder
     markdown  job summaries and pull requests
     junit     thresholds as test cases
+    html/     the page of a run
 
-Must not compute: every number comes from `analysis`.
+Renderers do not compute: every number comes from `analysis`.
 """

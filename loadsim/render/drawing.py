@@ -1,4 +1,4 @@
-"""Lines on a terminal: what it can show, styled text, bars, and the step from lines to one string.
+"""Lines on a terminal: its abilities, styled text, bars, and painting lines as one string.
 
 All commands draw with this module, and `inspect` must start on a host in trouble. Therefore it imports only the
 standard library. Colour never carries the meaning: a line says the same without its styles.
@@ -15,7 +15,7 @@ from loadsim.render.text import cell_len, clip, cut, printable, wrap
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-#: Longer lines are hard to read, however wide the terminal is.
+#: Longer lines are hard to read on any terminal.
 WIDEST = 120
 #: On a narrower terminal lines are clipped, because no layout fits.
 NARROWEST = 40
@@ -39,11 +39,11 @@ Part = tuple[str, str]  # text and style; "" is the terminal's own style
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Glyphs:
-    """The characters that draw; each set has the same meanings."""
+    """Characters for drawing."""
 
-    levels: str  # from zero to the limit; the last one means exactly the limit
+    levels: str  # from zero to the limit; the last one is used only at the limit
     full: str
-    eighths: str  # of a bar's last character, from 1/8 to 7/8; "": the set has none
+    eighths: str  # the last character of a bar, from 1/8 to 7/8; "": the set has none
     track: str  # the empty part of a gauge
     met: str
     missed: str
@@ -84,7 +84,7 @@ _ASCII = Glyphs(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terminal:
-    """What a terminal, file or pipe can show."""
+    """The abilities of a terminal, file or pipe."""
 
     width: int
     color: bool
@@ -92,7 +92,7 @@ class Terminal:
 
     @classmethod
     def of(cls, stream: TextIO, environ: Mapping[str, str]) -> Terminal:
-        """Return what a stream can show: its width, NO_COLOR, a dumb terminal, an encoding without blocks.
+        """Return the abilities of a stream, from its size, its encoding, TERM, COLUMNS, NO_COLOR and FORCE_COLOR.
 
         The Linux console (TERM=linux) has no glyphs for eighths of a block and gets ASCII.
         """
@@ -112,7 +112,7 @@ class Terminal:
 
     @property
     def edge(self) -> int:
-        """The column at which lines end: two short of the terminal's edge, and of the widest readable line."""
+        """The column at which lines end: two before the terminal's edge, and at most `WIDEST` - 2."""
         return max(min(self.width, WIDEST), NARROWEST) - 2
 
     def printable(self, text: str) -> str:
@@ -173,7 +173,7 @@ def paragraph(
 
 
 def both_ends(left: Line, right: Line, terminal: Terminal) -> list[Line]:
-    """Return one line with text at both ends, or two lines where the ends would meet."""
+    """Return one line with text at both ends, or two lines if one is too short for both."""
     gap = terminal.edge - left.width - right.width
     if gap >= 2:
         return [line(left, " " * gap, right)]
@@ -181,7 +181,7 @@ def both_ends(left: Line, right: Line, terminal: Terminal) -> list[Line]:
 
 
 def joined(sections: Iterable[list[Line]]) -> list[Line]:
-    """Return the lines of all sections that have some, with an empty line between two sections."""
+    """Return the lines of all sections, with an empty line between two of them; empty sections are left out."""
     lines: list[Line] = []
     for section in sections:
         if section:
@@ -190,16 +190,16 @@ def joined(sections: Iterable[list[Line]]) -> list[Line]:
 
 
 def bar(share: float, width: int, glyphs: Glyphs) -> str:
-    """Return a bar as long as a share (0 to 1) of `width` characters; a share above 0 is always visible."""
+    """Return a bar for a share (0 to 1) of `width` characters; a share above 0 is always visible."""
     if width <= 0 or share <= 0:
         return ""
-    whole, rest = divmod(round(min(share, 1.0) * width * 8), 8)
+    full, rest = divmod(round(min(share, 1.0) * width * 8), 8)
     part = glyphs.eighths[rest - 1] if rest and glyphs.eighths else ""
-    return glyphs.full * whole + part or (glyphs.eighths[:1] or glyphs.full)
+    return glyphs.full * full + part or (glyphs.eighths[:1] or glyphs.full)
 
 
 def gauge(share: float, width: int, glyphs: Glyphs) -> str:
-    """Return a bar in its track, `width` characters in all."""
+    """Return a bar in its track, together `width` characters."""
     filled = bar(share, width, glyphs)
     return filled + glyphs.track * (width - len(filled))
 
@@ -207,7 +207,7 @@ def gauge(share: float, width: int, glyphs: Glyphs) -> str:
 def paint(lines: Iterable[Line], terminal: Terminal) -> str:
     """Return the lines as one string that ends in a newline; each line fits the terminal.
 
-    Text that a renderer did not make harmless is made harmless here.
+    Control characters that a renderer left in are escaped here.
     """
     return "".join(_painted(one, terminal) + "\n" for one in lines)
 
@@ -229,20 +229,20 @@ def _shortened(parts: list[Part], terminal: Terminal) -> list[Part]:
     """Return parts that fit the terminal, with an ellipsis for the missing text."""
     ellipsis = terminal.glyphs.ellipsis[: terminal.width]
     room = terminal.width - len(ellipsis)
-    kept: list[Part] = []
+    shortened: list[Part] = []
     for text, style in parts:
-        kept.append((cut(text, room), style))
+        shortened.append((cut(text, room), style))
         room -= cell_len(text)
         if room <= 0:
             break
-    return [*kept, (ellipsis, "")]
+    return [*shortened, (ellipsis, "")]
 
 
 def _columns(stream: TextIO, environ: Mapping[str, str]) -> int:
-    """Return COLUMNS where it is set, else the terminal's own number, else 80."""
-    asked = environ.get("COLUMNS", "")
-    if asked.isdecimal() and int(asked) > 0:
-        return int(asked)
+    """Return COLUMNS if it is set, else the width of the terminal, else 80."""
+    columns = environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
     try:
         return os.get_terminal_size(stream.fileno()).columns or 80
     except (OSError, ValueError):  # a file, a pipe, or no descriptor at all

@@ -1,14 +1,14 @@
-"""The derived files of a result folder, for other tools: made from its records, and made again at any time.
+"""The derived files of a result folder, for people and other tools. They can be regenerated from the records.
 
-    report.html                a run as one page, all runs of a sweep as another
-    summary.md                 the same in short, for job summaries and pull requests
-    junit.xml                  a test case for each threshold and cell
+    report.html                the page of the run
+    summary.md                 a short form, for job summaries and pull requests
+    junit.xml                  a test case for each threshold
     timeseries.csv             every sample, one row each
     connect.hlog accept.hlog   latencies second by second, HdrHistogram's log format 1.3
     connect.hgrm accept.hgrm   the percentiles of the whole run, HdrHistogram's table
 
-The lines of both formats are written here: hdrhistogram 0.10.8 crashes on the start time of a log, and does not scale
-the deviation of a table.
+Both HdrHistogram formats are written here, because hdrhistogram 0.10.8 crashes on the start time of a log and does not
+scale the deviation in a table.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from loadsim.record.recording import Records
     from loadsim.record.result import Bundle
 
-#: What a sample holds where a reading was not taken; its cell in the CSV is empty.
+#: Value of a reading that was not taken; its cell in the CSV is empty.
 _UNREAD = -1
 #: Nanoseconds in the units of a log's Interval_Max (HdrHistogram's convention) and of a percentile table.
 _MS, _US = 1e6, 1e3
@@ -51,7 +51,7 @@ def write_files(bundle: Bundle, data: Dataset, summary: Summary) -> None:
     bundle.write_text("timeseries.csv", timeseries(data.recording.samples, data.clock))
     for name, meaning, latencies in (
         ("connect", "connect, from the intended start", connect_latencies(data.recording.attempts)),
-        ("accept", "the wait in the accept queue", accept_latencies(data)),
+        ("accept", "wait in the accept queue", accept_latencies(data)),
     ):
         heading = f"{printable(summary.scenario)}, seed {summary.seed}: {meaning}; values are nanoseconds"
         bundle.write_text(f"{name}.hlog", histogram_log(latencies, data.recording.facts, data.clock, heading=heading))
@@ -59,7 +59,7 @@ def write_files(bundle: Bundle, data: Dataset, summary: Summary) -> None:
 
 
 def timeseries(samples: Records, clock: Clock) -> str:
-    """Return the samples as CSV: seconds from the start of the load, then every reading under its field's name."""
+    """Return the samples as CSV: seconds from the start of the load, then every reading under the name of its field."""
     names = [name for name, _ in SAMPLE.fields if name != "time"]
     times = [f"{clock.at(moment):.9f}" for moment in samples["time"].tolist()]
     readings = [["" if value == _UNREAD else str(value) for value in samples[name].tolist()] for name in names]
@@ -68,9 +68,9 @@ def timeseries(samples: Records, clock: Clock) -> str:
 
 
 def histogram_log(latencies: Latencies, facts: Facts, clock: Clock, *, heading: str) -> str:
-    """Return latencies as a histogram log with one interval a second; it begins with the load.
+    """Return latencies as a histogram log with one interval per second; it begins with the load.
 
-    The lines carry no tag: HdrHistogram's own HistogramLogProcessor leaves out tagged lines that were not asked for.
+    The lines have no tag: HdrHistogram's HistogramLogProcessor skips tagged lines unless it is given the tag.
     """
     steps = list(intervals(latencies, start_ns=clock.start, end_ns=clock.load_end))
     beyond = _beyond(sum(step.histogram.beyond for step in steps))
@@ -94,7 +94,7 @@ def percentile_table(histogram: Histogram) -> str:
 
 
 def _log_header(facts: Facts) -> Iterator[str]:
-    """Yield the lines that a log begins with; without a wall clock its times count from its first interval."""
+    """Yield the first lines of a log; without a wall clock its times count from the first interval."""
     yield "#[Histogram log format version 1.3]"
     if facts.start_unix_s:
         start = round(facts.start_unix_s, 3)
@@ -115,5 +115,5 @@ def _table_row(row: Row) -> str:
 
 
 def _beyond(count: int) -> list[str]:
-    """Return the comment on latencies that a histogram could not hold; none where it held them all."""
-    return [f"#[{format_count(count)} more are not in it: out of the range of 1 ns to 1 h]"] if count else []
+    """Return the comment on latencies outside the range of the histogram; no lines if there are none."""
+    return [f"#[{format_count(count)} more values are left out: outside the range of 1 ns to 1 h]"] if count else []

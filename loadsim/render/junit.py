@@ -1,6 +1,6 @@
-"""Thresholds as JUnit XML, which every CI shows: one test case for each threshold and cell.
+"""Thresholds as JUnit XML, for CI: one test case for each threshold and cell.
 
-Owns the shape of the file; must not judge: what failed was decided by `analysis`.
+Owns the shape of the file. Does not judge: `analysis` decides which thresholds are met.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from loadsim.analysis.summary import Summary
 
-#: What XML 1.0 cannot hold, not even escaped (https://www.w3.org/TR/xml/#charsets), and what commands a terminal: C1
-#: and the overrides of text direction.
+#: Characters that XML 1.0 forbids even escaped (https://www.w3.org/TR/xml/#charsets), and characters that control a
+#: terminal: C1 and the overrides of text direction.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _INCONCLUSIVE = "INCONCLUSIVE"
 
@@ -28,37 +28,37 @@ _INCONCLUSIVE = "INCONCLUSIVE"
 class Cell:
     """Runs with the same settings."""
 
-    name: str  # "backlog 128"; "" where there is only one
+    name: str  # "backlog 128"; "" for the only cell
     runs: Sequence[Summary]
-    refused: Sequence[str] = ()  # why a run could not take place: whole sentences
+    refused: Sequence[str] = ()  # why runs could not start: sentences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Problem:
-    """What is wrong with a case: the element that says so ("failure" or "error"), a sentence, and details."""
+    """The reason why a test case does not pass."""
 
-    tag: str
+    tag: str  # the XML element: "failure" or "error"
     sentence: str
     details: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
-    """One test case; `said` is what it has to say although nothing is wrong."""
+    """One test case."""
 
     name: str
     classname: str
     time_s: float
     problem: _Problem | None = None
-    said: str = ""
+    output: str = ""
 
 
 def junit(title: str, cells: Sequence[Cell]) -> str:
-    """Return one test suite with a case for each threshold of each cell, or for its runs where it expects nothing.
+    """Return one test suite with a case for each threshold of each cell, and one case for a cell without thresholds.
 
-    A threshold that failed in any run is a failure. It is an error where a run is INCONCLUSIVE, and so is a cell of
-    which a run could not take place, or none did: nobody knows whether the threshold holds. A case that is skipped
-    would look like one that need not pass.
+    A threshold that was missed in any conclusive run is a failure. It is an error if a run is INCONCLUSIVE. A cell with
+    a run that could not start, or without runs, has a case with an error: whether its thresholds hold is unknown, and
+    a skipped case would look as if it did not have to pass.
     """
     cases = [case for cell in cells for case in _cases(title, cell)]
     suite = ET.Element("testsuite", name=_clean(title), tests=str(len(cases)))
@@ -78,8 +78,8 @@ def _element(case: _Case) -> ET.Element:
     if case.problem is not None:
         problem = ET.SubElement(element, case.problem.tag, message=_clean(case.problem.sentence))
         problem.text = _clean(case.problem.details)
-    if case.said:
-        ET.SubElement(element, "system-out").text = _clean(case.said)
+    if case.output:
+        ET.SubElement(element, "system-out").text = _clean(case.output)
     return element
 
 
@@ -93,21 +93,21 @@ def _cases(title: str, cell: Cell) -> Iterator[_Case]:
         yield _Case(name=text, classname=classname, time_s=time_s, problem=_broken(cell.runs, text))
     if cell.runs and not texts:
         statuses = "\n".join(f"{run.status}: {run.sentence}" for run in cell.runs)
-        yield _Case(name="runs", classname=classname, time_s=time_s, problem=_doubt(cell.runs), said=statuses)
+        yield _Case(name="runs", classname=classname, time_s=time_s, problem=_doubt(cell.runs), output=statuses)
 
 
 def _absent(cell: Cell) -> _Problem:
     """Return why runs are missing: they were refused, or the sweep ended before the first of them."""
     if not cell.refused:
-        return _Problem(tag="error", sentence="no run took place: the sweep is not complete")
-    sentence = f"{some(len(cell.refused), 'run')} could not take place"
+        return _Problem(tag="error", sentence="no run was made: the sweep is not complete")
+    sentence = f"{some(len(cell.refused), 'run')} could not start"
     return _Problem(tag="error", sentence=sentence, details="\n".join(sorted(set(cell.refused))))
 
 
 def _broken(runs: Sequence[Summary], text: str) -> _Problem | None:
-    """Return what is wrong with a threshold: in how many runs it failed, and what those found; else what is in doubt.
+    """Return in how many runs a threshold was missed, with the findings of those runs; else the doubt about the runs.
 
-    A run that is INCONCLUSIVE is not believed either way.
+    An INCONCLUSIVE run counts neither way.
     """
     failed: list[Summary] = []
     measured: dict[str, None] = {}
@@ -124,7 +124,7 @@ def _broken(runs: Sequence[Summary], text: str) -> _Problem | None:
 
 
 def _doubt(runs: Sequence[Summary]) -> _Problem | None:
-    """Return why nothing can be said of these runs; None where all of them can be judged."""
+    """Return why these runs cannot be judged; None if all can."""
     doubtful = [run.sentence for run in runs if run.status == _INCONCLUSIVE]
     if not doubtful:
         return None
@@ -133,5 +133,5 @@ def _doubt(runs: Sequence[Summary]) -> _Problem | None:
 
 
 def _clean(text: str) -> str:
-    """Return text that XML can hold: control characters as the replacement character."""
+    """Return text with forbidden characters replaced."""
     return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -1,8 +1,8 @@
-"""A run as it goes, redrawn in place on a terminal: gauges for descriptors and queue, counters, how to see it yourself.
+"""A run in progress, redrawn in place on a terminal: gauges for descriptors and queue, counters, a command to see more.
 
 `frame` draws from plain numbers with `drawing`, as all renderers do. rich only keeps the lines in place: it counts
-them, clips them to the height of the terminal, and prints messages above them. It starts no thread: the conductor
-calls, and at most four frames a second are drawn (a frame holds the GIL for some milliseconds).
+them, clips them to the height of the terminal, and prints messages above them. No thread is started: the conductor
+calls `update`, and at most four frames a second are drawn (a frame holds the GIL for some milliseconds).
 """
 
 from __future__ import annotations
@@ -35,15 +35,16 @@ _SEE = "  see it yourself: "
 
 
 def frame(opening: Opening, progress: Progress, terminal: Terminal) -> list[Line]:
-    """Return the picture of one moment, at most `terminal.edge` columns wide."""
+    """Return the lines for one moment, at most `terminal.edge` columns wide."""
     lines = [*_head(opening, progress, terminal), line(), *_clients(opening, progress, terminal)]
     words = widest([_full(limit) for limit in (progress.fd_limit, progress.queue_capacity)])
     room = max(terminal.edge - _LABEL - words - 2, 0)
+    lost = "met a full queue anywhere on this host (shared)" if progress.shared else "met a full accept queue"
     lines += [
         _gauge("open fds", (progress.open_fds, progress.fd_limit), room, terminal),
         _gauge("accept queue", (progress.queue, progress.queue_capacity), room, terminal),
         _counter("EMFILE", progress.emfile, '"Too many open files"'),
-        _counter("SYNs lost", progress.overflows, _whose(progress)),
+        _counter("SYNs lost", progress.overflows, lost),
     ]
     if progress.lost_by_generator:
         lines.append(_counter("own failures", progress.lost_by_generator, "attempts lost by the generator itself"))
@@ -55,19 +56,19 @@ def frame(opening: Opening, progress: Progress, terminal: Terminal) -> list[Line
 
 
 class LiveDisplay:
-    """The live view on standard error, gone without a trace when the run ends."""
+    """The live view on standard error; it is erased when the run ends."""
 
     def __init__(self) -> None:
-        self._stream = sys.stderr  # rich puts itself in its place
+        self._stream = sys.stderr  # rich replaces sys.stderr
         console = Console(stderr=True, highlight=False, emoji=False, markup=False)
         self._live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
         self._opening: Opening | None = None
         self._drawn = -1
 
     def begin(self, plan: Plan, *, hint: str) -> None:
-        """Take the lower part of the terminal."""
+        """Start drawing in the lower part of the terminal."""
         self._opening = Opening.of(plan, hint)
-        with self._while_there():
+        with self._until_gone():
             self._live.start()
 
     def update(self, progress: Progress) -> None:
@@ -77,18 +78,18 @@ class LiveDisplay:
             return
         self._drawn = quarter
         terminal = Terminal.of(self._stream, os.environ)
-        with self._while_there():
+        with self._until_gone():
             painted = paint(frame(self._opening, progress, terminal), terminal).removesuffix("\n")
             self._live.update(Text.from_ansi(painted, no_wrap=True), refresh=True)
 
     def end(self) -> None:
-        """Give the terminal back."""
-        with self._while_there():
+        """Erase the view."""
+        with self._until_gone():
             self._live.stop()
 
     @contextmanager
-    def _while_there(self) -> Iterator[None]:
-        """Draw, and no more once the terminal is gone: the run is worth more than its picture."""
+    def _until_gone(self) -> Iterator[None]:
+        """Stop drawing once the terminal is gone: that must not end the run."""
         try:
             yield
         except OSError:
@@ -121,7 +122,7 @@ def _clients(opening: Opening, progress: Progress, terminal: Terminal) -> list[L
 
 
 def _gauge(label: str, measured: tuple[int | None, int | None], room: int, terminal: Terminal) -> Line:
-    """Return a value against its limit, the bar and its track taking `room` columns."""
+    """Return a value against its limit; bar and track take `room` columns."""
     value, limit = measured
     name = left(f"  {label}", _LABEL)
     if value is None or limit is None:
@@ -143,7 +144,3 @@ def _counter(label: str, value: int | None, meaning: str) -> Line:
     if value is None:
         return line(name, ("not read", QUIET))
     return line(name, (right(format_count(value), 7), ALARM if value else ""), (f"  {meaning}", QUIET))
-
-
-def _whose(progress: Progress) -> str:
-    return "met a full queue anywhere on this host (shared)" if progress.shared else "met a full accept queue"

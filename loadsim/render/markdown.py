@@ -1,6 +1,6 @@
-r"""A run or a comparison as Markdown, for a job summary, a pull request or a chat: the answer first, below 50 kB.
+"""A run as Markdown for a job summary, a pull request or a chat: the status first, below 50 kB.
 
-Owns what foreign text may do there: nothing. GitHub reads HTML, links, mentions and references in Markdown as well.
+Owns escaping: foreign text stays text. GitHub also interprets HTML, links, mentions and references in Markdown.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from loadsim.render.text import both
+from loadsim.render.words import both
 from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
@@ -18,18 +18,20 @@ if TYPE_CHECKING:
 
 #: GitHub takes 1 MiB for all steps of a job, and cuts a comment at 65,536 characters.
 LARGEST_BYTES = 50_000
-#: What Markdown is made of, apart from what only begins a line.
+#: Characters with a meaning in Markdown anywhere in a line.
 _ACTIVE = re.compile(r"([\\`*_\[\]|~$!])")
-#: What begins a heading, a list, an underline or a table's ruler where a line of a quote or of a list begins with it.
+#: Characters that make a heading, a list, an underline or a table ruler at the start of a line.
 _OPENING = re.compile(r"^(\d{0,9})([-+=:#.)])")
-#: What GitHub makes links of after Markdown is done: mentions, references, addresses. They are torn apart.
+#: Where a word joiner stops GitHub from making a link: in mentions, references, addresses. GitHub links them after
+#: Markdown is parsed, therefore a backslash does not help.
 _LINKING = re.compile(r"(?<=[@#])(?=\w)|(?<=:)(?=//)|(?<=www)(?=\.)|(?<=\bGH-)(?=\d)", re.IGNORECASE)
-_TEAR = "\N{WORD JOINER}"
+_JOINER = "\N{WORD JOINER}"
+#: Longer lists and tables are cut.
 MOST_ROWS = 40
 
 
 def run_markdown(summary: Summary) -> str:
-    """Return one run: verdict, findings, ledger, thresholds, growth."""
+    """Return one run: status, findings, ledger, thresholds, prediction, growth."""
     facts = f"{format_duration(summary.duration_s)}, {some(summary.clients, 'client')}, seed {summary.seed}"
     sections = [
         [f"## {escape(summary.scenario)}: {escape(summary.status)}", "", f"**{escape(summary.sentence)}** ({facts})"],
@@ -100,7 +102,7 @@ def _growth(summary: Summary) -> list[str]:
     if any(band.growth_point for band in summary.growth):
         notes.append("↑ the kernel enlarged the fd table on entering this band")
     if shared:
-        notes.append("\\* this listener's own drops, an ACK counted twice: the namespace is shared")
+        notes.append("\\* this listener's drops only, an ACK counts twice: the namespace is shared")
     rows_of_growth = table(heads, rows)
     return fold("Against the growing fd table", [*rows_of_growth, *(line for note in notes for line in ("", note))])
 
@@ -110,7 +112,7 @@ def _duration(seconds: float | None) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, safe: bool = False) -> list[str]:
-    """Return a table, nothing without rows; `safe`: the cells are Markdown already."""
+    """Return a table, no lines without rows; with `safe` the cells are already Markdown."""
     lines = ["| " + " | ".join(row if safe else map(escape, row)) + " |" for row in rows]
     if not lines:
         return []
@@ -118,7 +120,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, safe: bool = F
 
 
 def first_rows(lines: list[str]) -> list[str]:
-    """Return so many lines as people read, and a sentence on the others."""
+    """Return the first `MOST_ROWS` lines, and how many are left out."""
     return [*lines[:MOST_ROWS], *_more(len(lines))]
 
 
@@ -127,12 +129,12 @@ def _more(count: int) -> list[str]:
 
 
 def fold(title: str, lines: Sequence[str]) -> list[str]:
-    """Return lines that a reader unfolds; nothing without lines."""
+    """Return lines that are folded at first; no lines stay no lines."""
     return [f"<details><summary>{title}</summary>", "", *lines, "", "</details>"] if lines else []
 
 
 def joined(sections: Sequence[Sequence[str]]) -> str:
-    """Return the sections that are not empty; from the first one that does not fit, a sentence instead."""
+    """Return the sections as text; a sentence replaces the first one that exceeds the limit, and all after it."""
     text, left_out = "", "\nThe rest is left out here: see report.html.\n"
     for section in sections:
         more = ("\n" if text else "") + "\n".join(section) + "\n" if section else ""
@@ -143,12 +145,12 @@ def joined(sections: Sequence[Sequence[str]]) -> str:
 
 
 def escape(text: str) -> str:
-    """Return text on one line that is only text, to Markdown, to HTML, and to what GitHub links."""
+    """Return text on one line, without a meaning in Markdown, in HTML or for GitHub's links."""
     line = "".join(char if char.isprintable() else " " for char in text).strip()
     escaped = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _LINKING.sub(_TEAR, _ACTIVE.sub(r"\\\1", escaped))
+    return _LINKING.sub(_JOINER, _ACTIVE.sub(r"\\\1", escaped))
 
 
 def line_start(text: str) -> str:
-    """Return the same where it begins a line: no heading, list or ruler comes of it either."""
+    """Return escaped text for the start of a line: it makes no heading, list or ruler either."""
     return _OPENING.sub(r"\1\\\2", escape(text))

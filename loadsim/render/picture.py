@@ -1,4 +1,4 @@
-"""The pictures of a run: open descriptors and accept queue over time, and the fd table, one letter a descriptor."""
+"""The pictures of a run: open descriptors and accept queue over time, and the fd table with a letter per descriptor."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from loadsim.render.drawing import Part, Terminal
 
 _LABEL = 14
-#: Room that a label of the time axis takes at least.
+#: Columns between two labels of the time axis, at least.
 _TICK = 9
-#: Seconds between the ticks of a time axis; the unit in which each is named.
+#: Steps of a time axis: seconds between two ticks, seconds of the unit of the labels, name of that unit.
 _TICKS = [
     *(
         (step, 1.0, "s")
@@ -30,7 +30,7 @@ _TICKS = [
 ]
 _MARKS = "123456789abcdefghijklmnopqrstuvwxyz"
 
-#: Letter of the fd map -> its style and what it is, in the order of the legend.
+#: Letter of the fd map -> its style and meaning, in the order of the legend.
 LETTERS = {
     "L": (STRONG, "listening"),
     "W": (BAD, "CLOSE_WAIT: the client has left, the server never closed"),
@@ -43,14 +43,14 @@ LETTERS = {
     "s": (QUIET, "other socket"),
     ".": (QUIET, "free"),
 }
-#: How letters are set: so many a row, in groups of so many; the first that fits. Powers of two, as the table grows.
+#: Letters per row and per group; the first pair that fits is used. Powers of two, as the sizes of the fd table.
 _SETTINGS = [(64, 8), (64, 16), (32, 8), (16, 8), (8, 8)]
-#: So many letters are drawn at most; beyond, one letter stands for several descriptors.
+#: A larger table is drawn with one letter for several descriptors.
 _MOST_LETTERS = 512
 
 
 def picture(summary: Summary, terminal: Terminal) -> list[Line]:
-    """Return the open descriptors and the accept queue over time, with marks; nothing where neither was read."""
+    """Return the open descriptors and the accept queue over time, with marks; no lines if neither was read."""
     timeline = summary.timeline
     rows = [
         ("open fds", timeline.open_fds, timeline.fd_limit, summary.metrics.get("fds.max")),
@@ -74,18 +74,17 @@ def picture(summary: Summary, terminal: Terminal) -> list[Line]:
 
 
 def _canaries(answered: Sequence[bool | None], share: float | None, columns: int, terminal: Terminal) -> Line:
-    """Return when canaries were answered, and when one was not."""
     up, down = (terminal.glyphs.up, GOOD), (terminal.glyphs.down, BAD)
     failed = _resampled([None if one is None else int(not one) for one in answered], columns)
     drawn = [" " if bad is None else down if bad else up for bad in failed]
-    told = "" if share is None else f"{share:.1%} answered".replace("%", " %")
-    return line(left("  canary", _LABEL), *drawn, "  ", (told, "" if share == 1 else BAD))
+    availability = "" if share is None else f"{share:.1%} answered".replace("%", " %")
+    return line(left("  canary", _LABEL), *drawn, "  ", (availability, "" if share == 1 else BAD))
 
 
 def sparkline(values: Sequence[int | None], limit: int | None, columns: int, terminal: Terminal) -> Line:
-    """Return values as `columns` characters, the largest of each step; the last level means: at the limit.
+    """Return values as `columns` characters, each the largest value of its step; the last level is the limit.
 
-    Without a limit they are drawn against the largest. What was not read stays blank.
+    Without a limit the largest value takes its place. Values that were not read are blank.
     """
     levels = terminal.glyphs.levels
     known = [value for value in values if value is not None]
@@ -116,12 +115,11 @@ def time_axis(span_s: float, columns: int) -> str:
 
 
 def fd_table(summary: Summary, terminal: Terminal) -> list[Line]:
-    """Return the fd table at the end, a letter per descriptor, with a legend; nothing where it was not read."""
+    """Return the fd table at the end, a letter per descriptor, with a legend; no lines if it was not read."""
     table = summary.fd_map.rstrip(". ")
     if not table:
         return []
-    each = _descriptors_per_letter(len(table))
-    letters = table if each == 1 else _commonest(table, each)
+    letters, each = fd_letters(table, most=_MOST_LETTERS)
     limit = summary.metrics.get("fds.limit")
     title = "  the fd table at the end"
     if limit is not None:
@@ -129,9 +127,18 @@ def fd_table(summary: Summary, terminal: Terminal) -> list[Line]:
         title += f"{terminal.glyphs.dot}RLIMIT_NOFILE " + ("was changed" if changed else f"= {format_count(limit)}")
     lines = [line(title), *_letter_rows(letters, each, terminal)]
     if each > 1:
-        lines.append(line(f"  one letter stands for {each} descriptors, for most of them"))
+        lines.append(line(f"  one letter stands for {each} descriptors and shows the most frequent kind"))
     meanings = [f"{letter} {LETTERS[letter][1]}" for letter in LETTERS if letter in letters]
     return lines + [line("  ", (text, QUIET)) for text in flow(meanings, terminal.edge - 2)]
+
+
+def fd_letters(table: str, *, most: int) -> tuple[str, int]:
+    """Return at most `most` letters for a table, each the most frequent of N descriptors, and N, a power of two."""
+    each = 1
+    while len(table) > each * most:
+        each *= 2
+    parts = (table[at : at + each] for at in range(0, len(table), each))
+    return "".join(max(sorted(set(part)), key=part.count) for part in parts), each
 
 
 def _of(peak: float | None, limit: int | None) -> str:
@@ -141,7 +148,7 @@ def _of(peak: float | None, limit: int | None) -> str:
 
 
 def _resampled(values: Sequence[int | None], columns: int) -> list[int | None]:
-    """Return the largest known value of each of `columns` equal parts; parts overlap where values are fewer."""
+    """Return the largest known value of each of `columns` equal parts; parts overlap if there are fewer values."""
     count = len(values)
     parts = (
         values[i * count // columns : max((i + 1) * count // columns, i * count // columns + 1)] for i in range(columns)
@@ -150,7 +157,7 @@ def _resampled(values: Sequence[int | None], columns: int) -> list[int | None]:
 
 
 def _marks(marks: Sequence[Mark], span_s: float, columns: int, terminal: Terminal) -> list[Line]:
-    """Return a line of marks under the axis, and beside or below it what they mean."""
+    """Return a line of marks under the axis, and their meanings beside or below it."""
     marks = sorted(marks, key=lambda mark: mark.at_s)[: len(_MARKS)]
     if not marks or span_s <= 0:
         return []
@@ -170,21 +177,8 @@ def _marks(marks: Sequence[Mark], span_s: float, columns: int, terminal: Termina
     return [signs, *(line(" " * _LABEL, (text, QUIET)) for text in flow(meanings, terminal.edge - _LABEL))]
 
 
-def _descriptors_per_letter(descriptors: int) -> int:
-    """Return the power of two that keeps the map at 512 letters at most."""
-    each = 1
-    while descriptors > each * _MOST_LETTERS:
-        each *= 2
-    return each
-
-
-def _commonest(table: str, each: int) -> str:
-    parts = (table[at : at + each] for at in range(0, len(table), each))
-    return "".join(max(sorted(set(part)), key=part.count) for part in parts)
-
-
 def _letter_rows(letters: str, each: int, terminal: Terminal) -> list[Line]:
-    """Return the letters in groups, as many a row as fit; where there are several rows, each begins with a number."""
+    """Return the letters in groups, as many per row as fit; of several rows, each begins with a descriptor number."""
     per_row, group, numbers = next(
         (per_row, group, numbers)
         for per_row, group in _SETTINGS

@@ -1,4 +1,4 @@
-"""A run in progress: its plain numbers, which the conductor fills, and how they are printed as lines."""
+"""A run in progress: the numbers that the conductor reports, and a display that prints them as lines."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """What is known before the first client."""
+    """Facts that are known before the first client starts."""
 
     scenario: str
     description: str
-    attempts: int | None  # of the plan; None: as many as the time allows
+    attempts: int | None  # planned; None: as many as the time allows
     expected_s: float  # from the first client to the end of the last
-    length_s: float  # the same, at most
-    hint: str  # the command that shows the same sockets; "" where there is none
+    length_s: float  # upper bound of `expected_s`
+    hint: str  # the command that shows the same sockets; may be empty
 
     @classmethod
     def of(cls, plan: Plan, hint: str) -> Opening:
-        """Return what a plan says of the run to come."""
+        """Return the opening of the planned run."""
         return cls(
             scenario=plan.scenario.name,
             description=plan.scenario.description,
@@ -42,11 +42,11 @@ class Opening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """A run at one moment; None: not read, or not yet."""
+    """A run at one moment. None means that a value was not read, or not read yet."""
 
-    elapsed_s: float  # since the first intended start; below 0 while everybody gets ready
+    elapsed_s: float  # since the first intended start; below 0 during setup
     started: int  # attempts
-    rate: float  # attempts started per second, lately
+    rate: float  # recent attempts per second
     in_flight: int
     ok: int
     failed: int
@@ -54,44 +54,44 @@ class Progress:
     open_fds: int | None
     fd_limit: int | None
     queue: int | None
-    queue_capacity: int | None  # connections that the queue holds at most
+    queue_capacity: int | None  # the most connections that the queue can hold
     emfile: int
     overflows: int | None
     lost_by_generator: int = 0  # attempts that failed at the generator's own limits, or never began
-    shared: bool = False  # the namespace is the host's, and so is `overflows`
+    shared: bool = False  # the namespace is the host's: `overflows` counts all its listeners
 
 
 class SweepDisplay(Protocol):
-    """Somebody who watches many runs, and each of them."""
+    """Shows a sweep and gives each of its runs a display."""
 
     def begin_sweep(self, name: str, runs: int, expected_s: float) -> None:
-        """Show that it starts, or goes on: so many runs are to be made, and take about so long."""
+        """Show that a sweep starts or resumes, with the number of its remaining runs and the expected time."""
 
     def begin_run(self) -> Display:
-        """Return who watches the next run."""
+        """Return the display of the next run."""
 
     def end_run(self, label: str, status: str, sentence: str, *, left_s: float) -> None:
-        """Show how a run of this cell ended, and how long the others will take."""
+        """Show how a run of this cell ended, and how long the remaining runs will take."""
 
 
 class Display(Protocol):
-    """Somebody who watches a run: live, as lines, or nobody."""
+    """Shows one run: redrawn in place, as lines, or not at all."""
 
     def begin(self, plan: Plan, *, hint: str) -> None:
-        """Show that it starts; `hint` is the command that shows the same sockets."""
+        """Show that the run starts; `hint` is the command that shows the same sockets."""
 
     def update(self, progress: Progress) -> None:
-        """Show how far it is."""
+        """Show the current numbers."""
 
     def end(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
 
 
 EVERY_S = 1.0
 
 
 def first_line(opening: Opening) -> str:
-    """Return what is about to run, and how to see it: "too-many-open-files: 600 clients, about 5 s"."""
+    """Return the scenario, its load and the hint: "too-many-open-files: 600 clients, about 5 s; see it: ..."."""
     clients = f"{some(opening.attempts, 'client')}, " if opening.attempts is not None else ""
     length = f"{'at most' if opening.expected_s >= opening.length_s else 'about'} {opening.expected_s:.0f} s"
     name, hint = printable(opening.scenario, unicode=False), printable(opening.hint, unicode=False)
@@ -114,27 +114,27 @@ def progress_line(progress: Progress) -> str:
 
 
 class PlainDisplay:
-    """A line at the beginning, and one for every second that has begun since the last."""
+    """Prints a line when the run begins, then at most one per second."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream
         self._due_s = EVERY_S
 
     def begin(self, plan: Plan, *, hint: str) -> None:
-        """Say what is about to run."""
+        """Print the first line."""
         self._print(first_line(Opening.of(plan, hint)))
 
     def update(self, progress: Progress) -> None:
-        """Print this moment once a second has passed since the last line."""
+        """Print a line if a second has passed since the last one."""
         if progress.elapsed_s >= self._due_s:
             self._due_s = (progress.elapsed_s // EVERY_S + 1) * EVERY_S
             self._print(progress_line(progress))
 
     def end(self) -> None:
-        """Leave nothing open: the stream is not ours."""
+        """Leave the stream open: its owner closes it."""
 
     def _print(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # whoever read our progress has gone; the run is worth more
+        with contextlib.suppress(OSError):  # the reader is gone; that must not end the run
             print(text, file=self._stream, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The tables of a run on a terminal: the ledger, latencies, and everything against the growing fd table."""
+"""The tables of a run on a terminal: the ledger, latencies, and growth (metrics by number of open descriptors)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from loadsim.fates import FATES, Outcome, Tone
 from loadsim.render.drawing import ALARM, BAD, GOOD, QUIET, STRONG, WARN, Line, bar, line, paragraph
 from loadsim.render.text import left, right, widest, wrap
+from loadsim.render.words import doubts
 from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
@@ -16,14 +17,13 @@ if TYPE_CHECKING:
     from loadsim.analysis.summary import Band, Summary
     from loadsim.render.drawing import Part, Terminal
 
-
 _STATISTICS = ("p50", "p90", "p99", "p999", "max")
 _FAMILIES = {
-    "connect": "since it was due",
+    "connect": "from scheduled start",
     "accept_least": "queued, at least",
     "accept": "in the accept queue",
-    "reply": "due to first byte",
-    "held.reply": "of those who were in",
+    "reply": "start to first byte",
+    "held.reply": "of held connections",
 }
 _LABEL = 19
 _NUMBER = 9
@@ -33,52 +33,40 @@ _ALL = "in all"
 _NO_DATA = "-"
 _BARS = "longest wait in the queue"
 _WIDEST_BAR = 32
-#: From this width on there is room for all columns.
+#: All columns fit from this width on.
 _ROOMY = 100
+#: The style of a fate's bar.
+_STYLES = {
+    Tone.GOOD: GOOD,
+    Tone.WARN: WARN,
+    Tone.BAD: BAD,
+    Tone.PHANTOM: BAD,
+    Tone.GENERATOR: WARN,
+    Tone.UNKNOWN: QUIET,
+}
+_FATE = 11
+_LEDGER_GAP = 2
+_APART = 3  # between the fates (server side) and the outcomes (client side)
+_WIDEST_LEDGER_BAR = 28
+_BLAMELESS = "0 lost by the generator"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Column:
-    """One column of the growth table: its field of a band, and the metric of the same set for all bands together."""
-
-    head: str
-    field: str
-    metric: str
-    time: bool = False
-    loss: bool = False  # a number other than 0 is a loss
-    counter: bool = False  # the kernel counts it per network namespace
-    wide: bool = False  # only where there is room
-
-
-_COLUMNS = [
-    _Column(head="accepted", field="accepted", metric="accept.samples"),
-    _Column(head="wait p50", field="accept_p50_s", metric="accept.p50_s", time=True),
-    _Column(head="p99", field="accept_p99_s", metric="accept.p99_s", time=True, wide=True),
-    _Column(head="max", field="accept_max_s", metric="accept.max_s", time=True),
-    _Column(head="pause", field="pause_max_s", metric="accept.pause_max_s", time=True),
-    _Column(head="EMFILE", field="emfile", metric="emfile.count", loss=True),
-    _Column(head="SYNs lost", field="overflows", metric="listen.overflows", loss=True, counter=True),
-]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Table:
-    """The growth table's columns and their widths."""
-
-    columns: list[_Column]
-    widths: list[int]
-    label: int
-    bar: int  # 0: no room
-    longest_s: float  # what a whole bar stands for
-    limit: float | None  # the fd limit
-
-    def joined(self, cells: Sequence[str]) -> str:
-        """Return the cells of one line, flush right."""
-        return "".join(right(cell, width) for cell, width in zip(cells, self.widths, strict=True))
+def ledger(summary: Summary, terminal: Terminal) -> list[Line]:
+    """Return where the clients ended, with bars, what they saw, and whether the numbers add up."""
+    entries = _entries(summary)
+    if not entries and not summary.clients:
+        return [line("  no client was started"), *_doubts(summary, terminal)]
+    columns = _columns(summary, entries, terminal)
+    head = line(left(_heading(summary), columns.saw), "what they saw")
+    if columns.meaning is not None:
+        head = line(head, " " * (columns.meaning - head.width), "meaning of the fate")
+    top = max([entry.count or 0 for entry in entries], default=0)
+    rows = [_row(entry, columns, top, terminal) for entry in entries]
+    return [head, *rows, _sum(summary, columns), *_doubts(summary, terminal)]
 
 
 def latencies(summary: Summary, terminal: Terminal) -> list[Line]:
-    """Return how long connecting, the accept queue and the reply took; nothing where nothing was measured."""
+    """Return percentiles of connecting, the accept queue and the reply; no lines if none was measured."""
     known = {
         family: [summary.metrics.get(f"{family}.{statistic}_s") for statistic in _STATISTICS] for family in _FAMILIES
     }
@@ -87,22 +75,22 @@ def latencies(summary: Summary, terminal: Terminal) -> list[Line]:
         return []
     heads = "".join(right(_STATISTICS[i], _NUMBER) for i in shown)
     lines = [line(left("  how long it took", _LABEL), (heads, QUIET))]
-    told = {name: what for name, what in _FAMILIES.items() if any(value is not None for value in known[name])}
-    if "accept_least" in told:
-        told["accept"] = "queued, at most"
-    explained = _LABEL + len(heads) + _GAP + widest(list(told.values())) <= terminal.edge
+    meanings = {name: text for name, text in _FAMILIES.items() if any(value is not None for value in known[name])}
+    if "accept_least" in meanings:
+        meanings["accept"] = "queued, at most"
+    explained = _LABEL + len(heads) + _GAP + widest(list(meanings.values())) <= terminal.edge
     for family in _FAMILIES:
-        what = told.get(family, "")
-        if family in told:
+        if family in meanings:
             times = "".join(right(_time(known[family][i]), _NUMBER) for i in shown)
-            lines.append(line(left(f"  {family}", _LABEL), times, (" " * _GAP + what if explained else "", QUIET)))
+            meaning = " " * _GAP + meanings[family] if explained else ""
+            lines.append(line(left(f"  {family}", _LABEL), times, (meaning, QUIET)))
         if family == "accept":
             lines += _waiting(summary.metrics)
     return lines
 
 
 def growth(summary: Summary, terminal: Terminal) -> list[Line]:
-    """Return everything against the growing fd table, a line per band; nothing where there are no bands."""
+    """Return metrics by number of open descriptors, a line per band; no lines if there are no bands."""
     if not summary.growth:
         return []
     columns = [column for column in _COLUMNS if terminal.edge >= _ROOMY or not column.wide]
@@ -132,79 +120,15 @@ def growth(summary: Summary, terminal: Terminal) -> list[Line]:
     return lines + _notes(summary, terminal)
 
 
-def _heads(columns: Sequence[_Column], summary: Summary) -> list[str]:
-    """Return the heads of the columns; counters of a shared namespace carry an asterisk."""
-    shared = summary.namespace == "shared"
-    return [column.head + ("*" if shared and column.counter else "") for column in columns]
-
-
-def _band(band: Band, cells: Sequence[str], table: _Table, terminal: Terminal) -> Line:
-    sign = terminal.glyphs.grown if band.growth_point else ""
-    parts: list[Part] = [
-        ("  ", ""),
-        (left(sign, _SIGN - 2), WARN),
-        (right(band.label, table.label), STRONG if band.fds_from == table.limit else ""),
-    ]
-    for column, width, cell in zip(table.columns, table.widths, cells, strict=True):
-        nothing = cell in {"0", _NO_DATA}
-        parts.append((right(cell, width), QUIET if nothing else ALARM if column.loss else ""))
-    if table.bar and band.accept_max_s:
-        parts.append((" " * _GAP + bar(band.accept_max_s / table.longest_s, table.bar, terminal.glyphs), WARN))
-    return line(*parts)
-
-
-def _notes(summary: Summary, terminal: Terminal) -> list[Line]:
-    notes = []
-    if any(band.growth_point for band in summary.growth):
-        notes.append(f"{terminal.glyphs.grown} the kernel enlarged the fd table on entering this band")
-    if summary.namespace == "shared":
-        notes.append("* this listener's own drops, an ACK counted twice: the namespace is shared")
-    return [line("  ", (text, QUIET)) for note in notes for text in wrap(note, terminal.edge - 2)]
-
-
-def _number(value: float | None, column: _Column) -> str:
-    if value is None:
-        return _NO_DATA
-    return _time(value) if column.time else format_count(value)
-
-
-def _time(value: float | None) -> str:
-    return _NO_DATA if value is None else format_duration(value)
-
-
-def _waiting(metrics: Mapping[str, float]) -> list[Line]:
-    """Percentiles of the accepted alone are survivor bias: say who still waits."""
-    waiting, longest = metrics.get("accept.waiting"), metrics.get("accept.waiting_max_s")
-    if not waiting:
-        return []
-    up_to = f", up to {format_duration(longest)}" if longest is not None else ""
-    if "server.exit" in metrics:
-        still = f"{format_count(waiting)} still waited in the accept queue at its end{up_to}"
-    else:
-        verb = "waits" if waiting == 1 else "wait"
-        still = f"{format_count(waiting)} still {verb} in the accept queue" + (f"{up_to} so far" if up_to else "")
-    return [line("    ", (f"and {still}", WARN))]
-
-
-#: The style of a fate's bar.
-_STYLES = {
-    Tone.GOOD: GOOD,
-    Tone.WARN: WARN,
-    Tone.BAD: BAD,
-    Tone.PHANTOM: BAD,
-    Tone.GENERATOR: WARN,
-    Tone.UNKNOWN: QUIET,
-}
-_FATE = 11
-_LEDGER_GAP = 2
-_APART = 3  # between what the server did and what the clients saw
-_WIDEST_LEDGER_BAR = 28
-_BLAMELESS = "0 lost by the generator"
+def style_and_words(fate: str) -> tuple[str, str]:
+    """Return the style of a fate's bar and its short meaning, empty for a fate that this version does not know."""
+    known = FATES.get(fate)
+    return (_STYLES[known.row.tone], known.row.words) if known is not None else (WARN, "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Entry:
-    """One line: a fate and one of its outcomes; further outcomes of the same fate have no count of their own."""
+    """One line: a fate and one of its outcomes. The fate's count is on its first line only."""
 
     fate: str
     count: int | None
@@ -214,26 +138,12 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Columns:
-    """Where the columns of the ledger begin, and how wide they are; `meaning` is None where it finds no room."""
+    """Where the columns of the ledger begin, and how wide they are; `meaning` is None if it does not fit."""
 
     count: int
     bar: int
     saw: int
     meaning: int | None
-
-
-def ledger(summary: Summary, terminal: Terminal) -> list[Line]:
-    """Return where the clients ended, with bars, beside what they saw, and whether it adds up."""
-    entries = _entries(summary)
-    if not entries and not summary.clients:
-        return [line("  no client was started"), *_doubts(summary, terminal)]
-    columns = _columns(summary, entries, terminal)
-    head = line(left(_heading(summary), columns.saw), "what they saw")
-    if columns.meaning is not None:
-        head = line(head, " " * (columns.meaning - head.width), "what became of them")
-    top = max([entry.count or 0 for entry in entries], default=0)
-    rows = [_row(entry, columns, top, terminal) for entry in entries]
-    return [head, *rows, _sum(summary, columns), *_doubts(summary, terminal)]
 
 
 def _heading(summary: Summary) -> str:
@@ -260,31 +170,25 @@ def _entries(summary: Summary) -> list[_Entry]:
 def _outcome_words(settings: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
     client = settings.get("client", {})
     limits = {"connect": client.get("connect_timeout"), "reply": client.get("reply_timeout")}
-    said = {
+    durations = {
         name: f" in {format_duration(limit).replace('.0 ', ' ')}" if isinstance(limit, int | float) else ""
         for name, limit in limits.items()
     }
-    return {outcome.id: outcome.row.words.format(**said) for outcome in Outcome}
-
-
-def style_and_words(fate: str) -> tuple[str, str]:
-    """Return the style of a fate's bar, and its few words; a fate that this version does not know has none."""
-    known = FATES.get(fate)
-    return (_STYLES[known.row.tone], known.row.words) if known is not None else (WARN, "")
+    return {outcome.id: outcome.row.words.format(**durations) for outcome in Outcome}
 
 
 def _columns(summary: Summary, entries: list[_Entry], terminal: Terminal) -> _Columns:
-    """Share the width out: numbers and words first, then the meanings, and the rest for the bars."""
+    """Share out the width: numbers and words first, then the meanings; bars get the rest."""
     count = widest([format_count(n) for n in (summary.clients, *summary.ledger.values(), *summary.outcomes.values())])
     head = len(_heading(summary)) + _APART
     bars = 2 + _FATE + _LEDGER_GAP + count + _LEDGER_GAP
     words = count + _LEDGER_GAP + widest([_BLAMELESS, *(entry.words for entry in entries)])
     meanings = _LEDGER_GAP + widest([fate.row.words for fate in FATES.values()])
     room = terminal.edge - bars - _APART - words
-    meant = room - meanings >= max(head - bars, _FATE)
-    width = min(room - meanings if meant else room, _WIDEST_LEDGER_BAR)
+    explained = room - meanings >= max(head - bars, _FATE)
+    width = min(room - meanings if explained else room, _WIDEST_LEDGER_BAR)
     saw = max(bars + max(width, 0) + _APART, head)
-    return _Columns(count=count, bar=max(width, 0), saw=saw, meaning=saw + words + _LEDGER_GAP if meant else None)
+    return _Columns(count=count, bar=max(width, 0), saw=saw, meaning=saw + words + _LEDGER_GAP if explained else None)
 
 
 def _row(entry: _Entry, columns: _Columns, top: int, terminal: Terminal) -> Line:
@@ -303,7 +207,7 @@ def _row(entry: _Entry, columns: _Columns, top: int, terminal: Terminal) -> Line
 
 
 def _sum(summary: Summary, columns: _Columns) -> Line:
-    """Return the line under both columns: the attempts of the plan, and whether every one of them is accounted for."""
+    """Return the line under both columns: the number of clients, and whether each is accounted for."""
     total = right(format_count(summary.clients), columns.count)
     status = ("adds up", QUIET) if summary.balanced else ("DOES NOT ADD UP", ALARM)
     row = line(" " * (2 + _FATE + _LEDGER_GAP), total, " " * _LEDGER_GAP, status)
@@ -313,12 +217,102 @@ def _sum(summary: Summary, columns: _Columns) -> Line:
 
 
 def _doubts(summary: Summary, terminal: Terminal) -> list[Line]:
-    """Return what does not add up, and the accepts that the join could not place."""
-    doubts = list(summary.imbalance)
-    if summary.foreign:
-        doubts.append(f"{format_count(summary.foreign)} foreign: accepted connections that no attempt explains")
-    if summary.ambiguous:
-        doubts.append(
-            f"{format_count(summary.ambiguous)} ambiguous: accepted connections that fit several attempts equally well"
-        )
-    return [text for doubt in doubts for text in paragraph(doubt, terminal, margin="  ", mark="! ", mark_style=ALARM)]
+    return [
+        text
+        for doubt in doubts(summary)
+        for text in paragraph(doubt, terminal, margin="  ", mark="! ", mark_style=ALARM)
+    ]
+
+
+def _waiting(metrics: Mapping[str, float]) -> list[Line]:
+    """Return how many clients still wait: percentiles of accepted connections only are survivor bias."""
+    waiting, longest = metrics.get("accept.waiting"), metrics.get("accept.waiting_max_s")
+    if not waiting:
+        return []
+    up_to = f", up to {format_duration(longest)}" if longest is not None else ""
+    if "server.exit" in metrics:
+        still = f"{format_count(waiting)} still waited in the accept queue when the server exited{up_to}"
+    else:
+        verb = "waits" if waiting == 1 else "wait"
+        still = f"{format_count(waiting)} still {verb} in the accept queue" + (f"{up_to} so far" if up_to else "")
+    return [line("    ", (f"and {still}", WARN))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Column:
+    """One column of the growth table: its field in a band, and the metric of the whole run for the last line."""
+
+    head: str
+    field: str
+    metric: str
+    time: bool = False
+    loss: bool = False  # a number other than 0 is a loss
+    counter: bool = False  # the kernel counts it per network namespace
+    wide: bool = False  # left out on narrow terminals
+
+
+_COLUMNS = [
+    _Column(head="accepted", field="accepted", metric="accept.samples"),
+    _Column(head="wait p50", field="accept_p50_s", metric="accept.p50_s", time=True),
+    _Column(head="p99", field="accept_p99_s", metric="accept.p99_s", time=True, wide=True),
+    _Column(head="max", field="accept_max_s", metric="accept.max_s", time=True),
+    _Column(head="pause", field="pause_max_s", metric="accept.pause_max_s", time=True),
+    _Column(head="EMFILE", field="emfile", metric="emfile.count", loss=True),
+    _Column(head="SYNs lost", field="overflows", metric="listen.overflows", loss=True, counter=True),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Table:
+    """The growth table's columns and their widths."""
+
+    columns: list[_Column]
+    widths: list[int]
+    label: int
+    bar: int  # 0: does not fit
+    longest_s: float  # the time of a full bar
+    limit: float | None  # the fd limit
+
+    def joined(self, cells: Sequence[str]) -> str:
+        """Return the cells of one line, flush right."""
+        return "".join(right(cell, width) for cell, width in zip(cells, self.widths, strict=True))
+
+
+def _heads(columns: Sequence[_Column], summary: Summary) -> list[str]:
+    """Return the heads of the columns; counters of a shared namespace have an asterisk."""
+    shared = summary.namespace == "shared"
+    return [column.head + ("*" if shared and column.counter else "") for column in columns]
+
+
+def _band(band: Band, cells: Sequence[str], table: _Table, terminal: Terminal) -> Line:
+    sign = terminal.glyphs.grown if band.growth_point else ""
+    parts: list[Part] = [
+        ("  ", ""),
+        (left(sign, _SIGN - 2), WARN),
+        (right(band.label, table.label), STRONG if band.fds_from == table.limit else ""),
+    ]
+    for column, width, cell in zip(table.columns, table.widths, cells, strict=True):
+        nothing = cell in {"0", _NO_DATA}
+        parts.append((right(cell, width), QUIET if nothing else ALARM if column.loss else ""))
+    if table.bar and band.accept_max_s:
+        parts.append((" " * _GAP + bar(band.accept_max_s / table.longest_s, table.bar, terminal.glyphs), WARN))
+    return line(*parts)
+
+
+def _notes(summary: Summary, terminal: Terminal) -> list[Line]:
+    notes = []
+    if any(band.growth_point for band in summary.growth):
+        notes.append(f"{terminal.glyphs.grown} the kernel enlarged the fd table on entering this band")
+    if summary.namespace == "shared":
+        notes.append("* this listener's drops only, an ACK counts twice: the namespace is shared")
+    return [line("  ", (text, QUIET)) for note in notes for text in wrap(note, terminal.edge - 2)]
+
+
+def _number(value: float | None, column: _Column) -> str:
+    if value is None:
+        return _NO_DATA
+    return _time(value) if column.time else format_count(value)
+
+
+def _time(value: float | None) -> str:
+    return _NO_DATA if value is None else format_duration(value)

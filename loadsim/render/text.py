@@ -11,14 +11,10 @@ import unicodedata
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from loadsim.units import format_count
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from loadsim.analysis.summary import Compared
-
-#: What ASCII has instead of the characters that our own sentences use.
+#: Characters of our own sentences -> their replacement in ASCII.
 _ASCII = str.maketrans(
     {
         "\N{MIDDLE DOT}": "-",
@@ -37,17 +33,17 @@ _ASCII = str.maketrans(
         "\N{MICRO SIGN}": "u",
     }
 )
-#: A number and its unit belong on one line, and so does "5 min 28 s".
+#: The space between a number and its unit, and inside "5 min 28 s": no line breaks there.
 NUMBER_AND_UNIT = re.compile(r"(?<=\d) (?=(?:ns|us|ms|s|min|h|d|fds|kB|MB|GB)\b|%)|(?<=\d min) (?=\d)|(?<=\d h) (?=\d)")
-_GLUE = "\ue000"  # one column wide; `printable` escapes it, and therefore no text contains it
+_GLUE = "\ue000"  # one column wide; `printable` escapes it, therefore no text contains it
 _NO_WIDTH = {"Mn", "Me", "Cf", "Cc"}  # Unicode categories: combining, format and control characters
 _WIDE = {"W", "F"}  # East Asian widths: two columns
 
 
 def printable(text: str, *, unicode: bool = True) -> str:
-    r"""Return text that cannot move the cursor, ring the bell or reorder what stands beside it: "\x1b" is shown.
+    r"""Return text that cannot move the cursor, ring the bell or reorder the text beside it: "\x1b" is shown.
 
-    On a terminal that has only ASCII (`unicode` false), every other character is transliterated or escaped.
+    With `unicode` false, characters outside ASCII are transliterated or escaped.
     """
     shown = text
     if not text.isprintable():
@@ -58,7 +54,7 @@ def printable(text: str, *, unicode: bool = True) -> str:
 def wrap(text: str, width: int, *, first: int | None = None) -> list[str]:
     """Return the text as lines of at most `width` columns; the first may have another width.
 
-    Breaks at spaces, but not between a number and its unit; a word that is too long is cut. Never empty.
+    Lines break at spaces, but not between a number and its unit; a word that is too long is cut. Never empty.
     """
     lines: list[str] = []
     room = width if first is None else first
@@ -82,7 +78,7 @@ def wrap(text: str, width: int, *, first: int | None = None) -> list[str]:
 
 
 def flow(cells: Sequence[str], width: int, *, gap: int = 3) -> list[str]:
-    """Return cells side by side, as many to a line as fit; a cell is never broken, only clipped."""
+    """Return cells side by side, as many per line as fit; a cell is never broken, only clipped."""
     lines: list[str] = []
     for cell in (clip(cell, width) for cell in cells):
         joined = lines[-1] + " " * gap + cell if lines else cell
@@ -128,7 +124,7 @@ def pieces(text: str, width: int) -> list[str]:
 
 
 def cell_len(text: str) -> int:
-    """Return the number of columns that a text takes: combining characters take none, wide ones two."""
+    """Return the number of columns of a text: combining characters take none, wide ones two."""
     return len(text) if text.isascii() else sum(map(_width, text))
 
 
@@ -156,18 +152,3 @@ def _width(char: str) -> int:
     if unicodedata.category(char) in _NO_WIDTH:
         return 0
     return 2 if unicodedata.east_asian_width(char) in _WIDE else 1
-
-
-NOTHING = "-"
-
-
-def both(one: Compared, *, nothing: str = NOTHING) -> tuple[str, str]:
-    """Return the predicted and the measured number, both in one unit; a moment that never came is "never"."""
-    pair = (one.predicted, one.measured)
-    if one.unit != "s":
-        predicted, measured = (nothing if value is None else format_count(value) for value in pair)
-        return predicted, measured
-    largest = max(abs(value) for value in pair if value is not None)
-    digits = 3 if largest < 10 else 2 if largest < 100 else 0
-    predicted, measured = ("never" if value is None else f"{value:,.{digits}f} s" for value in pair)
-    return predicted, measured

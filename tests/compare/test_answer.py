@@ -1,4 +1,4 @@
-"""What a sweep says: the smallest value that held, what was needed, what less costs; and what it cannot say."""
+"""The answer of a sweep: the smallest value that is enough, the value needed, the cost of smaller values."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def run_group(name: str, value: Any, *runs: dict[str, float], status: str = "HEA
     return RunGroup(**{**parts, **changes})
 
 
-def asked(*run_groups: RunGroup, axes: tuple[str, ...] | None = None, repeat: int = 6, **changes: Any) -> Comparison:  # noqa: ANN401
-    """Return what these cells say together."""
+def compared(*run_groups: RunGroup, axes: tuple[str, ...] | None = None, repeat: int = 6, **changes: Any) -> Comparison:  # noqa: ANN401
+    """Return the comparison of these cells."""
     names = tuple(run_groups[0].values) if axes is None else axes
     return compare_groups(list(run_groups), Question(kind="sweep", title="x", axes=names, repeat=repeat, **changes))
 
 
 def queue(peak: float, limit: float, overflows: float = 0, **more: float) -> dict[str, float]:
-    """Return the metrics of a run whose queue went that far."""
+    """Return the metrics of a run with this peak and limit of its queue."""
     names = {name.replace("_", ".", 1): value for name, value in more.items()}
     return {"queue.max": peak, "queue.capacity": limit, "listen.overflows": overflows, **names}
 
 
 def backlogs(**changes: Any) -> tuple[RunGroup, ...]:  # noqa: ANN401
-    """Return three backlogs of six runs, of which 128 loses clients, 256 holds and 4096 gains nothing."""
+    """Return three backlogs with six runs each: 128 loses clients, 256 is enough, 4096 gains nothing."""
     lossy = queue(129, 129, 900, attempts_late=389.0, fate_phantom=0.0, fate_dropped=0.0)
     enough = [queue(200 + n, 257, attempts_late=0.0, fate_phantom=0.0, fate_dropped=0.0) for n in range(6)]
     plenty = [queue(201 + n, 4097, attempts_late=0.0, fate_phantom=0.0, fate_dropped=0.0) for n in range(6)]
@@ -54,12 +54,12 @@ def backlogs(**changes: Any) -> tuple[RunGroup, ...]:  # noqa: ANN401
 
 
 def test_the_smallest_value_that_held() -> None:
-    """It is marked, with what would really have been enough, and whether more gains anything."""
-    answer = asked(*backlogs()).answer
+    """The answer names it, the value that was needed, and whether a larger value is better."""
+    answer = compared(*backlogs()).answer
 
     assert answer is not None
     assert answer.group == 1
-    assert answer.sentence == "backlog 256 is enough; 205 would be. 4096 is no better than 256."
+    assert answer.sentence == "backlog 256 is enough; so would 205 be. 4096 is not better than 256."
     assert answer.evidence == [
         "The queue never held more than 206 clients (200-206 in the 12 runs that did not overflow).",
         "Rule: backlog >= rate x longest pause = 2,000/s x 100 ms = 200.",
@@ -70,28 +70,30 @@ def test_the_smallest_value_that_held() -> None:
 
 
 def test_order_of_the_cells_does_not_matter() -> None:
-    """Values are compared as numbers, however the sweep lists them."""
+    """Values are ordered as numbers, in any order of the cells."""
     low, enough, plenty = backlogs()
-    answer = asked(plenty, low, enough).answer
+    answer = compared(plenty, low, enough).answer
 
     assert answer is not None
     assert (answer.group, answer.sentence[:22]) == (2, "backlog 256 is enough;")
 
 
 def test_one_bad_run_is_enough_to_doubt_a_value() -> None:
-    """A value held when every one of its runs did, and all larger ones."""
+    """A value is enough only if all its runs, and all larger values, held."""
     low, enough, plenty = backlogs()
     first, *others = enough.summaries
     runs = [*others, replace(first, metrics={**first.metrics, "listen.overflows": 1})]
-    answer = asked(low, replace(enough, summaries=runs), plenty).answer
+    answer = compared(low, replace(enough, summaries=runs), plenty).answer
 
     assert answer is not None
     assert answer.group == 2
 
 
 def test_nothing_held() -> None:
-    """Then nothing is chosen: what was needed at least, and where to look on."""
-    answer = asked(*(run_group("server.backlog", value, queue(value + 1, value + 1, 5)) for value in (8, 128))).answer
+    """Then no value is chosen; the answer has the least that was needed, and advises larger values."""
+    answer = compared(
+        *(run_group("server.backlog", value, queue(value + 1, value + 1, 5)) for value in (8, 128))
+    ).answer
 
     assert answer is not None
     assert (answer.group, answer.sentence) == (None, "No tested backlog is enough: even 128 was too small.")
@@ -100,73 +102,73 @@ def test_nothing_held() -> None:
 
 
 def test_a_cell_that_could_not_run_is_not_enough() -> None:
-    """What was refused, or has no run, is no evidence."""
+    """A cell that was refused or has no run is not evidence."""
     low, enough, plenty = backlogs()
     refused = replace(plenty, summaries=[], runs=[], refused=["no; do this"] * 6)
-    answer = asked(low, enough, refused).answer
+    answer = compared(low, enough, refused).answer
 
     assert answer is not None
     assert answer.group is None
 
 
 def test_descriptors() -> None:
-    """The same of a limit: peak, rule by Little's law, and what less costs."""
+    """The answer for nofile has the peak, the rule by Little's law, and the cost of a smaller limit."""
     few = {"fds.max": 64.0, "emfile.count": 70.0, "attempts.served": 0.31, "fate.queued": 12.0}
     few |= {"fds.baseline": 11.0, "reply.p99_s": 1.0}
     many = {"fds.max": 1011.0, "emfile.count": 0.0, "fds.baseline": 11.0}
-    answer = asked(run_group("server.nofile", 64, few), run_group("server.nofile", 2048, many)).answer
+    answer = compared(run_group("server.nofile", 64, few), run_group("server.nofile", 2048, many)).answer
 
     assert answer is not None
-    assert answer.sentence == "nofile 2048 is enough; 1,011 would be."
+    assert answer.sentence == "nofile 2048 is enough; so would 1,011 be."
     assert answer.evidence == [
         "The server never had more than 1,011 descriptors (the same in one run).",
-        "Rule: nofile >= own descriptors + rate x time each is held = 11 + 2,000/s x 500 ms = 1,011.",
+        "Rule: nofile >= own descriptors + rate x hold time = 11 + 2,000/s x 500 ms = 1,011.",
     ]
     [cost] = answer.costs
     assert cost.startswith('With 64, 31 % were served, reply p99 1.0 s; 70 calls failed with "Too many open files"; ')
     assert cost.endswith('; 12 of 6,000 clients (0.2 %) were "connected" and never accepted.')
 
 
-def test_a_number_without_a_rule_of_its_own() -> None:
-    """More of it is no room, and nothing can be enough."""
+def test_a_number_that_is_not_a_limit() -> None:
+    """A setting that is not a limit has no value that is enough."""
     cells = [
         run_group("server.pause", value, {}, status=status) for value, status in ((0.1, "HEALTHY"), (0.5, "REPRODUCED"))
     ]
-    answer = asked(*cells).answer
+    answer = compared(*cells).answer
 
     assert answer is not None
-    assert (answer.group, answer.sentence) == (None, "No difference was found that could be told from chance.")
+    assert (answer.group, answer.sentence) == (None, "No significant difference was found.")
 
 
 def test_words_instead_of_numbers() -> None:
-    """Nothing is to be chosen: where they differ most plainly, by the metrics that people read first."""
+    """A sweep of words has no recommended value: the answer is the clearest difference in the columns."""
     cpu = {"sleep": 0.01, "spin": 0.99}
     cells = [
         run_group("server.on_emfile", name, *({"server.cpu_at_limit": value + n / 1000} for n in range(6)))
         for name, value in cpu.items()
     ]
-    answer = asked(*cells).answer
+    answer = compared(*cells).answer
 
     assert answer is not None
     assert answer.group is None
     assert answer.sentence == (
-        "They differ most plainly in CPU at limit: least with sleep (0.01 cores), most with spin (0.99 cores)."
+        "The clearest difference is in CPU at limit: least with sleep (0.01 cores), most with spin (0.99 cores)."
     )
 
 
-def test_no_difference_is_said_to_be_none() -> None:
-    """Cells that are alike are not made to differ."""
+def test_equal_cells_have_no_difference() -> None:
+    """The answer for equal cells says that no difference was found."""
     cells = [run_group("server.on_emfile", name, *[{"server.cpu_at_limit": 0.1}] * 6) for name in ("sleep", "backoff")]
-    answer = asked(*cells).answer
+    answer = compared(*cells).answer
 
     assert answer is not None
-    assert answer.sentence == "No difference was found that could be told from chance."
+    assert answer.sentence == "No significant difference was found."
 
 
 @pytest.mark.parametrize(
     ("run_groups", "repeat", "says"),
     [
-        (backlogs()[:2], 7, "2 planned runs did not take place: --resume goes on with them."),
+        (backlogs()[:2], 7, "2 planned runs were not made: --resume makes them."),
         (
             backlogs(status="INCONCLUSIVE"),
             6,
@@ -175,7 +177,7 @@ def test_no_difference_is_said_to_be_none() -> None:
         (
             tuple(replace(one, summaries=one.summaries[:2], runs=one.runs[:2]) for one in backlogs()),
             2,
-            "2 runs of each cannot tell a difference from chance, however large: 5 are needed (--repeat 5).",
+            "2 runs of each cannot tell even a large difference from chance: 5 are needed (--repeat 5).",
         ),
         (
             tuple(
@@ -183,30 +185,30 @@ def test_no_difference_is_said_to_be_none() -> None:
                 for one, kernel in zip(backlogs()[:2], ("6.1", "6.18"), strict=True)
             ),
             6,
-            "These are not the runs of one machine: counts are judged, times and CPU only shown (--force judges).",
+            "The runs are from different hosts: only counts are judged. Use --force to judge times and CPU too.",
         ),
     ],
 )
-def test_what_a_reader_has_to_know_first(run_groups: tuple[RunGroup, ...], repeat: int, says: str) -> None:
-    """Runs that are missing, doubtful, too few, or of unlike machines are named before the numbers."""
-    assert any(notice.startswith(says) for notice in asked(*run_groups, repeat=repeat).notices)
+def test_notices(run_groups: tuple[RunGroup, ...], repeat: int, says: str) -> None:
+    """Missing or inconclusive runs, too few runs, and different hosts have a notice."""
+    assert any(notice.startswith(says) for notice in compared(*run_groups, repeat=repeat).notices)
 
 
-def test_failed_thresholds_are_told() -> None:
-    """Exit status 99 has its reason where people look first, with the cell and in how many of its runs."""
+def test_failed_thresholds_have_a_notice() -> None:
+    """The reason for exit status 99 is a notice with the cell and the number of its failed runs."""
     low, enough, _ = backlogs()
     missed = Judged(text="fate.dropped == 0", ok=False, measured="7")
     runs = [replace(one, thresholds=[replace(missed, ok=place > 1)]) for place, one in enumerate(low.summaries)]
-    notices = asked(replace(low, summaries=runs), enough).notices
+    notices = compared(replace(low, summaries=runs), enough).notices
 
     assert notices == ["FAILED: expected fate.dropped == 0, measured 7 in 2 of 6 runs of backlog 128."]
 
 
 def test_one_run_of_another_host_is_enough_to_doubt_times() -> None:
-    """Every run's host counts, not the first one's alone; a group without runs differs in nothing."""
+    """The hosts of all runs count, not only that of the first; a group without runs differs in nothing."""
     low, enough, plenty = backlogs()
     hosts = [{"kernel": "6.18"}] * 5
-    comparison = asked(
+    comparison = compared(
         replace(low, hosts=[*hosts, {"kernel": "6.1"}]),
         replace(enough, hosts=[*hosts, {"kernel": "6.18"}]),
         replace(plenty, summaries=[], runs=[], refused=["no; do this"] * 6),
@@ -217,7 +219,7 @@ def test_one_run_of_another_host_is_enough_to_doubt_times() -> None:
 
 
 def test_latencies_are_merged_not_averaged() -> None:
-    """The curve of a group is that of all its latencies: half of them 1 ms and half 3 ms have no 2 ms."""
+    """The curve of a group has all its latencies: if half are 1 ms and half 3 ms, none is 2 ms."""
     fast, slow = ({"reply": Histogram.of(np.full(100, ms * 1_000_000))} for ms in (1, 3))
     [curve] = curves_of([merged([fast, slow])])
 

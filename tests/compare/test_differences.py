@@ -1,4 +1,4 @@
-"""Which metrics differ between groups of runs, and which only seem to."""
+"""Which metrics differ significantly between groups of runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def only(rows: list[Row]) -> Row:
     [("accept.p99", Says.WORSE), ("attempts.served", Says.BETTER), ("queue.max", Says.HIGHER)],
 )
 def test_which_way_is_better(metric: str, says: Says) -> None:
-    """More of it is worse, better, or only more: the table of metrics knows."""
+    """The table of metrics decides whether a larger value is worse, better, or only higher."""
     low, high = group(metric, 10, 11, 12, 13), group(metric, 20, 21, 22, 23)
 
     assert [pair.says for row in rows_of([low, high]) for pair in row.pairs] == [says]
@@ -40,7 +40,7 @@ def test_which_way_is_better(metric: str, says: Says) -> None:
 
 
 def test_estimates_of_a_group() -> None:
-    """Median, range and interval of the runs that have the metric; a group without any has none."""
+    """An estimate has median, range and interval of the runs with the metric; without such runs there is none."""
     row = only(rows_of([[*group("fds.max", 10, 30, 20), {}], [{}]]))
 
     estimate = row.estimates[0]
@@ -52,7 +52,7 @@ def test_estimates_of_a_group() -> None:
 
 
 def test_a_difference_needs_both() -> None:
-    """One that could not be chance but is too small to matter is none, and one that may be chance is not told."""
+    """A significant difference that is too small to matter is `same`, and a possible chance is `cannot tell`."""
     small = only(rows_of([group("reply.p99", 100, 101, 102, 103), group("reply.p99", 104, 105, 106, 107)]))
     noisy = only(rows_of([group("reply.p99", 100, 50, 200, 120), group("reply.p99", 150, 90, 220, 60)]))
 
@@ -61,7 +61,7 @@ def test_a_difference_needs_both() -> None:
 
 
 def test_too_few_runs_say_how_many_are_needed() -> None:
-    """Three runs of each can never differ, however far apart: four are needed, more where more groups are compared."""
+    """Three runs of each can never differ significantly: four are needed, and more for more groups."""
     near, far = group("fds.max", 1, 2, 3), group("fds.max", 1000, 2000, 3000)
 
     pair = only(rows_of([near, far])).pairs[0]
@@ -72,7 +72,7 @@ def test_too_few_runs_say_how_many_are_needed() -> None:
 
 
 def test_same_values_are_the_same() -> None:
-    """Equal everywhere is the same with any number of runs, and so is what stays within the smallest effect."""
+    """Equal values are `same` with any number of runs, and so are differences below the smallest effect."""
     equal = only(rows_of([group("fate.dropped", 0, 0), group("fate.dropped", 0, 0)]))
     close = only(rows_of([group("reply.p99", 100, 101, 99, 100), group("reply.p99", 100, 99, 101, 101)]))
 
@@ -81,14 +81,14 @@ def test_same_values_are_the_same() -> None:
 
 
 def test_from_zero_is_more_than_any_effect() -> None:
-    """What appears out of nothing has no relative size, and differs."""
+    """A change from zero has no relative size, and differs."""
     pair = only(rows_of([group("emfile.count", 0, 0, 0, 0), group("emfile.count", 1, 2, 1, 3)])).pairs[0]
 
     assert (pair.effect, pair.says) == (None, Says.WORSE)
 
 
 def test_equal_medians_have_no_direction() -> None:
-    """Groups that differ elsewhere than in their medians are the same, also where every difference matters."""
+    """Groups with equal medians are `same`, even if every difference matters."""
     low, high = group("fds.max", 1, 1, *[5] * 8), group("fds.max", *[5] * 6, *[9] * 4)
     pair = only(rows_of([low, high], min_effect=0.0)).pairs[0]
 
@@ -102,26 +102,27 @@ def test_correction_is_within_one_metric() -> None:
     fds_end = next(row for row in rows_of(groups) if row.metric == "fds.end")
     assert {round(pair.p_holm / pair.p) for pair in fds_end.pairs} >= {10}
     assert all(pair.says is Says.WORSE for pair in fds_end.pairs)
-    alone = rows_of(groups, pairs=[(0, 1)])
-    assert [(pair.a, pair.b, pair.p_holm == pair.p) for pair in alone[0].pairs] == [(0, 1, True)]
+    one_pair = rows_of(groups, pairs=[(0, 1)])
+    assert [(pair.a, pair.b, pair.p_holm == pair.p) for pair in one_pair[0].pairs] == [(0, 1, True)]
 
 
 def test_unlike_hosts_are_judged_by_counts() -> None:
-    """Fates, leaks, overflows and EMFILE are; times, rates, CPU and memory are shown alone."""
+    """Fates, leaks, overflows and EMFILE are judged; times, rates, CPU and memory are only shown."""
     judged = ("fate.dropped", "fds.leaked", "listen.overflows", "emfile.count", "attempts.served")
     shown = ("accept.p99", "emfile.rate", "server.cpu", "server.rss_max", "queue.full_share")
     low, high = ([{METRICS[name].json_key: n + k for name in judged + shown} for k in range(4)] for n in (10, 20))
 
     says = {row.metric: row.pairs[0].says for row in rows_of([low, high], unlike_hosts=True)}
-    assert {name for name, said in says.items() if said is Says.NOT_JUDGED} == set(shown)
-    assert {name for name, said in says.items() if said in DIFFERENT} == set(judged)
+    assert {name for name, result in says.items() if result is Says.NOT_JUDGED} == set(shown)
+    assert {name for name, result in says.items() if result in DIFFERENT} == set(judged)
 
 
-def test_what_else_differs() -> None:
-    """Settings and hosts by name, as text, absent ones too, and nothing that was left out on purpose."""
-    asked = {"thresholds": {"expect": []}, "sweep": {"server": {"backlog": [1, 2]}}}
+def test_settings_that_differ() -> None:
+    """Differences are listed by name, as text, including missing values; excluded names are left out."""
+    excluded = {"thresholds": {"expect": []}, "sweep": {"server": {"backlog": [1, 2]}}}
     settings = [
-        {"name": n, "seed": n, **asked, "server": {"backlog": n, "nofile": 64}, "client": {"hold": 0.5}} for n in (1, 2)
+        {"name": n, "seed": n, **excluded, "server": {"backlog": n, "nofile": 64}, "client": {"hold": 0.5}}
+        for n in (1, 2)
     ]
 
     flat = [flat_settings(one) for one in settings]
@@ -132,8 +133,8 @@ def test_what_else_differs() -> None:
     assert differences([{"x": 1}, {"x": 1.0}]) == []
 
 
-def test_of_many_groups_neighbours_and_ends_are_compared() -> None:
-    """Up to 12 each with each; beyond that so few that a difference can survive, and every group among them."""
+def test_many_groups_are_compared_with_neighbours_and_ends() -> None:
+    """Up to 12 groups are compared each with each; of more, every group is still in some pair."""
     assert len(pairs_of(12)) == 66
     many = pairs_of(60)
     assert len(many) == 58 * 3
@@ -141,8 +142,8 @@ def test_of_many_groups_neighbours_and_ends_are_compared() -> None:
     assert {index for pair in many for index in pair} == set(range(60))
 
 
-def test_unlike_hosts_are_told() -> None:
-    """Another kernel, CPU or number of CPUs; not another load, nor a sysctl alone."""
+def test_which_hosts_are_unlike() -> None:
+    """A different kernel, CPU or number of CPUs makes hosts unlike; a different load or sysctl does not."""
     host: dict[str, Any] = {
         "kernel": "6.18",
         "machine": "x86_64",
@@ -161,7 +162,7 @@ def test_unlike_hosts_are_told() -> None:
 
 
 def synthetic(draw: np.random.Generator, scale: float = 1.0) -> dict[str, float]:
-    """Return the metrics of one run as noisy as real ones: times skewed, counts of few values, zeros."""
+    """Return the metrics of one run with realistic noise: skewed times, counts with few values, zeros."""
     metrics = {}
     for place, metric in enumerate(METRICS.values()):
         if metric.unit in {"s", "/s", "cores"}:
@@ -175,18 +176,18 @@ def synthetic(draw: np.random.Generator, scale: float = 1.0) -> dict[str, float]
 
 
 def test_same_settings_seldom_differ() -> None:
-    """Of 20 comparisons of six runs with six of the same kind, at most 5 % of the metrics are said to differ."""
-    draw, said = np.random.default_rng(5), []
+    """In 20 comparisons of six runs with six equal ones, at most 5 % of the metrics are reported to differ."""
+    draw, differ = np.random.default_rng(5), []
     for _ in range(20):
         rows = rows_of([[synthetic(draw) for _ in range(6)] for _ in range(2)])
-        said += [pair.says in DIFFERENT for row in rows for pair in row.pairs]
+        differ += [pair.says in DIFFERENT for row in rows for pair in row.pairs]
 
-    assert len(said) > 1000
-    assert sum(said) / len(said) <= 0.05
+    assert len(differ) > 1000
+    assert sum(differ) / len(differ) <= 0.05
 
 
 def test_real_differences_are_found_with_the_defaults() -> None:
-    """Five cells of six runs, 10 % of noise: times that are 1.6 times those before differ in nearly every pair."""
+    """In five cells of six runs with 10 % noise, times with steps of 1.6 differ in nearly every pair."""
     draw = np.random.default_rng(6)
     groups = [[synthetic(draw, scale=1.6**cell) for _ in range(6)] for cell in range(5)]
 
@@ -196,7 +197,7 @@ def test_real_differences_are_found_with_the_defaults() -> None:
 
 
 def test_a_difference_of_40_percent_is_found_among_ten_pairs() -> None:
-    """One of five cells of six runs takes 1.4 times as long, with 10 % of noise: nearly always it is told from all."""
+    """If one of five cells of six runs with 10 % noise takes 1.4 times as long, it nearly always differs from all."""
     draw = np.random.default_rng(7)
     groups = [[synthetic(draw, scale=scale) for _ in range(6)] for scale in (1, 1, 1, 1, 1.4)]
 

@@ -1,4 +1,4 @@
-"""The folder of a sweep: what is done, what is missing, what is kept aside."""
+"""The folder of a sweep: complete, missing and incomplete runs."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ PLAN = SweepPlan(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> SweepFolder:
-    """A sweep that has not begun."""
+    """Return a sweep before its first run."""
     return SweepFolder.create(tmp_path, PLAN, scenario="schema = 1\n", argv=["run"])
 
 
 def finish(folder: SweepFolder, cell: int, repeat: int, **summary: Any) -> None:  # noqa: ANN401 -- any JSON
-    """Make a run that has ended."""
+    """Make a run that ended."""
     path = folder.begin_run(cell, repeat)
     Folder(path).write_json("summary.json", {"complete": True, "interrupted": None, **summary})
 
 
 def test_plan_reads_back(folder: SweepFolder) -> None:
-    """What was written before the first run is all that is needed to go on."""
+    """The files written before the first run are enough to resume a sweep."""
     again = SweepFolder.open(folder.path)
 
     assert again.plan == PLAN
@@ -49,7 +49,7 @@ def test_plan_reads_back(folder: SweepFolder) -> None:
 
 
 def test_missing_runs_keep_their_order(folder: SweepFolder) -> None:
-    """A run is done when its folder says so; one that an `abort` ended is done, too."""
+    """The folder of a run decides whether it is complete; a run that an `abort` ended is complete."""
     finish(folder, 0, 0)
     finish(folder, 1, 1, complete=False, interrupted="aborted: emfile.count > 0")
     finish(folder, 0, 1, complete=False, interrupted="SIGINT")
@@ -59,9 +59,9 @@ def test_missing_runs_keep_their_order(folder: SweepFolder) -> None:
     assert folder.complete_runs(1) == ["runs/02-backlog-1-024-2"]
 
 
-def test_cut_off_runs_are_kept_aside(folder: SweepFolder) -> None:
-    """Going on overwrites nothing: what a killed run recorded stays, under another name."""
-    folder.begin_run(0, 0)  # nothing was recorded in this one: nothing is kept
+def test_incomplete_runs_are_set_aside(folder: SweepFolder) -> None:
+    """A resumed sweep overwrites nothing: the records of a killed run stay under another name."""
+    folder.begin_run(0, 0)  # this one has no records
     for content in ("first", "second"):
         path = folder.begin_run(0, 0)
         (path / "manifest.json").write_text("{}")
@@ -74,7 +74,7 @@ def test_cut_off_runs_are_kept_aside(folder: SweepFolder) -> None:
 
 
 def test_refused_runs_say_why_and_are_tried_again(folder: SweepFolder) -> None:
-    """A run that could not take place is missing, its reason is known, and a later success forgets it."""
+    """A refused run is missing and has its reason; a later success removes it."""
     folder.begin_run(0, 0)
     folder.refuse_run(0, 0, "no namespace; do this")
 
@@ -109,7 +109,7 @@ def test_refused_runs_say_why_and_are_tried_again(folder: SweepFolder) -> None:
     ],
 )
 def test_damaged_plans(folder: SweepFolder, change: dict[str, Any], says: str) -> None:
-    """What does not fit together is refused with its place, whatever was changed in it."""
+    """A plan with any damaged part is refused, and the message names the part."""
     path = folder.path / "sweep.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
 
@@ -118,7 +118,7 @@ def test_damaged_plans(folder: SweepFolder, change: dict[str, Any], says: str) -
 
 
 def test_sweeps_are_found_like_results(folder: SweepFolder) -> None:
-    """By a prefix, as the latest, by a path; their runs are not listed beside them."""
+    """A sweep is found by prefix, as the latest and by path; its runs are not listed."""
     finish(folder, 0, 0)
     out = folder.path.parent
 
@@ -127,8 +127,8 @@ def test_sweeps_are_found_like_results(folder: SweepFolder) -> None:
     assert find(folder.path.name[:12], out) == folder.path
 
 
-def test_two_do_not_make_the_same_runs(folder: SweepFolder) -> None:
-    """Whoever comes second is told, and may come when the first has left."""
+def test_only_one_process_makes_runs(folder: SweepFolder) -> None:
+    """A second lock is refused until the first is released."""
     says = "another loadsim is making its runs"
     with folder.locked(), pytest.raises(EnvironmentRefusedError, match=says), folder.locked():
         pytest.fail("two hold one lock")
@@ -137,7 +137,7 @@ def test_two_do_not_make_the_same_runs(folder: SweepFolder) -> None:
 
 
 def test_a_comparison_ends_with_the_next_run(folder: SweepFolder) -> None:
-    """What all runs say together is not known while one more is made."""
+    """The comparison is removed when another run begins."""
     folder.write_comparison({})
     assert folder.is_compared()
 
@@ -146,7 +146,7 @@ def test_a_comparison_ends_with_the_next_run(folder: SweepFolder) -> None:
 
 
 def test_damaged_runs_are_named(folder: SweepFolder) -> None:
-    """A run whose summary says that it is complete, and whose records cannot be read, is not missing but unreadable."""
+    """A complete run with records that cannot be read is not missing but unreadable."""
     finish(folder, 1, 0)
 
     assert folder.unreadable() == [(1, 0)]

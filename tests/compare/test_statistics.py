@@ -1,4 +1,4 @@
-"""Few numbers per group, held against scipy: the rank test, its ties, the bootstrap, the correction for many tests."""
+"""Statistics compared with scipy: the rank test, ties, the bootstrap, the correction for multiple comparisons."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHAPES = [(1, 1), (3, 4), (4, 4), (6, 6), (5, 9), (12, 10), (30, 30), (50, 50), 
 @pytest.mark.parametrize(("size", "other"), SHAPES)
 @pytest.mark.parametrize("shift", [0.0, 0.7, 5.0])
 def test_rank_test_without_ties(size: int, other: int, shift: float) -> None:
-    """The exact p-value is scipy's."""
+    """The exact p-value equals that of scipy."""
     draw = np.random.default_rng(size * 100 + other)
     a, b = draw.normal(size=size), draw.normal(shift, size=other)
 
@@ -44,7 +44,7 @@ def test_rank_test_without_ties(size: int, other: int, shift: float) -> None:
     ],
 )
 def test_rank_test_with_ties(a: list[float], b: list[float]) -> None:
-    """The p-value is that of all permutations of the midranks, as scipy goes through them one by one."""
+    """The p-value equals that of scipy's permutation test over all permutations."""
     test = stats.permutation_test(
         (a, b),
         lambda x, y, axis: stats.mannwhitneyu(x, y, axis=axis).statistic,
@@ -61,7 +61,7 @@ FEW = st.lists(st.integers(0, 4), min_size=1, max_size=5)
 
 @given(FEW, FEW)
 def test_rank_test_counts_every_division(a: list[int], b: list[int]) -> None:
-    """However many values are equal, it is the smaller tail of all divisions of the midranks into two such groups."""
+    """With any number of ties, the p-value counts the smaller tail of all divisions of the midranks."""
     ranks = (2 * stats.rankdata([*a, *b])).astype(int).tolist()
     sums = [sum(division) for division in itertools.combinations(ranks, len(a))]
 
@@ -71,7 +71,7 @@ def test_rank_test_counts_every_division(a: list[int], b: list[int]) -> None:
 
 
 def test_rank_test_of_one_against_many_ties() -> None:
-    """Where nearly all values are equal, the p-value follows from counting by hand: the odd one is in either group."""
+    """If nearly all values are equal, the p-value equals a count by hand."""
     a, b = [0.0] * 30, [*[0.0] * 29, 1.0]
 
     assert mann_whitney(a, b) == 1
@@ -81,7 +81,7 @@ def test_rank_test_of_one_against_many_ties() -> None:
 
 
 def test_rank_test_of_many_values() -> None:
-    """Where the exact distribution would take too long, it is scipy's normal approximation, ties included."""
+    """For large groups the p-value equals scipy's normal approximation, also with ties."""
     draw = np.random.default_rng(1)
     a, b = draw.integers(0, 20, 60), draw.integers(3, 23, 70)
 
@@ -91,13 +91,13 @@ def test_rank_test_of_many_values() -> None:
 
 
 def test_rank_test_needs_two_groups() -> None:
-    """Nothing is compared with nothing."""
+    """An empty group raises ValueError."""
     with pytest.raises(ValueError, match="both groups need a value"):
         mann_whitney([], [1.0])
 
 
 def test_bootstrap_of_the_median() -> None:
-    """The interval is the exact one over all resamples, to the error of drawing them; the seed decides all of it."""
+    """The interval is near the exact one over all resamples, and the seed determines it."""
     values = [3.0, 5.0, 4.0, 9.0]
     medians = sorted(float(np.median(drawn)) for drawn in itertools.product(values, repeat=4))
 
@@ -111,7 +111,7 @@ def test_bootstrap_of_the_median() -> None:
 
 
 def test_bootstrap_agrees_with_scipy() -> None:
-    """Percentile intervals of the median and of a difference of medians."""
+    """The percentile intervals of a median and of a difference of medians equal those of scipy."""
     draw = np.random.default_rng(3)
     a, b = draw.normal(10, 1, 25), draw.normal(12, 2, 25)
     options = {"method": "percentile", "n_resamples": 9999, "rng": np.random.default_rng(4)}
@@ -124,7 +124,7 @@ def test_bootstrap_agrees_with_scipy() -> None:
 
 
 def test_holm_by_hand() -> None:
-    """The smallest is multiplied by their number, the next by one less, and none is smaller than one before it."""
+    """The smallest of n values is multiplied by n, the next by n - 1, and none is smaller than its predecessor."""
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
@@ -132,7 +132,7 @@ def test_holm_by_hand() -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_lies_between_none_and_bonferroni(p_values: list[float]) -> None:
-    """Corrected values keep their order, are never smaller than raw ones, and never larger than Bonferroni's."""
+    """Corrected values keep their order and are between the raw values and those of Bonferroni."""
     adjusted = holm(p_values)
 
     assert all(raw <= one <= min(1, raw * len(p_values)) + 1e-12 for raw, one in zip(p_values, adjusted, strict=True))
@@ -141,7 +141,7 @@ def test_holm_lies_between_none_and_bonferroni(p_values: list[float]) -> None:
 
 @pytest.mark.parametrize(("comparisons", "repeats"), [(1, 4), (10, 6), (15, 6), (21, 6), (28, 7)])
 def test_repeats_needed(comparisons: int, repeats: int) -> None:
-    """So many runs of each can tell, one less cannot: the most extreme outcome would not survive the correction."""
+    """With one run fewer per group, the smallest possible p-value does not survive the correction."""
     assert repeats_needed(comparisons) == repeats
     extreme = [2 * comparisons / math.comb(2 * n, n) for n in (repeats - 1, repeats)]
     assert extreme[0] > 0.05 >= extreme[1]

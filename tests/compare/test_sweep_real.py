@@ -1,4 +1,4 @@
-"""Sweeps on the real kernel: what they leave, what an end in the middle costs, what they say of a real difference."""
+"""Sweeps on the real kernel: their files, interruption and resumption, a real difference."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.real
 
-#: A pause of 50 ms in the middle of 200 ms: 50 of 1,000 clients a second pile up.
+#: During a pause of 50 ms, 50 clients arrive at 1,000 clients a second.
 SHORT = """
 schema = 1
 name = "short"
@@ -63,7 +63,7 @@ def sweep_in(folder: Path) -> SweepFolder:
 
 
 def written(sweep: SweepFolder) -> dict[str, tuple[int, int]]:
-    """Return inode and time of the records of each complete run: what is made again has others."""
+    """Return inode and time of the records of each complete run: a repeated run has others."""
     names = [name for cell in range(len(sweep.plan.labels)) for name in sweep.complete_runs(cell)]
     stats = {name: (sweep.path / name / "attempts.npy").stat() for name in names}
     return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()}
@@ -71,14 +71,14 @@ def written(sweep: SweepFolder) -> dict[str, tuple[int, int]]:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """One whole sweep: its working directory and what it printed."""
+    """Return the working directory and the output of one complete sweep."""
     folder = tmp_path_factory.mktemp("swept")
     (folder / "short.toml").write_text(SHORT)
     return folder, loadsim(folder, "run", "short.toml", "--json")
 
 
 def test_every_planned_run_is_made(swept: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    """Each cell has its runs, each with a folder and a seed of its own, and progress was told for each."""
+    """Each cell has its runs, each run has its own folder and seed, and progress shows each run."""
     folder, ran = swept
     sweep = sweep_in(folder)
 
@@ -91,7 +91,7 @@ def test_every_planned_run_is_made(swept: tuple[Path, subprocess.CompletedProces
 
 
 def test_a_real_difference_is_found_with_its_reason(swept: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    """256 is enough, 8 is not, and who was lost to it differs for certain."""
+    """256 is enough, 8 is not, and the share of served clients differs significantly."""
     comparison: dict[str, Any] = json.loads(swept[1].stdout)
     rows = {row["metric"]: row for row in comparison["rows"]}
 
@@ -104,7 +104,7 @@ def test_a_real_difference_is_found_with_its_reason(swept: tuple[Path, subproces
 
 
 def test_files_of_a_sweep(swept: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    """A page with links that lead somewhere, a summary, and a test case for each threshold and cell."""
+    """A sweep has a page with valid links, a summary, and a test case for each threshold and cell."""
     path = sweep_in(swept[0]).path
     suite = ET.parse(path / "junit.xml").getroot()[0]  # noqa: S314 -- written by the code under test
 
@@ -117,20 +117,20 @@ def test_files_of_a_sweep(swept: tuple[Path, subprocess.CompletedProcess[str]]) 
     assert json.loads((path / "comparison.json").read_text()) == json.loads(swept[1].stdout)
 
 
-def test_reports_come_from_the_folder_alone(swept: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    """`report` says the same again, and `compare` of the sweep with itself finds nothing."""
+def test_reports_need_only_the_folder(swept: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    """`report` prints the same comparison, and `compare` of a sweep with itself finds no difference."""
     folder, ran = swept
     again = loadsim(folder, "report", "--json")
     same = loadsim(folder, "compare", "latest", "latest", "--json", "--fail-on", "queue.max +50%")
 
     assert json.loads(again.stdout) == json.loads(ran.stdout)
-    said = {pair["says"] for row in json.loads(same.stdout)["rows"] for pair in row["pairs"]}
-    assert said <= {"same", "cannot tell"}
+    verdicts = {pair["says"] for row in json.loads(same.stdout)["rows"] for pair in row["pairs"]}
+    assert verdicts <= {"same", "cannot tell"}
     assert same.returncode == 0, same.stderr
 
 
 def test_a_gate_ends_with_99(swept: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    """Results of two backlogs side by side: the rule that is broken decides the exit status."""
+    """A broken rule makes `compare` exit with status 99."""
     sweep = sweep_in(swept[0])
     runs = [str(sweep.path / name) for name in sorted(written(sweep), reverse=True)]
     ran = loadsim(swept[0], "compare", *runs, "--fail-on", "fate.dropped +10%", "--json")
@@ -145,7 +145,7 @@ def test_a_gate_ends_with_99(swept: tuple[Path, subprocess.CompletedProcess[str]
 def test_the_same_settings_on_another_host_are_another_group(
     swept: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    """Runs of two machines are never mixed into one group, and their times are not judged."""
+    """Runs of two hosts are not put into one group, and their times are not judged."""
     sweep = sweep_in(swept[0])
     here = [sweep.path / sweep.run_name(1, repeat) for repeat in range(2)]
     there = [tmp_path / f"there-{number}" for number in range(2)]
@@ -163,7 +163,7 @@ def test_the_same_settings_on_another_host_are_another_group(
 def test_cells_without_a_counterpart_are_named(
     swept: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    """What is compared with nothing is said; where that is everything there is nothing to compare."""
+    """A notice names cells that are not compared; without any pair, `compare` fails."""
     sweep = sweep_in(swept[0])
     other = tmp_path / "other"
     shutil.copytree(sweep.path, other)
@@ -175,15 +175,15 @@ def test_cells_without_a_counterpart_are_named(
         ran = loadsim(tmp_path, "compare", str(sweep.path), str(other), "--json")
         if new == 7:
             assert json.loads(ran.stdout)["notices"][0] == (
-                "Compared with nothing, since no other is called the same: A backlog 8, B backlog 7."
+                "Not compared, because no other group has the same name: A backlog 8, B backlog 7."
             )
     assert ran.returncode == 2
-    assert "has no cell that is called like one of the others" in ran.stderr
+    assert "and the others have no cell of the same name" in " ".join(ran.stderr.split())
 
 
 @pytest.fixture
 def killed(tmp_path: Path) -> SweepFolder:
-    """A sweep whose conductor was killed while its third run went on."""
+    """Return a sweep whose conductor was killed during its third run."""
     (tmp_path / "short.toml").write_text(SHORT)
     with subprocess.Popen(
         command("run", "short.toml", "--ui", "plain"), cwd=tmp_path, stderr=subprocess.PIPE, text=True
@@ -201,13 +201,13 @@ def killed(tmp_path: Path) -> SweepFolder:
 
 
 def test_resume_loses_and_repeats_nothing(killed: SweepFolder) -> None:
-    """What was complete stays as it is, the rest is made, and the order is the planned one; only with its settings."""
+    """--resume keeps complete runs and makes the others in the planned order; other settings are refused."""
     before, missing = written(killed), killed.missing()
     assert (len(before), len(missing)) == (2, RUNS - 2)
 
     folder = killed.path.parent.parent
     other = loadsim(folder, "run", "short.toml", "--resume", "--set", "server.pause=10ms")
-    assert (other.returncode, "no sweep in results has these settings" in other.stderr) == (2, True)
+    assert (other.returncode, "no unfinished sweep in results has these settings" in other.stderr) == (2, True)
     ran = loadsim(folder, "run", "short.toml", "--resume", "--json")
 
     after = written(killed)
@@ -221,16 +221,16 @@ def test_resume_loses_and_repeats_nothing(killed: SweepFolder) -> None:
 
 
 def test_nothing_to_resume(tmp_path: Path) -> None:
-    """Without an unfinished sweep of these settings nothing starts, and the sentence says what would."""
+    """Without an unfinished sweep with these settings nothing starts, and the message says how to start one."""
     (tmp_path / "short.toml").write_text(SHORT)
     ran = loadsim(tmp_path, "run", "short.toml", "--resume")
 
     assert ran.returncode == 2
-    assert "no sweep in results has these settings and lacks a run; start one: loadsim run short.toml" in ran.stderr
+    assert "no unfinished sweep in results has these settings; start one: loadsim run short.toml" in ran.stderr
 
 
 def wait_under_load(folder: Path) -> None:
-    """Wait until a run goes on that has its first intended start behind it."""
+    """Wait until a run is under load."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         for manifest in folder.glob("results/*/runs/*/manifest.json"):
@@ -238,13 +238,13 @@ def wait_under_load(folder: Path) -> None:
                 time.sleep(0.1)
                 return
         time.sleep(0.005)
-    pytest.fail("no run went on within 20 s")
+    pytest.fail("no run was under load within 20 s")
 
 
-def test_what_was_cut_off_or_damaged_is_made_again(swept: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    """A run with torn records is left out with a notice, not the end of a report; --resume makes it again.
+def test_damaged_runs_are_made_again(swept: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    """A run with damaged records is left out with a notice, and --resume makes it again.
 
-    A conductor that was killed between its last run and the comparison left the comparison to be made.
+    After a kill between the last run and the comparison, --resume makes the comparison.
     """
     folder, sweep = swept[0], sweep_in(swept[0])
     torn = sweep.path / sweep.run_name(0, 1) / "attempts.npy"
@@ -253,7 +253,9 @@ def test_what_was_cut_off_or_damaged_is_made_again(swept: tuple[Path, subprocess
 
     shown = loadsim(folder, "report")
     assert shown.returncode == 0, shown.stderr
-    assert "A run of backlog 8 is left out, --resume makes it again" in " ".join(shown.stdout.split())
+    printed = " ".join(shown.stdout.split())
+    assert "A run of backlog 8 is left out (" in printed
+    assert "--resume makes it again." in printed
 
     resumed = loadsim(folder, "run", "short.toml", "--resume", "--json")
     after = written(sweep)
@@ -267,8 +269,8 @@ def test_what_was_cut_off_or_damaged_is_made_again(swept: tuple[Path, subprocess
     assert (sweep.path / "comparison.json").exists()
 
 
-def test_a_sweep_that_goes_on_is_left_alone(swept: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    """--resume of a sweep whose runs somebody else is making starts nothing."""
+def test_a_running_sweep_cannot_be_resumed(swept: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    """--resume of a locked sweep starts nothing and exits with status 3."""
     sweep = sweep_in(swept[0])
     with sweep.locked():
         ran = loadsim(swept[0], "run", str(sweep.path), "--resume")
@@ -278,7 +280,7 @@ def test_a_sweep_that_goes_on_is_left_alone(swept: tuple[Path, subprocess.Comple
 
 
 def wait_for_a_start(folder: Path) -> None:
-    """Wait until a run is being set up: its folder is there, its first client is not."""
+    """Wait until a run is being set up: its folder exists, and its first client has not started."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         for host in folder.glob("results/*/runs/*/host.json"):
@@ -289,7 +291,7 @@ def wait_for_a_start(folder: Path) -> None:
 
 
 def test_interrupt_while_a_run_is_set_up(tmp_path: Path) -> None:
-    """A signal does not wait for a load that has not begun: the run leaves nothing, the sweep ends with its status."""
+    """A signal during setup ends the sweep at once; the run leaves no folder."""
     (tmp_path / "short.toml").write_text(SHORT.replace('duration = "200ms"', 'duration = "20s"'))
     with subprocess.Popen(
         command("run", "short.toml", "--ui", "none"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -307,9 +309,9 @@ def test_interrupt_while_a_run_is_set_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("during", [True, False])
 def test_interrupt_saves_what_there_is(tmp_path: Path, *, during: bool) -> None:
-    """Ctrl-C ends the run that goes on, and the sweep: exit status 130, what was made is compared, the rest named.
+    """Ctrl-C ends the run and the sweep with status 130; the runs are compared, and a notice counts the missing ones.
 
-    A run takes signals for itself while its load goes on; before and after that they are the sweep's.
+    During the load a run handles signals; before and after it the sweep does.
     """
     (tmp_path / "short.toml").write_text(SHORT)
     with subprocess.Popen(
@@ -330,12 +332,12 @@ def test_interrupt_saves_what_there_is(tmp_path: Path, *, during: bool) -> None:
 
     assert conductor.returncode == 130
     assert 1 <= len(written(sweep)) <= 2
-    assert "did not take place: --resume goes on with them" in " ".join(printed.split())
+    assert "not made: --resume makes them" in " ".join(printed.split())
     assert (sweep.path / "comparison.json").exists()
 
 
-def test_a_cell_that_cannot_run_ends_nothing(tmp_path: Path) -> None:
-    """It is reported with its reason, the other cells are made, and the exit status says it: 3."""
+def test_a_cell_that_cannot_run_does_not_end_the_sweep(tmp_path: Path) -> None:
+    """The cell is reported with its reason, the other cells are made, and the exit status is 3."""
     (tmp_path / "short.toml").write_text(SHORT)
     above = own_nofile().hard + 1
     overrides = ["--set", "server.backlog=256", "--set", f"server.nofile=128,{above}", "--repeat", "1"]
@@ -345,6 +347,6 @@ def test_a_cell_that_cannot_run_ends_nothing(tmp_path: Path) -> None:
     assert ran.returncode == 3, ran.stderr
     assert [len(group["runs"]) for group in comparison["groups"]] == [1, 0]
     assert f"server.nofile = {above} is above this host's hard limit" in comparison["groups"][1]["refused"][0]
-    assert any("could not take place" in notice for notice in comparison["notices"])
+    assert any("could not start" in notice for notice in comparison["notices"])
     suite = ET.parse(sweep_in(tmp_path).path / "junit.xml").getroot()[0]  # noqa: S314 -- written by the code under test
     assert suite.get("errors") == "1"

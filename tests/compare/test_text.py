@@ -1,4 +1,4 @@
-"""Several groups of runs on a terminal: the table, the answer, what differs."""
+"""A comparison on a terminal: the table, the answer, the differences."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def shown(comparison: Comparison, width: int = 80, *, unicode: bool = True) -> s
 
 @pytest.mark.parametrize(("name", "sample"), [("sweep", backlog_sweep()), ("compare", two_builds())])
 @pytest.mark.parametrize("width", [80, 120])
-def test_the_look(name: str, sample: Comparison, width: int) -> None:
-    """As it was last looked at."""
+def test_a_comparison_matches_its_golden_file(name: str, sample: Comparison, width: int) -> None:
+    """A sweep and a comparison have golden files for two widths."""
     text = shown(sample, width)
 
     assert golden(f"{name}-{width}.txt", text) == text
@@ -34,12 +34,12 @@ def test_the_look(name: str, sample: Comparison, width: int) -> None:
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
 @pytest.mark.parametrize("sample", [backlog_sweep(), two_builds()])
 def test_no_line_is_too_wide(sample: Comparison, width: int) -> None:
-    """Columns that find no room are left out, from the last."""
+    """Columns that do not fit are left out, the last ones first."""
     assert max(map(len, shown(sample, width).splitlines())) <= width
 
 
-def test_the_answer_is_marked_and_told() -> None:
-    """The chosen row carries the mark, and the sentence says the same."""
+def test_the_answer_is_marked() -> None:
+    """The row of the answer has a mark, and the sentence names its value."""
     lines = shown(backlog_sweep()).splitlines()
 
     assert [line.split()[1] for line in lines if "▶" in line] == ["256"]
@@ -47,8 +47,8 @@ def test_the_answer_is_marked_and_told() -> None:
     assert "  >" in shown(backlog_sweep(), unicode=False)
 
 
-def test_nothing_foreign_acts_on_the_terminal() -> None:
-    """Names and sentences are shown escaped, wherever they stand."""
+def test_foreign_text_cannot_act_on_the_terminal() -> None:
+    """Control characters in names and sentences are shown escaped."""
     sample = backlog_sweep()
     evil = "\x1b[2J<script>\r"
     groups = [replace(group, label=f"backlog {evil}") for group in sample.groups]
@@ -59,8 +59,8 @@ def test_nothing_foreign_acts_on_the_terminal() -> None:
     assert "\\x1b[2J" in text
 
 
-def test_gates_say_which_failed() -> None:
-    """Each rule with its mark and what was measured."""
+def test_gates_are_marked() -> None:
+    """Each gate is shown with its mark and the measured change."""
     text = shown(two_builds())
 
     assert "✓ reply.p99 +10% (-91 % (better))" in text

@@ -1,4 +1,4 @@
-"""How a terminal can be written to."""
+"""Lines on a terminal: its abilities, styles, bars, clipping."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PLAIN = Terminal(width=80, color=False, unicode=True)
 
 @contextmanager
 def terminal(encoding: str = "utf-8") -> Iterator[TextIO]:
-    """Return a stream that is a terminal."""
+    """Yield a stream that is a terminal."""
     controller, tty = pty.openpty()
     try:
         with os.fdopen(tty, "w", encoding=encoding) as stream:
@@ -56,7 +56,7 @@ def terminal(encoding: str = "utf-8") -> Iterator[TextIO]:
         ({"TERM": "linux"}, True, False),
     ],
 )
-def test_a_terminal_is_asked_what_it_can_show(environ: dict[str, str], *, color: bool, unicode: bool) -> None:
+def test_a_terminal_is_detected(environ: dict[str, str], *, color: bool, unicode: bool) -> None:
     """NO_COLOR (unless empty), a dumb terminal and the Linux console are respected."""
     with terminal() as stream:
         shown = Terminal.of(stream, environ)
@@ -64,13 +64,13 @@ def test_a_terminal_is_asked_what_it_can_show(environ: dict[str, str], *, color:
 
 
 def test_an_encoding_without_blocks_gets_ascii() -> None:
-    """What the stream cannot encode is not drawn."""
+    """Characters that the stream cannot encode are not drawn."""
     with terminal("latin-1") as stream:
         assert not Terminal.of(stream, {"TERM": "xterm"}).unicode
 
 
 def test_a_pipe_gets_80_columns_without_colour() -> None:
-    """COLUMNS says otherwise, and FORCE_COLOR does."""
+    """COLUMNS and FORCE_COLOR override that."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     assert Terminal(width=80, color=False, unicode=True) == Terminal.of(stream, {})
     assert Terminal(width=132, color=True, unicode=True) == Terminal.of(stream, {"COLUMNS": "132", "FORCE_COLOR": "1"})
@@ -85,12 +85,12 @@ def test_a_terminal_that_does_not_know_its_width_gets_80_columns() -> None:
 
 @given(st.floats(min_value=0, max_value=1), st.integers(min_value=0, max_value=60))
 def test_a_gauge_is_as_wide_as_it_should_be(share: float, width: int) -> None:
-    """The bar and its track take the width between them, whatever the share."""
+    """The bar and its track together take the width, for any share."""
     assert width == len(gauge(share, width, GLYPHS))
 
 
-def test_a_bar_shows_whatever_is_not_nothing() -> None:
-    """One of a million is a sliver, nothing is nothing, all is full, and more than all is no more."""
+def test_a_bar_shows_every_share_above_zero() -> None:
+    """A millionth is a sliver, zero is empty, one is full, and more than one is full too."""
     assert [bar(share, 4, GLYPHS) for share in (1e-6, 0.0, 1.0, 7.0, 0.625)] == ["▏", "", "████", "████", "██▌"]
     assert [bar(share, 4, Terminal(width=80, color=False, unicode=False).glyphs) for share in (1e-6, 0.6)] == [
         "#",
@@ -105,15 +105,15 @@ def test_two_ends_that_would_meet_take_two_lines() -> None:
     assert [text.plain for text in long] == ["a" * 60, " " * 48 + "b" * 30]
 
 
-def test_what_is_too_wide_is_cut_and_says_so() -> None:
-    """A line never exceeds the terminal, in whatever alphabet."""
+def test_a_wide_line_is_clipped_with_an_ellipsis() -> None:
+    """A line never exceeds the terminal, in Unicode and in ASCII."""
     assert paint([line("abcdef")], Terminal(width=3, color=False, unicode=True)) == "ab…\n"
     assert paint([line("abcdef")], Terminal(width=3, color=False, unicode=False)) == "...\n"
     assert paint([line("  ")], PLAIN) == "\n"
 
 
 def test_lines_end_where_they_can_be_read() -> None:
-    """The edge is two columns short of the terminal, of 120 columns at most."""
+    """The edge is two columns before the end of the terminal, and at most at column 118."""
     assert [Terminal(width=width, color=False, unicode=True).edge for width in (10, 80, 120, 300)] == [38, 78, 118, 118]
 
 
@@ -125,13 +125,13 @@ def test_a_style_is_one_escape_sequence_around_its_part() -> None:
 
 
 def test_a_line_is_shortened_across_its_parts() -> None:
-    """The parts before the edge keep their styles, the ellipsis has none."""
+    """Parts before the edge keep their styles; the ellipsis has none."""
     shown = paint([line(("abc", BAD), ("def", GOOD), "ghi")], Terminal(width=5, color=True, unicode=True))
     assert shown == "\x1b[31mabc\x1b[0m\x1b[32md\x1b[0m…\n"
 
 
 def test_painted_text_cannot_act_on_the_terminal() -> None:
-    """Text that a renderer did not make harmless is escaped when it is painted."""
+    """Control characters that a renderer left in are escaped when the line is painted."""
     assert paint([line("\x1b[2J", ("a\nb", BAD))], PLAIN) == "\\x1b[2Ja\\nb\n"
 
 
@@ -144,5 +144,5 @@ def test_a_paragraph_hangs_behind_its_mark() -> None:
 
 
 def test_sections_without_lines_leave_no_gap() -> None:
-    """One empty line stands between two sections."""
+    """There is one empty line between two sections."""
     assert [text.plain for text in joined([[], [line("a")], [], [line("b")], []])] == ["a", "", "b"]

@@ -1,4 +1,4 @@
-"""The derived files of a result folder say what its records say, in formats that other tools read."""
+"""The derived files of a result folder have the numbers of its records, in formats that other tools read."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from loadsim.record.recording import Ints
 
 
-def whole(log: Path) -> tuple[HdrHistogram, list[HdrHistogram]]:
-    """Return what HdrHistogram's reader finds in a log: all of it merged, and each interval."""
+def read_log(log: Path) -> tuple[HdrHistogram, list[HdrHistogram]]:
+    """Return the histograms that HdrHistogram's reader finds in a log: all merged, and each interval."""
     reader = HistogramLogReader(str(log), HdrHistogram(LOWEST_NS, HIGHEST_NS, DIGITS))
     merged, steps = HdrHistogram(LOWEST_NS, HIGHEST_NS, DIGITS), []
     with reader.input_file:
@@ -57,7 +57,7 @@ def expected_table(values: Ints) -> list[str]:
 
 
 def test_a_result_folder_gets_its_files(tmp_path: Path) -> None:
-    """Nothing else is left there."""
+    """No other file is written."""
     written(tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
     logs = ["accept.hgrm", "accept.hlog", "connect.hgrm", "connect.hlog"]
@@ -70,7 +70,7 @@ def test_a_log_reads_back_with_the_percentiles_of_the_records(tmp_path: Path, na
     data = written(tmp_path)
     kinds = {"connect": connect_latencies(data.recording.attempts), "accept": accept_latencies(data)}
     values = kinds[name].nanoseconds
-    merged, _ = whole(tmp_path / f"{name}.hlog")
+    merged, _ = read_log(tmp_path / f"{name}.hlog")
     assert merged.get_total_count() == len(values) == 500
     for percent in (0.2, 10, 50, 90, 99, 99.9, 100):
         exact = int(np.percentile(values, percent, method="inverted_cdf"))
@@ -81,7 +81,7 @@ def test_a_log_reads_back_with_the_percentiles_of_the_records(tmp_path: Path, na
 def test_a_log_has_an_interval_for_each_second_of_the_load(tmp_path: Path) -> None:
     """Intervals are stamped with the wall clock, in milliseconds since the epoch."""
     written(tmp_path)
-    _, steps = whole(tmp_path / "connect.hlog")
+    _, steps = read_log(tmp_path / "connect.hlog")
     starts = [step.get_start_time_stamp() / 1000 - WALL_CLOCK for step in steps]
     lengths = [(step.get_end_time_stamp() - step.get_start_time_stamp()) / 1000 for step in steps]
     assert starts == pytest.approx([0.0, 1.0, 2.0])
@@ -89,8 +89,8 @@ def test_a_log_has_an_interval_for_each_second_of_the_load(tmp_path: Path) -> No
     assert [step.get_total_count() for step in steps] == [200, 200, 100]
 
 
-def test_a_log_begins_with_what_it_holds(tmp_path: Path) -> None:
-    """Format 1.3: comment, version, start, base, legend; then lines whose maximum is in milliseconds."""
+def test_a_log_begins_with_a_header(tmp_path: Path) -> None:
+    """Format 1.3 has a comment, version, start, base and legend; the maximum of an interval is in milliseconds."""
     written(tmp_path)
     heading, *header, first, _, _ = (tmp_path / "connect.hlog").read_text().splitlines()
     assert heading.startswith("#[loadsim ")
@@ -107,27 +107,27 @@ def test_a_log_begins_with_what_it_holds(tmp_path: Path) -> None:
 
 
 def test_a_log_without_a_wall_clock_counts_from_its_first_interval(tmp_path: Path) -> None:
-    """A recording that did not note the wall clock is not given the year 1970 by name."""
+    """A recording without a wall clock is not dated to 1970."""
     data = Dataset.of(recording([attempt(1, 1.5)], load_end_ns=ns(2.0)))
     write_files(Bundle(tmp_path), data, summary_of(data))
     assert "Time:" not in (tmp_path / "connect.hlog").read_text()
-    _, steps = whole(tmp_path / "connect.hlog")
+    _, steps = read_log(tmp_path / "connect.hlog")
     assert [(step.get_start_time_stamp(), step.get_total_count()) for step in steps] == [(0.0, 0), (1000.0, 1)]
 
 
-def test_what_a_log_cannot_hold_is_counted_in_it() -> None:
-    """Latencies above an hour are named, not lost silently."""
+def test_values_outside_the_range_are_counted() -> None:
+    """Latencies above an hour are reported, not lost silently."""
     data = made_up()
     day = np.array([1_000, 86_400 * 10**9], dtype=np.int64)
     latencies = Latencies(known=np.array([ns(0.1), ns(0.2)]), nanoseconds=day)
-    remark = "#[1 more are not in it: out of the range of 1 ns to 1 h]"
+    remark = "#[1 more values are left out: outside the range of 1 ns to 1 h]"
     assert remark in histogram_log(latencies, data.recording.facts, data.clock, heading="").splitlines()
     assert remark in percentile_table(Histogram.of(day)).splitlines()
 
 
 @pytest.mark.parametrize("values", [LATENCIES_NS, LATENCIES_NS[:1], LATENCIES_NS[:0]], ids=len)
-def test_a_table_is_hdrhistograms_own(values: Ints) -> None:
-    """Line by line, but for the deviation, which its Python leaves in nanoseconds."""
+def test_a_table_equals_that_of_hdrhistogram(values: Ints) -> None:
+    """All lines are equal except the deviation, which the Python library leaves in nanoseconds."""
     expected, found = expected_table(values), percentile_table(Histogram.of(values)).splitlines()
     (mean,) = (index for index, line in enumerate(expected) if line.startswith("#[Mean"))
     assert expected[:mean] == found[:mean]
@@ -136,7 +136,7 @@ def test_a_table_is_hdrhistograms_own(values: Ints) -> None:
 
 
 def test_the_deviation_of_a_table_has_the_unit_of_its_values() -> None:
-    """Half of the clients at 1 ms, half at 3 ms: 2 ms on average, 1 ms apart from it, in microseconds."""
+    """Half of the values are 1 ms and half 3 ms: the mean is 2 ms and the deviation 1 ms, in microseconds."""
     table = percentile_table(Histogram.of(np.array([1_000_000, 3_000_000] * 50)))
     (line,) = (line for line in table.splitlines() if line.startswith("#[Mean"))
     numbers = [float(part.strip(" ]")) for part in (line.split("=")[1].split(",")[0], line.split("=")[2])]
@@ -144,7 +144,7 @@ def test_the_deviation_of_a_table_has_the_unit_of_its_values() -> None:
 
 
 def test_the_samples_read_back_from_csv() -> None:
-    """Every field of every sample, and an empty cell where nothing was read."""
+    """Every field of every sample is there; a reading that was not taken is an empty cell."""
     data = made_up()
     samples = data.recording.samples
     rows = list(csv.DictReader(io.StringIO(timeseries(samples, data.clock))))
@@ -158,7 +158,7 @@ def test_the_samples_read_back_from_csv() -> None:
 
 
 def test_a_run_without_samples_has_a_header() -> None:
-    """The names stand there although there is nothing under them."""
+    """The file has the field names and no rows."""
     run = recording()
     assert timeseries(run.samples, Clock.of(run)).splitlines() == [
         ",".join(["time_s", *(name for name, _ in SAMPLE.fields[1:])])

@@ -1,4 +1,4 @@
-"""A real run leaves the derived files in its folder."""
+"""A real run writes the derived files into its folder."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def intervals_of(log: Path) -> list[HdrHistogram]:
         return list(iter(reader.get_next_interval_histogram, None))
 
 
-def test_a_run_leaves_what_other_tools_read(tmp_path: Path) -> None:
-    """Every client is in the logs, whose first interval has the time of the wall clock at the start."""
+def test_a_run_writes_files_for_other_tools(tmp_path: Path) -> None:
+    """Every client is in the logs, and the first interval has the wall clock of the start."""
     before = time.time()
     ran = run_scenario("healthy", tmp_path, "client.rate=100/s", "client.duration=0.5s", "client.hold=0s")
     for name in ("connect", "accept"):

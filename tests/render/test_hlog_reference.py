@@ -19,7 +19,7 @@ READER = Path(__file__).parent.parent / "data" / "read-hlog.mjs"
 
 @pytest.fixture(scope="session")
 def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with hdr-histogram-js in it; the tests are skipped where it cannot be had."""
+    """Return a folder with hdr-histogram-js; the tests are skipped if it cannot be installed."""
     if not shutil.which("npm") or not shutil.which("node"):
         pytest.skip("node and npm are not installed")
     folder = tmp_path_factory.mktemp("node")
@@ -35,7 +35,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", ["connect", "accept"])
 def test_the_reference_reader_finds_the_same_percentiles(modules: Path, tmp_path: Path, name: str) -> None:
-    """All intervals merged: every latency is there, and percentiles are those of the records to three digits."""
+    """The merged intervals have every latency, and their percentiles equal those of the records to three digits."""
     data = written(tmp_path)
     latencies = {"connect": connect_latencies(data.recording.attempts), "accept": accept_latencies(data)}[name]
     ordered = np.sort(latencies.nanoseconds)

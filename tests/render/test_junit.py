@@ -1,4 +1,4 @@
-"""Thresholds as JUnit XML: what fails, what is an error, and that nothing foreign breaks the file."""
+"""Thresholds as JUnit XML: failures, errors, and foreign text."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def expecting(*thresholds: Judged) -> Summary:
 
 
 def counts(suite: ET.Element) -> tuple[str | None, str | None, str | None]:
-    """Return what the suite says of itself."""
+    """Return the numbers of tests, failures and errors in the attributes of the suite."""
     return suite.get("tests"), suite.get("failures"), suite.get("errors")
 
 
 def test_a_case_for_each_threshold_and_cell() -> None:
-    """Named by the threshold and its cell, with the mean length of its runs."""
+    """A case is named by its threshold and cell, and its time is the mean of the runs."""
     run = expecting(MET, MISSED)
     suite = suite_of("sweep", Cell(name="backlog 1", runs=[run, run]), Cell(name="backlog 8", runs=[run]))
 
@@ -50,7 +50,7 @@ def test_a_case_for_each_threshold_and_cell() -> None:
 
 
 def test_a_failure_says_in_how_many_runs() -> None:
-    """A threshold that failed in any run fails, with what was measured and found."""
+    """A threshold that was missed in any run fails, with the measured values and the findings."""
     good, bad = expecting(replace(MISSED, ok=True)), expecting(MISSED)
     failure = suite_of("x", Cell(name="", runs=[good, bad, bad]))[0][0]
 
@@ -59,8 +59,8 @@ def test_a_failure_says_in_how_many_runs() -> None:
     assert "The server leaked every descriptor it was given. (fd-leak)" in (failure.text or "")
 
 
-def test_a_failure_tells_every_number_and_finding_once() -> None:
-    """Runs that failed in different ways are not described by the first of them alone."""
+def test_a_failure_lists_every_number_and_finding_once() -> None:
+    """Runs that failed in different ways are all described."""
     other = replace(expecting(replace(MISSED, measured="12")), findings=generator_limited().findings[:1])
     failure = suite_of("x", Cell(name="", runs=[expecting(MISSED), other, expecting(MISSED)]))[0][0]
     found = [*too_many_open_files().findings, *generator_limited().findings[:1]]
@@ -71,7 +71,7 @@ def test_a_failure_tells_every_number_and_finding_once() -> None:
 
 @pytest.mark.parametrize("ok", [True, False])
 def test_a_threshold_of_an_inconclusive_run_is_an_error(ok: bool) -> None:  # noqa: FBT001 -- a parameter
-    """Neither passed nor failed: such a run is believed in nothing."""
+    """An inconclusive run counts neither as passed nor as failed."""
     doubtful = replace(generator_limited(), thresholds=[replace(MET, ok=ok)])
     suite = suite_of("x", Cell(name="", runs=[expecting(MET), doubtful]))
 
@@ -82,16 +82,16 @@ def test_a_threshold_of_an_inconclusive_run_is_an_error(ok: bool) -> None:  # no
     assert suite[0][0].text == doubtful.sentence
 
 
-def test_a_failure_stays_one_beside_an_inconclusive_run() -> None:
-    """What a run that can be trusted has shown is shown; the other one is not counted with it."""
+def test_a_failure_stays_a_failure_beside_an_inconclusive_run() -> None:
+    """A conclusive run decides; the inconclusive ones are not counted as failed."""
     doubtful = replace(generator_limited(), thresholds=[MISSED])
     failure = suite_of("x", Cell(name="", runs=[doubtful, expecting(MISSED), doubtful]))[0][0]
 
     assert (failure.tag, failure.get("message")) == ("failure", "emfile.count == 0: measured 48 in 1 of 3 runs")
 
 
-def test_runs_that_did_not_take_place_are_errors() -> None:
-    """Refused ones with the reasons, each once; and a cell that the sweep never came to."""
+def test_missing_runs_are_errors() -> None:
+    """Refused runs give each of their reasons once; a cell without runs is an error too."""
     run = expecting(MET)
     suite = suite_of(
         "x",
@@ -102,14 +102,14 @@ def test_runs_that_did_not_take_place_are_errors() -> None:
 
     assert counts(suite) == ("4", "0", "3")
     assert [(case.get("classname"), case[0].get("message"), case[0].text) for case in suite if len(case)] == [
-        ("x.a", "1 run could not take place", "no room; make some"),
-        ("x.b", "3 runs could not take place", "no fd\nno port"),
-        ("x.c", "no run took place: the sweep is not complete", None),
+        ("x.a", "1 run could not start", "no room; make some"),
+        ("x.b", "3 runs could not start", "no fd\nno port"),
+        ("x.c", "no run was made: the sweep is not complete", None),
     ]
 
 
-def test_runs_that_expect_nothing_are_a_case() -> None:
-    """A suite without a case would look like one that did not run; its name is the same whatever the verdict."""
+def test_runs_without_thresholds_are_a_case() -> None:
+    """An empty suite would look as if it did not run; the name of the case does not depend on the status."""
     calm, doubtful = (replace(run, thresholds=[]) for run in (healthy(), generator_limited()))
     suite = suite_of("x", Cell(name="", runs=[calm]), Cell(name="b", runs=[calm, doubtful]))
 
@@ -119,7 +119,7 @@ def test_runs_that_expect_nothing_are_a_case() -> None:
 
 
 def test_foreign_text_breaks_nothing() -> None:
-    """Markup is escaped, and what XML cannot hold is replaced."""
+    """Markup is escaped, and characters that XML forbids are replaced."""
     suite = suite_of(EVIL, Cell(name=EVIL, runs=[expecting(replace(MISSED, text=EVIL))]))
 
     shown = EVIL.replace("\x1b", "\ufffd").replace("\x00", "\ufffd")

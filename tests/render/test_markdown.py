@@ -1,4 +1,4 @@
-"""A run and a comparison as Markdown: the answer first, nothing foreign active, never too large."""
+"""A run and a comparison as Markdown: the answer first, foreign text inactive, never too large."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from loadsim.render.markdown import LARGEST_BYTES, run_markdown
 EVIL = '<script>"&`|*_[x](http://e.x) @somebody #12 GH-7 \x1b[2J\n# head'
 
 
-def test_a_run_as_it_was_last_looked_at() -> None:
-    """Verdict and sentence, findings, the ledger, thresholds, growth in a fold-out."""
+def test_the_summary_of_a_run_matches_its_golden_file() -> None:
+    """It has status, sentence, findings, ledger and thresholds, and growth in a fold-out."""
     text = run_markdown(too_many_open_files())
 
     assert golden("summary-run.md", text) == text
     assert text.splitlines()[0] == "## too-many-open-files: REPRODUCED"
 
 
-def test_a_sweep_as_it_was_last_looked_at() -> None:
-    """The answer, the table with its row in bold, what less costs."""
+def test_the_summary_of_a_sweep_matches_its_golden_file() -> None:
+    """It has the answer, the table with the answer's row in bold, and the costs of smaller values."""
     text = comparison_markdown(backlog_sweep())
 
     assert golden("summary-sweep.md", text) == text
     assert [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| **")] == ["| **backlog 256**"]
 
 
-def test_gates_and_differences_are_told() -> None:
-    """Whether a rule was broken, and between what."""
+def test_gates_and_differences_are_listed() -> None:
+    """Each gate has its result, and each different fact its value in each group."""
     text = comparison_markdown(two_builds())
 
     assert "- ❌ queue.max +10%: +64 % (worse)" in text
@@ -41,7 +41,7 @@ def test_gates_and_differences_are_told() -> None:
 
 @pytest.mark.parametrize("mark", ["<script", "[x](", "@somebody", "#12", "GH-7", "http://", "\x1b", "\n# head"])
 def test_foreign_text_is_only_text(mark: str) -> None:
-    """No HTML, link, mention, reference, heading or escape sequence comes out of a name."""
+    """A name makes no HTML, link, mention, reference, heading or escape sequence."""
     run = replace(too_many_open_files(), scenario=EVIL, sentence=EVIL, notices=[EVIL])
     sweep = backlog_sweep()
     groups = [replace(group, label=EVIL) for group in sweep.groups]
@@ -67,23 +67,23 @@ def test_foreign_text_opens_no_block(begins: str) -> None:
 
 
 def test_counters_of_a_shared_namespace_are_marked() -> None:
-    """Where they are those of the listener, the heading carries an asterisk and a line says why."""
+    """In a shared namespace the heading has an asterisk, and a note explains it."""
     assert "SYNs lost |" in run_markdown(too_many_open_files())
     shared = run_markdown(replace(too_many_open_files(), namespace="shared"))
     assert "SYNs lost\\* |" in shared
     assert "the namespace is shared" in shared
 
 
-def test_predicted_stands_beside_measured() -> None:
-    """In one unit, with the same digits."""
+def test_predicted_is_shown_beside_measured() -> None:
+    """Both have the same unit and the same number of digits."""
     text = run_markdown(too_many_open_files())
 
     assert "| EMFILE | 0.280 s | 0.276 s |" in text
     assert "| dropped | 415 | 415 |" in text
 
 
-def test_what_is_better_or_worse_comes_before_what_is_only_higher() -> None:
-    """The list is cut: it must not end before what matters."""
+def test_better_and_worse_come_before_higher_and_lower() -> None:
+    """The list is cut, therefore important differences come first."""
     says = [line.split(" | ")[-1] for line in comparison_markdown(backlog_sweep()).splitlines() if " → " in line]
 
     assert [one.strip(" |") in {"better", "worse"} for one in says] == sorted(
@@ -92,8 +92,8 @@ def test_what_is_better_or_worse_comes_before_what_is_only_higher() -> None:
     assert says[0].strip(" |") == "better"
 
 
-def test_a_long_list_ends_with_a_sentence_and_the_rest_goes_on() -> None:
-    """Many findings do not push out the ledger, many groups not the answer's row."""
+def test_a_long_list_is_cut_and_the_next_section_follows() -> None:
+    """Many findings do not displace the ledger, and many groups do not displace the answer's row."""
     run = replace(too_many_open_files(), findings=too_many_open_files().findings * 20)
     text = run_markdown(run)
     assert "... and 20 more: see report.html." in text
@@ -108,7 +108,7 @@ def test_a_long_list_ends_with_a_sentence_and_the_rest_goes_on() -> None:
 
 
 def test_a_pipe_in_a_name_makes_no_column() -> None:
-    """Cells of a table are as many as its headings, whatever stands in them."""
+    """Every row has as many cells as the heading, for any names."""
     sweep = backlog_sweep()
     groups = [replace(group, label="a|b") for group in sweep.groups]
     rows = [line for line in comparison_markdown(replace(sweep, groups=groups)).splitlines() if line.startswith("| a")]
@@ -118,7 +118,7 @@ def test_a_pipe_in_a_name_makes_no_column() -> None:
 
 
 def test_never_larger_than_a_comment_may_be() -> None:
-    """What does not fit is left out, with a sentence that says where it is."""
+    """Sections that do not fit are left out, and a sentence refers to the page."""
     sweep = backlog_sweep()
     large = replace(sweep, notices=["ä" * 400] * 20, rows=sweep.rows * 30, groups=[replace(sweep.groups[0])] * 5)
     run = replace(too_many_open_files(), notices=["ä" * 800] * 200, scenario="ä" * 20_000)

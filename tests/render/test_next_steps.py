@@ -1,4 +1,4 @@
-"""What to try after a run: commands that can be typed as they stand."""
+"""Commands to try after a run can be typed as they are."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from loadsim.render.terminal import next_steps
         ({"command": ["sh", "-c", "a\nb"]}, "loadsim explain fd-leak"),
     ],
 )
-def test_the_cure_is_what_this_kind_of_server_has(server: dict[str, Any], last: str) -> None:
-    """The simulated one has all settings, a command its limit alone, a running one none."""
+def test_the_cure_fits_the_kind_of_server(server: dict[str, Any], last: str) -> None:
+    """The simulated server has all settings, a command only its limit, a running server none."""
     summary = dataclasses.replace(too_many_open_files(), settings={"server": server})
 
     assert next_steps(summary)[-1] == last
 
 
 def test_a_command_is_repeated() -> None:
-    """It may have come from the command line: without it something else would run."""
+    """The command may be from the command line: without it the next run would start another server."""
     finding = dataclasses.replace(too_many_open_files().findings[0], id="fd-limit")
     settings = {"server": {"command": ["./my server", "--port={port}", "{port}"]}}
     summary = dataclasses.replace(too_many_open_files(), findings=[finding], settings=settings)

@@ -1,4 +1,4 @@
-"""The pages of a run and of a sweep as files: what stands in them, and what can never stand in them."""
+"""The pages of a run and of a sweep as files: required content, and content that foreign text cannot add."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ BLOCKS = {"p", "li", "tr", "h1", "h2", "h3", "section", "summary", "header", "dl
 
 
 class Page(HTMLParser):
-    """A page as a browser would take it apart: its elements, its text without script and style, its scripts."""
+    """A page as a browser parses it: its elements, its text without script and style, its scripts."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -87,12 +87,12 @@ class Page(HTMLParser):
         return [line for raw in self.text.splitlines() if (line := " ".join(raw.split()))]
 
     def all_of(self, name: str, **having: str) -> list[dict[str, str | None]]:
-        """Return the attributes of all elements of a name that have these."""
+        """Return the attributes of all elements with this name and these attributes."""
         wanted = {key.rstrip("_").replace("_", "-"): value for key, value in having.items()}
         return [given for found, given in self.elements if found == name and wanted.items() <= given.items()]
 
     def data(self) -> dict[str, Any]:
-        """Return what the script draws."""
+        """Return the values of the charts."""
         values: dict[str, Any] = json.loads(self.scripts[0])
         return values
 
@@ -103,12 +103,12 @@ def lines_of(scene: Callable[[], Any] = exhausted) -> Series:
 
 
 def page_of(summary: Summary, series: Series | None = None) -> Page:
-    """Return the page of a run, taken apart."""
+    """Return the parsed page of a run."""
     return Page(run_page(summary, series or lines_of(), host=HOST))
 
 
 def nothing() -> Summary:
-    """Return a run of which nothing is known."""
+    """Return a run without clients, samples and findings."""
     base = too_many_open_files()
     empty = Timeline(step_s=0.1, open_fds=[], fd_limit=None, queue=[], queue_capacity=None, marks=[])
     changes: dict[str, Any] = {
@@ -125,7 +125,7 @@ def of_sample(sample: Callable[[], Summary]) -> str:
 
 
 def hostile() -> Summary:
-    """Return a run in which every text tries to end the element that it stands in."""
+    """Return a run in which every text tries to end its element."""
     base = too_many_open_files()
     changes: dict[str, Any] = {
         "scenario": NASTY, "description": NASTY, "sentence": NASTY, "status": NASTY, "interrupted": NASTY,
@@ -143,7 +143,7 @@ def hostile() -> Summary:
 
 
 def hostile_sweep() -> Comparison:
-    """Return a sweep in which every text tries to end the element that it stands in."""
+    """Return a sweep in which every text tries to end its element."""
     base = backlog_sweep()
     assert base.answer is not None
     changes: dict[str, Any] = {
@@ -160,7 +160,7 @@ def hostile_sweep() -> Comparison:
 
 
 def bare(*groups: Group) -> Comparison:
-    """Return a comparison of which little is known."""
+    """Return a comparison without rows, columns and answer."""
     return backlog_sweep(groups=[*groups], rows=[], columns=[], curves=[], settings=[], answer=None)
 
 
@@ -177,8 +177,8 @@ ALL: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_page_is_whole(name: str) -> None:
-    """Elements are closed in their order, ids are there once, links lead to them, and two scripts run, no other."""
+def test_every_page_is_well_formed(name: str) -> None:
+    """Elements are nested, ids are unique, links have targets, and only the two scripts run."""
     page = Page(ALL[name]())
     ids = [given["id"] for _, given in page.elements if "id" in given]
     assert sorted(set(ids), key=str) == sorted(ids, key=str)
@@ -192,8 +192,8 @@ def test_every_page_is_whole(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_no_page_asks_for_anything(name: str) -> None:
-    """No element names a file or an address: links stay in the page or lead to the page of a run beside it."""
+def test_no_page_loads_anything(name: str) -> None:
+    """No element refers to a file or an address; links lead into the page or to the page of a run below it."""
     text = ALL[name]()
     page = Page(text)
     for element, has in page.elements:
@@ -206,8 +206,8 @@ def test_no_page_asks_for_anything(name: str) -> None:
     assert "@import" not in style
 
 
-def test_the_policy_names_both_scripts_and_nothing_else() -> None:
-    """A browser runs a script only if its checksum is in the page's policy."""
+def test_the_policy_allows_only_the_two_scripts() -> None:
+    """A browser runs a script only if its digest is in the policy of the page."""
     page = page_of(healthy())
     policy = page.all_of("meta", http_equiv="Content-Security-Policy")[0]["content"] or ""
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in page.scripts[1:]]
@@ -223,7 +223,7 @@ def test_the_library_is_as_it_was_published(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["hostile", "hostile sweep"])
 def test_foreign_text_stays_text(name: str) -> None:
-    """A name that tries to be an element is shown as it is, wherever it stands."""
+    """A name that looks like an element is shown as text everywhere."""
     text = ALL[name]()
     page = Page(text)
     assert text.count("<script") == 3
@@ -234,7 +234,7 @@ def test_foreign_text_stays_text(name: str) -> None:
 
 @given(text=st.text())
 def test_any_text_survives_as_text(text: str) -> None:
-    """What was put in comes out again, in content, in an attribute and in a data block."""
+    """Text is unchanged after parsing, in content, in an attribute and in a data block."""
     page = Page(tag("p", text, title=text) + data_block("data", {"text": text}))
     assert page.text.removeprefix("\n") == printable(text)
     assert page.elements[0][1]["title"] == printable(text)
@@ -242,14 +242,14 @@ def test_any_text_survives_as_text(text: str) -> None:
 
 
 def test_markup_is_not_escaped_twice() -> None:
-    """What is HTML already stays; None and False leave an attribute out, True gives it no value."""
+    """Markup stays as it is; None and False leave an attribute out, True gives it no value."""
     assert tag("b", escaped("<"), Markup("<i></i>"), None) == "<b>&lt;<i></i></b>"
     assert tag("th", "x", class_=None, hidden=False, id="a", data_b=True) == '<th id="a" data-b>x</th>'
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
-def test_the_verdict_comes_first(sample: Callable[[], Summary]) -> None:
-    """The order is the message: name, verdict, sentence, findings, ledger; and all of it is there without a script."""
+def test_the_status_comes_first(sample: Callable[[], Summary]) -> None:
+    """The order is name, status, sentence, findings, ledger, and all of them are in the page without scripts."""
     summary = sample()
     text = "\n".join(page_of(summary).lines())
     wanted = [summary.scenario, summary.status, summary.sentence, "What happened", summary.findings[0].title, "ended"]
@@ -271,8 +271,8 @@ def test_the_verdict_comes_first(sample: Callable[[], Summary]) -> None:
     ],
 )
 def test_pages_read_as_text(name: str, page: Callable[[], Page]) -> None:
-    """Without style and script a page can still be read from top to bottom, and says this."""
-    # what follows are definitions, settings and the licence of the charts, with words of their own
+    """The text of a page without style and script matches its golden file."""
+    # definitions, settings and the licence of the chart library follow; they are tested elsewhere
     lines = page().lines()
     end = next(place for place, line in enumerate(lines) if line == "Everything else" or line.endswith("by group"))
     text = "\n".join(lines[:end]) + "\n"
@@ -280,7 +280,7 @@ def test_pages_read_as_text(name: str, page: Callable[[], Page]) -> None:
 
 
 def test_the_bar_adds_up() -> None:
-    """The parts of the bar are as wide as there are clients, and the table has both sums."""
+    """The widths of the bar's parts add up to the number of clients, and the table has both sums."""
     summary = too_many_open_files()
     page = page_of(summary)
     parts = [given for _, given in page.elements if "part " in (given.get("class") or "")]
@@ -290,29 +290,29 @@ def test_the_bar_adds_up() -> None:
 
 
 def test_a_ledger_that_does_not_add_up_says_so() -> None:
-    """Never in silence: the sign, the word and the reason."""
+    """It shows the sign, the word and the reason."""
     broken = dataclasses.replace(too_many_open_files(), balanced=False, imbalance=["One is missing."], foreign=2)
     lines = page_of(broken).lines()
     assert "\u2717 does not add up" in lines
     assert "One is missing." in lines
-    assert "2 foreign: accepted connections that no attempt explains." in lines
+    assert "2 foreign: accepted connections that match no attempt." in lines
 
 
 def test_interrupted_runs_say_so_at_the_top() -> None:
-    """A run that never came to its end is not taken for a whole one."""
+    """A notice at the top gives the cause."""
     cut = dataclasses.replace(healthy(), complete=False, interrupted="SIGINT")
-    assert "Interrupted (SIGINT): this is what happened until then." in page_of(cut).lines()
+    assert "The run was interrupted (SIGINT). The numbers cover the time until then." in page_of(cut).lines()
 
 
 def test_missed_expectations_are_words() -> None:
-    """Met and missed differ in sign and word, not by colour alone."""
+    """Met and missed thresholds differ in sign and word, not only in colour."""
     lines = page_of(generator_limited()).lines()
     assert "\u2717 fate.accepted == 40000 17,207 NOT MET" in lines
     assert "\u2713 emfile.count == 0 0 met" in lines
 
 
 def test_growth_points_are_marked_in_drawing_and_table() -> None:
-    """Each band that began with a larger table has a line in the drawing and a sign in the table."""
+    """Each band that begins with a larger table has a line in the drawing and a sign in the table."""
     summary = summary_of(Dataset.of(stalling()))
     page = page_of(summary, lines_of(stalling))
     grown = sum(band.growth_point for band in summary.growth)
@@ -323,29 +323,29 @@ def test_growth_points_are_marked_in_drawing_and_table() -> None:
 
 
 def test_losses_are_drawn_only_where_there_are_any() -> None:
-    """A healthy server has no row of EMFILE under its waits."""
+    """The drawing of a healthy server has no row for EMFILE."""
     assert page_of(healthy()).all_of("rect", class_="lost") == []
     assert len(page_of(too_many_open_files()).all_of("rect", class_="lost")) == 2
 
 
-def test_the_descriptors_table_is_one_square_each() -> None:
-    """Each descriptor has its letter, and the legend counts them."""
+def test_a_small_fd_table_has_a_square_for_each_descriptor() -> None:
+    """Each square has the letter of its descriptor, and the legend counts them."""
     page = Page(fd_map("fffesseL" + 56 * "W"))
     assert len(page.all_of("i", class_="fd-W")) == 56 + 1
     assert len(page.all_of("div", class_="fd-row")) == 1
     assert "W CLOSE_WAIT: the client has left, the server never closed 56" in page.lines()
 
 
-def test_large_tables_stand_for_several() -> None:
-    """Of a hundred thousand descriptors a square stands for a power of two, and the page says so."""
+def test_a_large_fd_table_has_a_square_for_several_descriptors() -> None:
+    """A square of a large table stands for a power of two of descriptors, and a note gives the number."""
     page = Page(fd_map("fL" + 100_000 * "E" + 3 * "."))
     assert len(page.all_of("div", class_="fd-row")) <= 33
-    assert "One square stands for 64 descriptors, for most of them." in page.lines()
+    assert "One square stands for 64 descriptors and shows the most frequent kind." in page.lines()
     assert "E ESTABLISHED: a client is connected 100,000" in page.lines()
 
 
-def test_what_was_not_lost_is_not_drawn() -> None:
-    """Panels have the lines that have data, and share one span; an absent limit is none."""
+def test_panels_have_only_lines_with_data() -> None:
+    """Lines and panels without data are left out."""
     page = page_of(too_many_open_files())
     panels = {panel["id"]: panel for panel in page.data()["time"]["panels"]}
     assert list(panels) == ["fds", "queue", "waits", "cpu"]
@@ -356,7 +356,7 @@ def test_what_was_not_lost_is_not_drawn() -> None:
 
 
 def test_a_million_attempts_make_a_small_page() -> None:
-    """Below a megabyte, and in less than three seconds with its lines."""
+    """The page is below a megabyte and made in less than three seconds."""
     data = Dataset.of(million())
     summary = summary_of(data)
     began = time.monotonic()
@@ -366,17 +366,17 @@ def test_a_million_attempts_make_a_small_page() -> None:
 
 
 def test_the_answer_leads_and_its_row_is_marked() -> None:
-    """The sentence stands before the table, and the group that it names is marked in it."""
+    """The sentence comes before the table, and the row of its group is marked."""
     comparison = backlog_sweep()
     page = Page(comparison_page(comparison))
     lines = page.lines()
-    assert lines.index("backlog 256 is enough; 218 would be. 4,096 is no better than 256.") < 6
+    assert lines.index("backlog 256 is enough; so would 218 be. 4,096 is not better than 256.") < 6
     assert len(page.all_of("tr", class_="chosen")) == 1
     assert any(line.startswith("\u25b6backlog 256 6 runs 212 of 257") for line in lines)
 
 
 def test_cells_are_judged_by_sign_and_word() -> None:
-    """Worse than the answer has a cross, the same an equals sign; a peak under another limit has neither."""
+    """Worse cells have a cross and equal ones an equals sign; a peak under another limit has no sign."""
     lines = Page(comparison_page(backlog_sweep())).lines()
     row = next(line for line in lines if line.startswith("backlog 8 6 runs"))
     assert row.startswith("backlog 8 6 runs 9 of 9 FULL")
@@ -386,10 +386,12 @@ def test_cells_are_judged_by_sign_and_word() -> None:
 
 
 def test_groups_without_an_answer_are_compared_in_words() -> None:
-    """Where nothing is to be chosen, the first sentence says what is worse and what better than in the first group."""
+    """Without an answer, the first sentence compares the groups with the first one."""
     page = Page(comparison_page(backlog_sweep(answer=None, kind="compare")))
     lines = page.lines()
-    assert lines[3] == "Beside backlog 1, backlog 8 is worse in reply p99 and better in served, 1 s late, phantom."
+    assert lines[3] == (
+        "Compared with backlog 1, backlog 8 is worse in reply p99 and better in served, 1 s late, phantom."
+    )
     same = dataclasses.replace(backlog_sweep().groups[0], label="twin")
     row = backlog_sweep().rows[3]
     even = dataclasses.replace(
@@ -397,11 +399,11 @@ def test_groups_without_an_answer_are_compared_in_words() -> None:
     )
     pair = backlog_sweep(answer=None, kind="compare", groups=[backlog_sweep().groups[0], same], rows=[even], curves=[])
     text = Page(comparison_page(dataclasses.replace(pair, settings=[]))).lines()
-    assert "Beside backlog 1, twin makes no difference that matters." in text
+    assert "Compared with backlog 1, twin makes no difference that matters." in text
 
 
 def test_pairs_read_from_both_ends() -> None:
-    """Better is worse from the other end, the same stays the same, and who was not compared has no sign."""
+    """A swapped pair turns better into worse and keeps the same; groups that were not compared have no pair."""
     row = backlog_sweep().rows[3]
     ends = [pair_of(row, 0, 3), pair_of(row, 3, 0), pair_of(row, 4, 3), pair_of(row, 1, 1)]
     assert [end and end[1] for end in ends] == [Says.WORSE, Says.BETTER, Says.SAME, None]
@@ -419,25 +421,25 @@ def test_every_run_is_a_link_that_stays_beside_the_page() -> None:
     assert links == ["javascript%3Aalert%281%29/report.html", "runs/x%20y%231/report.html"]
 
 
-def test_unfinished_and_refused_are_told() -> None:
-    """A sweep that was cut short, a group that could not run, and unlike hosts are said in words."""
+def test_missing_and_refused_runs_are_reported() -> None:
+    """The page has sentences on missing runs, on a group without runs, and on different hosts."""
     refused = dataclasses.replace(backlog_sweep().groups[0], runs=[], statuses=[], refused=["nofile 1 is too few."])
     groups = [refused, *backlog_sweep().groups[1:]]
     lines = Page(comparison_page(backlog_sweep(groups=groups, complete=False, unlike_hosts=True))).lines()
     assert "nofile 1 is too few." in lines
-    assert "No run of it took place." in lines
-    assert "Not all planned runs took place: the answer stands on those that did." in lines
-    assert any(line.startswith("The hosts are unlike") for line in lines)
+    assert "This group has no complete run." in lines
+    assert "Some planned runs are missing: the answer is based on the others." in lines
+    assert any(line.startswith("The hosts differ") for line in lines)
 
 
-def test_only_what_differs_has_a_matrix() -> None:
-    """Every pair of groups is told with its p-value where any differ; metrics that are alike everywhere are named."""
+def test_only_metrics_that_differ_have_a_matrix() -> None:
+    """A metric that differs has every pair with its p-value; the others are listed by name."""
     base = backlog_sweep()
     even = [dataclasses.replace(pair, says=Says.SAME) for pair in base.rows[0].pairs]
     rows = [dataclasses.replace(base.rows[0], pairs=even), *base.rows[1:]]
     page = Page(comparison_page(dataclasses.replace(base, rows=rows)))
     assert len(page.all_of("table", class_="matrix")) == 5
-    assert any(line.endswith("The same in all groups, as far as matters: queue.max") for line in page.lines())
+    assert any(line.endswith("No difference that matters: queue.max") for line in page.lines())
     assert any("= same" in line and "p = 0.6 (corrected 1)" in line for line in page.lines())
 
 
@@ -450,7 +452,7 @@ def test_intervals_show_every_run() -> None:
 
 @given(values=st.lists(st.floats(1e-9, 1e5), min_size=1, max_size=20))
 def test_logarithmic_axes_reach_around_their_values(values: list[float]) -> None:
-    """The first tick is not above the smallest value, the last not below the largest, but for two hundredths."""
+    """The ticks enclose all values, with a tolerance of two per cent."""
     ticks = log_ticks(values)
     assert 2 <= len(ticks) <= 20
     assert ticks == sorted(ticks)
@@ -467,8 +469,8 @@ def test_steps_are_few_and_inside(low: float, width: float) -> None:
     assert all(low - width * 1e-6 <= tick <= low + width * (1 + 1e-6) for tick in ticks)
 
 
-def test_scales_hold_what_is_beyond_at_their_ends() -> None:
-    """A value becomes a pixel between both ends, on a logarithmic axis too."""
+def test_scales_clip_values_at_their_ends() -> None:
+    """A value is mapped to a pixel between both ends, also on a logarithmic axis."""
     even = Scale(low=0, high=10, start=100, end=0)
     assert [even.at(value) for value in (-1, 0, 5, 10, 11)] == [100, 100, 50, 0, 0]
     log = Scale(low=1e-6, high=1e-2, start=0, end=400, log=True)
@@ -485,12 +487,12 @@ def test_scales_hold_what_is_beyond_at_their_ends() -> None:
     ],
 )  # fmt: skip
 def test_numbers_carry_their_unit(value: float, unit: str, text: str) -> None:
-    """Each unit of a metric is written as people write it."""
+    """Each unit of a metric has its format."""
     assert number(value, unit) == text
 
 
 def test_numbers_stay_with_their_units() -> None:
-    """No line breaks inside "266 ms" or "5 min 28 s", and what is foreign is still escaped."""
+    """No line breaks inside "266 ms" or "5 min 28 s", and markup is still escaped."""
     assert prose("after 266 ms, in 5 min 28 s <b>") == "after 266&nbsp;ms, in 5&nbsp;min&nbsp;28&nbsp;s &lt;b&gt;"
     assert prose("18 % of 3 servers") == "18&nbsp;% of 3 servers"
 
@@ -503,5 +505,5 @@ def test_numbers_stay_with_their_units() -> None:
     ],
 )  # fmt: skip
 def test_settings_read_as_people_write_them(value: object, text: str) -> None:
-    """No None, no True, and no digits that only a computer sees."""
+    """Settings show no None, no True, and no digits of rounding errors."""
     assert plain(value) == text

@@ -1,4 +1,4 @@
-"""Both pages in a real browser, opened from a file: no error, no request, one zoom for all panels, dark and light."""
+"""Both pages in a real browser, opened from a file: errors, requests, zoom, dark and light."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ pytestmark = [
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium or chromedriver is missing (chromium-driver)"),
 ]  # fmt: skip
 
-#: The browser itself talks to its maker if it is let.
+#: Without these options the browser itself makes requests.
 QUIET = [
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--window-size=1200,1000", "--hide-scrollbars",
@@ -61,26 +61,26 @@ class Browser:
         self.driver.get((self.folder / name).as_uri())
 
     def errors(self) -> list[str]:
-        """Return what the console says since the page was opened."""
+        """Return the messages of the console since the page was opened."""
         return [entry["message"] for entry in self._log("browser")]
 
     def requests(self) -> list[str]:
-        """Return the addresses that were asked for since the page was opened."""
+        """Return the requested addresses since the page was opened."""
         events = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
         sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
         return [params["request"]["url"] for params in sent]
 
     def _log(self, kind: str) -> list[dict[str, Any]]:
-        """Return what a log holds, and empty it."""
+        """Return the entries of a log, and empty it."""
         entries: list[dict[str, Any]] = self.driver.get_log(kind)  # type: ignore[no-untyped-call]
         return entries
 
-    def run(self, script: str) -> Any:  # noqa: ANN401 -- whatever the script returns
-        """Return what a script returns."""
+    def run(self, script: str) -> Any:  # noqa: ANN401 -- any value of JavaScript
+        """Run a script and return its result."""
         return self.driver.execute_script(script)
 
     def ranges(self) -> list[list[float]]:
-        """Return what the x axis of each time panel shows."""
+        """Return the range of the x axis of each time panel."""
         shown: list[list[float]] = self.run(
             "return loadsim.charts.filter(c => c.onTime).map(c => [c.plot.scales.x.min, c.plot.scales.x.max])"
         )
@@ -113,7 +113,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    driver.get("about:blank")  # the page of a new tab has requests of its own
+    driver.get("about:blank")  # the page of a new tab makes requests
     try:
         yield Browser(driver, folder)
     finally:
@@ -121,23 +121,23 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 def run_text(**changes: Any) -> str:  # noqa: ANN401 -- any field of a summary
-    """Return the page of a run whose server leaks."""
+    """Return the page of a run with a leaking server."""
     return run_page(dataclasses.replace(too_many_open_files(), **changes), series_of(Dataset.of(exhausted())), host={})
 
 
 @pytest.mark.parametrize("page", [run_text, lambda: comparison_page(backlog_sweep())], ids=["run", "sweep"])
-def test_a_page_opens_from_a_file_in_silence(browser: Browser, page: Any) -> None:  # noqa: ANN401 -- makes a page
-    """No error on the console, no request but for the page itself, and every chart is drawn."""
+def test_a_page_opens_from_a_file_without_errors(browser: Browser, page: Any) -> None:  # noqa: ANN401 -- makes a page
+    """The console has no error, only the page itself is requested, and every chart is drawn."""
     browser.open(page())
     assert browser.errors() == []
-    asked = [url for url in browser.requests() if not url.startswith("data:")]
-    assert asked == [(browser.folder / "report.html").as_uri()]
+    requested = [url for url in browser.requests() if not url.startswith("data:")]
+    assert requested == [(browser.folder / "report.html").as_uri()]
     places = browser.driver.find_elements(By.CSS_SELECTOR, ".chart")
     assert len(places) == len(browser.driver.find_elements(By.CSS_SELECTOR, ".chart canvas")) > 0
 
 
-def test_a_zoom_is_one_for_all_panels(browser: Browser) -> None:
-    """A drag over one panel shows the same stretch of time in all of them; a double click shows everything again."""
+def test_a_zoom_changes_all_panels(browser: Browser) -> None:
+    """A drag over one panel zooms all of them; a double click resets them."""
     browser.open(run_text())
     assert browser.ranges() == [[0, 5]] * 4
     browser.drag(1, 0.2, 0.6)
@@ -151,8 +151,8 @@ def test_a_zoom_is_one_for_all_panels(browser: Browser) -> None:
     assert not button.is_displayed()
 
 
-def test_the_button_shows_everything_again(browser: Browser) -> None:
-    """Who knows nothing of double clicks finds a button."""
+def test_the_button_resets_the_zoom(browser: Browser) -> None:
+    """A button resets the zoom as a double click does."""
     browser.open(run_text())
     browser.drag(0, 0.1, 0.3)
     assert browser.ranges() != [[0, 5]] * 4
@@ -163,7 +163,7 @@ def test_the_button_shows_everything_again(browser: Browser) -> None:
 
 
 def test_a_zoom_survives_a_change_of_colours(browser: Browser) -> None:
-    """Charts are drawn anew in the dark, and still show the stretch that was chosen."""
+    """The charts are redrawn in dark colours and stay zoomed."""
     browser.open(run_text())
     browser.drag(0, 0.5, 0.9)
     before = browser.ranges()
@@ -175,22 +175,22 @@ def test_a_zoom_survives_a_change_of_colours(browser: Browser) -> None:
         emulate(browser, "light")
 
 
-def test_the_pointer_tells_values_in_every_panel(browser: Browser) -> None:
-    """Over one panel the values of that moment stand in the headings of all of them."""
+def test_the_pointer_shows_values_in_every_panel(browser: Browser) -> None:
+    """With the pointer over one panel, the headings of all panels show the values of that moment."""
     browser.open(run_text())
     ActionChains(browser.driver).move_to_element(browser.panel(1)).perform()
-    told = {
+    values = {
         item.text.rsplit(" ", 1)[0]: item.find_element(By.TAG_NAME, "b").text
         for item in browser.driver.find_elements(By.CSS_SELECTOR, "#time .readout")
     }
-    assert told["open fds"] == "64"
-    assert told["queue"] == "129"
+    assert values["open fds"] == "64"
+    assert values["queue"] == "129"
     assert browser.driver.find_element(By.CSS_SELECTOR, "#chart-fds .at").text == "at 2.5 s"
 
 
 @pytest.mark.parametrize("name", ["<script>document.title='owned'</script>\"&", NASTY])
 def test_names_run_nothing(browser: Browser, name: str) -> None:
-    """A name that looks like a script is shown as it is, also in the charts."""
+    """A name that looks like a script is shown as text, also in the charts."""
     marks = dataclasses.replace(too_many_open_files().timeline, marks=[])
     browser.open(run_text(scenario=name, description=name, timeline=marks, settings={name: {name: name}}))
     assert browser.driver.find_element(By.TAG_NAME, "h1").text == printable(name)
@@ -204,27 +204,27 @@ def test_names_run_nothing(browser: Browser, name: str) -> None:
     assert browser.errors() == []
 
 
-def test_a_script_that_was_slipped_in_does_not_run(browser: Browser) -> None:
-    """The policy of the page lets no script run but its own two."""
+def test_an_injected_script_does_not_run(browser: Browser) -> None:
+    """The policy of the page allows only its two scripts."""
     browser.open(run_text().replace("</main>", "<script>document.title='owned'</script></main>"))
     assert browser.driver.title != "owned"
     assert any("Content Security Policy" in message for message in browser.errors())
 
 
 def test_dark_is_dark(browser: Browser) -> None:
-    """Background and ink change places with the wish of the reader."""
+    """The background follows the preferred colour scheme."""
     browser.open(run_text())
     found = {}
-    for wish in ("light", "dark"):
-        emulate(browser, wish)
-        found[wish] = browser.run("return getComputedStyle(document.body).backgroundColor")
+    for scheme in ("light", "dark"):
+        emulate(browser, scheme)
+        found[scheme] = browser.run("return getComputedStyle(document.body).backgroundColor")
     emulate(browser, "light")
     assert brightness(found["light"]) > 230
     assert brightness(found["dark"]) < 50
 
 
 def test_a_narrow_screen_never_scrolls_sideways(browser: Browser) -> None:
-    """At 400 pixels wide things scroll are cut into their own boxes, the page itself stays as wide as the screen."""
+    """At 400 pixels, wide tables and drawings scroll in their boxes, and the page is as wide as the screen."""
     size = {"width": 400, "height": 900, "deviceScaleFactor": 1, "mobile": True}
     browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     try:
@@ -236,7 +236,7 @@ def test_a_narrow_screen_never_scrolls_sideways(browser: Browser) -> None:
 
 
 def test_without_a_script_the_page_can_be_read(browser: Browser) -> None:
-    """Verdict, findings, ledger and tables are there, and where charts would be stands why they are not."""
+    """Status, findings, ledger and tables are shown, and a note replaces the charts."""
     browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         browser.open(run_text())
@@ -247,9 +247,9 @@ def test_without_a_script_the_page_can_be_read(browser: Browser) -> None:
         assert part in text
 
 
-def emulate(browser: Browser, wish: str) -> None:
-    """Let the reader wish for light or dark."""
-    features = [{"name": "prefers-color-scheme", "value": wish}]
+def emulate(browser: Browser, scheme: str) -> None:
+    """Set the preferred colour scheme."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 

@@ -1,4 +1,4 @@
-"""A run as it goes: live, as lines, or unwatched."""
+"""A run in progress: redrawn in place, as lines, or not shown."""
 
 from __future__ import annotations
 
@@ -63,20 +63,20 @@ HUGE = dataclasses.replace(LATE, started=10**15, open_fds=10**9, fd_limit=10**9,
 
 
 def plan() -> Plan:
-    """Return what a scenario with three clients needs."""
+    """Return the plan of a scenario with three clients."""
     values = {"schema": 1, "name": "three", "client": {"rate": "3/s", "duration": "1s"}}
     return make_plan(Scenario.model_validate(values), Host())
 
 
 def shown(progress: Progress, opening: Opening = OPENING, *, width: int = 80, unicode: bool = True) -> str:
     """Return a moment of the live view."""
-    look = Terminal(width=width, color=False, unicode=unicode)
-    return paint(frame(opening, progress, look), look)
+    terminal = Terminal(width=width, color=False, unicode=unicode)
+    return paint(frame(opening, progress, terminal), terminal)
 
 
 @pytest.mark.parametrize("name", ["early", "late", "unread"])
-def test_the_live_view_looks_as_it_should(name: str) -> None:
-    """Each stage of a run keeps its look."""
+def test_the_live_view_matches_its_golden_file(name: str) -> None:
+    """Each stage of a run has a golden file."""
     text = shown({"early": EARLY, "late": LATE, "unread": UNREAD}[name])
     assert golden(f"live-{name}-80.txt", text) == text
 
@@ -84,7 +84,7 @@ def test_the_live_view_looks_as_it_should(name: str) -> None:
 @pytest.mark.parametrize("width", [1, 40, 60, 80, 120, 300])
 @pytest.mark.parametrize("progress", [EARLY, LATE, UNREAD, HUGE])
 def test_the_live_view_fits(width: int, progress: Progress) -> None:
-    """No line is wider than the terminal, whatever the numbers and the name."""
+    """No line is wider than the terminal, for any numbers and names."""
     hostile = dataclasses.replace(OPENING, scenario="\x1b[2J" * 50, description="d" * 500, hint="h " * 200)
     for opening in (OPENING, hostile):
         text = shown(progress, opening, width=width, unicode=width % 3 != 0)
@@ -93,20 +93,20 @@ def test_the_live_view_fits(width: int, progress: Progress) -> None:
 
 
 def test_full_is_a_word() -> None:
-    """A gauge at its limit says so, not by colour alone."""
+    """A gauge at its limit has a word for it, not only a colour."""
     assert "FULL" not in shown(EARLY)
     assert shown(LATE).count("FULL") == 2
 
 
 def test_a_run_longer_than_expected_is_measured_against_its_limit() -> None:
-    """The head names the time it may take at most."""
+    """The head then shows the longest possible time."""
     assert "2.5 s of about 5 s" in shown(LATE)
     assert "6.0 s of at most 7 s" in shown(dataclasses.replace(LATE, elapsed_s=6.0))
     assert "0.0 s of about 5 s" in shown(UNREAD)
 
 
 def test_the_live_view_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal it draws at most once a quarter of a second, and gives every line back."""
+    """On a terminal it draws at most once per quarter of a second, and erases every line."""
     controller, tty = pty.openpty()
     with os.fdopen(tty, "w", encoding="utf-8") as stream, os.fdopen(controller, "rb", buffering=0) as screen:
         monkeypatch.setattr(sys, "stderr", stream)
@@ -119,22 +119,22 @@ def test_the_live_view_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
         live.end()
         print("THE END", file=stream, flush=True)
         seen = ""
-        while "THE END" not in seen:  # a terminal hands over what it has, in pieces
+        while "THE END" not in seen:  # reads from a terminal return pieces
             seen += screen.read(65_536).decode(errors="replace")
     drawn = [match[1] for match in re.finditer(r"(\d\.\d) s of", seen)]
-    assert drawn == ["0.3", "0.5", "0.5"]  # the last one again, right before it is erased
+    assert drawn == ["0.3", "0.5", "0.5"]  # rich draws the last one again before it erases it
     assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h") == 1
 
 
-def test_lines_say_what_a_log_needs() -> None:
-    """One line at the beginning, one a second, in ASCII."""
+def test_lines_suit_a_log() -> None:
+    """There is one line at the beginning and one per second, in ASCII."""
     assert first_line(OPENING) == "too-many-open-files: 600 clients, about 5 s; see it: nsenter -t 4242 -n ss -tan"
     assert progress_line(LATE) == "   2.5 s     500 clients   64/64 fds   129/129 queued   22 EMFILE   314 SYNs lost"
     assert progress_line(UNREAD) == "   0.0 s     500 clients   ? fds   ? queued   22 EMFILE   7 own failures"
 
 
 def test_a_line_is_printed_once_a_second() -> None:
-    """Updates in between are left out, also after a pause."""
+    """Other updates are left out, also after a pause."""
     stream = io.StringIO()
     plain = PlainDisplay(stream)
     plain.begin(plan(), hint="ss -tan")
@@ -147,19 +147,19 @@ def test_a_line_is_printed_once_a_second() -> None:
 
 
 def test_a_reader_that_went_away_does_not_end_the_run() -> None:
-    """Progress that nobody reads is dropped."""
+    """Progress without a reader is dropped."""
     read, write = os.pipe()
     os.close(read)
     with io.TextIOWrapper(io.FileIO(write, "w"), encoding="utf-8", write_through=True) as stream:
         PlainDisplay(stream).update(dataclasses.replace(LATE, elapsed_s=1.0))
 
 
-def test_views_have_names() -> None:
-    """The command line knows three."""
+def test_displays_have_names() -> None:
+    """The command line has three displays."""
     assert isinstance(display("live"), LiveDisplay)
     assert isinstance(display("plain"), PlainDisplay)
-    nobody = display("none")
-    assert isinstance(nobody, NoDisplay)
-    nobody.begin(plan(), hint="")
-    nobody.update(LATE)
-    nobody.end()
+    none = display("none")
+    assert isinstance(none, NoDisplay)
+    none.begin(plan(), hint="")
+    none.update(LATE)
+    none.end()

@@ -22,7 +22,7 @@ NOTHING = Timeline(step_s=0.1, open_fds=[], fd_limit=None, queue=[], queue_capac
 
 
 def shown(summary: Summary, *, width: int = 80, color: bool = False, unicode: bool = True) -> str:
-    """Return what a terminal would show, without where it is saved."""
+    """Return the report without a result folder."""
     return render(summary, Terminal(width=width, color=color, unicode=unicode))
 
 
@@ -32,17 +32,17 @@ def changed(summary: Summary, **changes: object) -> Summary:
 
 
 def odd() -> dict[str, Summary]:
-    """Return summaries as no ordinary run makes them."""
+    """Return summaries of extraordinary runs."""
     base = too_many_open_files()
     huge = 10**18
-    nobody = dict.fromkeys(base.ledger, 0)
+    no_clients = dict.fromkeys(base.ledger, 0)
     return {
         "nothing at all": changed(
             base,
             clients=0,
             duration_s=0.0,
             metrics={},
-            ledger=nobody,
+            ledger=no_clients,
             fate_by_outcome={},
             growth=[],
             findings=[],
@@ -104,8 +104,8 @@ def odd() -> dict[str, Summary]:
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.__name__)
-def test_a_report_looks_as_it_should(sample: Callable[[], Summary]) -> None:
-    """Each kind of run keeps its look at 80 columns."""
+def test_a_report_matches_its_golden_file(sample: Callable[[], Summary]) -> None:
+    """Each kind of run has a golden file at 80 columns."""
     text = render(
         sample(),
         Terminal(width=80, color=False, unicode=True),
@@ -116,8 +116,8 @@ def test_a_report_looks_as_it_should(sample: Callable[[], Summary]) -> None:
 
 
 @pytest.mark.parametrize(("width", "color", "unicode"), [(120, False, True), (80, False, False), (80, True, True)])
-def test_a_report_uses_what_the_terminal_can_show(*, width: int, color: bool, unicode: bool) -> None:
-    """Width, colour and alphabet change the report; each of them has a golden file."""
+def test_a_report_uses_the_abilities_of_the_terminal(*, width: int, color: bool, unicode: bool) -> None:
+    """Width, colour and alphabet change the report, and each of them has a golden file."""
     text = shown(too_many_open_files(), width=width, color=color, unicode=unicode)
     name = f"too_many_open_files-{width}{'-color' if color else ''}{'' if unicode else '-ascii'}.txt"
     assert golden(name, text) == text
@@ -126,7 +126,7 @@ def test_a_report_uses_what_the_terminal_can_show(*, width: int, color: bool, un
 @pytest.mark.parametrize("width", [1, 10, 39, 40, 60, 79, 80, 100, 120, 200])
 @pytest.mark.parametrize("unicode", [True, False], ids=["unicode", "ascii"])
 def test_no_line_is_wider_than_the_terminal(width: int, unicode: bool) -> None:  # noqa: FBT001 -- pytest's parameter
-    """Whatever the summary holds, every line fits."""
+    """Every line fits, for any summary."""
     for summary in [*(sample() for sample in SAMPLES), *odd().values()]:
         text = render(
             summary,
@@ -139,7 +139,7 @@ def test_no_line_is_wider_than_the_terminal(width: int, unicode: bool) -> None: 
 
 @pytest.mark.parametrize("summary", [pytest.param(summary, id=name) for name, summary in odd().items()])
 def test_odd_runs_have_a_report(summary: Summary) -> None:
-    """A report begins with the name, has the verdict at the start of a line, and ends in a newline."""
+    """A report has the status at the start of one of its first lines, and ends in a newline."""
     text = shown(summary)
     assert any(line.startswith(summary.status) for line in text.splitlines()[:5])
     assert text.endswith("\n")
@@ -147,27 +147,27 @@ def test_odd_runs_have_a_report(summary: Summary) -> None:
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.__name__)
 def test_colour_adds_nothing_but_colour(sample: Callable[[], Summary]) -> None:
-    """Without its escape sequences a coloured report is the plain one: meaning never hangs on colour."""
+    """Without escape sequences a coloured report equals the plain one: colour never carries the meaning."""
     colored = shown(sample(), color=True)
     assert "\x1b[" in colored
     assert shown(sample()) == re.sub(r"\x1b\[[0-9;]*m", "", colored)
 
 
 def test_ascii_is_ascii() -> None:
-    """A terminal without Unicode gets ASCII alone, also from foreign names."""
+    """A terminal without Unicode gets only ASCII, also for foreign names."""
     summaries = [*(sample() for sample in SAMPLES), *odd().values()]
     assert all(shown(summary, unicode=False).isascii() for summary in summaries)
 
 
 def test_foreign_text_cannot_act_on_the_terminal() -> None:
-    """Control characters, escape sequences and reordering marks are shown, not sent."""
+    """Control characters, escape sequences and reordering marks are shown escaped."""
     text = shown(odd()["hostile"])
     assert all(char == "\n" or char.isprintable() for char in text)
     assert r"\x1b]0;owned\x07\x1b[2J\r\n\u202egnp.exe" in text
 
 
-def test_a_saved_path_is_shown_whole() -> None:
-    """A path that takes several lines can be put together again; a command is continued as a shell would read it."""
+def test_a_long_path_is_not_clipped() -> None:
+    """The lines of a long path can be joined again, and a long command is continued as in a shell."""
     path, command = "/srv/" + "very-long-folder/" * 12, "loadsim run x " + "--set server.leak=0 " * 6
     lines = render(
         healthy(), Terminal(width=80, color=False, unicode=True), saved=path, next_steps=[command, "loadsim list"]
@@ -182,23 +182,23 @@ def test_a_saved_path_is_shown_whole() -> None:
 
 
 def test_the_last_lines_are_the_findings() -> None:
-    """What a terminal of 24 lines still shows begins with what happened."""
+    """A terminal with 24 lines still shows the first finding."""
     assert any("fd-leak" in line for line in shown(too_many_open_files()).splitlines()[-24:])
 
 
 def test_an_interrupted_run_says_so_at_the_top() -> None:
-    """The cause stands below the verdict."""
+    """A notice with the cause is below the status."""
     lines = shown(odd()["interrupted"]).splitlines()
-    assert "            ! Interrupted (SIGINT): this is what happened until then." in lines[:4]
+    assert "            ! The run was interrupted (SIGINT). The numbers cover the time" in lines[:4]
 
 
 def test_a_killed_run_says_so_at_the_top() -> None:
-    """A run whose conductor was killed never came to its end."""
-    assert "! This run never came to its end" in "\n".join(shown(odd()["killed"]).splitlines()[:4])
+    """A run without a known cause has the notice without one."""
+    assert "! The run was interrupted. The numbers" in "\n".join(shown(odd()["killed"]).splitlines()[:4])
 
 
-def test_books_that_do_not_balance_are_accused() -> None:
-    """The sum is replaced by the accusation, and what does not add up is said."""
+def test_a_ledger_that_does_not_add_up_says_so() -> None:
+    """The last line of the ledger says that it does not add up, and notices give the reasons."""
     text = shown(odd()["unbalanced"])
     assert "DOES NOT ADD UP" in text
     assert "! The server accepted 57 connections, and 56 attempts were accepted." in text
@@ -207,24 +207,24 @@ def test_books_that_do_not_balance_are_accused() -> None:
 
 
 def test_a_threshold_that_was_not_met_is_named_in_words() -> None:
-    """Neither a colour nor a sign alone says that an expectation failed."""
+    """A missed threshold has words, not only a colour and a sign."""
     text = shown(generator_limited())
     assert "  NOT MET     ✗ fate.accepted == 40000 (measured: 17,207)" in text.splitlines()
     assert "  expected    ✓ emfile.count == 0 (0)" in text.splitlines()
 
 
-def test_the_generator_speaks_in_every_run() -> None:
-    """Its lag, CPU and own failures are shown, and that it was the limit if it was."""
+def test_every_run_shows_its_generator() -> None:
+    """Lag, CPU and own failures are shown, and also if the generator could not keep up."""
     assert "generator   lag p99 190 us   0.03 cores   0 own failures" in shown(healthy())
-    assert "generator   IT SET THE PACE   lag p99 21 ms" in shown(generator_limited())
+    assert "generator   COULD NOT KEEP UP   lag p99 21 ms" in shown(generator_limited())
 
 
-def test_what_was_not_measured_is_not_shown() -> None:
-    """A run without samples, attempts or bands has no picture and no tables of them."""
+def test_values_that_were_not_measured_are_left_out() -> None:
+    """A run without samples, attempts or bands has no picture and no tables."""
     text = shown(odd()["nothing at all"])
     assert all(absent not in text for absent in ("open fds", "fd table", "how long", "as the table grew", "predicted"))
 
 
-def test_every_verdict_has_a_style() -> None:
-    """The four words of the design are known."""
+def test_every_status_has_a_style() -> None:
+    """All four statuses have a style."""
     assert {"REPRODUCED", "HEALTHY", "FAILED", "INCONCLUSIVE"} == set(STATUSES)

@@ -1,4 +1,4 @@
-"""Comparisons as they come out of real sweeps, for the tests of `loadsim.report`."""
+"""Realistic comparisons for the tests of `loadsim.render` and `loadsim.compare`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COLUMNS = [
     Column(metric="attempts.served", heading="served"),
     Column(metric="attempts.late", heading="1 s late", legend="served, but the first SYN was lost and sent again"),
     Column(metric="fate.phantom", heading="phantom", legend="connected at the client only"),
-    Column(metric="fate.dropped", heading="never in", legend="connect timed out"),
+    Column(metric="fate.dropped", heading="dropped", legend="connect timed out"),
     Column(metric="reply.p99", heading="reply p99"),
 ]
 _MEDIANS = {
@@ -38,7 +38,7 @@ _COST_OF_8 = (
 
 
 def backlog_sweep() -> Comparison:
-    """Return five backlogs, six runs of each, of which 256 is enough."""
+    """Return a sweep of five backlogs with six runs each; 256 is enough."""
     return Comparison(
         kind="sweep",
         title="backlog-sweep",
@@ -63,7 +63,7 @@ def backlog_sweep() -> Comparison:
         rows=[_row(metric, medians) for metric, medians in _MEDIANS.items()],
         answer=Answer(
             group=3,
-            sentence="backlog 256 is enough; 218 would be. 4,096 is no better than 256.",
+            sentence="backlog 256 is enough; so would 218 be. 4,096 is not better than 256.",
             evidence=[
                 "The queue never held more than 219 clients (202-219 in the 12 runs that did not overflow).",
                 "Rule: backlog >= rate x longest pause = 2,000/s x 100 ms = 200.",
@@ -82,7 +82,7 @@ def backlog_sweep() -> Comparison:
 
 
 def two_builds() -> Comparison:
-    """Return two sides of `loadsim compare`, on unlike hosts, with gates of which one failed."""
+    """Return a comparison of two groups on different hosts, with one passed and one failed gate."""
     sweep = backlog_sweep()
     return replace(
         sweep,
@@ -104,7 +104,7 @@ def two_builds() -> Comparison:
             Gate(text="reply.p99 +10%", ok=True, measured="-91 % (better)"),
             Gate(text="queue.max +10%", ok=False, measured="+64 % (worse)"),
         ],
-        notices=["These are not the runs of one machine: counts are judged, times only shown (--force judges)."],
+        notices=["The runs are from different hosts: only counts are judged. Use --force to judge times and CPU too."],
     )
 
 
@@ -114,7 +114,7 @@ def _curve(cell: int) -> list[float]:
 
 
 def _row(metric: str, medians: tuple[float, ...]) -> Row:
-    """Return a metric whose runs lie closely around these medians."""
+    """Return a row whose runs are close to these medians."""
     about = METRICS[metric]
     estimates: list[Estimate | None] = []
     for median in medians:

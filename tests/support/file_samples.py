@@ -1,4 +1,4 @@
-"""A made-up run, and its derived files."""
+"""A synthetic run, and its derived files."""
 
 from __future__ import annotations
 

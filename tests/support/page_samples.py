@@ -1,4 +1,4 @@
-"""Runs and comparisons as pages show them, for the tests of `loadsim.render.html` and of the lines it draws."""
+"""Runs and comparisons for the tests of pages and of the lines in their charts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def million(count: int = 1_000_000) -> Recording:
 
 
 def backlog_sweep(**changes: Any) -> Comparison:  # noqa: ANN401 -- any field of a comparison
-    """Return five backlogs of six runs each, of which 256 is enough."""
+    """Return a sweep of five backlogs with six runs each; 256 is enough."""
     labels = ["backlog 1", "backlog 8", "backlog 128", "backlog 256", "backlog 4,096"]
     backlogs = [1, 8, 128, 256, 4096]
     rows = [
@@ -58,7 +58,7 @@ def backlog_sweep(**changes: Any) -> Comparison:  # noqa: ANN401 -- any field of
         _row("reply.p99", "s", "lower", [1.01, 1.02, 1.03, 0.097, 0.098], 0.002),
         dataclasses.replace(_row("server.cpu", "cores", "lower", [0.1, 0.11, 0.12, 0.12, 0.12], 0.01), pairs=[]),
     ]
-    whole = Comparison(
+    comparison = Comparison(
         kind="sweep",
         title="backlog-sweep",
         description="2,000 clients/s for 3 s; the server pauses 100 ms twice a second.",
@@ -88,7 +88,7 @@ def backlog_sweep(**changes: Any) -> Comparison:  # noqa: ANN401 -- any field of
         rows=rows,
         answer=Answer(
             group=3,
-            sentence="backlog 256 is enough; 218 would be. 4,096 is no better than 256.",
+            sentence="backlog 256 is enough; so would 218 be. 4,096 is not better than 256.",
             evidence=["The queue never held more than 219 clients (202-219 in the 12 runs that did not overflow)."],
             costs=["128 looks perfect, 100 % served, but 389 of 6,000 clients (6.5 %) waited one second more."],
             advice=["Set both: listen(fd, 256) and net.core.somaxconn >= 256 (here 4,096: fine)."],
@@ -109,11 +109,11 @@ def backlog_sweep(**changes: Any) -> Comparison:  # noqa: ANN401 -- any field of
         ],
         gates=[Gate(text="reply.p99 +10%", ok=False, measured="+34 % (worse)")],
     )
-    return dataclasses.replace(whole, **changes)
+    return dataclasses.replace(comparison, **changes)
 
 
 def _row(metric: str, unit: str, better: str, medians: list[float], apart: float) -> Row:  # noqa: PLR0917 -- a line of a table
-    """Return a metric with these medians; groups whose ranges do not meet differ."""
+    """Return a row with these medians; groups with disjoint ranges differ."""
     spread = [-1.0, -0.6, -0.1, 0.1, 0.5, 1.0]
     values = [[max(median + apart * one, 0.0) for one in spread] if median else [0.0] * 6 for median in medians]
     estimates: list[Estimate | None] = [

@@ -1,6 +1,6 @@
-"""Summaries as they come out of real runs, for the tests of `loadsim.report`; and the comparison with golden files.
+"""Realistic summaries for the tests of `loadsim.render`, and the comparison with golden files.
 
-`LOADSIM_UPDATE_GOLDEN=1 pytest tests/test_report_*.py` writes the golden files anew: look at the difference.
+`LOADSIM_UPDATE_GOLDEN=1 pytest tests/render tests/compare` updates the golden files: read the difference.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ GOLDEN = Path(__file__).parent.parent / "data" / "golden"
 
 
 def golden(name: str, text: str) -> str:
-    """Return what the golden file of this name holds, after writing `text` to it if the environment asks for that."""
+    """Return the text of a golden file; with LOADSIM_UPDATE_GOLDEN, write `text` to it first."""
     path = GOLDEN / name
     if os.environ.get("LOADSIM_UPDATE_GOLDEN"):
         path.write_text(text, encoding="utf-8")
@@ -23,7 +23,7 @@ def golden(name: str, text: str) -> str:
 
 
 def too_many_open_files() -> Summary:
-    """Return a server with nofile = 64 that closes nothing: 600 clients in 3 s."""
+    """Return a run of 600 clients in 3 s against a server with nofile = 64 that never closes a connection."""
     fds: list[int | None] = [min(8 + round(200 * 0.05 * step), 64) for step in range(102)]
     queue: list[int | None] = [min(max(round(200 * (0.05 * step - 0.28)), 0), 129) for step in range(102)]
     cells = {"accepted": {"ok": 56}, "queued": {"reply_timeout": 129}, "dropped": {"connect_timeout": 415}}
@@ -128,7 +128,7 @@ def too_many_open_files() -> Summary:
 
 
 def healthy() -> Summary:
-    """Return a server that closes what it opens: 200 clients, and every one of them served."""
+    """Return a run of 200 clients, all served, against a server that closes its connections."""
     cells = {"accepted": {"ok": 200}}
     fds: list[int | None] = [8 + (step % 3 == 1) + (step % 7 == 2) for step in range(40)]
     return Summary(
@@ -212,7 +212,7 @@ def healthy() -> Summary:
 
 
 def phantoms() -> Summary:
-    """Return a closed loop of 100 clients at backlog 1: 96 are connected to nothing."""
+    """Return a closed loop of 100 clients with backlog 1: 96 are connected to nothing."""
     cells = {"accepted": {"ok": 5}, "queued": {"unfinished": 2}, "phantom": {"reply_timeout": 90, "unfinished": 6}}
     cells["accepted"]["reply_timeout"] = 3
     return Summary(
@@ -267,7 +267,7 @@ def phantoms() -> Summary:
                 id="phantom",
                 title="96 clients are connected to nothing: the server has no socket for them.",
                 evidence="The queue was full, net.ipv4.tcp_syncookies = 1 answered in its place, and the final ACK "
-                "was dropped. Such a client learns of it by its own time-out alone.",
+                "was dropped. Such a client notices only by its own time-out.",
                 remedy="raise the backlog from 1 to at least 100: listen(fd, 100), and net.core.somaxconn >= 100 "
                 "(here 4,096: fine).",
                 fault=True,
@@ -296,7 +296,7 @@ def phantoms() -> Summary:
 
 
 def generator_limited() -> Summary:
-    """Return a run whose generator could not keep its schedule: nothing may be concluded about the server."""
+    """Return a run whose generator could not keep its schedule: it proves nothing about the server."""
     cells = {
         "accepted": {"ok": 17_204, "reset": 3},
         "local": {"local": 1_212},
@@ -311,7 +311,7 @@ def generator_limited() -> Summary:
         duration_s=12.4,
         clients=40_000,
         status="INCONCLUSIVE",
-        sentence="The generator set the pace, not the server: 22,793 of 40,000 attempts never left it.",
+        sentence="The load generator could not keep up: it did not start 22,793 of 40,000 attempts.",
         metrics={
             "fate.accepted": 17_207,
             "accept.samples": 17_207,
@@ -357,7 +357,7 @@ def generator_limited() -> Summary:
         findings=[
             Finding(
                 id="generator-limited",
-                title="The generator set the pace, not the server.",
+                title="The load generator could not keep up.",
                 evidence="It started attempts up to 21 ms late (p99) where they were planned every 0.1 ms, used 0.98 "
                 "of a core, found no port for 1,212 attempts, and did not start 21,581.",
                 remedy="add drivers and source addresses: --set client.processes=2 --set client.sources=4, or ask for "
@@ -406,7 +406,7 @@ def _band(
     lost: tuple[int, int] = (0, 0),
     grown: bool = False,
 ) -> Band:
-    """Return a band; times are p50, p99 and max of the wait, and the longest pause; lost are EMFILE and SYNs."""
+    """Return a band. Times are p50, p99 and max of the wait, and the longest pause; `lost` are EMFILE and SYNs."""
     p50, p99, longest, pause = times_us
     label = f"{first:,} - {last:,} fds" if last > first else f"{first} fds"
     return Band(

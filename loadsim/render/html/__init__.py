@@ -1,4 +1,4 @@
-"""How is a run shown as a page? One file that needs no network, and no script to be understood.
+"""How is a run shown as a page? One file that loads nothing and can be read without scripts.
 
     page      the page of one run, in reading order
     sections  numbers, findings, thresholds, the ledger

@@ -1,6 +1,6 @@
-"""What the script draws, as plain values: panels on one time axis, and percentile curves.
+"""The charts of the script as plain values: panels on one time axis, and percentile curves.
 
-Owns the words, colours and order of the lines. The script knows how to draw a line, not what it means.
+Owns the words, colours and order of the lines. The script draws lines and does not know their meaning.
 """
 
 from __future__ import annotations
@@ -18,21 +18,19 @@ if TYPE_CHECKING:
 
 Values = dict[str, Any]
 
-#: What a family of latencies is.
-FAMILIES = {
-    "connect": "connect: since it was due",
+_FAMILIES = {
+    "connect": "connect: from scheduled start",
     "accept": "accept: in the accept queue",
-    "reply": "reply: from due to first byte",
+    "reply": "reply: scheduled start to first byte",
 }
-#: Families of one run and their colours.
 _FAMILY_COLOURS = {"connect": "connect", "accept": "accept", "reply": "reply"}
-#: Colours of groups, which are told apart by their dashes as well.
+#: Colours and dashes of groups: lines differ in both.
 _GROUP_COLOURS = ("g1", "g2", "g3", "g4", "g5", "g6")
 _DASHES: tuple[list[int], ...] = ([], [8, 4], [2, 3], [10, 3, 2, 3], [5, 2], [1, 4])
 
 
 def time_panels(series: Series, marks: Sequence[Mark], *, shared: bool) -> Values:
-    """Return the panels of a run on one time axis; a panel without any line is left out."""
+    """Return the panels of a run on one time axis; panels without lines are left out."""
     lost = "packets lost" if shared else "SYNs lost"
     panels = [
         _panel(
@@ -63,7 +61,7 @@ def time_panels(series: Series, marks: Sequence[Mark], *, shared: bool) -> Value
         ),
         _panel(
             "canary",
-            "An independent client that asks again and again: how long it waited",
+            "Canary: how long an independent client waited for each answer",
             [
                 _line("answered", series.answered, "accept", kind="points"),
                 _line("not answered", series.unanswered, "lost", kind="points"),
@@ -92,7 +90,7 @@ def run_curves(curves: Sequence[Curve]) -> list[Values]:
     lines = [
         {
             **_curve(curve),
-            "label": FAMILIES.get(curve.family, curve.family),
+            "label": _FAMILIES.get(curve.family, curve.family),
             "colour": _FAMILY_COLOURS.get(curve.family, "g1"),
             "dash": _DASHES[i % len(_DASHES)],
         }
@@ -102,7 +100,7 @@ def run_curves(curves: Sequence[Curve]) -> list[Values]:
 
 
 def group_curves(curves: Sequence[Curve], labels: Sequence[str], *, chosen: int | None) -> list[Values]:
-    """Return the percentile curves of groups: a chart for each family, a line for each group, the chosen thick."""
+    """Return the percentile curves of groups: a chart for each family, a line for each group, thick if it is chosen."""
     charts = []
     for place, family in enumerate(dict.fromkeys(curve.family for curve in curves)):
         lines = [
@@ -117,12 +115,12 @@ def group_curves(curves: Sequence[Curve], labels: Sequence[str], *, chosen: int 
             for curve in curves
             if curve.family == family
         ]
-        charts.append({"id": f"curves-{place}", "title": FAMILIES.get(family, family), "lines": lines})
+        charts.append({"id": f"curves-{place}", "title": _FAMILIES.get(family, family), "lines": lines})
     return charts
 
 
 def places(charts: Sequence[Mapping[str, Any]], *, height: int) -> Markup:
-    """Return where charts will be drawn, and what stands there without a script."""
+    """Return the boxes in which the script draws charts, and a note for readers without scripts."""
     boxes = [tag("div", id=f"chart-{chart['id']}", class_="chart", style=f"min-height:{height}px") for chart in charts]
     note = tag("noscript", tag("p", "These charts need JavaScript; the numbers are in the tables.", class_="note"))
     return tag("div", note, *boxes, class_="charts")
@@ -139,7 +137,7 @@ def _line(label: str, line: Line, colour: str, **more: object) -> Values | None:
 
 
 def _losses(line: Line) -> Line:
-    """Return the moments at which something was lost."""
+    """Return only the moments with a loss."""
     lost = [(at, value) for at, value in zip(line.at_s, line.values, strict=True) if value]
     return Line(at_s=[at for at, _ in lost], values=[value for _, value in lost])
 

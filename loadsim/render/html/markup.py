@@ -1,6 +1,6 @@
-"""HTML that its content cannot break, and the file around a page: style, script, data, and a strict policy.
+"""HTML elements with escaped content, and the file around a page: style, script, data, and a strict policy.
 
-Plain text is escaped wherever it meets an element. The policy forbids every request.
+Plain text is escaped when it becomes part of an element. The Content-Security-Policy forbids every request.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
-#: Elements that have no content and no end.
+#: Elements without content and end tag.
 _VOID = {"meta", "link", "br", "col"}
 
 
 class Markup(str):
-    """Text that is HTML already; every other text is escaped when it becomes a part of it."""
+    """Text that is already HTML. Plain text is escaped when it becomes part of it."""
 
     __slots__ = ()
 
@@ -33,8 +33,8 @@ class Markup(str):
 def tag(name: str, /, *content: str | None, **attributes: str | float | bool | None) -> Markup:
     """Return an element.
 
-    Attributes: `class_` is class, `data_x` is data-x; None and False leave one out, True gives it no value. Content
-    that is None is left out, text is escaped.
+    In attribute names, `class_` is class and `data_x` is data-x. An attribute that is None or False is left out; one
+    that is True has no value. Content that is None is left out; text is escaped.
     """
     written = "".join(_attribute(key, value) for key, value in attributes.items() if value is not None)
     if name in _VOID:
@@ -43,17 +43,17 @@ def tag(name: str, /, *content: str | None, **attributes: str | float | bool | N
 
 
 def joined(content: Iterable[str | None]) -> Markup:
-    """Return pieces one after the other; text is escaped, None left out."""
+    """Return the pieces joined; text is escaped, None is left out."""
     return Markup("".join(escaped(piece) for piece in content if piece is not None))
 
 
 def escaped(text: str) -> Markup:
-    """Return text as HTML that shows it, control characters included; what is HTML already stays as it is."""
+    """Return text as HTML, with control characters shown escaped; Markup stays as it is."""
     return text if isinstance(text, Markup) else Markup(html.escape(printable(text)))
 
 
 def data_block(identity: str, values: dict[str, Any]) -> Markup:
-    """Return values as JSON for a script to read; nothing in it can end the element."""
+    """Return values as JSON for a script; no value can end the element."""
     text = json.dumps(values, separators=(",", ":"), allow_nan=False)
     for char in "<>&":
         text = text.replace(char, f"\\u{ord(char):04x}")
@@ -69,7 +69,7 @@ def _attribute(key: str, value: str | float | bool) -> str:  # noqa: FBT001 -- t
     return f' {name}="{html.escape(printable(str(value)))}"'
 
 
-#: A bar that is full to the line: a picture of a limit that is met.
+#: Three rising bars.
 _ICON = (
     "data:image/svg+xml,"
     "%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
@@ -79,7 +79,7 @@ _ICON = (
 
 
 def document(title: str, body: Sequence[str], *, data: dict[str, Any]) -> str:
-    """Return a whole HTML file; `data` is what its script draws."""
+    """Return a complete HTML file; `data` holds the values of its charts."""
     library, script = asset("uPlot.iife.min.js"), asset("page.js")
     head = tag(
         "head",
@@ -92,7 +92,7 @@ def document(title: str, body: Sequence[str], *, data: dict[str, Any]) -> str:
         tag("link", rel="icon", href=_ICON),
         tag("style", Markup(asset("uPlot.min.css") + asset("page.css"))),
     )
-    whole = tag(
+    page = tag(
         "html",
         head,
         tag(
@@ -105,7 +105,7 @@ def document(title: str, body: Sequence[str], *, data: dict[str, Any]) -> str:
         ),
         lang="en",
     )
-    return f"<!doctype html>\n{whole}\n"
+    return f"<!doctype html>\n{page}\n"
 
 
 @functools.cache
@@ -115,7 +115,7 @@ def asset(name: str) -> str:
 
 
 def _policy(*scripts: str) -> str:
-    """Return what the page may do: its own style, its own two scripts, pictures that are inside it; nothing else."""
+    """Return the policy: only inline style, these two scripts, and embedded images."""
     digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return (
@@ -128,7 +128,7 @@ def _footer() -> Markup:
     licence = asset("uPlot.LICENSE").strip()
     return tag(
         "footer",
-        tag("p", f"Made by loadsim {__version__}. This page is one file: it asks for nothing and tells nobody."),
+        tag("p", f"Made by loadsim {__version__}. This page is self-contained: it loads nothing and sends nothing."),
         tag(
             "details",
             tag("summary", "Charts: uPlot 1.6.32, MIT licence"),

@@ -1,4 +1,4 @@
-"""The page of one run, in the order in which it is read: verdict, findings, ledger, charts, tables, fold-outs."""
+"""The page of one run, in reading order: status, findings, ledger, charts, tables, fold-outs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from loadsim.render.html import sections
 from loadsim.render.html.charts import places, run_curves, time_panels
 from loadsim.render.html.markup import Markup, document, joined, tag
 from loadsim.render.html.parts import badge, count_of, facts, fold, navigation, notices, prose, section
-from loadsim.render.html.sections import ledger
 from loadsim.render.html.svg import fd_map, growth_chart, growth_note, growth_table
+from loadsim.render.words import interruption
 from loadsim.units import format_duration
 
 if TYPE_CHECKING:
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
 #: Heights of a time panel and of the percentile curves, in CSS pixels.
 _PANEL, _CURVES = 190, 330
+_LEDGER_NOTE = "Each client has one fate (what the server did with it) and one outcome (what the client saw)."
+_TIME_NOTE = "Drag to zoom all charts; double-click to reset."
+_TAIL_NOTE = "The x axis stretches the tail: each step to the right is ten times rarer."
 
 
 def run_page(summary: Summary, series: Series, *, host: Mapping[str, Any]) -> str:
-    """Return the page of a run as one HTML file; `host` is what host.json holds, empty where it is not known."""
+    """Return the page of a run as one HTML file; `host` is the content of host.json, empty if it is not known."""
     shared = summary.namespace == "shared"
     panels = time_panels(series, summary.timeline.marks, shared=shared)
     curves = run_curves(series.curves)
@@ -49,17 +52,10 @@ def _head(summary: Summary, host: Mapping[str, Any]) -> Markup:
         tag("h1", summary.scenario),
         tag("p", summary.description, class_="description") if summary.description else None,
         tag("div", badge(summary.status), tag("p", prose(summary.sentence)), class_="verdict"),
-        notices([*_interruption(summary), *summary.notices]),
+        notices([*interruption(summary), *summary.notices]),
         facts(known),
         sections.tiles(summary),
     )
-
-
-def _interruption(summary: Summary) -> list[str]:
-    if summary.complete:
-        return []
-    cause = f"Interrupted ({summary.interrupted})" if summary.interrupted else "This run never came to its end"
-    return [f"{cause}: this is what happened until then."]
 
 
 def _parts(
@@ -77,10 +73,10 @@ def _parts(
 
     yield part("findings", "What happened", sections.findings(summary))
     ended = f"Where the {count_of(summary.clients, 'client')} ended"
-    yield "ledger", "Ledger", section("ledger", ended, ledger(summary), note=_LEDGER)
+    yield "ledger", "Ledger", section("ledger", ended, sections.ledger(summary), note=_LEDGER_NOTE)
     if panels["panels"]:
         drawn = places(panels["panels"], height=_PANEL)
-        yield part("time", "Over time", _marks(summary.timeline.marks), drawn, note=_TIME)
+        yield part("time", "Over time", _marks(summary.timeline.marks), drawn, note=_TIME_NOTE)
     if summary.growth:
         drawn = joined([growth_chart(summary, series.waits), growth_table(summary)])
         yield part("growth", "As the fd table grew", drawn, note=growth_note(summary))
@@ -97,36 +93,31 @@ def _parts(
     )
 
 
-_LEDGER = "Every client has one fate, which is what became of it at the server, and one outcome, which is what it saw."
-_TIME = "Drag over a stretch to look closer, in all panels at once; a double click shows everything again."
-_TAIL = "The x axis stretches the tail: each step to the right is ten times rarer."
-
-
 def _latencies(summary: Summary, curves: list[dict[str, Any]]) -> Iterator[tuple[str, str, Markup]]:
     shown = sections.latencies(summary)
     if shown is not None or curves:
         drawn = places(curves, height=_CURVES) if curves else None
-        yield "latencies", "Latencies", section("latencies", "How long it took", shown, drawn, note=_TAIL)
+        yield "latencies", "Latencies", section("latencies", "How long it took", shown, drawn, note=_TAIL_NOTE)
 
 
 def _checked(summary: Summary) -> Iterator[tuple[str, str, Markup]]:
-    """Yield what was predicted and expected beside what was measured, and how far all of it can be trusted."""
+    """Yield thresholds and predictions beside the measured numbers, and the quality of the measurement."""
     predicted, expected = sections.compared(summary.prediction), sections.expected(summary.thresholds)
-    halves = [
+    columns = [
         tag("div", tag("h3", title), content)
         for title, content in (
             ("Expected", expected),
             ("Predicted", predicted),
-            ("How far to trust it", sections.trust(summary)),
+            ("Quality of the measurement", sections.quality(summary)),
         )
         if content is not None
     ]
-    title = "Checked against expectation and prediction"
-    yield "checked", "Checked", section("checked", title, tag("div", *halves, class_="columns"))
+    title = "Expected, predicted and measured"
+    yield "checked", "Checked", section("checked", title, tag("div", *columns, class_="columns"))
 
 
 def _marks(marks: list[Mark]) -> Markup | None:
-    """Return the moments that are marked in the panels."""
+    """Return the list of the moments that are marked in the panels."""
     items = [
         tag("li", tag("b", str(n)), f" {mark.label} ", tag("span", f"after {format_duration(max(mark.at_s, 0.0))}"))
         for n, mark in enumerate(marks, 1)

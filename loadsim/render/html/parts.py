@@ -1,6 +1,6 @@
-"""Pieces of both pages: sections, tables, fold-outs, badges, and numbers with their units.
+"""Parts of both pages: sections, tables, fold-outs, badges, and numbers with their units.
 
-Owns how a value is written. Knows the shapes of a summary only where both pages show them.
+Owns the format of values. Does not know summaries or comparisons.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from loadsim.units import format_count, format_duration
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-#: Stands where there is no number.
+#: Shown for a missing number.
 NOTHING = "\N{EN DASH}"
-#: Verdict -> the sign beside it, so that it can be told without its colour.
+#: Status -> the sign beside it: colour does not carry the meaning.
 STATUS_SIGNS = {"REPRODUCED": "\u25c9", "HEALTHY": "\u2713", "FAILED": "\u2717", "INCONCLUSIVE": "?"}
 #: "accept.p99_s" -> its metric.
 _BY_KEY = {metric.json_key: metric for metric in METRICS.values()}
-#: Settings from here on are written with thousands separated.
+#: Settings from this number on have thousands separators.
 _GROUPED = 10_000
-#: Unit -> what a value is multiplied by, its decimals, and what is written behind it.
+#: Unit -> factor, decimals, suffix.
 _UNITS = {
     "share": (100.0, 1, " %"),
     "bytes": (1 / (1 << 20), 1, " MiB"),
@@ -34,28 +34,28 @@ _UNITS = {
 
 
 def badge(status: str, *, small: bool = False) -> Markup:
-    """Return a verdict as a badge: a sign and the word."""
+    """Return a status as a badge: a sign and the word."""
     sign = tag("span", STATUS_SIGNS.get(status, "?"), aria_hidden="true")
     return tag("span", sign, " ", status, class_=f"badge badge-{status.lower()}{' small' if small else ''}")
 
 
 def section(identity: str, title: str, *content: str | None, note: str | None = None) -> Markup:
-    """Return a part of the page under a heading; `note` says in a sentence how to read it."""
+    """Return a part of the page under a heading; `note` is a sentence on how to read it."""
     heading = tag("h2", tag("a", title, href=f"#{identity}"))
     return tag("section", heading, tag("p", note, class_="note") if note else None, *content, id=identity)
 
 
 def fold(title: str, *content: str | None, identity: str | None = None) -> Markup:
-    """Return something that is shown on demand."""
+    """Return content that a click on the title unfolds."""
     return tag("details", tag("summary", title), tag("div", *content, class_="fold"), id=identity)
 
 
 def table(
     heads: Sequence[str], rows: Iterable[Sequence[str]], *, class_: str = "", numbers: Iterable[int] = ()
 ) -> Markup:
-    """Return a table that scrolls by itself where it is too wide; the first cell of a row is its heading.
+    """Return a table that scrolls if it is too wide; the first cell of a row is the row's heading.
 
-    Columns whose place is in `numbers` are set flush right. Cells that are Markup beginning with a `td` or `th` stay.
+    `numbers` are the indexes of columns that are set flush right. Markup that begins with `td` or `th` stays as it is.
     """
     right = set(numbers)
     head = tag("tr", *(tag("th", text, scope="col", class_=_number(i, right)) for i, text in enumerate(heads)))
@@ -70,7 +70,7 @@ def facts(pairs: Iterable[tuple[str, str]]) -> Markup:
 
 
 def notices(texts: Iterable[str]) -> Markup | None:
-    """Return what a reader should know before the numbers; None where there is nothing."""
+    """Return notices, which a reader should see before the numbers; None without any."""
     items = [tag("li", text) for text in texts]
     return tag("ul", *items, class_="notices") if items else None
 
@@ -86,17 +86,17 @@ def prose(text: str) -> Markup:
 
 
 def count_of(number: float, noun: str, nouns: str | None = None) -> str:
-    """Return "1 client", "4,310 clients"; `nouns` where the plural is not formed by an s."""
+    """Return "1 client", "4,310 clients"; `nouns` is an irregular plural."""
     return f"{format_count(number)} {noun if round(number) == 1 else nouns or noun + 's'}"
 
 
 def time(seconds: float | None) -> str:
-    """Return a time, or a dash where there is none."""
+    """Return a duration, a dash for None."""
     return NOTHING if seconds is None else format_duration(seconds)
 
 
 def count(number: float | None) -> str:
-    """Return a count, or a dash where there is none."""
+    """Return a count, a dash for None."""
     return NOTHING if number is None else format_count(number)
 
 
@@ -109,25 +109,25 @@ def number(value: float, unit: str) -> str:
 
 
 def span(low: float, high: float, unit: str) -> str:
-    """Return a range of numbers, empty where both are written alike."""
+    """Return a range of numbers; empty if both have the same text."""
     first, last = number(low, unit), number(high, unit)
     return "" if first == last else f"{first} \N{EN DASH} {last}"
 
 
 def metric_number(key: str, value: float) -> str:
-    """Return the value of a metric as `summary.json` names it, with its unit."""
+    """Return the value of a metric with its unit; `key` is the name in `summary.json`."""
     metric = _BY_KEY.get(key)
     return number(value, metric.unit if metric else "")
 
 
 def definition(key: str) -> str:
-    """Return what a metric of `summary.json` means; empty for one of another version."""
+    """Return the definition of a metric of `summary.json`; empty for a metric of another version."""
     metric = _BY_KEY.get(key)
     return metric.definition if metric else ""
 
 
 def plain(value: object) -> str:
-    """Return a setting as people write it: 0.7 and not 0.7000000000000001, "not set" for None."""
+    """Return a setting for people: 0.7 and not 0.7000000000000001, "not set" for None."""
     if isinstance(value, list | tuple):
         return ", ".join(plain(item) for item in value) or "none"
     if isinstance(value, dict):
@@ -140,7 +140,7 @@ def plain(value: object) -> str:
 
 
 def _digits(value: float, most: int) -> str:
-    """Return a number with at most so many decimals, none where it is whole or large."""
+    """Return a number with at most `most` decimals, none if it is whole or large."""
     places = 0 if abs(value) >= 1000 or value == int(value) else most
     return f"{value:,.{places}f}"
 

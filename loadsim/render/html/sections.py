@@ -1,4 +1,4 @@
-"""Sections of a run's page: numbers at a glance, findings, thresholds, and the ledger as a bar and a table."""
+"""Sections of a run's page: key numbers, findings, thresholds, the ledger as a bar and a table, metrics, settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from loadsim.render.html.parts import (
     table,
     time,
 )
-from loadsim.render.text import both
+from loadsim.render.words import both, doubts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 _STATISTICS = ("p50", "p90", "p99", "p999", "max")
 _FAMILIES = {
-    "connect": "since it was due",
-    "connect_service": "since connect() was called",
+    "connect": "from scheduled start",
+    "connect_service": "from the call of connect()",
     "accept_least": "in the accept queue, at least",
     "accept": "in the accept queue",
-    "reply": "from due to the first byte",
-    "held.reply": "due to first byte, of those who were in",
+    "reply": "scheduled start to first byte",
+    "held.reply": "scheduled start to first byte, held connections",
 }
-#: Keys of the host that are shown, and what they are called; others follow under their own names.
+#: Keys of host.json -> their labels. Other keys follow under their own names.
 _HOST = {
     "kernel": "kernel",
     "machine": "machine",
@@ -52,7 +52,7 @@ _HOST = {
 
 
 def tiles(summary: Summary) -> Markup:
-    """Return the few numbers that tell a run apart at a glance."""
+    """Return the key numbers."""
     metrics = summary.metrics
     shown = [
         _gauge("open descriptors", metrics.get("fds.max"), metrics.get("fds.limit")),
@@ -66,9 +66,9 @@ def tiles(summary: Summary) -> Markup:
 
 
 def findings(summary: Summary) -> Markup:
-    """Return what happened: each finding with its evidence, its remedy and its id."""
+    """Return each finding with its evidence, its remedy and its id."""
     if not summary.findings:
-        return tag("p", "Nothing was found, and nothing was judged.")
+        return tag("p", "There are no findings: no rule was applied to this run.")
     return tag("ol", *(_finding(one) for one in summary.findings), class_="findings")
 
 
@@ -83,7 +83,7 @@ def compared(prediction: list[Compared]) -> Markup | None:
 
 
 def expected(thresholds: list[Judged]) -> Markup | None:
-    """Return what was expected and whether it came so."""
+    """Return the thresholds with the measured values."""
     rows = [
         [
             joined(
@@ -102,7 +102,7 @@ def expected(thresholds: list[Judged]) -> Markup | None:
 
 
 def latencies(summary: Summary) -> Markup | None:
-    """Return the latencies by family, and who still waits."""
+    """Return the latencies by family, and the number of clients that still wait."""
     known = {
         family: [summary.metrics.get(f"{family}.{statistic}_s") for statistic in _STATISTICS] for family in _FAMILIES
     }
@@ -113,38 +113,38 @@ def latencies(summary: Summary) -> Markup | None:
     ]
     if not rows:
         return None
-    whole = table(["", *_STATISTICS], rows, numbers=range(1, 6))
-    return joined([whole, _still_waiting(summary.metrics)])
+    percentiles = table(["", *_STATISTICS], rows, numbers=range(1, 6))
+    return joined([percentiles, _still_waiting(summary.metrics)])
 
 
-def trust(summary: Summary) -> Markup:
-    """Return what the generator says of itself and of the join: in every run."""
+def quality(summary: Summary) -> Markup:
+    """Return the quality of the measurement: the load generator, the join, the scope of the counters."""
     metrics = summary.metrics
     lag, cpu = metrics.get("generator.lag.p99_s", metrics.get("generator.lag.max_s")), metrics.get("generator.cpu")
     failures, error = metrics.get("generator.local_failures"), metrics.get("accept.uncertainty_s")
     pairs = [
-        ("set the pace", "the generator did" if metrics.get("generator.limited") else "the schedule did"),
+        ("load generator kept up", "NO" if metrics.get("generator.limited") else "yes"),
         ("lag behind the schedule", "no schedule" if lag is None else f"{time(lag)} (p99)"),
         ("generator CPU", NOTHING if cpu is None else f"{cpu:.2f} cores"),
-        ("its own failures", count(failures)),
-        ("one accept latency is off by at most", time(error)),
+        ("generator's own failures", count(failures)),
+        ("accuracy of one accept latency", NOTHING if error is None else f"\N{PLUS-MINUS SIGN}{time(error)}"),
         ("foreign, ambiguous accepts", f"{count(summary.foreign)}, {count(summary.ambiguous)}"),
-        ("counters", "of the whole host" if summary.namespace == "shared" else "of a private network namespace"),
+        ("kernel counters", "whole host" if summary.namespace == "shared" else "private network namespace"),
     ]
     return facts(pairs)
 
 
 def metrics_table(summary: Summary) -> Markup:
-    """Return all metrics with what they mean."""
+    """Return all metrics with their definitions."""
     rows = [
         [tag("code", key), tag("td", metric_number(key, value), class_="number", title=f"{value!r}"), definition(key)]
         for key, value in summary.metrics.items()
     ]
-    return table(["metric", "value", "what it is"], rows, class_="metrics")
+    return table(["metric", "value", "definition"], rows, class_="metrics")
 
 
 def settings(summary: Summary) -> Markup:
-    """Return the settings, a table for each table of the scenario."""
+    """Return the settings, one table for each table of the scenario file."""
     tables = {name: values for name, values in summary.settings.items() if isinstance(values, dict)}
     single = {name: value for name, value in summary.settings.items() if name not in tables}
     parts = [_settings(name, values) for name, values in {"scenario": single, **tables}.items() if values]
@@ -152,7 +152,7 @@ def settings(summary: Summary) -> Markup:
 
 
 def host(values: Mapping[str, Any]) -> Markup:
-    """Return what is known of the machine."""
+    """Return the facts of host.json."""
     sysctls = values.get("sysctls")
     single = {name: value for name, value in values.items() if name != "sysctls"}
     named = {_HOST.get(name, name): single[name] for name in dict.fromkeys((*_HOST, *single)) if name in single}
@@ -180,7 +180,7 @@ def _tile(name: str, value: str, below: str, *, alarm: bool = False, more: Marku
 
 
 def _gauge(name: str, most: float | None, limit: float | None) -> Markup | None:
-    """Return the largest number of something against its limit."""
+    """Return a tile with a peak against its limit."""
     if most is None:
         return None
     full = limit is not None and most >= limit
@@ -233,25 +233,25 @@ def _finding(one: Finding) -> Markup:
 
 
 def _still_waiting(metrics: Mapping[str, float]) -> Markup | None:
-    """Percentiles of the accepted alone are survivor bias: say who still waits."""
+    """Return how many clients still wait: percentiles of accepted connections only are survivor bias."""
     waiting, longest = metrics.get("accept.waiting"), metrics.get("accept.waiting_max_s")
     if not waiting:
         return None
     up_to = "" if longest is None else f", up to {time(longest)}"
     return tag(
-        "p", f"Not among them: {count(waiting)} still waiting in the accept queue at the end{up_to}.", class_="note"
+        "p", f"Not included: {count(waiting)} still waiting in the accept queue at the end{up_to}.", class_="note"
     )
 
 
-#: A part of the bar that takes less than this of it has no room for its name.
+#: A part of the bar with a smaller share is too narrow for its name.
 _NARROW = 0.07
 
 
 def ledger(summary: Summary) -> Markup:
-    """Return the bar, the table, and what does not add up."""
+    """Return the bar, the table, and doubts about them."""
     if not summary.clients:
         return tag("p", "No client was started.")
-    return joined([_bar(summary), _table(summary), _sum(summary), notices(_doubts(summary))])
+    return joined([_bar(summary), _table(summary), _sum(summary), notices(doubts(summary))])
 
 
 def _fates(summary: Summary) -> list[str]:
@@ -263,7 +263,7 @@ def _named(name: str) -> str:
 
 
 def _colour(fate: str) -> str:
-    """Return the classes that colour a fate; one that this version does not know is grey."""
+    """Return the CSS classes of a fate; a fate that this version does not know is grey."""
     row = FATES.get(fate, Fate.UNKNOWN).row
     return f"tone-{row.tone} pattern-{row.pattern}"
 
@@ -271,8 +271,8 @@ def _colour(fate: str) -> str:
 def _bar(summary: Summary) -> Markup:
     total = sum(summary.ledger.values()) or 1
     parts = [_part(fate, summary.ledger[fate], total) for fate in _fates(summary)]
-    said = ", ".join(f"{_named(fate)} {count(summary.ledger[fate])}" for fate in _fates(summary))
-    return tag("div", *parts, class_="bar", role="img", aria_label=f"Fates: {said}")
+    text = ", ".join(f"{_named(fate)} {count(summary.ledger[fate])}" for fate in _fates(summary))
+    return tag("div", *parts, class_="bar", role="img", aria_label=f"Fates: {text}")
 
 
 def _part(fate: str, clients: int, total: int) -> Markup:
@@ -282,7 +282,7 @@ def _part(fate: str, clients: int, total: int) -> Markup:
 
 
 def _table(summary: Summary) -> Markup:
-    """Return fates by outcomes; a column for each outcome that occurred, and sums at both margins."""
+    """Return fates by outcomes: a row for each fate and a column for each outcome that occurred, with sums."""
     outcomes = [name for name in dict.fromkeys((*OUTCOMES, *summary.outcomes)) if summary.outcomes.get(name)]
     heads = [tag("th", "where they ended", scope="col"), tag("th", "clients", scope="col", class_="number")]
     meanings = {name: OUTCOMES[name].row.means if name in OUTCOMES else "" for name in outcomes}
@@ -326,12 +326,3 @@ def _sum(summary: Summary) -> Markup:
         return tag("p", tag("b", "\u2717 does not add up"), class_="sum bad")
     lost = f"{count(own)} lost by the generator"
     return tag("p", tag("b", "\u2713 adds up"), f": all {count_of(summary.clients, 'client')}, {lost}.", class_="sum")
-
-
-def _doubts(summary: Summary) -> list[str]:
-    doubts = list(summary.imbalance)
-    if summary.foreign:
-        doubts.append(f"{count(summary.foreign)} foreign: accepted connections that no attempt explains.")
-    if summary.ambiguous:
-        doubts.append(f"{count(summary.ambiguous)} ambiguous: accepted connections that fit several attempts equally.")
-    return doubts

@@ -1,4 +1,4 @@
-"""Drawings that need no script: scales, shapes, the fd table, and everything against its growth."""
+"""Drawings without script: the fd table, growth (metrics by number of open descriptors), scales and shapes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from loadsim.render.html.markup import Markup, joined, tag
 from loadsim.render.html.parts import NOTHING, count, table, time
-from loadsim.render.picture import LETTERS
+from loadsim.render.picture import LETTERS, fd_letters
 from loadsim.units import format_duration
 
 if TYPE_CHECKING:
@@ -18,196 +18,38 @@ if TYPE_CHECKING:
     from loadsim.analysis.series import Waits
     from loadsim.analysis.summary import Band, Summary
 
-
-#: From here on an axis names powers of ten alone.
+#: A logarithmic axis with more decades has labels at powers of ten only.
 _MANY_DECADES = 2.6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scale:
-    """Values between `low` and `high` as pixels between `start` and `end`; beyond, the nearer end."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool = False  # then `low` is above 0
-
-    def at(self, value: float) -> float:
-        """Return the pixel of a value, to a tenth."""
-        low, high, value = (self._place(number) for number in (self.low, self.high, value))
-        share = (value - low) / (high - low) if high > low else 0.5
-        return round(self.start + min(max(share, 0.0), 1.0) * (self.end - self.start), 1)
-
-    def _place(self, value: float) -> float:
-        return math.log10(max(value, self.low)) if self.log else value
-
-
-def log_ticks(values: Iterable[float], *, least: float = 1e-6) -> list[float]:
-    """Return round numbers from below the smallest value to above the largest, as a logarithmic axis names them.
-
-    Powers of ten, and where they are few 2 and 5 times each as well. Empty without any value; values below `least`
-    count as that.
-    """
-    known = [max(value, least) for value in values]
-    if not known:
-        return []
-    low, high = min(known), max(known)
-    span = math.log10(high / low)
-    factors = (1,) if span > _MANY_DECADES else (1, 2, 5)
-    first, last = math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1
-    ticks = [float(f"{factor}e{power}") for power in range(first, last + 1) for factor in factors]
-    begin = max(i for i, tick in enumerate(ticks) if tick <= low * 1.02)
-    end = min(i for i, tick in enumerate(ticks) if tick >= high * 0.98)
-    return ticks[begin : max(end, begin + 1) + 1]
-
-
-def steps(low: float, high: float, *, about: int = 4) -> list[float]:
-    """Return round numbers between two values: about so many."""
-    if high <= low:
-        return [low]
-    rough = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(place * step, 12) for place in range(first, last + 1)]
-
-
-def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:  # noqa: PLR0917 -- two points
-    """Return a straight line."""
-    return tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
-
-
-def box(x: float, y: float, *, width: float, height: float, class_: str, title: str | None = None) -> Markup:
-    """Return a rectangle; `title` is what the pointer tells over it."""
-    about = tag("title", title) if title else None
-    return tag("rect", about, x=x, y=y, width=round(width, 1), height=round(height, 1), class_=class_)
-
-
-def label(x: float, y: float, text: str, *, class_: str = "tick", anchor: str = "middle") -> Markup:
-    """Return a text at a point."""
-    return tag("text", text, x=x, y=y, class_=class_, text_anchor=anchor)
-
-
-def dot(x: float, y: float, *, radius: float, class_: str, title: str | None = None) -> Markup:
-    """Return a circle."""
-    return tag("circle", tag("title", title) if title else None, cx=x, cy=y, r=radius, class_=class_)
-
-
-def diamond(x: float, y: float, *, radius: float, class_: str) -> Markup:
-    """Return a square that stands on its corner."""
-    corners = ((x, y - radius), (x + radius, y), (x, y + radius), (x - radius, y))
-    return tag("polygon", points=" ".join(f"{px:.1f},{py:.1f}" for px, py in corners), class_=class_)
-
-
-def picture(shapes: Iterable[str], *, width: float, height: float, title: str, least: float) -> Markup:
-    """Return a drawing as wide as its place; where that is below `least` pixels it scrolls by itself."""
-    whole = tag(
-        "svg",
-        tag("title", title),
-        *shapes,
-        viewBox=f"0 0 {width:g} {height:g}",
-        role="img",
-        class_="drawing",
-        style=f"min-width:{least:g}px",
-    )
-    return tag("div", whole, class_="scroll")
-
-
-#: So many squares at most; beyond, one stands for several descriptors, a power of two, as the table grows.
+#: A larger fd table is drawn with one square for several descriptors.
 _MOST = 2048
-#: Squares of a row, and of a group in it.
+#: Squares per row and per group.
 _ROW, _GROUP = 64, 8
-
-
-def fd_map(letters: str) -> Markup:
-    """Return the table as rows of squares with a legend; `letters` has one letter for each descriptor."""
-    table = letters.rstrip(". ")
-    each = _each(len(table))
-    shown = table if each == 1 else "".join(_commonest(table, each))
-    rows = [_row(shown[at : at + _ROW], at * each) for at in range(0, len(shown), _ROW)]
-    several = f"One square stands for {each} descriptors, for most of them." if each > 1 else None
-    return joined(
-        [
-            tag("div", *rows, class_="fd-map", role="img", aria_label=_said(table)),
-            tag("p", several, class_="note") if several else None,
-            _map_legend(table),
-        ]
-    )
-
-
-def _each(descriptors: int) -> int:
-    each = 1
-    while descriptors > each * _MOST:
-        each *= 2
-    return each
-
-
-def _commonest(table: str, each: int) -> Iterator[str]:
-    for at in range(0, len(table), each):
-        part = table[at : at + each]
-        yield max(sorted(set(part)), key=part.count)
-
-
-def _row(letters: str, first: int) -> Markup:
-    groups = [letters[at : at + _GROUP] for at in range(0, len(letters), _GROUP)]
-    squares = (tag("span", *(_square(letter) for letter in group)) for group in groups)
-    return tag("div", tag("span", count(first), class_="fd-at"), tag("span", *squares), class_="fd-row")
-
-
-def _square(letter: str) -> Markup:
-    return tag("i", "\N{MIDDLE DOT}" if letter == "." else letter, class_=_class(letter))
-
-
-def _class(letter: str) -> str:
-    return f"fd-{letter}" if letter in LETTERS and letter != "." else "fd-none" if letter == "." else "fd-T"
-
-
-def _said(table: str) -> str:
-    counts = Counter(table)
-    return ", ".join(f"{count(counts[letter])} {LETTERS[letter][1]}" for letter in LETTERS if counts[letter])
-
-
-def _map_legend(table: str) -> Markup:
-    counts = Counter(table)
-    items = [
-        tag("li", _square(letter), " ", LETTERS[letter][1], tag("b", count(counts[letter])))
-        for letter in LETTERS
-        if counts[letter]
-    ]
-    return tag("ul", *items, class_="fd-legend")
-
-
 _WIDTH, _LEFT, _RIGHT = 1000, 78, 12
 _TOP, _WAITS, _LOSSES, _GAP, _BOTTOM = 26, 250, 46, 18, 40
-#: Narrower than this the drawing cannot be read.
+#: The narrowest readable growth drawing.
 _LEAST = 780
 GROWN = "\u2191"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Axis:
-    """Open descriptors as pixels: bands of one width, descriptors evenly within each."""
-
-    bands: Sequence[Band]
-
-    @property
-    def width(self) -> float:
-        return (_WIDTH - _LEFT - _RIGHT) / len(self.bands)
-
-    def start(self, index: int) -> float:
-        return round(_LEFT + index * self.width, 1)
-
-    def at(self, fds: int) -> float:
-        """Return the pixel of a number of descriptors, in the middle of its share of its band."""
-        index = max((i for i, band in enumerate(self.bands) if band.fds_from <= fds), default=0)
-        band = self.bands[index]
-        share = (min(max(fds, band.fds_from), band.fds_to) - band.fds_from + 0.5) / (band.fds_to - band.fds_from + 1)
-        return round(self.start(index) + share * self.width, 1)
+def fd_map(letters: str) -> Markup:
+    """Return the fd table as rows of squares with a legend; `letters` has one letter for each descriptor."""
+    table = letters.rstrip(". ")
+    shown, each = fd_letters(table, most=_MOST)
+    rows = [_row(shown[at : at + _ROW], at * each) for at in range(0, len(shown), _ROW)]
+    note = f"One square stands for {each} descriptors and shows the most frequent kind." if each > 1 else None
+    counts = Counter(table)
+    label = ", ".join(f"{count(counts[letter])} {LETTERS[letter][1]}" for letter in LETTERS if counts[letter])
+    return joined(
+        [
+            tag("div", *rows, class_="fd-map", role="img", aria_label=label),
+            tag("p", note, class_="note") if note else None,
+            _map_legend(counts),
+        ]
+    )
 
 
 def growth_chart(summary: Summary, waits: Waits) -> Markup:
-    """Return the drawing with its legend."""
+    """Return accept waits, pauses and losses by number of open descriptors, with a legend."""
     bands, axis = summary.growth, _Axis(bands=summary.growth)
     losses = [
         (name, values)
@@ -230,17 +72,22 @@ def growth_chart(summary: Summary, waits: Waits) -> Markup:
         *_ticks(axis, height - _BOTTOM, summary.metrics.get("fds.limit")),
         *(
             box(
-                axis.start(i), _TOP, width=axis.width, height=height - _TOP - _BOTTOM, class_="touch", title=_told(band)
+                axis.start(i),
+                _TOP,
+                width=axis.width,
+                height=height - _TOP - _BOTTOM,
+                class_="touch",
+                title=_tooltip(band),
             )
             for i, band in enumerate(bands)
         ),
     ]
-    title = "Waits in the accept queue against the open descriptors of the server"
+    title = "Waits in the accept queue by number of open descriptors"
     return joined([_legend(bands), picture(shapes, width=_WIDTH, height=height, title=title, least=_LEAST)])
 
 
 def growth_table(summary: Summary) -> Markup:
-    """Return the same numbers as a table, a row for each band."""
+    """Return the numbers of `growth_chart` as a table, a row for each band."""
     lost = _lost(summary)
     heads = ["open descriptors", "accepted", "wait p50", "p99", "max", "longest pause", "EMFILE", lost]
     rows = [
@@ -259,38 +106,154 @@ def growth_table(summary: Summary) -> Markup:
 
 
 def growth_note(summary: Summary) -> str:
-    """Return how to read the drawing."""
-    note = "From left to right the server holds more and more descriptors. Each band is as wide as any other."
+    """Return how to read `growth_chart`."""
+    note = "From left to right, the server has more descriptors open. All bands have the same width."
     if any(band.growth_point for band in summary.growth):
         note += f" {GROWN} marks where the kernel enlarged the fd table."
     if summary.namespace == "shared":
-        note += " The network namespace is shared: lost packets are the listener's own drops, an ACK counted twice."
+        note += " Lost packets are only this listener's drops (the namespace is shared); a dropped ACK counts twice."
     return note
 
 
-def _lost(summary: Summary) -> str:
-    return "packets lost" if summary.namespace == "shared" else "SYNs lost"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Maps values between `low` and `high` to pixels between `start` and `end`; other values to the nearer end."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False  # requires `low` above 0
+
+    def at(self, value: float) -> float:
+        """Return the pixel of a value, to a tenth."""
+        low, high, value = (self._place(number) for number in (self.low, self.high, value))
+        share = (value - low) / (high - low) if high > low else 0.5
+        return round(self.start + min(max(share, 0.0), 1.0) * (self.end - self.start), 1)
+
+    def _place(self, value: float) -> float:
+        return math.log10(max(value, self.low)) if self.log else value
 
 
-def _loss_cell(value: int | None) -> str:
-    return tag("td", tag("b", count(value)), class_="number bad") if value else count(value)
+def log_ticks(values: Iterable[float], *, least: float = 1e-6) -> list[float]:
+    """Return round numbers for a logarithmic axis, from below the smallest value to above the largest.
+
+    These are powers of ten; if there are few of them, also 2 and 5 times each. Values below `least` count as `least`.
+    Without values there are no ticks.
+    """
+    known = [max(value, least) for value in values]
+    if not known:
+        return []
+    low, high = min(known), max(known)
+    span = math.log10(high / low)
+    factors = (1,) if span > _MANY_DECADES else (1, 2, 5)
+    first, last = math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1
+    ticks = [float(f"{factor}e{power}") for power in range(first, last + 1) for factor in factors]
+    begin = max(i for i, tick in enumerate(ticks) if tick <= low * 1.02)
+    end = min(i for i, tick in enumerate(ticks) if tick >= high * 0.98)
+    return ticks[begin : max(end, begin + 1) + 1]
 
 
-def _times(axis: _Axis, waits: Waits) -> list[float]:
-    times = [*waits.longest_s]
-    for band in axis.bands:
-        times += [
-            value
-            for value in (band.accept_p50_s, band.accept_p99_s, band.accept_max_s, band.pause_max_s)
-            if value is not None
-        ]
-    return times
+def steps(low: float, high: float, *, about: int = 4) -> list[float]:
+    """Return about `about` round numbers between two values."""
+    if high <= low:
+        return [low]
+    rough = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(place * step, 12) for place in range(first, last + 1)]
+
+
+def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:  # noqa: PLR0917 -- two points
+    """Return a straight line."""
+    return tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
+
+
+def box(x: float, y: float, *, width: float, height: float, class_: str, title: str | None = None) -> Markup:
+    """Return a rectangle; `title` is its tooltip."""
+    about = tag("title", title) if title else None
+    return tag("rect", about, x=x, y=y, width=round(width, 1), height=round(height, 1), class_=class_)
+
+
+def label(x: float, y: float, text: str, *, class_: str = "tick", anchor: str = "middle") -> Markup:
+    """Return a text at a point."""
+    return tag("text", text, x=x, y=y, class_=class_, text_anchor=anchor)
+
+
+def dot(x: float, y: float, *, radius: float, class_: str, title: str | None = None) -> Markup:
+    """Return a circle; `title` is its tooltip."""
+    return tag("circle", tag("title", title) if title else None, cx=x, cy=y, r=radius, class_=class_)
+
+
+def diamond(x: float, y: float, *, radius: float, class_: str) -> Markup:
+    """Return a square on its corner."""
+    corners = ((x, y - radius), (x + radius, y), (x, y + radius), (x - radius, y))
+    return tag("polygon", points=" ".join(f"{px:.1f},{py:.1f}" for px, py in corners), class_=class_)
+
+
+def picture(shapes: Iterable[str], *, width: float, height: float, title: str, least: float) -> Markup:
+    """Return a drawing as wide as its parent element; it scrolls if that is below `least` pixels."""
+    drawing = tag(
+        "svg",
+        tag("title", title),
+        *shapes,
+        viewBox=f"0 0 {width:g} {height:g}",
+        role="img",
+        class_="drawing",
+        style=f"min-width:{least:g}px",
+    )
+    return tag("div", drawing, class_="scroll")
+
+
+def _row(letters: str, first: int) -> Markup:
+    groups = [letters[at : at + _GROUP] for at in range(0, len(letters), _GROUP)]
+    squares = (tag("span", *(_square(letter) for letter in group)) for group in groups)
+    return tag("div", tag("span", count(first), class_="fd-at"), tag("span", *squares), class_="fd-row")
+
+
+def _square(letter: str) -> Markup:
+    return tag("i", "\N{MIDDLE DOT}" if letter == "." else letter, class_=_class(letter))
+
+
+def _class(letter: str) -> str:
+    return f"fd-{letter}" if letter in LETTERS and letter != "." else "fd-none" if letter == "." else "fd-T"
+
+
+def _map_legend(counts: Counter[str]) -> Markup:
+    items = [
+        tag("li", _square(letter), " ", LETTERS[letter][1], tag("b", count(counts[letter])))
+        for letter in LETTERS
+        if counts[letter]
+    ]
+    return tag("ul", *items, class_="fd-legend")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Axis:
+    """Maps open descriptors to pixels: all bands have the same width, descriptors are spread evenly in a band."""
+
+    bands: Sequence[Band]
+
+    @property
+    def width(self) -> float:
+        return (_WIDTH - _LEFT - _RIGHT) / len(self.bands)
+
+    def start(self, index: int) -> float:
+        return round(_LEFT + index * self.width, 1)
+
+    def at(self, fds: int) -> float:
+        """Return the pixel of a number of open descriptors."""
+        index = max((i for i, band in enumerate(self.bands) if band.fds_from <= fds), default=0)
+        band = self.bands[index]
+        share = (min(max(fds, band.fds_from), band.fds_to) - band.fds_from + 0.5) / (band.fds_to - band.fds_from + 1)
+        return round(self.start(index) + share * self.width, 1)
 
 
 def _waits(axis: _Axis, waits: Waits) -> Iterator[Markup]:
     ticks = log_ticks(_times(axis, waits))
     if not ticks:
-        yield label(_WIDTH / 2, _TOP + _WAITS / 2, "nothing was accepted")
+        yield label(_WIDTH / 2, _TOP + _WAITS / 2, "no connection was accepted")
         return
     scale = Scale(low=ticks[0], high=ticks[-1], start=_TOP + _WAITS, end=_TOP, log=True)
     for tick in ticks:
@@ -303,7 +266,7 @@ def _waits(axis: _Axis, waits: Waits) -> Iterator[Markup]:
 
 
 def _band(axis: _Axis, scale: Scale, index: int, band: Band) -> Iterator[Markup]:
-    """Yield a band's median and its 99th percentile as lines across it, and its longest pause as a diamond."""
+    """Yield a band's median and 99th percentile as lines, and its longest pause as a diamond."""
     left, right = axis.start(index) + 3, axis.start(index) + axis.width - 3
     high, class_ = band.accept_p99_s, "high"
     if high is None:
@@ -314,6 +277,17 @@ def _band(axis: _Axis, scale: Scale, index: int, band: Band) -> Iterator[Markup]
         yield line(left, scale.at(high), right, scale.at(high), class_)
     if band.pause_max_s is not None:
         yield diamond((left + right) / 2, scale.at(band.pause_max_s), radius=5, class_="pause")
+
+
+def _times(axis: _Axis, waits: Waits) -> list[float]:
+    times = [*waits.longest_s]
+    for band in axis.bands:
+        times += [
+            value
+            for value in (band.accept_p50_s, band.accept_p99_s, band.accept_max_s, band.pause_max_s)
+            if value is not None
+        ]
+    return times
 
 
 def _loss(axis: _Axis, top: float, name: str, values: Sequence[int]) -> Iterator[Markup]:
@@ -336,7 +310,7 @@ def _growth_points(axis: _Axis, bottom: float) -> Iterator[Markup]:
 
 
 def _ticks(axis: _Axis, bottom: float, limit: float | None) -> Iterator[Markup]:
-    """Yield where each band begins, the last one's end, and what the axis means."""
+    """Yield the start of each band, the end of the last one, and the name of the axis."""
     last = axis.bands[-1]
     for index, band in enumerate(axis.bands):
         if band is last and band.fds_from == band.fds_to:
@@ -355,7 +329,7 @@ def _ends(at_limit: bool) -> str:  # noqa: FBT001 -- a fact
     return "tick limit" if at_limit else "tick"
 
 
-def _told(band: Band) -> str:
+def _tooltip(band: Band) -> str:
     high = f"p99 {time(band.accept_p99_s)}, " if band.accept_p99_s is not None else ""
     lost = f", {count(band.overflows)} SYNs lost" if band.overflows else ""
     return (
@@ -367,7 +341,7 @@ def _told(band: Band) -> str:
 
 
 def _legend(bands: Sequence[Band]) -> Markup:
-    high = "wait p99 (dashed: the longest, below 100 accepts)"
+    high = "wait p99 (dashed: longest wait, if there are fewer than 100 accepts)"
     items = [
         ("key-p50", "wait p50"),
         ("key-high", high),
@@ -378,3 +352,11 @@ def _legend(bands: Sequence[Band]) -> Markup:
     if any(band.growth_point for band in bands):
         keys.append(tag("li", tag("span", GROWN, class_="grown"), " the table grew"))
     return tag("ul", *keys, class_="legend")
+
+
+def _lost(summary: Summary) -> str:
+    return "packets lost" if summary.namespace == "shared" else "SYNs lost"
+
+
+def _loss_cell(value: int | None) -> str:
+    return tag("td", tag("b", count(value)), class_="number bad") if value else count(value)

@@ -1,12 +1,12 @@
 "use strict";
-/* Draws what the page's data block holds. Knows lines, axes and units; what they mean stands in the data. */
+/* Draws the charts of the page's data block. Knows lines, axes and units; all words come from the data. */
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const narrow = document.documentElement.clientWidth < 640, LEFT = narrow ? 54 : 66, RIGHT = narrow ? 50 : 62, ROOM = narrow ? 12 : 22;
   const dark = matchMedia("(prefers-color-scheme: dark)"), print = matchMedia("print");
   const colour = name => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
 
-  /* ---- numbers as people read them ---- */
+  /* ---- number formats ---- */
   const digits = v => v === 0 || v >= 9.995 ? v.toFixed(0) : v >= 0.95 ? v.toFixed(1) : v.toFixed(2);
   const grouped = (v, places) => v.toLocaleString("en-US", {maximumFractionDigits: places});
   function duration(s) {
@@ -24,8 +24,8 @@
   const show = (v, unit) => v == null ? "\u2013" : written[unit || ""](v);
   const short = v => v >= 1e6 ? grouped(v / 1e6, 1) + " M" : v >= 1e4 ? grouped(v / 1e3, 1) + " k" : grouped(v, 2);
 
-  /* Lines with moments of their own become one table. Lines share a row where they share a moment: a gap (null)
-     reaches to the rows beside it, and has to meet its own line there. */
+  /* Merge lines with different x values into one table. Equal x values share a row: a gap (null) of a line reaches to
+     the neighbouring rows, and there the line needs its own value. */
   function merged(lines) {
     const order = lines.flatMap((line, l) => line.x.map((x, i) => [x, l, i]));
     order.sort((a, b) => a[0] - b[0] || a[1] - b[1] || a[2] - b[2]);
@@ -41,7 +41,7 @@
     return table;
   }
 
-  /* Return the place in ascending xs that holds at x (step) or is nearest to it. */
+  /* Return the index in ascending xs of the value in force at x (step), or of the nearest one. */
   function placeOf(xs, x, step) {
     let low = 0, high = xs.length - 1;
     while (low < high) { const mid = (low + high + 1) >> 1; xs[mid] <= x ? low = mid : high = mid - 1; }
@@ -61,7 +61,7 @@
     return svg;
   }
 
-  /* The heading of a chart, with what each line shows under the pointer. */
+  /* The heading of a chart, with the value of each line under the pointer. */
   function heading(place, title, lines, aside) {
     const top = document.createElement("div"), name = document.createElement("h3");
     top.className = lines.length > 4 ? "top many" : "top";
@@ -104,7 +104,7 @@
     return base;
   }
 
-  /* A limit far above everything would press the line to the ground: then it is told in words alone. */
+  /* A limit far above the values would flatten the lines: it is then given in words only. */
   const peak = panel => Math.max(0, ...panel.lines.filter(l => l.axis !== "right").map(l => l.y.reduce((a, b) => Math.max(a, b), 0)));
   const near = panel => panel.limit != null && panel.limit <= 4 * Math.max(peak(panel), 1);
 
@@ -123,7 +123,7 @@
     ctx.restore();
   }
 
-  /* Moments: a line in every panel with its number on top; the first panel also names them. */
+  /* Marks: a numbered line in every panel; the first panel also shows their labels. */
   function drawMarks(u, marks, named) {
     const {left, top, width, height} = u.bbox, ctx = u.ctx, d = devicePixelRatio;
     let row = 0, last = -Infinity;
@@ -171,20 +171,20 @@
     const table = merged(panel.lines.map(l => panel.log ? {...l, y: l.y.map(v => v == null ? null : Math.max(v, 1e-6))} : l));
     const right = panel.lines.filter(l => l.axis === "right"), unit = panel.unit || "";
     const range = (u, low, high) => [0, Math.max(high || 0, near(panel) ? panel.limit : 0, 1e-9) * 1.12];
-    const whole = panel.lines.some(l => l.unit === "cores") ? (u, low, high) => [0, Math.max(high || 0, 1) * 1.1] : range;
+    const yRange = panel.lines.some(l => l.unit === "cores") ? (u, low, high) => [0, Math.max(high || 0, 1) * 1.1] : range;
     const plot = new uPlot({
       width: place.clientWidth - ROOM, height: last ? 190 : 162, legend: {show: false},
       padding: [6, right.length ? 0 : room, 0, 0],
       scales: {
         x: {time: false, range: (u, min, max) => [min, max]},
-        y: panel.log ? {distr: 3, log: 10} : {range: whole},
+        y: panel.log ? {distr: 3, log: 10} : {range: yRange},
         right: {range: (u, low, high) => [0, Math.max(high || 0, 1) * 1.12]},
       },
       series: [{}, ...panel.lines.map(series)],
       axes: [
         axis({values: (u, ticks) => ticks.map(t => last ? grouped(t, 6) + (t === ticks[0] ? " s" : "") : ""), size: last ? 28 : 8}, true),
         axis({size: LEFT, values: (u, ticks) => ticks.map(t => t == null ? "" : unit === "s" ? duration(t) : short(t)),
-          space: panel.log ? 22 : 32, ...(panel.log || whole !== range ? {} : {incrs: WHOLE})}, true),
+          space: panel.log ? 22 : 32, ...(panel.log || yRange !== range ? {} : {incrs: WHOLE})}, true),
         ...(right.length ? [axis({side: 1, scale: "right", size: RIGHT, space: 32, stroke: colour(right[0].colour),
           values: (u, ticks) => ticks.map(t => short(t) + (right[0].unit || ""))}, false)] : []),
       ],
@@ -215,7 +215,7 @@
     charts.push({plot, place, onTime: true});
   }
 
-  /* ---- percentile curves: the x axis is 1 in how many ---- */
+  /* ---- percentile curves: the x axis is 1 / (1 - percentile) ---- */
   const SHARES = [[1, "0 %"], [2, "50 %"], [10, "90 %"], [100, "99 %"], [1e3, "99.9 %"], [1e4, "99.99 %"], [1e5, "99.999 %"], [1e6, "99.9999 %"]];
   const oneIn = (p, count) => Math.min(p >= 100 ? Infinity : 1 / (1 - p / 100), Math.max(count, 1));
 
@@ -255,7 +255,7 @@
         button = document.createElement("button");
         button.className = "reset";
         button.type = "button";
-        button.textContent = "show everything";
+        button.textContent = "reset zoom";
         button.addEventListener("click", () => zoom(null));
         host.append(button);
       }
