@@ -59,7 +59,7 @@ _PAUSE = Column(
 _REPLY = Column(metric="reply.p99", heading="reply p99")
 _QUEUE = Column(metric="queue.max", heading="queue peak", of="queue.capacity")
 _FDS = Column(metric="fds.max", heading="fds peak", of="fds.limit")
-_CPU = Column(metric="server.cpu", heading="CPU", legend="cores, over the whole load")
+_CPU = Column(metric="server.cpu", heading="CPU", legend="cores, average during the load")
 _RECOVERY = (
     Column(metric="recovery.time", heading="recovery", legend="from the relief step to the first answered canary"),
     Column(metric="recovery.last_bad", heading="last bad", legend="last unanswered canary after the relief step"),
@@ -210,7 +210,7 @@ def curves_of(groups: Sequence[Mapping[str, Histogram]]) -> list[Curve]:
 
 
 def _filled(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the facts of each group; a group without runs gets those of another, because it differs in nothing."""
+    """Return the facts of each group; a group without runs differs in nothing and gets the facts of another."""
     known = next((one for one in groups if one), {})
     return [one or known for one in groups]
 

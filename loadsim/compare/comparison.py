@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from loadsim.analysis.series import Curve  # noqa: TC001 -- pydantic makes the schema from it
 from loadsim.analysis.summary import json_schema
 from loadsim.metrics import METRICS
-from loadsim.render.words import NOTHING
+from loadsim.render.text import NOTHING
 from loadsim.scenario.thresholds import show
 
 if TYPE_CHECKING:

@@ -53,7 +53,7 @@ def rows_of(
 ) -> list[Row]:
     """Return a row for each metric that any run has, in the order of the metrics table; keys as in summary.json.
 
-    `pairs` are the groups to compare, by default those of `pairs_of`. `min_effect` is the smallest relative difference
+    `pairs` are the groups to compare, by default as in `pairs_of`. `min_effect` is the smallest relative difference
     that matters. Between unlike hosts, metrics that depend on the speed of the machine are not judged.
     """
     compared = pairs_of(len(groups)) if pairs is None else list(pairs)

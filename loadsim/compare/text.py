@@ -244,7 +244,7 @@ def _answer(comparison: Comparison, terminal: Terminal) -> list[Line]:
 
 
 def _differing(comparison: Comparison, terminal: Terminal) -> list[Line]:
-    """Return the differences: in a sweep those of the answer from the group before it, else of all pairs."""
+    """Return the differences: in a sweep between the answer and the group before it, else in all pairs."""
     counted = [pair for row in comparison.rows for pair in row.pairs]
     if not counted:
         return []

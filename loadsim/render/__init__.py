@@ -1,8 +1,7 @@
 """How is a run shown? Takes values, returns text.
 
     drawing   styled lines on a terminal; standard library only
-    text      columns, wrapping, harmless characters
-    words     sentences and numbers that several renderers share
+    text      columns, wrapping, harmless characters, shared sentences
     terminal  the end of a run
     picture   descriptors and queue over time, and the fd table
     tables    the ledger, latencies, growth

@@ -5,7 +5,7 @@
     junit.xml                  a test case for each threshold
     timeseries.csv             every sample, one row each
     connect.hlog accept.hlog   latencies second by second, HdrHistogram's log format 1.3
-    connect.hgrm accept.hgrm   the percentiles of the whole run, HdrHistogram's table
+    connect.hgrm accept.hgrm   percentiles of the run, HdrHistogram's table
 
 Both HdrHistogram formats are written here, because hdrhistogram 0.10.8 crashes on the start time of a log and does not
 scale the deviation in a table.

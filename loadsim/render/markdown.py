@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from loadsim.render.words import both
+from loadsim.render.text import both
 from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from loadsim.fates import FATES, Outcome, Tone
 from loadsim.render.drawing import ALARM, BAD, GOOD, QUIET, STRONG, WARN, Line, bar, line, paragraph
-from loadsim.render.text import left, right, widest, wrap
-from loadsim.render.words import doubts
+from loadsim.render.text import doubts, left, right, widest, wrap
 from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def latencies(summary: Summary, terminal: Terminal) -> list[Line]:
 
 
 def growth(summary: Summary, terminal: Terminal) -> list[Line]:
-    """Return metrics by number of open descriptors, a line per band; no lines if there are no bands."""
+    """Return metrics by number of open descriptors, a line per band; no lines without bands."""
     if not summary.growth:
         return []
     columns = [column for column in _COLUMNS if terminal.edge >= _ROOMY or not column.wide]
@@ -240,7 +239,7 @@ def _waiting(metrics: Mapping[str, float]) -> list[Line]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Column:
-    """One column of the growth table: its field in a band, and the metric of the whole run for the last line."""
+    """One column of the growth table: its field in a band, and the metric for the last line."""
 
     head: str
     field: str

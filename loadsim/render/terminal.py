@@ -29,8 +29,7 @@ from loadsim.render.drawing import (
 )
 from loadsim.render.picture import fd_table, picture
 from loadsim.render.tables import growth, latencies, ledger
-from loadsim.render.text import cell_len, flow, left, pieces, right, widest, wrap
-from loadsim.render.words import both, interruption
+from loadsim.render.text import both, cell_len, flow, interruption, left, pieces, right, widest, wrap
 from loadsim.units import format_count, format_duration, some
 
 if TYPE_CHECKING:
@@ -142,7 +141,7 @@ def _what_happened(summary: Summary, terminal: Terminal) -> list[Line]:
     """Return the numbered findings: title with the id at the right edge, evidence, remedy."""
     title, hint = line(("WHAT HAPPENED", STRONG)), line(("[loadsim explain ID]", QUIET))
     if not summary.findings:
-        return [title, line("  There are no findings: no rule was applied to this run.")]
+        return [title, line("  No findings: no rule was applied to this run.")]
     lines = both_ends(title, hint, terminal)
     digits = len(str(len(summary.findings)))
     for number, finding in enumerate(summary.findings, 1):
@@ -203,7 +202,7 @@ def _generator(summary: Summary, terminal: Terminal) -> list[Line]:
 
 
 def _expected(thresholds: Sequence[Judged], terminal: Terminal) -> list[Line]:
-    """Return the thresholds with the measured values; those that were not met are on separate lines."""
+    """Return the thresholds with the measured values; missed ones are on separate lines."""
     glyphs = terminal.glyphs
     met = [f"{glyphs.met} {one.text} ({one.measured})" for one in thresholds if one.ok]
     missed = [f"{glyphs.missed} {one.text} (measured: {one.measured})" for one in thresholds if not one.ok]

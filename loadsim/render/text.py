@@ -1,7 +1,7 @@
-"""Text that fits: harmless characters, columns instead of code points, wrapping, clipping.
+"""Text: harmless characters, columns instead of code points, wrapping, clipping, sentences of several renderers.
 
 Foreign text (names, evidence, paths) passes through `printable` before it reaches a terminal. Widths come from the
-Unicode tables of the standard library. Knows nothing about styles (`drawing`) or summaries.
+Unicode tables of the standard library. Knows nothing about styles (`drawing`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,15 @@ import unicodedata
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from loadsim.units import format_count
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from loadsim.analysis.summary import Compared, Summary
+
+#: Shown for a missing number.
+NOTHING = "-"
 #: Characters of our own sentences -> their replacement in ASCII.
 _ASCII = str.maketrans(
     {
@@ -141,6 +147,38 @@ def right(text: str, width: int) -> str:
 def widest(texts: Sequence[str]) -> int:
     """Return the number of columns of the widest text, 0 for no text."""
     return max((cell_len(text) for text in texts), default=0)
+
+
+def both(one: Compared, *, nothing: str = NOTHING) -> tuple[str, str]:
+    """Return the predicted and the measured number in the same unit; a missing time is "never"."""
+    pair = (one.predicted, one.measured)
+    if one.unit != "s":
+        predicted, measured = (nothing if value is None else format_count(value) for value in pair)
+        return predicted, measured
+    largest = max(abs(value) for value in pair if value is not None)
+    digits = 3 if largest < 10 else 2 if largest < 100 else 0
+    predicted, measured = ("never" if value is None else f"{value:,.{digits}f} s" for value in pair)
+    return predicted, measured
+
+
+def doubts(summary: Summary) -> list[str]:
+    """Return what does not add up, and the accepted connections that the join could not assign."""
+    sentences = list(summary.imbalance)
+    if summary.foreign:
+        sentences.append(f"{format_count(summary.foreign)} foreign: accepted connections that match no attempt.")
+    if summary.ambiguous:
+        sentences.append(
+            f"{format_count(summary.ambiguous)} ambiguous: accepted connections that match several attempts."
+        )
+    return sentences
+
+
+def interruption(summary: Summary) -> list[str]:
+    """Return the notice about a run that did not end as planned; empty for a complete run."""
+    if summary.complete:
+        return []
+    cause = f" ({summary.interrupted})" if summary.interrupted else ""
+    return [f"The run was interrupted{cause}. The numbers cover the time until then."]
 
 
 def _escaped(char: str) -> str:

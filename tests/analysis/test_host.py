@@ -177,7 +177,7 @@ def test_a_sweep_says_how_many_of_its_runs_had_a_busy_host() -> None:
     notices = compare_groups(run_groups, Question(kind="sweep", title="made-up", repeat=3)).notices
 
     assert [one for one in notices if "busy" in one] == [
-        f"The host was busy in 2 of 3 runs of backlog {n}: its times include waits for a CPU. Stop what else runs, and "
-        "run them again."
+        f"The host was busy in 2 of 3 runs of backlog {n}: the times include waits for a CPU. Stop other "
+        "processes, and run them again."
         for n in (8, 9)
     ]

@@ -111,7 +111,7 @@ def test_bootstrap_of_the_median() -> None:
 
 
 def test_bootstrap_agrees_with_scipy() -> None:
-    """The percentile intervals of a median and of a difference of medians equal those of scipy."""
+    """The percentile intervals of a median and of a difference of medians equal scipy's."""
     draw = np.random.default_rng(3)
     a, b = draw.normal(10, 1, 25), draw.normal(12, 2, 25)
     options = {"method": "percentile", "n_resamples": 9999, "rng": np.random.default_rng(4)}
@@ -132,7 +132,7 @@ def test_holm_by_hand() -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_lies_between_none_and_bonferroni(p_values: list[float]) -> None:
-    """Corrected values keep their order and are between the raw values and those of Bonferroni."""
+    """Corrected values keep their order and are between the raw values and Bonferroni's."""
     adjusted = holm(p_values)
 
     assert all(raw <= one <= min(1, raw * len(p_values)) + 1e-12 for raw, one in zip(p_values, adjusted, strict=True))

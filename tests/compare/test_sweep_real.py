@@ -183,7 +183,7 @@ def test_cells_without_a_counterpart_are_named(
 
 @pytest.fixture
 def killed(tmp_path: Path) -> SweepFolder:
-    """Return a sweep whose conductor was killed during its third run."""
+    """Return a sweep with a conductor that was killed during the third run."""
     (tmp_path / "short.toml").write_text(SHORT)
     with subprocess.Popen(
         command("run", "short.toml", "--ui", "plain"), cwd=tmp_path, stderr=subprocess.PIPE, text=True

@@ -35,7 +35,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", ["connect", "accept"])
 def test_the_reference_reader_finds_the_same_percentiles(modules: Path, tmp_path: Path, name: str) -> None:
-    """The merged intervals have every latency, and their percentiles equal those of the records to three digits."""
+    """The merged intervals have every latency, and their percentiles equal the records' to three digits."""
     data = written(tmp_path)
     latencies = {"connect": connect_latencies(data.recording.attempts), "accept": accept_latencies(data)}[name]
     ordered = np.sort(latencies.nanoseconds)

@@ -65,7 +65,7 @@ def test_marks_that_meet_stand_side_by_side() -> None:
 
 
 def test_a_small_fd_table_is_one_row() -> None:
-    """Letters form groups of eight with a legend of those that occur; free ones at the end are left out."""
+    """Letters form groups of eight, with a legend; free ones at the end are left out."""
     assert [table("fffesseLE.W....")[1], table("fffesseLE.W")[2][:13]] == ["  fffesseL E.W", "  L listening"]
 
 

@@ -99,6 +99,6 @@ def test_the_last_line_has_the_metrics_of_the_run() -> None:
 
 
 def test_a_single_band_has_no_sum() -> None:
-    """With one band, the table has no line for the whole run."""
+    """With one band, the table has no last line for the run."""
     one = dataclasses.replace(healthy(), growth=healthy().growth[:1])
     assert [text.plain.split()[:2] for text in growth(one, NARROW)[1:]] == [["9", "fds"]]

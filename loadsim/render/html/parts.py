@@ -60,8 +60,8 @@ def table(
     right = set(numbers)
     head = tag("tr", *(tag("th", text, scope="col", class_=_number(i, right)) for i, text in enumerate(heads)))
     body = (tag("tr", *(_cell(i, text, right) for i, text in enumerate(row))) for row in rows)
-    whole = tag("table", tag("thead", head), tag("tbody", joined(body)), class_=class_ or None)
-    return tag("div", whole, class_="scroll")
+    full = tag("table", tag("thead", head), tag("tbody", joined(body)), class_=class_ or None)
+    return tag("div", full, class_="scroll")
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> Markup:
@@ -140,7 +140,7 @@ def plain(value: object) -> str:
 
 
 def _digits(value: float, most: int) -> str:
-    """Return a number with at most `most` decimals, none if it is whole or large."""
+    """Return a number with at most `most` decimals, none if it is an integer or large."""
     places = 0 if abs(value) >= 1000 or value == int(value) else most
     return f"{value:,.{places}f}"
 

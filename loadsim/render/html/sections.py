@@ -19,7 +19,7 @@ from loadsim.render.html.parts import (
     table,
     time,
 )
-from loadsim.render.words import both, doubts
+from loadsim.render.text import both, doubts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +68,7 @@ def tiles(summary: Summary) -> Markup:
 def findings(summary: Summary) -> Markup:
     """Return each finding with its evidence, its remedy and its id."""
     if not summary.findings:
-        return tag("p", "There are no findings: no rule was applied to this run.")
+        return tag("p", "No findings: no rule was applied to this run.")
     return tag("ol", *(_finding(one) for one in summary.findings), class_="findings")
 
 

@@ -139,7 +139,7 @@ def log_ticks(values: Iterable[float], *, least: float = 1e-6) -> list[float]:
     """Return round numbers for a logarithmic axis, from below the smallest value to above the largest.
 
     These are powers of ten; if there are few of them, also 2 and 5 times each. Values below `least` count as `least`.
-    Without values there are no ticks.
+    Empty without values.
     """
     known = [max(value, least) for value in values]
     if not known:
