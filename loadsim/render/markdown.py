@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: GitHub takes 1 MiB for all steps of a job, and cuts a comment at 65,536 characters.
 LARGEST_BYTES = 50_000
+#: Longer lists and tables are cut.
+MOST_ROWS = 40
 #: Characters with a meaning in Markdown anywhere in a line.
 _ACTIVE = re.compile(r"([\\`*_\[\]|~$!])")
 #: Characters that make a heading, a list, an underline or a table ruler at the start of a line.
@@ -26,8 +28,6 @@ _OPENING = re.compile(r"^(\d{0,9})([-+=:#.)])")
 #: Markdown is parsed, therefore a backslash does not help.
 _LINKING = re.compile(r"(?<=[@#])(?=\w)|(?<=:)(?=//)|(?<=www)(?=\.)|(?<=\bGH-)(?=\d)", re.IGNORECASE)
 _JOINER = "\N{WORD JOINER}"
-#: Longer lists and tables are cut.
-MOST_ROWS = 40
 
 
 def run_markdown(summary: Summary) -> str:
@@ -43,6 +43,47 @@ def run_markdown(summary: Summary) -> str:
         _growth(summary),
     ]
     return joined(sections)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, safe: bool = False) -> list[str]:
+    """Return a table, no lines without rows; with `safe` the cells are already Markdown."""
+    lines = ["| " + " | ".join(row if safe else map(escape, row)) + " |" for row in rows]
+    if not lines:
+        return []
+    return ["| " + " | ".join(map(escape, heads)) + " |", "|" + "---|" * len(heads), *first_rows(lines)]
+
+
+def first_rows(lines: list[str]) -> list[str]:
+    """Return the first `MOST_ROWS` lines, and how many are left out."""
+    return [*lines[:MOST_ROWS], *_more(len(lines))]
+
+
+def fold(title: str, lines: Sequence[str]) -> list[str]:
+    """Return lines that are folded at first; no lines stay no lines."""
+    return [f"<details><summary>{title}</summary>", "", *lines, "", "</details>"] if lines else []
+
+
+def joined(sections: Sequence[Sequence[str]]) -> str:
+    """Return the sections as text; a sentence replaces the first one that exceeds the limit, and all after it."""
+    text, left_out = "", "\nThe rest is left out here: see report.html.\n"
+    for section in sections:
+        more = ("\n" if text else "") + "\n".join(section) + "\n" if section else ""
+        if len((text + more + left_out).encode()) > LARGEST_BYTES:
+            return text + left_out
+        text += more
+    return text
+
+
+def escape(text: str) -> str:
+    """Return text on one line, without a meaning in Markdown, in HTML or for GitHub's links."""
+    line = "".join(char if char.isprintable() else " " for char in text).strip()
+    escaped = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _LINKING.sub(_JOINER, _ACTIVE.sub(r"\\\1", escaped))
+
+
+def line_start(text: str) -> str:
+    """Return escaped text for the start of a line: it makes no heading, list or ruler either."""
+    return _OPENING.sub(r"\1\\\2", escape(text))
 
 
 def _findings(findings: Sequence[Finding]) -> list[str]:
@@ -111,46 +152,5 @@ def _duration(seconds: float | None) -> str:
     return "-" if seconds is None else format_duration(seconds)
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, safe: bool = False) -> list[str]:
-    """Return a table, no lines without rows; with `safe` the cells are already Markdown."""
-    lines = ["| " + " | ".join(row if safe else map(escape, row)) + " |" for row in rows]
-    if not lines:
-        return []
-    return ["| " + " | ".join(map(escape, heads)) + " |", "|" + "---|" * len(heads), *first_rows(lines)]
-
-
-def first_rows(lines: list[str]) -> list[str]:
-    """Return the first `MOST_ROWS` lines, and how many are left out."""
-    return [*lines[:MOST_ROWS], *_more(len(lines))]
-
-
 def _more(count: int) -> list[str]:
     return ["", f"... and {count - MOST_ROWS} more: see report.html."] if count > MOST_ROWS else []
-
-
-def fold(title: str, lines: Sequence[str]) -> list[str]:
-    """Return lines that are folded at first; no lines stay no lines."""
-    return [f"<details><summary>{title}</summary>", "", *lines, "", "</details>"] if lines else []
-
-
-def joined(sections: Sequence[Sequence[str]]) -> str:
-    """Return the sections as text; a sentence replaces the first one that exceeds the limit, and all after it."""
-    text, left_out = "", "\nThe rest is left out here: see report.html.\n"
-    for section in sections:
-        more = ("\n" if text else "") + "\n".join(section) + "\n" if section else ""
-        if len((text + more + left_out).encode()) > LARGEST_BYTES:
-            return text + left_out
-        text += more
-    return text
-
-
-def escape(text: str) -> str:
-    """Return text on one line, without a meaning in Markdown, in HTML or for GitHub's links."""
-    line = "".join(char if char.isprintable() else " " for char in text).strip()
-    escaped = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _LINKING.sub(_JOINER, _ACTIVE.sub(r"\\\1", escaped))
-
-
-def line_start(text: str) -> str:
-    """Return escaped text for the start of a line: it makes no heading, list or ruler either."""
-    return _OPENING.sub(r"\1\\\2", escape(text))

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from loadsim.scenario.plan import Plan
 
+#: Seconds between two lines of `PlainDisplay`.
+EVERY_S = 1.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
@@ -61,19 +64,6 @@ class Progress:
     shared: bool = False  # the namespace is the host's: `overflows` counts all its listeners
 
 
-class SweepDisplay(Protocol):
-    """Shows a sweep and gives each of its runs a display."""
-
-    def begin_sweep(self, name: str, runs: int, expected_s: float) -> None:
-        """Show that a sweep starts or resumes, with the number of its remaining runs and the expected time."""
-
-    def begin_run(self) -> Display:
-        """Return the display of the next run."""
-
-    def end_run(self, label: str, status: str, sentence: str, *, left_s: float) -> None:
-        """Show how a run of this cell ended, and how long the remaining runs will take."""
-
-
 class Display(Protocol):
     """Shows one run: redrawn in place, as lines, or not at all."""
 
@@ -87,30 +77,17 @@ class Display(Protocol):
         """Restore the terminal."""
 
 
-EVERY_S = 1.0
+class SweepDisplay(Protocol):
+    """Shows a sweep and gives each of its runs a display."""
 
+    def begin_sweep(self, name: str, runs: int, expected_s: float) -> None:
+        """Show that a sweep starts or resumes, with the number of its remaining runs and the expected time."""
 
-def first_line(opening: Opening) -> str:
-    """Return the scenario, its load and the hint: "too-many-open-files: 600 clients, about 5 s; see it: ..."."""
-    clients = f"{some(opening.attempts, 'client')}, " if opening.attempts is not None else ""
-    length = f"{'at most' if opening.expected_s >= opening.length_s else 'about'} {opening.expected_s:.0f} s"
-    name, hint = printable(opening.scenario, unicode=False), printable(opening.hint, unicode=False)
-    return f"{name}: {clients}{length}" + (f"; see it: {hint}" if hint else "")
+    def begin_run(self) -> Display:
+        """Return the display of the next run."""
 
-
-def progress_line(progress: Progress) -> str:
-    """Return one moment: "  1.0 s    200 clients   64/64 fds   71/129 queued   8 EMFILE   0 SYNs lost"."""
-    elapsed = f"{max(progress.elapsed_s, 0.0):.1f} s"
-    clients = some(progress.started, "client")
-    parts = [
-        f"{elapsed:>8} {clients:>15}",
-        f"{_of(progress.open_fds, progress.fd_limit)} fds",
-        f"{_of(progress.queue, progress.queue_capacity)} queued",
-        f"{format_count(progress.emfile)} EMFILE",
-        "" if progress.overflows is None else f"{format_count(progress.overflows)} SYNs lost",
-        f"{format_count(progress.lost_by_generator)} own failures" if progress.lost_by_generator else "",
-    ]
-    return "   ".join(part for part in parts if part)
+    def end_run(self, label: str, status: str, sentence: str, *, left_s: float) -> None:
+        """Show how a run of this cell ended, and how long the remaining runs will take."""
 
 
 class PlainDisplay:
@@ -136,6 +113,29 @@ class PlainDisplay:
     def _print(self, text: str) -> None:
         with contextlib.suppress(OSError):  # the reader is gone; that must not end the run
             print(text, file=self._stream, flush=True)
+
+
+def first_line(opening: Opening) -> str:
+    """Return the scenario, its load and the hint: "too-many-open-files: 600 clients, about 5 s; see it: ..."."""
+    clients = f"{some(opening.attempts, 'client')}, " if opening.attempts is not None else ""
+    length = f"{'at most' if opening.expected_s >= opening.length_s else 'about'} {opening.expected_s:.0f} s"
+    name, hint = printable(opening.scenario, unicode=False), printable(opening.hint, unicode=False)
+    return f"{name}: {clients}{length}" + (f"; see it: {hint}" if hint else "")
+
+
+def progress_line(progress: Progress) -> str:
+    """Return one moment: "  1.0 s    200 clients   64/64 fds   71/129 queued   8 EMFILE   0 SYNs lost"."""
+    elapsed = f"{max(progress.elapsed_s, 0.0):.1f} s"
+    clients = some(progress.started, "client")
+    parts = [
+        f"{elapsed:>8} {clients:>15}",
+        f"{_of(progress.open_fds, progress.fd_limit)} fds",
+        f"{_of(progress.queue, progress.queue_capacity)} queued",
+        f"{format_count(progress.emfile)} EMFILE",
+        "" if progress.overflows is None else f"{format_count(progress.overflows)} SYNs lost",
+        f"{format_count(progress.lost_by_generator)} own failures" if progress.lost_by_generator else "",
+    ]
+    return "   ".join(part for part in parts if part)
 
 
 def _of(value: int | None, limit: int | None) -> str:

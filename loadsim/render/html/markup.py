@@ -19,9 +19,15 @@ from loadsim.render.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-
 #: Elements without content and end tag.
 _VOID = {"meta", "link", "br", "col"}
+#: Three rising bars.
+_ICON = (
+    "data:image/svg+xml,"
+    "%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
+    "%3Crect width='16' height='16' rx='3' fill='%2322577a'/%3E"
+    "%3Cpath d='M3 13V9h2v4zm4 0V6h2v7zm4 0V3h2v10z' fill='white'/%3E%3C/svg%3E"
+)
 
 
 class Markup(str):
@@ -50,32 +56,6 @@ def joined(content: Iterable[str | None]) -> Markup:
 def escaped(text: str) -> Markup:
     """Return text as HTML, with control characters shown escaped; Markup stays as it is."""
     return text if isinstance(text, Markup) else Markup(html.escape(printable(text)))
-
-
-def data_block(identity: str, values: dict[str, Any]) -> Markup:
-    """Return values as JSON for a script; no value can end the element."""
-    text = json.dumps(values, separators=(",", ":"), allow_nan=False)
-    for char in "<>&":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return tag("script", Markup(text), type="application/json", id=identity)
-
-
-def _attribute(key: str, value: str | float | bool) -> str:  # noqa: FBT001 -- the value of an attribute
-    if value is False:
-        return ""
-    name = key.rstrip("_").replace("_", "-")
-    if value is True:
-        return f" {name}"
-    return f' {name}="{html.escape(printable(str(value)))}"'
-
-
-#: Three rising bars.
-_ICON = (
-    "data:image/svg+xml,"
-    "%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
-    "%3Crect width='16' height='16' rx='3' fill='%2322577a'/%3E"
-    "%3Cpath d='M3 13V9h2v4zm4 0V6h2v7zm4 0V3h2v10z' fill='white'/%3E%3C/svg%3E"
-)
 
 
 def document(title: str, body: Sequence[str], *, data: dict[str, Any]) -> str:
@@ -108,10 +88,27 @@ def document(title: str, body: Sequence[str], *, data: dict[str, Any]) -> str:
     return f"<!doctype html>\n{page}\n"
 
 
+def data_block(identity: str, values: dict[str, Any]) -> Markup:
+    """Return values as JSON for a script; no value can end the element."""
+    text = json.dumps(values, separators=(",", ":"), allow_nan=False)
+    for char in "<>&":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return tag("script", Markup(text), type="application/json", id=identity)
+
+
 @functools.cache
 def asset(name: str) -> str:
     """Return the text of a file in the assets folder."""
     return resources.files("loadsim.render.html").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _attribute(key: str, value: str | float | bool) -> str:  # noqa: FBT001 -- the value of an attribute
+    if value is False:
+        return ""
+    name = key.rstrip("_").replace("_", "-")
+    if value is True:
+        return f" {name}"
+    return f' {name}="{html.escape(printable(str(value)))}"'
 
 
 def _policy(*scripts: str) -> str:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from loadsim.analysis.summary import Compared, Finding, Judged, Summary
 
-
 _STATISTICS = ("p50", "p90", "p99", "p999", "max")
 _FAMILIES = {
     "connect": "from scheduled start",
@@ -49,6 +48,8 @@ _HOST = {
     "nofile_soft": "RLIMIT_NOFILE, soft",
     "nofile_hard": "RLIMIT_NOFILE, hard",
 }
+#: A part of the bar with a smaller share is too narrow for its name.
+_NARROW = 0.07
 
 
 def tiles(summary: Summary) -> Markup:
@@ -70,6 +71,29 @@ def findings(summary: Summary) -> Markup:
     if not summary.findings:
         return tag("p", "No findings: no rule was applied to this run.")
     return tag("ol", *(_finding(one) for one in summary.findings), class_="findings")
+
+
+def ledger(summary: Summary) -> Markup:
+    """Return the bar, the table, and doubts about them."""
+    if not summary.clients:
+        return tag("p", "No client was started.")
+    return joined([_bar(summary), _table(summary), _sum(summary), notices(doubts(summary))])
+
+
+def latencies(summary: Summary) -> Markup | None:
+    """Return the latencies by family, and the number of clients that still wait."""
+    known = {
+        family: [summary.metrics.get(f"{family}.{statistic}_s") for statistic in _STATISTICS] for family in _FAMILIES
+    }
+    rows = [
+        [joined([tag("b", family), " ", tag("small", _FAMILIES[family])]), *(time(value) for value in values)]
+        for family, values in known.items()
+        if any(value is not None for value in values)
+    ]
+    if not rows:
+        return None
+    percentiles = table(["", *_STATISTICS], rows, numbers=range(1, 6))
+    return joined([percentiles, _still_waiting(summary.metrics)])
 
 
 def compared(prediction: list[Compared]) -> Markup | None:
@@ -99,22 +123,6 @@ def expected(thresholds: list[Judged]) -> Markup | None:
         for one in thresholds
     ]
     return table(["", "measured", ""], rows, numbers=(1,)) if rows else None
-
-
-def latencies(summary: Summary) -> Markup | None:
-    """Return the latencies by family, and the number of clients that still wait."""
-    known = {
-        family: [summary.metrics.get(f"{family}.{statistic}_s") for statistic in _STATISTICS] for family in _FAMILIES
-    }
-    rows = [
-        [joined([tag("b", family), " ", tag("small", _FAMILIES[family])]), *(time(value) for value in values)]
-        for family, values in known.items()
-        if any(value is not None for value in values)
-    ]
-    if not rows:
-        return None
-    percentiles = table(["", *_STATISTICS], rows, numbers=range(1, 6))
-    return joined([percentiles, _still_waiting(summary.metrics)])
 
 
 def quality(summary: Summary) -> Markup:
@@ -160,11 +168,6 @@ def host(values: Mapping[str, Any]) -> Markup:
     if isinstance(sysctls, dict):
         parts.append(_settings("sysctl of the host", sysctls))
     return tag("div", *parts, class_="columns")
-
-
-def _settings(title: str, values: Mapping[str, Any]) -> Markup:
-    rows = [[tag("code", name), plain(value)] for name, value in values.items()]
-    return tag("div", tag("h3", title), table(["setting", "value"], rows, class_="settings"))
 
 
 def _tile(name: str, value: str, below: str, *, alarm: bool = False, more: Markup | None = None) -> Markup:
@@ -232,6 +235,11 @@ def _finding(one: Finding) -> Markup:
     )
 
 
+def _settings(title: str, values: Mapping[str, Any]) -> Markup:
+    rows = [[tag("code", name), plain(value)] for name, value in values.items()]
+    return tag("div", tag("h3", title), table(["setting", "value"], rows, class_="settings"))
+
+
 def _still_waiting(metrics: Mapping[str, float]) -> Markup | None:
     """Return how many clients still wait: percentiles of accepted connections only are survivor bias."""
     waiting, longest = metrics.get("accept.waiting"), metrics.get("accept.waiting_max_s")
@@ -241,17 +249,6 @@ def _still_waiting(metrics: Mapping[str, float]) -> Markup | None:
     return tag(
         "p", f"Not included: {count(waiting)} still waiting in the accept queue at the end{up_to}.", class_="note"
     )
-
-
-#: A part of the bar with a smaller share is too narrow for its name.
-_NARROW = 0.07
-
-
-def ledger(summary: Summary) -> Markup:
-    """Return the bar, the table, and doubts about them."""
-    if not summary.clients:
-        return tag("p", "No client was started.")
-    return joined([_bar(summary), _table(summary), _sum(summary), notices(doubts(summary))])
 
 
 def _fates(summary: Summary) -> list[str]:
