@@ -24,7 +24,7 @@ from loadsim.driver.schedule import ClosedLoop, OpenLoop
 from loadsim.errors import EnvironmentRefusedError
 from loadsim.kernel.limits import raise_own_nofile
 from loadsim.kernel.procfs import own_run_wait_ns
-from loadsim.process.control import Channel, Message, play
+from loadsim.process.control import Channel, Message, run_child
 from loadsim.record.journal import Journal
 from loadsim.record.records import ATTEMPT
 from loadsim.scenario.arrivals import offsets
@@ -42,7 +42,7 @@ SPARE_FDS = 16
 
 def main() -> None:
     """Serve the control channel until it ends."""
-    play(serve, _drive)
+    run_child(serve, _drive)
 
 
 async def serve(role: Role) -> None:

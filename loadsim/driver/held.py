@@ -20,7 +20,7 @@ from loadsim.driver.driver import send, serve
 from loadsim.exchange import Reply, judge, request
 from loadsim.fates import Outcome
 from loadsim.kernel.sockdiag import family_of
-from loadsim.process.control import play
+from loadsim.process.control import run_child
 from loadsim.record.records import CLIENT_ERRNO
 from loadsim.scenario.specs import LoadSpec, source_address
 from loadsim.units import NANOSECONDS
@@ -36,7 +36,7 @@ _RECEIVE_BYTES = 65_536
 
 def main() -> None:
     """Serve the control channel until it ends."""
-    play(serve, _hold)
+    run_child(serve, _hold)
 
 
 class Held:

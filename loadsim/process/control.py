@@ -1,6 +1,6 @@
-"""The control channel between the conductor and a child: one JSON object per line, both ways.
+"""The control channel between the conductor and a child: one JSON object per line in both directions.
 
-Owns how a child of ours ends: a refusal by the kernel is a sentence on its standard error, not a traceback.
+Owns the exit of a child too: an error from the kernel becomes a sentence on its standard error, not a traceback.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
         self._received = b""
-        self._sending = trio.Lock()  # a message may be answered before the task that sent it goes on
+        self._sending = trio.Lock()  # the reply may be handled before the sending task continues
 
     @classmethod
     def of_child(cls) -> Self:
@@ -42,7 +42,7 @@ class Channel:
     async def send(self, message: Message) -> None:
         """Send one message; several tasks may.
 
-        Raises trio.BrokenResourceError when the other side is gone, OSError where the kernel refuses us something.
+        Raises trio.BrokenResourceError if the other end is closed, OSError for any other error of the kernel.
         """
         refusal = None
         async with self._sending:
@@ -53,10 +53,10 @@ class Channel:
                 if refusal is None:
                     raise
         if refusal:
-            raise refusal  # not where it is handled: what led to it would be lost
+            raise refusal  # not in the except block, which would replace its context
 
     async def receive(self) -> Message | None:
-        """Wait for the next message; None at the end of the other side. Raises OSError as `send` does."""
+        """Wait for the next message; None when the other end is closed. Raises OSError like `send`."""
         while b"\n" not in self._received:
             more, refusal = b"", None
             try:
@@ -73,7 +73,7 @@ class Channel:
         return message
 
     async def aclose(self) -> None:
-        """Close this end; the child takes it as the order to leave."""
+        """Close this end, which is the order to a child to exit."""
         await self._stream.aclose()
 
     async def __aenter__(self) -> Self:
@@ -84,15 +84,18 @@ class Channel:
 
 
 def _refusal(broken: trio.BrokenResourceError) -> OSError | None:
-    """Return what the kernel said where that is not that the other side is gone."""
+    """Return the kernel's error; None if it only means that the other end is closed."""
     cause = broken.__cause__
     return cause if isinstance(cause, OSError) and cause.errno not in _GONE else None
 
 
-def play(part: Callable[..., Awaitable[int | None]], *args: object) -> NoReturn:
-    """Run a part to its end, and leave with the exit status that it returns, None = 0; a refusal has its own."""
+def run_child(main: Callable[..., Awaitable[int | None]], *args: object) -> NoReturn:
+    """Run the main function of a child and exit with the status that it returns; None is 0.
+
+    An error with an explanation is printed as a sentence and has its own exit status.
+    """
     try:
-        status = trio.run(part, *args)
+        status = trio.run(main, *args)
     except Exception as raised:
         error = explanation(raised)
         if error is None:

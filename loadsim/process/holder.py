@@ -1,12 +1,12 @@
-"""The process that keeps a private network namespace: it makes it, tells about it, and waits for the conductor's end.
+"""The process that keeps a private network namespace: it creates and reports it, and waits for the conductor's end.
 
-Runs without site-packages, and imports next to nothing: `_socket` for `socket`, whose enums alone would cost 10 ms of
-25. Its orders are its arguments: the conductor's pid, then NAME=VALUE for each sysctl. Its answer is one message on
-standard input, a socket, of these lines, with descriptors attached: the namespace, a sock_diag socket inside it, and
-the user namespace where one was needed.
+Runs without site-packages and imports as little as possible: `_socket`, not `socket` with its enums, which cost 10 ms
+of 25. Its orders are its arguments: the conductor's pid, then NAME=VALUE for each sysctl. Its reply is one message on
+standard input, a socket. It has these lines and, attached, descriptors of the namespace, of a sock_diag socket inside
+it, and of the user namespace if one was needed.
 
-    refused STEP ERRNO      there is no namespace, and nothing else is said
-    value NAME VALUE        what is in force
+    refused STEP ERRNO      there is no namespace; this is the only line
+    value NAME VALUE        a sysctl in force
     failed NAME ERRNO       a sysctl that could not be written
 """
 
@@ -24,22 +24,22 @@ from loadsim.kernel import libc
 _NETLINK_SOCK_DIAG = 4
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _IFF_UP = 1
-#: Buckets of the namespace's own table of connections. Without one it shares the host's, often 262,144 of them, and
-#: walking those costs 2.5 ms of a core that nobody can interrupt each time the sockets are read (Linux 6.18).
+#: Buckets of the namespace's own table of connections. Without one it shares the host's table of often 262,144 buckets.
+#: Each read of the sockets walks all of them, which costs 2.5 ms of a core without preemption (Linux 6.18).
 _BUCKETS = "16384"
 _IFREQ_FLAGS = struct.Struct("16sH14x")
 
 
 class _RefusedError(Exception):
-    """There will be no namespace; the arguments are the step and the errno."""
+    """The namespace cannot be created; the arguments are the step and the errno."""
 
 
 def main(arguments: list[str]) -> None:
-    """Make the namespace, answer, and stay until the other end of standard input is closed."""
+    """Create the namespace, reply, and wait until the other end of standard input is closed."""
     try:  # noqa: SIM105  # importing contextlib costs milliseconds here
         _keep(arguments)
     except (BrokenPipeError, ConnectionResetError, ProcessLookupError):
-        pass  # the conductor was killed meanwhile: there is nobody to keep it for, nor to tell
+        pass  # the conductor was killed meanwhile
 
 
 def _keep(arguments: list[str]) -> None:
@@ -60,7 +60,7 @@ def _keep(arguments: list[str]) -> None:
 
 
 def _make_namespace() -> list[int]:
-    """Enter new namespaces with the loopback up; return descriptors of the network, sock_diag, the user namespace."""
+    """Enter new namespaces and set loopback up; return descriptors of network, sock_diag, user namespace."""
     fds = []
     if _leave():
         fds.append(os.open("/proc/self/ns/user", os.O_RDONLY))
@@ -74,7 +74,7 @@ def _make_namespace() -> list[int]:
 
 
 def _leave() -> bool:
-    """Leave the host's network namespace; True when that took a user namespace, as it does without CAP_SYS_ADMIN."""
+    """Leave the host's network namespace; True if that needed a user namespace (without CAP_SYS_ADMIN)."""
     uid, gid = os.geteuid(), os.getegid()
     try:
         libc.leave_namespaces(libc.CLONE_NEWNET)
@@ -88,7 +88,7 @@ def _leave() -> bool:
         libc.leave_namespaces(libc.CLONE_NEWUSER | libc.CLONE_NEWNET)
         step = "uid_map"
         _write("/proc/self/setgroups", "deny")
-        _write("/proc/self/uid_map", f"{uid} {uid} 1")  # the same ids: what runs inside sees its normal user
+        _write("/proc/self/uid_map", f"{uid} {uid} 1")  # the same ids: processes inside see their normal user
         _write("/proc/self/gid_map", f"{gid} {gid} 1")
     except OSError as error:
         raise _RefusedError(step, error.errno) from error
@@ -96,11 +96,11 @@ def _leave() -> bool:
 
 
 def _shrink_connection_table() -> None:
-    """Go on to a namespace inside with a table of its own (Linux 6.1), whose size a sysctl of the parent sets."""
+    """Move to a child namespace with a private table (Linux 6.1), sized by a sysctl of its parent."""
     try:
         _write("/proc/sys/net/ipv4/tcp_child_ehash_entries", _BUCKETS)
         libc.leave_namespaces(libc.CLONE_NEWNET)
-    except OSError:  # the namespace that is there serves as well, only slower to read
+    except OSError:  # the present namespace works too, but its sockets are slower to read
         pass
 
 
@@ -112,8 +112,8 @@ def _raise_loopback() -> None:
 
 
 def _apply(name: str, value: str) -> list[str]:
-    """Set one sysctl unless it has that value already; return the lines of the answer."""
-    path = "/proc/sys/net/" + name.removeprefix("net.").replace(".", "/")  # as root, all else would be the host's
+    """Set a sysctl unless it already has that value; return the lines of the reply."""
+    path = "/proc/sys/net/" + name.removeprefix("net.").replace(".", "/")  # others belong to the host
     lines = []
     try:
         if _read(path) != value:
@@ -123,7 +123,7 @@ def _apply(name: str, value: str) -> list[str]:
     try:  # noqa: SIM105  # importing contextlib costs milliseconds here
         lines.append(f"value {name} {_read(path)}")
     except OSError:
-        pass  # no namespace of this kernel has it: said above
+        pass  # no namespace of this kernel has it; the line above reports that
     return lines
 
 

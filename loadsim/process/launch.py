@@ -1,7 +1,7 @@
-"""Starts children under limits and in a namespace, which never outlive the conductor; some of them take orders.
+"""Starts children with limits and in a namespace. They never outlive the conductor; some have a control channel.
 
-A child starts as `enter`, in an interpreter without site-packages, which costs about 15 ms. PR_SET_PDEATHSIG follows
-the thread that forked, which is therefore the main thread.
+A child starts as `enter` in an interpreter without site-packages, which takes about 15 ms. Children are started in the
+main thread, because PR_SET_PDEATHSIG kills a child when the thread that forked it ends.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _ROOT = str(Path(__file__).resolve().parent.parent.parent)
 _NONE = -1
 
-#: Where `enter` failed, and with what -> the remedy. The first row that fits; 0 fits every errno.
+#: Step and errno at which `enter` failed, and the remedy. The first match counts; 0 matches every errno.
 _REMEDIES = (
     ("exec", errno.ENOENT, "check its spelling and PATH"),
     ("exec", errno.EACCES, "make it executable (chmod +x), or name its interpreter"),
@@ -49,12 +49,12 @@ _STEPS = {
     "exec": "cannot execute {command}",
     "nofile": "cannot set RLIMIT_NOFILE to {nofile.soft} (hard {nofile.hard})",
     "setns": "cannot enter the private network namespace",
-    "parent": "cannot tie {command} to the life of loadsim",
+    "parent": "cannot make {command} end with loadsim",
 }
 
 
 class Child:
-    """One running child. Close it, or use it as a context manager: what still runs then is killed and reaped."""
+    """A child process. Close it, or use it as a context manager: a running child is then killed and reaped."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -62,13 +62,13 @@ class Child:
 
     @property
     def returncode(self) -> int | None:
-        """Its exit status, -N when signal N killed it, None while it runs."""
+        """Its exit status; -N if signal N killed it, None while it runs."""
         return self._process.poll()
 
     async def wait_exit(self) -> int:
-        """Wait for its end and return its exit status, -N when signal N killed it; several tasks may wait."""
+        """Wait for its end and return its exit status, -N if signal N killed it; several tasks may wait."""
         while (status := self.returncode) is None:
-            pidfd = os.pidfd_open(self.pid)  # cannot be another process: nobody but us reaps it
+            pidfd = os.pidfd_open(self.pid)  # cannot be another process: only this object reaps it
             try:
                 await trio.lowlevel.wait_readable(pidfd)
             finally:
@@ -76,11 +76,11 @@ class Child:
         return status
 
     def send_signal(self, number: int) -> None:
-        """Send a signal; nothing happens when it has ended."""
+        """Send a signal; no effect if it has ended."""
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """End it (SIGKILL)."""
+        """Send SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
     def close(self) -> None:
@@ -109,13 +109,13 @@ def launch(
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
 ) -> Child:
-    """Start a command in a session of its own and return when it has been executed.
+    """Start a command in a new session and return once it is executed.
 
-    `control` becomes its standard input and is closed here in any case; without it that is /dev/null. `stdout` and
-    `stderr` are as for subprocess.Popen, None = inherited. `nofile` None: RLIMIT_NOFILE as inherited. Its fd table
-    starts at 64 slots, whatever the caller has open.
+    `control` becomes its standard input (otherwise /dev/null) and is always closed here. `stdout` and
+    `stderr` are as for subprocess.Popen; None means inherited. Without `nofile`, RLIMIT_NOFILE is inherited. Its fd
+    table starts with 64 slots, however many descriptors the caller has open.
 
-    Raises EnvironmentRefusedError where the namespace, the limits or the command are refused.
+    Raises EnvironmentRefusedError if the kernel refuses the namespace, the limits or the command.
     """
     report, answer = os.pipe()
     namespaces = (None, None) if namespace is None else (namespace.user_fd, namespace.net_fd)
@@ -155,11 +155,11 @@ def start_bare(
 ) -> subprocess.Popen[bytes]:
     """Run `main` of a module of this folder in a new session and a bare interpreter: no site-packages, no PYTHON*.
 
-    Raises RuntimeError outside the main thread, whose end would otherwise be the child's.
+    Raises RuntimeError outside the main thread: the end of another thread would kill the child.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError(
-            "start children in the main thread: the kernel kills them when the thread ends that started them"
+            "start children in the main thread: the kernel kills them when the thread that started them ends"
         )
     code = f"import sys; sys.path.append({_ROOT!r}); from loadsim.process import {module}; {module}.main(sys.argv[1:])"
     return subprocess.Popen(
@@ -173,35 +173,35 @@ def start_bare(
 
 
 def _raise_refusal(answer: str, command: str, nofile: Limits | None) -> None:
-    """Raise what `enter` answered, "step errno"; nothing when the command was executed."""
+    """Raise the error in the reply of `enter`, "step errno"; an empty reply is success."""
     if answer:
         step, _, number = answer.partition(" ")
         raise refusal(step, int(number), command, nofile)
 
 
 def not_started(error: OSError) -> EnvironmentRefusedError:
-    """Return why the kernel made no process at all."""
+    """Return the error for a process that could not be created."""
     why = explanation(error) or f"{error}; raise the limits of processes and memory (ulimit -u, -v)"
     return EnvironmentRefusedError(f"cannot start a process: {why}")
 
 
 def refusal(step: str, number: int, command: str, nofile: Limits | None) -> EnvironmentRefusedError:
-    """Return why a command was not executed, from the step of `enter` at which it failed and the errno, 0 = none."""
+    """Return the error for a command that was not executed: the step of `enter` that failed, and its errno or 0."""
     code = number or errno.EPERM  # Python reports a refused setrlimit as ValueError, without errno
     remedy = next(remedy for where, which, remedy in _REMEDIES if where == step and which in (0, code))
     what = _STEPS[step].format(command=command, nofile=nofile)
     return EnvironmentRefusedError(f"{what}: {os.strerror(code)}; {remedy}")
 
 
-#: A child that says nothing for so long after its start is given up.
+#: A child must be ready within this time after its start.
 READY_S: Final = 30.0
-#: A child that was told to leave gets this long before it is killed.
+#: A child is killed this long after the order to exit.
 LEAVE_S: Final = 5.0
 _LAST_LINES: Final = 8
 
 
 class ControlledChild:
-    """A child that is ready; `ready` holds its own words about itself."""
+    """A child with a control channel; `ready` is the message with which it reported itself ready."""
 
     def __init__(self, child: Child, channel: Channel) -> None:
         self.child = child
@@ -209,31 +209,31 @@ class ControlledChild:
         self._channel = channel
 
     async def tell(self, order: Message) -> None:
-        """Send an order; nothing happens when it has died."""
+        """Send an order; no effect if the child has ended."""
         with contextlib.suppress(trio.BrokenResourceError):
             await self._channel.send(order)
 
     async def hear(self, event: str) -> Message | None:
-        """Wait for an event; None when it ends before that."""
+        """Wait for an event; None if the child ends first."""
         while (message := await self._channel.receive()) is not None:
             if message["event"] == event:
                 return message
         return None
 
     async def ask(self, order: str, event: str) -> Message | None:
-        """Send an order and wait for its answer; None when it ends before that."""
+        """Send an order and wait for an event; None if the child ends first."""
         await self.tell({"do": order})
         return await self.hear(event)
 
     async def leave(self) -> None:
-        """Let it leave, and wait until it has; one that does not is killed after `LEAVE_S`."""
+        """Order it to exit and wait until it has; kill it after `LEAVE_S`."""
         await self.tell({"do": "exit"})
         await self.wait_ended()
 
     async def wait_ended(self) -> int:
-        """Wait until one has ended that was told to leave, or is heard no more; return its exit status.
+        """Wait for the end of a child that was ordered to exit or lost its channel; return its exit status.
 
-        One that does not is killed after `LEAVE_S`: without its channel nobody could ever tell it anything.
+        It is killed after `LEAVE_S`: without its channel no order can reach it.
         """
         with trio.move_on_after(LEAVE_S):
             return await self.child.wait_exit()
@@ -242,7 +242,7 @@ class ControlledChild:
 
 
 @asynccontextmanager
-async def partner(
+async def controlled_child(
     module: str,
     spec: Message,
     *,
@@ -251,10 +251,10 @@ async def partner(
     stdout: Path | None = None,
     stderr: Path,
 ) -> AsyncIterator[ControlledChild]:
-    """Run a module of ours as a child that has been prepared with a spec; it leaves at the end of the block.
+    """Run a module as a child, prepared with a spec; it exits at the end of the block.
 
-    `what` names it in errors: "the simulated server". Must be entered in the main thread. At the end of a block that
-    was left by an error it is killed at once. Raises EnvironmentRefusedError where it does not become ready.
+    `what` names it in errors: "the simulated server". Enter it in the main thread. If the block raises, the child
+    is killed at once. Raises EnvironmentRefusedError if it does not become ready.
     """
     child, channel = _start(module, namespace, stdout, stderr)
     with child:
@@ -267,7 +267,7 @@ async def partner(
 
 
 def _start(module: str, namespace: Namespace | None, stdout: Path | None, stderr: Path) -> tuple[Child, Channel]:
-    """Start the process with its end of a control channel and return it with ours."""
+    """Start the process with one end of a control channel; return it with the other end."""
     ours, theirs = socket.socketpair()
     ours.settimeout(0)
     argv = (sys.executable, "-P", "-m", module)
@@ -281,24 +281,24 @@ def _start(module: str, namespace: Namespace | None, stdout: Path | None, stderr
 
 
 async def _prepare(one: ControlledChild, spec: Message, what: str, stderr: Path) -> Message:
-    """Tell it what to be and return what it says it has become."""
+    """Send the spec and return the child's "ready" message."""
     answer: Message | None = None
-    with trio.move_on_after(READY_S) as patience, contextlib.suppress(trio.BrokenResourceError):
-        await one._channel.send({"do": "prepare", "spec": spec})  # noqa: SLF001 -- a silent loss would wait for nothing
+    with trio.move_on_after(READY_S) as timeout, contextlib.suppress(trio.BrokenResourceError):
+        await one._channel.send({"do": "prepare", "spec": spec})  # noqa: SLF001 -- `tell` would hide a lost message
         answer = await one._channel.receive()  # noqa: SLF001 -- "ready" or "failed"
     if answer is None:
-        raise EnvironmentRefusedError(await _last_words(one.child, what, stderr, late=patience.cancelled_caught))
+        raise EnvironmentRefusedError(await _not_ready(one.child, what, stderr, late=timeout.cancelled_caught))
     if answer["event"] == "failed":
         raise EnvironmentRefusedError(answer["error"])
     return answer
 
 
-async def _last_words(child: Child, what: str, stderr: Path, *, late: bool) -> str:
-    """Return why a child never became ready, with the end of what it wrote."""
+async def _not_ready(child: Child, what: str, stderr: Path, *, late: bool) -> str:
+    """Return why a child did not become ready, with the end of its standard error."""
     how = f"was not ready after {READY_S:.0f} s"
     if not late:
         how = f"ended with status {await child.wait_exit()} before it was ready"
-    return f"{what} {how}; its last words, in {stderr}: {_end_of(stderr)}"
+    return f"{what} {how}; its last lines in {stderr}: {_end_of(stderr)}"
 
 
 def _end_of(path: Path) -> str:
@@ -308,23 +308,23 @@ def _end_of(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Namespace:
-    """The network namespace in which a run takes place; valid inside the context manager that gave it."""
+    """The network namespace of a run; valid inside the context manager that yields it."""
 
     kind: str  # "private" | "shared"
-    reason: str = ""  # why it is shared: a sentence that ends with the remedy
-    diag: SockDiag  # sees the sockets of this namespace
+    reason: str = ""  # the reason why it is shared, a sentence that ends with the remedy
+    diag: SockDiag  # reads the sockets in this namespace
     net_fd: int | None = None  # None: shared
-    user_fd: int | None = None  # None: it needed no user namespace
+    user_fd: int | None = None  # None: no user namespace was needed
     holder_pid: int | None = None  # /proc/PID/net is this namespace's; None: shared
     sysctls: dict[str, str] = field(default_factory=dict)  # in force
-    not_applied: list[str] = field(default_factory=list)  # what was asked for and is not in force: whole sentences
-    notices: list[str] = field(default_factory=list)  # in what else it could not be made as meant: whole sentences
+    not_applied: list[str] = field(default_factory=list)  # wanted sysctls that are not in force, as sentences
+    notices: list[str] = field(default_factory=list)  # other differences from the intended namespace, as sentences
 
     @property
     def enter_hint(self) -> str:
-        """The command with which its owner sees the TCP sockets inside."""
+        """The command that shows its TCP sockets to its owner."""
         if self.holder_pid is None:
             return "ss -tan"
-        # without the option nsenter becomes uid 0, which is not mapped: only the user's own id is
+        # without the option nsenter becomes uid 0, which is not mapped: only the id of its owner is
         user = "" if self.user_fd is None else "-U --preserve-credentials "
         return f"nsenter -t {self.holder_pid} {user}-n ss -tan"

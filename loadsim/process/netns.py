@@ -1,6 +1,6 @@
-"""A private network namespace: its own listen queues, TCP counters, ports and sysctls, without root where permitted.
+"""A private network namespace with its own listen queues, TCP counters, ports and sysctls, usually without root.
 
-Owns the sentences on why there is none, or why a sysctl is not in force.
+Owns the sentences that explain why there is none, or why a sysctl is not in force.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ROOT = "run loadsim as root"
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """One way to be refused a namespace; `code` 0 fits every errno, `setting` must have that value."""
+    """A cause for a refused namespace; `code` 0 matches every errno, `setting` must have the given value."""
 
     step: str
     code: int
@@ -40,7 +40,7 @@ class _Refusal:
     remedy: str
 
 
-#: The first row that fits is what is said. Steps are those of `holder`, and "start" for the holder itself.
+#: The first match counts. The steps are from `holder`; "start" is the start of the holder itself.
 _REFUSALS = (
     _Refusal(
         "unshare_user",
@@ -74,7 +74,7 @@ _REFUSALS = (
             errno.ENOSPC,
             None,
             "the number of namespaces has reached its limit",
-            "end what holds them (lsns -t net), or raise user.max_user_namespaces and user.max_net_namespaces",
+            "end their processes (lsns -t net), or raise user.max_user_namespaces and user.max_net_namespaces",
         )
         for step in ("unshare", "unshare_user")
     ),
@@ -90,27 +90,21 @@ _REFUSALS = (
             step,
             0,
             ("kernel.apparmor_restrict_unprivileged_userns", "1"),
-            "AppArmor takes the rights away from unprivileged user namespaces"
+            "AppArmor removes the rights of unprivileged user namespaces"
             " (kernel.apparmor_restrict_unprivileged_userns is 1, Ubuntu 23.10 and later)",
             f"sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or {_ROOT}",
         )
         for step in ("uid_map", "loopback")
     ),
-    _Refusal(
-        "uid_map", 0, None, "the new user namespace was given no rights", f"look at dmesg for who denied it, or {_ROOT}"
-    ),
-    _Refusal(
-        "loopback", 0, None, "its loopback interface cannot be used", f"look at dmesg for who denied it, or {_ROOT}"
-    ),
-    _Refusal(
-        "start", 0, None, "the process that keeps it did not start", "see above for what it printed, and try again"
-    ),
+    _Refusal("uid_map", 0, None, "the new user namespace has no rights", f"find in dmesg what denied them, or {_ROOT}"),
+    _Refusal("loopback", 0, None, "its loopback interface cannot be used", f"find in dmesg what denied it, or {_ROOT}"),
+    _Refusal("start", 0, None, "the process that keeps it did not start", "see its output above, and try again"),
 )
 _FALLBACK = _Refusal("", 0, None, "the kernel refused it", _ROOT)
 
 
 def explain_refusal(step: str, code: int, read_sysctl: Callable[[str], str | None]) -> str:
-    """Return why there is no private namespace, given where and with which errno (0: none) it was refused."""
+    """Return why there is no private namespace: the holder's step that failed, and its errno or 0."""
     row = next((row for row in _REFUSALS if _fits(row, step, code, read_sysctl)), _FALLBACK)
     reason = f" ({os.strerror(code)})" if code else ""
     return f"no private network namespace, because {row.why}{reason}; {row.remedy}"
@@ -122,50 +116,50 @@ def _fits(row: _Refusal, step: str, code: int, read_sysctl: Callable[[str], str 
     return row.setting is None or read_sysctl(row.setting[0]) == row.setting[1]
 
 
-#: Stand for an errno where nothing was written: the namespace is the host's, the sysctl is none of a namespace.
+#: Used in place of an errno if nothing was written: the namespace, or the sysctl, belongs to the host.
 SHARED = -1
 OUTSIDE = -2
-#: Why a sysctl is not in force, by the errno of writing it; 0: it was written.
+#: Errno of writing a sysctl (0: it was written) -> why it is not in force, and the remedy.
 _NOT_WRITTEN = {
-    0: ("the kernel keeps its own", "ask for a value that it accepts"),
+    0: ("the kernel keeps its own value", "use a value that it accepts"),
     SHARED: (
-        "loadsim never writes the host's own",
+        "loadsim never writes sysctls of the host",
         "set it with sudo sysctl -w {setting}, or use a private namespace",
     ),
-    OUTSIDE: ("it belongs to the whole host", "set it there: sudo sysctl -w {setting}"),
+    OUTSIDE: ("it belongs to the host", "set it there: sudo sysctl -w {setting}"),
     errno.ENOENT: ("no network namespace of this kernel has it", "check its spelling, or set it on the host"),
-    errno.EINVAL: ("the kernel refuses that value", "ask for one in its range"),
-    errno.ERANGE: ("the kernel refuses that value", "ask for one in its range"),
+    errno.EINVAL: ("the kernel refuses that value", "use one in its range"),
+    errno.ERANGE: ("the kernel refuses that value", "use one in its range"),
     errno.EROFS: ("/proc/sys is read-only, as in containers", "docker run --sysctl {setting}, or --privileged"),
     errno.EACCES: ("it cannot be written inside a namespace", "set it on the host: sudo sysctl -w {setting}"),
     errno.EPERM: ("it cannot be written inside a namespace", "set it on the host: sudo sysctl -w {setting}"),
 }
-_OTHER_ERRNO = ("the kernel refuses it", "leave it out")
+_OTHER_ERRNO = ("the kernel refuses it", "remove it from the scenario")
 
 
 def not_in_force(wanted: Mapping[str, str], in_force: Mapping[str, str], failures: Mapping[str, int]) -> Iterator[str]:
-    """Yield a sentence for each wanted sysctl that has another value, or none; `failures`: errno by name."""
+    """Yield a sentence for each wanted sysctl that is not in force; `failures` maps names to errnos."""
     for name, value in wanted.items():
         if in_force.get(name) != value:
             why, remedy = _NOT_WRITTEN.get(failures.get(name, 0), _OTHER_ERRNO)
-            setting = shlex.quote(f"{name}={value}")  # some values are several numbers
+            setting = shlex.quote(f"{name}={value}")  # some values have spaces
             is_now = f"is {in_force[name]}" if name in in_force else "does not exist here"
-            yield f"{name} should be {value} and {is_now}: {why}; {remedy.format(setting=setting)}"
+            yield f"{name} should be {value} but {is_now}: {why}; {remedy.format(setting=setting)}"
 
 
 _HOLDER_TIMEOUT_S = 10
 _ANSWER_BYTES = 65_536
 _MOST_FDS = 3
-#: A sysctl that can belong to a network namespace: as root, writing any other would change the host.
+#: Sysctls that can belong to a network namespace; as root, writing any other would change the host.
 _NAMESPACED = re.compile(r"net(\.[a-z0-9_-]+)+", re.IGNORECASE)
 
 
 @asynccontextmanager
 async def private_namespace(sysctls: Mapping[str, str]) -> AsyncIterator[Namespace]:
-    """Give a namespace with the host's sysctls, all ports from 1024 on, and these sysctls; else the shared one.
+    """Yield a namespace with these sysctls, the host's other ones, and all ports from 1024; or the shared one.
 
-    It takes about 25 ms, needs no rights where the host permits user namespaces, and ends with the context or with
-    the conductor. To be entered in the main thread.
+    It takes about 25 ms, needs no rights if the host permits user namespaces, and ends with the context or with
+    the conductor. Enter it in the main thread.
     """
     asked = {name: normal(value) for name, value in sysctls.items()}
     default = values_of(NAMESPACE_SYSCTLS) | WIDE_PORT_RANGE
@@ -194,13 +188,13 @@ async def private_namespace(sysctls: Mapping[str, str]) -> AsyncIterator[Namespa
 
 @asynccontextmanager
 async def shared_namespace(sysctls: Mapping[str, str] | None = None, *, reason: str = "") -> AsyncIterator[Namespace]:
-    """Give the namespace of the caller; these sysctls are compared with what is in force, never written."""
+    """Yield the caller's namespace; these sysctls are compared with the values in force, never written."""
     asked = {name: normal(value) for name, value in (sysctls or {}).items()}
     in_force = values_of({*NAMESPACE_SYSCTLS, *asked})
     with _own_diag() as diag:
         yield Namespace(
             kind="shared",
-            reason=reason or 'network.namespace = "host" was asked for; "private" has counters and limits of its own',
+            reason=reason or 'network.namespace = "host" is set; "private" has its own counters and limits',
             diag=diag,
             sysctls=in_force,
             not_applied=list(not_in_force(asked, in_force, dict.fromkeys(asked, SHARED))),
@@ -208,40 +202,40 @@ async def shared_namespace(sysctls: Mapping[str, str] | None = None, *, reason: 
 
 
 def _own_diag() -> SockDiag:
-    """Return a sock_diag socket of the caller's namespace; raises EnvironmentRefusedError where there is none."""
+    """Open a sock_diag socket in the caller's namespace; raises EnvironmentRefusedError if that is refused."""
     try:
         return SockDiag()
     except OSError as error:
         raise EnvironmentRefusedError(
-            f"cannot ask the kernel about its sockets (sock_diag, a netlink socket): {error.strerror}; let the seccomp "
+            f"cannot read sockets from the kernel (sock_diag, a netlink socket): {error.strerror}; let the seccomp "
             "profile permit AF_NETLINK (docker run --security-opt seccomp=unconfined), or use a kernel with "
             "CONFIG_INET_DIAG"
         ) from error
 
 
 def values_of(names: Iterable[str]) -> dict[str, str]:
-    """Return those of the caller's sysctls that can be read."""
+    """Return the values of these sysctls in the caller's namespace, without unreadable ones."""
     return {name: value for name in sorted(names) if (value := read_sysctl(name)) is not None}
 
 
 class _RefusedError(Exception):
-    """There is no private namespace; the message says why, and the remedy."""
+    """There is no private namespace; the message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Holder:
-    """A running holder and what it answered."""
+    """A running holder and its reply."""
 
     pid: int
     diag: SockDiag
     net_fd: int
     user_fd: int | None
     values: dict[str, str]  # sysctls in force
-    failures: dict[str, int]  # errno of those that could not be written
+    failures: dict[str, int]  # errnos of sysctls that could not be written
 
 
 async def _start_holder(stack: ExitStack, wanted: Mapping[str, str]) -> _Holder:
-    """Start a holder that lives, with its descriptors, as long as the stack; raises _RefusedError."""
+    """Start a holder that ends, with its descriptors, when the stack closes; raises _RefusedError."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     stack.enter_context(ours)
     sysctls = [f"{name}={value}" for name, value in wanted.items() if _NAMESPACED.fullmatch(name)]
@@ -269,12 +263,12 @@ async def _start_holder(stack: ExitStack, wanted: Mapping[str, str]) -> _Holder:
 
 
 async def _wait_answer(control: socket.socket) -> tuple[str, list[int]]:
-    """Wait for the holder's answer and the descriptors with it; raises _RefusedError, also when there is none."""
+    """Wait for the holder's reply and its descriptors; raises _RefusedError, also without a reply."""
     with trio.move_on_after(_HOLDER_TIMEOUT_S):
         await trio.lowlevel.wait_readable(control.fileno())
     try:
         answer, fds, _, _ = socket.recv_fds(control, _ANSWER_BYTES, _MOST_FDS, socket.MSG_DONTWAIT)
-    except OSError:  # it has not said anything, or is gone and left our orders unread
+    except OSError:  # no reply yet, or it has ended without reading its orders
         answer, fds = b"", []
     if not fds:
         _, step, code = answer.decode().split() or ("refused", "start", "0")
@@ -283,7 +277,7 @@ async def _wait_answer(control: socket.socket) -> tuple[str, list[int]]:
 
 
 def parse_answer(answer: str) -> tuple[dict[str, str], dict[str, int]]:
-    """Return the sysctls in force, and the errno of each that could not be written, from the holder's answer."""
+    """Return from a holder's reply the sysctls in force, and the errno of each that could not be written."""
     lines = [line.split(" ", 2) for line in answer.splitlines()]
     values = {name: value for kind, name, value in lines if kind == "value"}
     return values, {name: int(code) for kind, name, code in lines if kind == "failed"}

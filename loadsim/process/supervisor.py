@@ -1,13 +1,13 @@
-"""The process between the conductor and a command: it starts it, adopts all that descends from it, and ends all of it.
+"""The process between the conductor and a command: it starts the command, adopts its descendants, and ends them all.
 
-Runs without site-packages. Whoever detaches from the command, into whatever session, becomes a child of this process
-(PR_SET_CHILD_SUBREAPER), so that "nothing is left" is what waitpid() says: ECHILD. It outlives a conductor that was
-killed just long enough to end the command: the end of its control channel, its standard input, is the order to do so.
+Runs without site-packages. A descendant that detaches, in any session, becomes a child of this process
+(PR_SET_CHILD_SUBREAPER); ECHILD from waitpid() therefore means that none is left. It outlives a killed conductor just
+long enough to end the command: the end of the control channel, its standard input, is the order to do so.
 
     conductor -> here    {"do": "start"}, {"do": "end", "grace_s": 3.0}
     here -> conductor    {"event": "started", "pid": N} or {"event": "failed", "step": "exec", "code": 2}
                          {"event": "exited", "status": N, "at_ns": N}    the command itself
-                         {"event": "empty", "at_ns": N}                  it and all that descended from it
+                         {"event": "empty", "at_ns": N}                  the command and all its descendants
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
     libc.adopt_orphans()
     wakeup, woken = os.pipe()
     for end in (wakeup, woken):
-        os.set_blocking(end, False)  # the only spelling that the os module has
+        os.set_blocking(end, False)  # it is positional-only
     _signal.signal(_signal.SIGCHLD, lambda *_: None)
     _signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     if not os.read(_CONTROL, _ORDER_BYTES):
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _start(arguments: list[str]) -> int:
-    """Start the command and return its pid; 0 where it could not be executed, which is said."""
+    """Start the command and return its pid; report a command that cannot be executed and return 0."""
     report, answer = os.pipe()
     parent = os.getpid()
     pid = os.fork()
@@ -55,14 +55,14 @@ def _start(arguments: list[str]) -> int:
     os.close(report)
     if refused:
         step, _, code = refused.decode().partition(" ")
-        _say({"event": "failed", "step": step, "code": int(code)})
+        _report({"event": "failed", "step": step, "code": int(code)})
         return 0
-    _say({"event": "started", "pid": pid})
+    _report({"event": "started", "pid": pid})
     return pid
 
 
 def _become(parent: int, answer: int, arguments: list[str]) -> None:
-    """Become the command, in a session of its own and without the right to raise a hard limit; never returns."""
+    """Execute the command in a new session, without the right to raise a hard limit; never returns."""
     try:
         os.setsid()
         nothing = os.open(os.devnull, os.O_RDWR)
@@ -75,12 +75,12 @@ def _become(parent: int, answer: int, arguments: list[str]) -> None:
 
 
 def _attend(command: int, wakeup: int) -> None:
-    """Tell of every end that matters; end everything when told to, or when the conductor is gone."""
+    """Report the ends of the command and of the tree; end the tree when ordered to, or when the conductor ends."""
     poll = select.poll()
     for fd in (_CONTROL, wakeup):
         poll.register(fd, select.POLLIN)
     deadline = None
-    told = b""
+    orders = b""
     while not _reap(command):
         ready = dict(poll.poll(None if deadline is None else max(0, round((deadline - time.monotonic()) * 1000))))
         if wakeup in ready:
@@ -90,19 +90,19 @@ def _attend(command: int, wakeup: int) -> None:
             if not order:
                 _kill_all(command)
                 return
-            told += order
-            if b"\n" in told:
-                deadline = time.monotonic() + json.loads(told)["grace_s"]
+            orders += order
+            if b"\n" in orders:
+                deadline = time.monotonic() + json.loads(orders)["grace_s"]
                 _ask_all_to_end()
-                told = b""
+                orders = b""
         if deadline is not None and time.monotonic() >= deadline:
             _kill_all(command)
             break
-    _say({"event": "empty", "at_ns": time.monotonic_ns()})
+    _report({"event": "empty", "at_ns": time.monotonic_ns()})
 
 
 def _reap(command: int) -> bool:
-    """Take note of who has ended; return whether nobody is left."""
+    """Reap ended processes; return whether none is left."""
     try:
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -110,20 +110,20 @@ def _reap(command: int) -> bool:
                 return False
             if pid == command:
                 ended = {"status": os.waitstatus_to_exitcode(status), "at_ns": time.monotonic_ns()}
-                _say({"event": "exited", **ended})
+                _report({"event": "exited", **ended})
     except ChildProcessError:
         return True
 
 
 def _ask_all_to_end() -> None:
-    """SIGTERM to all descendants, and wake those that are stopped so that they can act on it."""
+    # stopped processes need SIGCONT before they can handle SIGTERM
     for number in (_signal.SIGTERM, _signal.SIGCONT):
         for pid in _descendants(os.getpid()):
             _send(pid, number)
 
 
 def _kill_all(command: int) -> None:
-    """SIGKILL, again and again: children of the killed become ours, and are next."""
+    """Kill until none is left: children of killed processes become ours, and are killed next."""
     while not _reap(command):
         for pid in _descendants(os.getpid()):
             _send(pid, _signal.SIGKILL)
@@ -131,23 +131,23 @@ def _kill_all(command: int) -> None:
 
 
 def _descendants(pid: int) -> list[int]:
-    from loadsim.kernel.procfs import descendants  # noqa: PLC0415  # its imports take 10 ms; nobody waits for them here
+    from loadsim.kernel.procfs import descendants  # noqa: PLC0415  # its imports take 10 ms, harmless here
 
     return descendants(pid)
 
 
 def _send(pid: int, number: int) -> None:
-    with contextlib.suppress(OSError):  # it has ended, or belongs to another user: then waitpid() waits for it
+    with contextlib.suppress(OSError):  # it has ended, or belongs to another user; then waitpid() waits for it
         os.kill(pid, number)
 
 
 def _read() -> bytes:
     try:
         return os.read(_CONTROL, _ORDER_BYTES)
-    except OSError:  # a conductor that died with unread words in its end resets ours
+    except OSError:  # a conductor that ended with unread messages resets the channel
         return b""
 
 
-def _say(message: dict[str, object]) -> None:
-    with contextlib.suppress(OSError):  # the conductor is gone, which `_read` says too
+def _report(message: dict[str, object]) -> None:
+    with contextlib.suppress(OSError):  # the conductor has ended; `_read` finds that out too
         os.write(_CONTROL, json.dumps(message).encode() + b"\n")

@@ -1,7 +1,7 @@
-"""A command and all that descends from it: started under a limit, followed, and ended to the last process.
+"""A command and all its descendants: started with a limit, tracked, and ended to the last process.
 
-Owns the process that stands between (`supervisor`) and its control channel. A command that cannot be started is an
-error; from then on its end is data. Must not know what the command is for.
+Owns the `supervisor` process and its control channel. A command that cannot be started is an error; after the start,
+its end is data. Must not know the purpose of the command.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
     from loadsim.process.control import Message
     from loadsim.process.launch import Namespace
 
-#: A tree that was told to end gets this long before it is killed.
+#: Time between SIGTERM and SIGKILL.
 GRACE_S: Final = 3.0
-#: Processes that cannot be killed (they hang in the kernel) are given up after so long.
+#: Time after which processes that hang in the kernel and cannot be killed are given up.
 _GIVE_UP_S: Final = 10.0
 _NONE = -1
 
 
 class Tree:
-    """A command that runs, or has run, with its descendants."""
+    """A running or ended command with its descendants."""
 
     def __init__(self, child: Child, channel: Channel) -> None:
         self.exit_status: int | None = None  # of the command itself; -N: killed by signal N
-        self.emptied_ns = 0  # when the last process of the tree ended; 0: some run
-        self.killed = False  # it did not end when it was asked to
+        self.emptied_ns = 0  # when the last process of the tree ended; 0: one still runs
+        self.killed = False  # it did not end in time after SIGTERM
         self._child = child
         self._channel = channel
         self._empty = trio.Event()
 
     @property
     def root_pid(self) -> int:
-        """The process that watches over the tree, in its namespaces, as long as there is one."""
+        """The supervisor of the tree, in its namespaces; it ends with the tree."""
         return self._child.pid
 
     def pids(self) -> list[int]:
-        """Return the processes that run now, the eldest first."""
+        """Return the processes that run now; parents come before children."""
         return [] if self.emptied_ns else descendants(self._child.pid)
 
     async def wait_empty(self) -> None:
@@ -57,7 +57,7 @@ class Tree:
         await self._empty.wait()
 
     async def end(self, grace_s: float = GRACE_S) -> None:
-        """Ask all of it to end (SIGTERM), and kill what has not after some time; `killed` says so."""
+        """Send SIGTERM to all processes, and SIGKILL after `grace_s`; `killed` records whether that was needed."""
         begun = trio.current_time()
         await self._tell({"do": "end", "grace_s": grace_s})
         with trio.move_on_after(grace_s + _GIVE_UP_S):
@@ -76,7 +76,7 @@ class Tree:
         return await self._channel.receive()
 
     async def _listen(self) -> None:
-        """Take note of what ends, until nothing is left."""
+        """Record the ends of the command and of the tree."""
         while (message := await self._channel.receive()) is not None:
             if message["event"] == "exited":
                 self.exit_status = message["status"]
@@ -95,11 +95,11 @@ async def tree(
     stderr: int,
     before: Callable[[int], None] = lambda _: None,
 ) -> AsyncIterator[Tree]:
-    """Run a command in a session of its own; nothing that descends from it is left at the end of the block.
+    """Run a command in a new session; at the end of the block none of its descendants is left.
 
-    `stdout` and `stderr` are descriptors, closed here in any case. `before` is called with the pid of the process that
-    will be the parent of all, before the command is started. The command may not raise its hard limit. To be entered
-    in the main thread. Raises EnvironmentRefusedError where the namespace, the limits or the command are refused.
+    `stdout` and `stderr` are descriptors, always closed here. `before` is called before the command starts, with the
+    pid of the process that will be the root of the tree. The command may not raise its hard limit. Enter it
+    in the main thread. Raises EnvironmentRefusedError if the kernel refuses the namespace, the limits or the command.
     """
     child, channel = _start_supervisor(argv, namespace, nofile, (stdout, stderr))
     with child:
@@ -119,7 +119,7 @@ async def tree(
 
 @asynccontextmanager
 async def background() -> AsyncIterator[trio.Nursery]:
-    """Give a nursery whose tasks end with the block; an error of the block comes out as it is, in no group."""
+    """Yield a nursery with tasks that end with the block; an error of the block is raised without a group."""
     try:
         async with trio.open_nursery() as nursery:
             yield nursery
@@ -161,6 +161,6 @@ def _start_supervisor(
 
 def _raise_refusal(answer: Message | None, command: str, nofile: Limits | None) -> None:
     if answer is None:
-        raise EnvironmentRefusedError(f"cannot start {command}: the process that watches over it ended; try again")
+        raise EnvironmentRefusedError(f"cannot start {command}: its supervisor process ended; try again")
     if answer["event"] == "failed":
         raise refusal(answer["step"], answer["code"], command, nofile or own_nofile())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from loadsim.errors import DidNotStartError
 from loadsim.kernel.limits import own_nofile
 from loadsim.kernel.procfs import ProcessGoneError
-from loadsim.process.launch import partner
+from loadsim.process.launch import controlled_child
 from loadsim.process.netns import private_namespace, shared_namespace
 from loadsim.record.facts import DriverFacts, Facts
 from loadsim.record.journal import Journal
@@ -213,7 +213,9 @@ async def driver(
     EnvironmentRefusedError, with the remedy, if it cannot start.
     """
     module, what = ("loadsim.driver.held", "the held clients") if holds else ("loadsim.driver.driver", "a driver")
-    async with partner(module, dataclasses.asdict(spec), what=what, namespace=namespace, stderr=stderr_path) as process:
+    async with controlled_child(
+        module, dataclasses.asdict(spec), what=what, namespace=namespace, stderr=stderr_path
+    ) as process:
         yield Driver(process, spec)
 
 

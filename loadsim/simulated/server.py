@@ -26,7 +26,7 @@ import trio
 from loadsim.errors import EnvironmentRefusedError
 from loadsim.kernel.limits import Limits, own_nofile, raise_own_nofile, set_own_nofile
 from loadsim.kernel.sockdiag import family_of
-from loadsim.process.control import Channel, Message, play
+from loadsim.process.control import Channel, Message, run_child
 from loadsim.record.accept_log import NO_DESCRIPTOR, AcceptLog
 from loadsim.record.journal import Journal
 from loadsim.record.records import ACCEPT, FAILURE
@@ -270,4 +270,4 @@ async def _main() -> int:
 
 
 if __name__ == "__main__":
-    play(_main)
+    run_child(_main)

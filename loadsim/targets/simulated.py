@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from loadsim.kernel.fds import FdTable
 from loadsim.kernel.procfs import Process, TcpCounters
 from loadsim.kernel.sockdiag import family_of
-from loadsim.process.launch import partner
+from loadsim.process.launch import controlled_child
 from loadsim.record.facts import ServerFacts
 from loadsim.targets.target import Sources
 
@@ -120,7 +120,7 @@ async def simulated_server(
     EnvironmentRefusedError, with its last output, if it cannot start.
     """
     module, what = "loadsim.simulated.server", "the simulated server"
-    async with partner(
+    async with controlled_child(
         module, dataclasses.asdict(spec), what=what, namespace=namespace, stdout=stdout_path, stderr=stderr_path
     ) as process:
         server = Server(process, spec)

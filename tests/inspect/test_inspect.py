@@ -87,7 +87,7 @@ def test_many_peers_are_folded() -> None:
 
 
 def test_a_closed_group_counts_as_a_change() -> None:
-    """A group whose last descriptor was closed still counts in the change."""
+    """A group without descriptors left still counts in the change."""
     before = snapshot_of([tcp(3), tcp(4, remote="10.0.0.1:6379")])
     after = snapshot_of([tcp(3)])
     assert sum(group.change or 0 for group in groups_of(after, before)) == -1

@@ -101,7 +101,7 @@ def test_inspect_shows_more_than_ss_and_lsof(zoo: Running) -> None:
 
 
 def test_both_ends_of_each_kind(zoo: Running) -> None:
-    """Unaccepted, abandoned and half-closed connections, and those of each family, have the right other end."""
+    """Unaccepted, abandoned and half-closed connections, in each family, have the right other end."""
     seen = take(zoo.pid)
     ends = {name: row_of(seen, zoo, name).other for name in ("left", "half", "six", "mapped", "unix_served")}
     where = {name: end.where if end is not None else None for name, end in ends.items()}

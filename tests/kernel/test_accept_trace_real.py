@@ -1,4 +1,4 @@
-"""When connections came and were accepted: as the kernel traced it, beside what the simulated server wrote down."""
+"""The accept trace pairs connections with accept() calls, and agrees with the simulated server's journal."""
 
 from __future__ import annotations
 
@@ -28,54 +28,54 @@ pytestmark = pytest.mark.real
 CLIENT = b"\x7f\0\0\x01".ljust(16, b"\0")
 
 
-class Told:
-    """A ring that tells what it was given, once."""
+class FakeRing:
+    """A ring with fixed events."""
 
     def __init__(self, *events: Event, lost: int = 0) -> None:
         self.lost = lost
         self._events = list(events)
 
     def read(self) -> Sequence[Event]:
-        """Return all of it."""
-        told, self._events = self._events, []
-        return told
+        """Return the events at the first call."""
+        events, self._events = self._events, []
+        return events
 
     def close(self) -> None:
         """Do nothing."""
 
 
-def test_the_first_that_came_is_the_first_that_is_accepted() -> None:
-    """Whichever processor tells of it first; who else accepts does not count, and who came and waits is counted."""
-    came = [Event(time, 0, (CLIENT, port)) for time, port in ((10, 1), (20, 2), (30, 3))]
-    rings = [Told(came[2], came[0], lost=2), Told(Event(15, 8), Event(25, 9), Event(40, 9), came[1])]
+def test_connections_are_accepted_first_in_first_out() -> None:
+    """The order of rings does not matter, other processes do not count, and waiting connections are counted."""
+    entered = [Event(time, 0, (CLIENT, port)) for time, port in ((10, 1), (20, 2), (30, 3))]
+    rings = [FakeRing(entered[2], entered[0], lost=2), FakeRing(Event(15, 8), Event(25, 9), Event(40, 9), entered[1])]
     trace = AcceptTrace(rings, lambda pid: pid == 9)  # type: ignore[arg-type]
 
     assert [(one.port, one.entered_ns, one.accepted_ns) for one in trace.take()] == [(1, 10, 25), (2, 20, 40)]
     assert (trace.waiting, trace.lost) == (1, 2)
 
 
-def test_calls_for_which_nobody_came_are_told() -> None:
-    """The same process accepts at another door: what it took is not taken for a wait in silence."""
+def test_accept_calls_without_a_connection_are_counted() -> None:
+    """An accept() on another listener of the same process is unmatched, not paired with a later connection."""
     events = (Event(10_000_000, 0, (CLIENT, 1)), Event(15_000_000, 9), Event(500_000_000, 9))
-    trace = AcceptTrace([Told(*events)], lambda _: True)  # type: ignore[list-item]
+    trace = AcceptTrace([FakeRing(*events)], lambda _: True)  # type: ignore[list-item]
 
     assert [one.accepted_ns for one in trace.take()] == [15_000_000]
     assert (trace.waiting, trace.unmatched) == (0, 1)
 
 
-def test_a_coming_that_is_told_after_its_accept_was_no_wait() -> None:
-    """Another processor was quicker, by less than a millisecond."""
+def test_an_accept_traced_before_its_connection_is_no_wait() -> None:
+    """An accept() less than a millisecond before its connection, on another processor, is paired with it."""
     events = (Event(9, 9), Event(10, 0, (CLIENT, 1)), Event(100, 0, (CLIENT, 2)), Event(120, 9))
-    trace = AcceptTrace([Told(*events)], lambda _: True)  # type: ignore[list-item]
+    trace = AcceptTrace([FakeRing(*events)], lambda _: True)  # type: ignore[list-item]
 
     assert [(one.entered_ns, one.accepted_ns) for one in trace.take()] == [(10, 10), (100, 120)]
     assert (trace.waiting, trace.unmatched) == (0, 0)
 
 
-def test_what_has_just_happened_waits_for_what_other_processors_tell() -> None:
-    """An older event may still be on its way: the newest ones are told with the next."""
+def test_the_newest_events_are_left_for_the_next_call() -> None:
+    """The newest events are not paired yet, because an older one may still be missing."""
     now = time.monotonic_ns() + 60_000_000_000
-    trace = AcceptTrace([Told(Event(now, 0, (CLIENT, 1)), Event(now + 1, 9))], lambda _: True)  # type: ignore[list-item]
+    trace = AcceptTrace([FakeRing(Event(now, 0, (CLIENT, 1)), Event(now + 1, 9))], lambda _: True)  # type: ignore[list-item]
 
     assert trace.take() == []
     assert trace.waiting == 0
@@ -83,7 +83,7 @@ def test_what_has_just_happened_waits_for_what_other_processors_tell() -> None:
 
 @needs_trace
 def test_the_trace_and_the_server_agree(tmp_path: Path) -> None:
-    """Each connection by its port, and when accept() returned it, to some microseconds at the median."""
+    """Trace and journal agree on each connection, and on the time of its accept() to microseconds at the median."""
     spec = spec_in(tmp_path, accept_delay_s=0.002, backlog=100)
     ports, waits = trio.run(serve, spec, 50)
     with Journal.attach(Path(spec.accepts_path)) as journal:
@@ -97,7 +97,7 @@ def test_the_trace_and_the_server_agree(tmp_path: Path) -> None:
 
 
 async def serve(spec: ServerSpec, clients: int) -> tuple[list[int], list[Wait]]:
-    """Have so many clients connect at once, and return their ports with what was traced."""
+    """Connect clients at once, and return their ports and the traced waits."""
     folder = Path(spec.accepts_path).parent
     files = {"stdout_path": folder / "stdout", "stderr_path": folder / "stderr"}
     async with simulated_server(spec, namespace=None, **files) as server:

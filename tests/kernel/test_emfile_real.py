@@ -1,4 +1,4 @@
-"""EMFILE of accept(), counted in the kernel, beside what the simulated server wrote down itself."""
+"""The kernel's count of EMFILE from accept() agrees with the simulated server's journal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.real
 @needs_perf
 @pytest.mark.parametrize("policy", ["sleep", "backoff", "spin", "shed"])
 def test_the_counter_and_the_server_agree(policy: str, tmp_path: Path) -> None:
-    """Over its whole life, to the last call, whether ten or a million failed."""
+    """Both count every failure in the server's life, whether ten or a million calls fail."""
     spec = spec_in(tmp_path, nofile=20, leak=1.0, on_emfile=policy, emfile_delay_s=0.005)
     with EmfileCounter(os.getpid()) as counter:
         trio.run(exhaust, spec)
@@ -40,7 +40,7 @@ def test_the_counter_and_the_server_agree(policy: str, tmp_path: Path) -> None:
 
 
 async def exhaust(spec: ServerSpec) -> None:
-    """Take all descriptors of a server for half a second, and let it end."""
+    """Use up all descriptors of a server for half a second, then end it."""
     folder = Path(spec.accepts_path).parent
     files = {"stdout_path": folder / "stdout", "stderr_path": folder / "stderr"}
     async with simulated_server(spec, namespace=None, **files) as server:
@@ -52,8 +52,8 @@ async def exhaust(spec: ServerSpec) -> None:
             client.close()
 
 
-def test_where_it_cannot_be_counted_the_reason_ends_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel that refuses is quoted, and the command that would permit it is named."""
+def test_a_refused_count_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error quotes the kernel and names the command that permits counting."""
 
     def refuse(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
@@ -64,21 +64,21 @@ def test_where_it_cannot_be_counted_the_reason_ends_with_the_remedy(monkeypatch:
 
 
 @needs_perf
-def test_a_counter_that_does_not_count_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trial with a failure made on purpose comes first."""
+def test_a_counter_that_fails_its_trial_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test failure that is not counted is an error."""
     monkeypatch.setattr(perf, "_value", lambda _: 0)
     with pytest.raises(NotVisibleError, match="was counted 0 times"):
         EmfileCounter(os.getpid())
 
 
-#: Two threads that fail a thousand times each, as soon as they are told to.
+#: Two threads that fail a thousand times each once a line is sent.
 THREADS = """
 import resource, socket, sys, threading
 listener = socket.create_server(("127.0.0.1", 0))
 client = socket.create_connection(listener.getsockname())
-told = threading.Event()
+go = threading.Event()
 def fail():
-    told.wait()
+    go.wait()
     for _ in range(1000):
         try:
             listener.accept()
@@ -90,7 +90,7 @@ for thread in threads:
 print("ready", flush=True)
 sys.stdin.readline()
 resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
-told.set()
+go.set()
 for thread in threads:
     thread.join()
 print("done", flush=True)
@@ -99,8 +99,8 @@ sys.stdin.readline()
 
 
 @needs_perf
-def test_threads_that_run_already_are_counted() -> None:
-    """Each of them, to the last call."""
+def test_running_threads_are_counted() -> None:
+    """Every failure in every thread of a running process is counted."""
     with subprocess.Popen(
         [sys.executable, "-c", THREADS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -1,4 +1,4 @@
-"""Limits, sysctls and the host are plain values."""
+"""Limits, sysctls and facts about the host are read as plain values."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ pytestmark = pytest.mark.real
 
 
 def test_own_nofile() -> None:
-    """The limits of this process are those that the kernel enforces."""
+    """The limits of this process agree with getrlimit()."""
     assert own_nofile() == Limits(*resource.getrlimit(resource.RLIMIT_NOFILE))
 
 
 def test_raise_own_nofile() -> None:
-    """The soft limit becomes the hard one, and what is in force is returned."""
+    """The soft limit is raised to the hard one, and the result is returned."""
     code = """
 import resource
 from loadsim.kernel.limits import Limits, raise_own_nofile, set_own_nofile
@@ -34,7 +34,7 @@ print(raise_own_nofile(), resource.getrlimit(resource.RLIMIT_NOFILE))
 
 
 def test_sysctls() -> None:
-    """A sysctl is read by its full name, its numbers separated by one space; one that does not exist is None."""
+    """A sysctl is read by its full name, with one space between numbers; an unknown one is None."""
     assert sysctl_path("net.core.somaxconn") == Path("/proc/sys/net/core/somaxconn")
     ports = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
     assert read_sysctl("net.ipv4.ip_local_port_range") == " ".join(ports)
@@ -42,12 +42,12 @@ def test_sysctls() -> None:
 
 
 def test_values_are_compared_by_their_numbers() -> None:
-    """The kernel separates numbers by tabs, people by spaces."""
+    """Values with tabs and spaces between the same numbers are equal."""
     assert normal(" 4096\t131072 \n") == normal("4096 131072")
 
 
 def test_host_limits() -> None:
-    """The host's limits are read from the kernel; what a namespace has in force takes precedence."""
+    """The host's limits are read from the kernel; sysctls in force in a namespace take precedence."""
     here = HostLimits.collect()
     assert (here.nofile_soft, here.nofile_hard) == resource.getrlimit(resource.RLIMIT_NOFILE)
     assert str(here.somaxconn) == read_sysctl("net.core.somaxconn")
@@ -58,7 +58,7 @@ def test_host_limits() -> None:
 
 
 def test_host_facts() -> None:
-    """The facts of the host are JSON and name what a reader of a result asks first."""
+    """The facts about the host are JSON values from the kernel."""
     facts = json.loads(json.dumps(host_facts()))
     assert facts["kernel"] == os.uname().release
     assert facts["cpus"] == os.cpu_count()

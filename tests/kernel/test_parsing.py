@@ -1,4 +1,4 @@
-"""What the kernel said, as recorded on Linux 6.18, is read right."""
+"""Replies and files of the kernel, recorded on Linux 6.18, are parsed correctly."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def recorded(name: str) -> bytes:
 
 
 def test_listener() -> None:
-    """An exact lookup tells queue, limit, drops, owner and inode of a listener whose queue is full."""
+    """An exact lookup gives queue, backlog, drops, owner and inode of a listener with a full queue."""
     reply = recorded("sock_diag-listener-6.18.bin")
     expected = ListenerState(queue=4, backlog=3, drops=2, inode=11160005, uid=0)
     assert expected == parse_listener(reply, len(reply))
 
 
 def test_no_listener() -> None:
-    """ENOENT means that nobody listens there."""
+    """ENOENT means that there is no listener."""
     reply = recorded("sock_diag-no-listener-6.18.bin")
     assert parse_listener(reply, len(reply)) is None
 
 
 def test_another_error_is_raised() -> None:
-    """Every other errno is an error of its own, in lookups and dumps."""
+    """Every other errno is raised, in lookups and dumps."""
     header = struct.pack("=IHHIIi", 36, 2, 0, 1, 0, -errno.EPERM) + bytes(16)
     with pytest.raises(PermissionError, match="sock_diag"):
         parse_listener(header, len(header))
@@ -53,16 +53,16 @@ def test_another_error_is_raised() -> None:
 
 
 def test_reply_without_drop_counter() -> None:
-    """A reply that lacks what was asked for is not read as zero drops."""
+    """A reply without SKMEMINFO is an error, not zero drops."""
     reply = recorded("sock_diag-listener-6.18.bin")[:88]
     with pytest.raises(ValueError, match="SKMEMINFO"):
         parse_listener(reply, len(reply))
 
 
 def test_dump() -> None:
-    """A dump tells every socket, those of TIME_WAIT with their shorter messages too."""
+    """A dump has every socket, also those in TIME_WAIT with their shorter messages."""
     sockets = parse_sockets([recorded("sock_diag-dump-ipv4-6.18.bin")])
-    told = [
+    found = [
         (TCP_STATES[state], local, remote, inode)
         for state, local, remote, inode in zip(
             sockets["state"].tolist(),
@@ -90,7 +90,7 @@ def test_dump() -> None:
         ("SYN_SENT", 41012, 9999, 11160018),
         ("SYN_SENT", 41013, 9999, 11160019),
     ]
-    assert expected == told
+    assert expected == found
     assert sockets["local"].tolist() == [LOOPBACK] * len(expected)
     assert (sockets["rqueue"][0], sockets["wqueue"][0], sockets["rqueue"][2]) == (4, 3, 1)
 
@@ -105,20 +105,20 @@ def test_dump_of_both_families() -> None:
 
 @pytest.mark.parametrize("name", ["sock_diag-dump-ipv4-6.18.bin", "sock_diag-dump-ipv6-6.18.bin"])
 def test_end_of_a_dump(name: str) -> None:
-    """A dump ends with "done", whether that comes alone or behind the last sockets, or with an error."""
-    told = recorded(name)
-    done = told[-20:]
-    assert [ends_dump(batch) for batch in (b"", told[:-20], done, told)] == [False, False, True, True]
+    """A dump ends with "done", as a separate batch or behind the last sockets, or with an error."""
+    dump = recorded(name)
+    done = dump[-20:]
+    assert [ends_dump(batch) for batch in (b"", dump[:-20], done, dump)] == [False, False, True, True]
     assert ends_dump(struct.pack("=IHHIIi", 36, 2, 0, 1, 0, -errno.EPERM) + bytes(16))
 
 
 def test_empty_dump() -> None:
-    """A walk that finds nothing is an empty table with the same fields."""
+    """A dump without sockets is an empty table with the same fields."""
     assert parse_sockets([struct.pack("=IHHIIi", 20, 3, 2, 1, 0, 0)])["inode"].tolist() == []
 
 
 def test_netstat() -> None:
-    """The counters stand under their kernel names."""
+    """The counters are read by their kernel names."""
     counters = parse_netstat(recorded("proc-pid-netstat-6.18.txt"))
     assert counters == Counters(listen_overflows=2, listen_drops=2, cookies=0)
 
@@ -154,14 +154,14 @@ def test_status(name: str, expected: int) -> None:
 
 
 def test_status_without_the_line() -> None:
-    """A line that is not there is an error; a line that merely begins so is another."""
+    """A missing line is an error; a line with a longer name does not match."""
     with pytest.raises(ValueError, match='"Thread"'):
         parse_number("Thread", recorded("proc-pid-status-6.18.txt"))
 
 
 @pytest.mark.parametrize(("name", "expected"), [(b"python", b"R"), (b"a) Z (b", b"R")])
 def test_state(name: bytes, expected: bytes) -> None:
-    """The state follows the name, which may hold parentheses."""
+    """The state follows the name, which may contain parentheses."""
     assert expected == parse_state(recorded("proc-pid-stat-6.18.txt").replace(b"python", name))
 
 
@@ -179,7 +179,7 @@ def test_state(name: bytes, expected: bytes) -> None:
     ],
 )
 def test_letters(link: str, expected: str) -> None:
-    """What a descriptor is shows in how its link begins."""
+    """The prefix of a link gives the letter of its descriptor."""
     assert expected == letter_of_link(link)
     assert expected in LETTERS
 
@@ -191,5 +191,5 @@ def test_inode() -> None:
 
 
 def test_run_wait() -> None:
-    """The second number of schedstat is the time for which a thread waited for a CPU."""
+    """The second number in schedstat is the time that a thread waited for a CPU."""
     assert parse_run_wait(b"48203374 1250931 77\n") == 1_250_931

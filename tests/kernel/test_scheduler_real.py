@@ -1,4 +1,4 @@
-"""What the scheduler of the real kernel is asked for."""
+"""Scheduler slices on the real kernel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.real
 
 
 def slice_ns() -> int:
-    """Return how long this thread may run at a stretch, as the kernel shows it."""
+    """Return this thread's slice from /proc."""
     for line in Path("/proc/self/sched").read_text().splitlines():
         if line.startswith("se.slice"):
             return int(line.split(":")[1])
@@ -21,23 +21,23 @@ def slice_ns() -> int:
 
 
 def test_gives_way_for_a_while() -> None:
-    """The longest slice there is, so that whoever wakes up comes first; afterwards all is as it was."""
+    """The slice is the longest possible one inside the block and the old one after it."""
     before = slice_ns()
     with giving_way():
         assert slice_ns() == LONGEST_SLICE_NS > before
     assert slice_ns() == before
 
 
-def test_niceness_stays() -> None:
-    """Asking for slices changes nothing else: nice, as users set it for the whole command, stays."""
+def test_the_nice_value_is_kept() -> None:
+    """A change of the slice keeps the nice value, which users may set for loadsim."""
     before = os.nice(1)
     with giving_way():
         assert os.getpriority(os.PRIO_PROCESS, 0) == before
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
-def test_other_policies_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who runs loadsim under SCHED_BATCH keeps that, and no slice is asked for."""
+def test_other_policies_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under SCHED_BATCH no slice is set."""
     before = slice_ns()
     monkeypatch.setattr(os, "sched_getscheduler", lambda _: os.SCHED_BATCH)
     with giving_way():

@@ -1,4 +1,4 @@
-"""What sock_diag and the counters say is what `ss` and `nstat` say, and what each descriptor is."""
+"""sock_diag agrees with `ss`, the counters with `nstat`, and each descriptor has the right letter."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-#: The words of `ss` for the states of this test.
+#: The names in `ss` of the states in this test.
 SS_STATES = {"ESTAB": "ESTABLISHED", "CLOSE-WAIT": "CLOSE_WAIT", "LISTEN": "LISTEN", "FIN-WAIT-2": "FIN_WAIT2"}
 
-#: Fills the accept queue of a listener with backlog 1 and lets four more clients knock.
+#: Fills the accept queue of a listener with backlog 1, then starts four more clients.
 OVERFLOW = """
 import socket, sys, time
 listener = socket.create_server(("127.0.0.1", 0), backlog=1)
@@ -49,14 +49,14 @@ sys.stdin.read()
 
 @pytest.fixture
 def diag() -> Iterator[SockDiag]:
-    """Give a sock_diag socket of the host's namespace."""
+    """Yield a sock_diag socket in the host's namespace."""
     with SockDiag() as opened:
         yield opened
 
 
 @pytest.fixture
 def listener(diag: SockDiag) -> Iterator[socket.socket]:
-    """Give a listener on the loopback with backlog 3, on a port that no client of before still has in TIME_WAIT."""
+    """Yield a loopback listener with backlog 3, on a port without earlier connections in TIME_WAIT."""
     with ExitStack() as opened:
         while True:
             one = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=3))
@@ -77,14 +77,14 @@ def reset(sock: socket.socket) -> None:
 
 
 def wait_acknowledged(diag: SockDiag, port: int) -> None:
-    """Wait until no FIN is on its way: its acknowledgement may be delayed by 40 ms."""
+    """Wait until every FIN is acknowledged, which may take 40 ms."""
     end = time.monotonic() + 20
     while len(diag.dump(port=port, states=["FIN_WAIT1"])) and time.monotonic() < end:
         time.sleep(0.01)
 
 
 def test_listener_and_its_queue(diag: SockDiag, listener: socket.socket) -> None:
-    """Queue, limit and inode of a listener follow what happens to it; without it there is none."""
+    """Queue, backlog and inode of a listener are current; after its close there is no listener."""
     port = port_of(listener)
     with ExitStack() as clients:
         for waiting in (1, 2, 3):
@@ -107,7 +107,7 @@ def test_listener_and_its_queue(diag: SockDiag, listener: socket.socket) -> None
     [("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("::", "::1"), ("::1", "::1")],  # noqa: S104 - for a moment
 )
 def test_listener_on_other_addresses(diag: SockDiag, bound: str, asked: str) -> None:
-    """A listener is found by any address at which it takes connections."""
+    """A listener is found by any address on which it accepts."""
     family = socket.AF_INET6 if ":" in bound else socket.AF_INET
     dual = bound == "::" and socket.has_dualstack_ipv6()
     try:
@@ -120,14 +120,14 @@ def test_listener_on_other_addresses(diag: SockDiag, bound: str, asked: str) -> 
         assert state.inode == os.fstat(listener.fileno()).st_ino
 
 
-def test_a_connection_is_no_listener(diag: SockDiag, listener: socket.socket) -> None:
-    """The port of a client is not taken for a listener."""
+def test_a_connection_is_not_a_listener(diag: SockDiag, listener: socket.socket) -> None:
+    """A lookup of a client's port finds no listener."""
     with socket.create_connection(listener.getsockname()) as client:
         assert diag.listener("127.0.0.1", port_of(client)) is None
 
 
-def test_dump_says_what_ss_says(diag: SockDiag, listener: socket.socket) -> None:
-    """Both ends of all connections of a port have the states, ports and inodes that `ss` shows."""
+def test_a_dump_agrees_with_ss(diag: SockDiag, listener: socket.socket) -> None:
+    """States, ports and inodes of both ends of a port's connections agree with `ss`."""
     if shutil.which("ss") is None:
         pytest.skip("needs ss (iproute2)")
     port = port_of(listener)
@@ -145,20 +145,20 @@ def test_dump_says_what_ss_says(diag: SockDiag, listener: socket.socket) -> None
         inode = re.search(r"ino:(\d+)", " ".join(rest))
         remote_port = remote.rpartition(":")[2].replace("*", "0")
         expected.add((SS_STATES[state], local.rpartition(":")[2], remote_port, inode[1] if inode else "0"))
-    told = zip(*(sockets[name].tolist() for name in ("state", "local_port", "remote_port", "inode")), strict=True)
-    assert expected == {(TCP_STATES[state], *map(str, rest)) for state, *rest in told}
+    found = zip(*(sockets[name].tolist() for name in ("state", "local_port", "remote_port", "inode")), strict=True)
+    assert expected == {(TCP_STATES[state], *map(str, rest)) for state, *rest in found}
     assert len(expected) == 7
 
 
 def test_dump_of_some_states(diag: SockDiag, listener: socket.socket) -> None:
-    """A dump holds the states asked for alone."""
+    """A dump has only sockets in the requested states."""
     with socket.create_connection(listener.getsockname()):
         states = diag.dump(port=port_of(listener), states=["LISTEN"])["state"].tolist()
     assert [TCP_STATES[state] for state in states] == ["LISTEN"]
 
 
-def test_unread_answers_are_thrown_away(diag: SockDiag, listener: socket.socket) -> None:
-    """An answer that nobody read to its end, as after Ctrl-C, is not taken for one to a later question."""
+def test_unread_replies_are_discarded(diag: SockDiag, listener: socket.socket) -> None:
+    """A reply that was not read to its end, as after Ctrl-C, is not taken for the reply to the next request."""
     port = port_of(listener)
     diag._ask(1, b"")
     state = diag.listener("127.0.0.1", port)
@@ -173,8 +173,8 @@ def test_unread_answers_are_thrown_away(diag: SockDiag, listener: socket.socket)
         assert len(diag.dump(port=port)) == 801
 
 
-def test_questions_from_two_threads(diag: SockDiag, listener: socket.socket) -> None:
-    """A dump in a thread does not take the answers to lookups meanwhile."""
+def test_requests_from_two_threads(diag: SockDiag, listener: socket.socket) -> None:
+    """A dump in one thread does not receive the replies to lookups in another."""
     port = port_of(listener)
     dumped: list[int] = []
     thread = threading.Thread(
@@ -186,8 +186,8 @@ def test_questions_from_two_threads(diag: SockDiag, listener: socket.socket) -> 
     assert (limits, dumped) == ([3] * 200, [1] * 20)
 
 
-def test_overflow_is_counted_as_nstat_counts() -> None:
-    """A full queue shows in the listener's drops and in the namespace's counters, which are those of `nstat`."""
+def test_overflows_agree_with_nstat() -> None:
+    """A full queue shows in the listener's drops and in the namespace's counters, which agree with `nstat`."""
     if shutil.which("nstat") is None or shutil.which("nsenter") is None:
         pytest.skip("needs nstat (iproute2) and nsenter (util-linux)")
 
@@ -213,16 +213,18 @@ def test_overflow_is_counted_as_nstat_counts() -> None:
             assert state is not None
             assert (state.queue, state.backlog, state.drops) == (2, 1, before.listen_drops)
             assert before.listen_overflows == before.listen_drops >= 4
-            told = dict(line.split()[:2] for line in shown.stdout.decode().splitlines() if not line.startswith("#"))
+            shown_by_nstat = dict(
+                line.split()[:2] for line in shown.stdout.decode().splitlines() if not line.startswith("#")
+            )
             for field, name in KERNEL_NAMES.items():
-                number = int(told["TcpExt" + name.decode()])
+                number = int(shown_by_nstat["TcpExt" + name.decode()])
                 assert getattr(before, field) <= number <= getattr(after, field)
 
     trio.run(main)
 
 
-def test_one_family_alone(diag: SockDiag, listener: socket.socket) -> None:
-    """A dump of one family leaves the other out, and so does a table that was told what to expect."""
+def test_only_one_family(diag: SockDiag, listener: socket.socket) -> None:
+    """A dump of one family leaves out the other, and so does a table limited to it."""
     with ExitStack() as open_, Process(os.getpid()) as process:
         other = open_.enter_context(socket.create_server(("::1", 0), family=socket.AF_INET6))
         ours = {listener.getsockname()[1], other.getsockname()[1]}
@@ -235,8 +237,8 @@ def test_one_family_alone(diag: SockDiag, listener: socket.socket) -> None:
             assert letters[expected.fileno()] == "L"
 
 
-def test_what_each_descriptor_is(diag: SockDiag, listener: socket.socket) -> None:
-    """Each number has the letter of what it is, and there is a letter for each open descriptor."""
+def test_the_letter_of_each_descriptor(diag: SockDiag, listener: socket.socket) -> None:
+    """Each open descriptor has the letter of its kind."""
     with ExitStack() as open_, Process(os.getpid()) as process:
         clients = [open_.enter_context(socket.create_connection(listener.getsockname())) for _ in range(3)]
         served = [open_.enter_context(listener.accept()[0]) for _ in clients]
@@ -269,12 +271,12 @@ def test_what_each_descriptor_is(diag: SockDiag, listener: socket.socket) -> Non
         assert len(letters) - letters.count(".") == process.open_fds()
 
 
-def test_a_number_that_is_given_out_again(diag: SockDiag, listener: socket.socket) -> None:
-    """A number whose descriptor was replaced is what it is now: file, socket, another socket, free."""
+def test_a_reused_number(diag: SockDiag, listener: socket.socket) -> None:
+    """The letter of a reused number follows its present descriptor: file, socket, another socket, none."""
     with Process(os.getpid()) as process, ExitStack() as open_:
         table = FdTable(process, diag)
         number = os.open("/dev/null", os.O_RDONLY)
-        open_.callback(os.close, fcntl.fcntl(number, fcntl.F_DUPFD, number + 9))  # so that the map does not end there
+        open_.callback(os.close, fcntl.fcntl(number, fcntl.F_DUPFD, number + 9))  # the map would end there otherwise
         seen = [table.map()[number]]
         client = open_.enter_context(socket.create_connection(listener.getsockname()))
         served = open_.enter_context(listener.accept()[0])
@@ -290,7 +292,7 @@ def test_a_number_that_is_given_out_again(diag: SockDiag, listener: socket.socke
 
 
 def test_all_listeners_of_a_port_are_found(diag: SockDiag) -> None:
-    """Those of one SO_REUSEPORT group and those of the other family, each with its own backlog and inode."""
+    """All listeners of a SO_REUSEPORT group and of both families are found, each with its backlog and inode."""
     with ExitStack() as stack:
         first = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=3, reuse_port=True))
         port = first.getsockname()[1]

@@ -1,4 +1,4 @@
-"""A timer expires at its time, not before, and only when it is set."""
+"""A timer expires at its time, not before, and only if it is armed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FAR_NS = 3_600_000_000_000
 
 @pytest.fixture
 def timer() -> Iterator[Timer]:
-    """Give an unset timer."""
+    """Yield a disarmed timer."""
     with Timer() as opened:
         yield opened
 
@@ -32,20 +32,20 @@ def expired(timer: Timer, wait_s: float = 0) -> bool:
 
 
 def test_unset_at_first(timer: Timer) -> None:
-    """Nothing expires that was not set, and draining it does not wait."""
+    """A new timer does not expire, and draining it does not block."""
     assert not expired(timer)
     timer.drain()
 
 
 @pytest.mark.parametrize("at_ns", [-5, 0, 1])
 def test_set_in_the_past(timer: Timer, at_ns: int) -> None:
-    """A time that is past expires at once, the origin of the clock too."""
+    """A time in the past expires at once, even 0."""
     timer.set_at(at_ns)
     assert expired(timer)
 
 
 def test_set_in_the_future(timer: Timer) -> None:
-    """It does not expire before its time; drained, it is quiet."""
+    """A timer does not expire before its time, nor again after draining."""
     due = time.monotonic_ns() + 3_456_789
     timer.set_at(due)
     assert expired(timer, 20)
@@ -55,21 +55,21 @@ def test_set_in_the_future(timer: Timer) -> None:
 
 
 def test_set_again(timer: Timer) -> None:
-    """A new time replaces the one before and forgets its expiry."""
+    """A new time replaces the one before and discards its expiry."""
     timer.set_at(1)
     timer.set_at(time.monotonic_ns() + FAR_NS)
     assert not expired(timer)
 
 
 def test_clear(timer: Timer) -> None:
-    """A timer that was cleared does not expire; an expiry before is forgotten."""
+    """Clearing a timer discards its expiry."""
     timer.set_at(1)
     timer.clear()
     assert not expired(timer)
 
 
 def test_close() -> None:
-    """Closing gives the descriptor back, once."""
+    """Closing twice closes the descriptor once."""
     timer = Timer()
     fd = timer.fd
     timer.close()

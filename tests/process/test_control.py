@@ -1,4 +1,4 @@
-"""The control channel: who is gone is told apart from what the kernel refuses."""
+"""The control channel distinguishes a closed channel from other errors of the kernel."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ async def _close_unread(other: socket.socket) -> Message | None:
 
 
 @pytest.mark.parametrize("unread", [b"", b"never read\n"], ids=["end of file", "reset"])
-def test_who_is_gone_has_said_all(unread: bytes) -> None:
-    """Also where it left something unread, which resets the connection: no message, no error."""
+def test_a_closed_channel_is_not_an_error(unread: bytes) -> None:
+    """Reading from a closed channel returns None, even if unread data reset it."""
     ours, theirs = socket.socketpair()
     ours.settimeout(0)
     ours.send(unread)
@@ -27,8 +27,8 @@ def test_who_is_gone_has_said_all(unread: bytes) -> None:
     assert trio.run(_close_unread, ours) is None
 
 
-def test_a_refusal_of_the_kernel_is_no_end_of_the_other_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is raised as it is, with what led to it: trio repeats a refused epoll_ctl, and that fails in another way."""
+def test_an_error_of_the_kernel_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An OSError is raised with its context: trio repeats a refused epoll_ctl, and that fails differently."""
     repeated = OSError(errno.EEXIST, "repeated")
     repeated.__context__ = OSError(errno.ENOMEM, "refused")
 

@@ -1,4 +1,4 @@
-"""Children are started as asked, awaited, and gone with their parent."""
+"""Children start with the given limits and namespace, are awaited, and end with their parent."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PYTHON = [sys.executable, "-I", "-S", "-c"]
 SLEEP = ["sleep", "60"]
 PATIENCE_S = 20
 
-#: Starts a namespace and a child, says their pids, and waits to be killed.
+#: Starts a namespace and a child, prints their pids, and waits to be killed.
 CONDUCTOR = """
 import sys
 import trio
@@ -51,7 +51,7 @@ trio.run(main)
 
 
 def output_of(argv: list[str], *, nofile: Limits | None = None) -> str:
-    """Return what a launched command writes to its standard output."""
+    """Return the standard output of a launched command."""
     report, answer = os.pipe()
     with open(report) as pipe:  # noqa: PTH123 - a descriptor
         try:
@@ -72,7 +72,7 @@ def ended(pid: int) -> bool:
 
 
 def wait_until(condition: Callable[[], bool]) -> bool:
-    """Return whether a condition comes true in reasonable time."""
+    """Return whether a condition becomes true in reasonable time."""
     end = time.monotonic() + PATIENCE_S
     while not condition():
         if time.monotonic() > end:
@@ -82,7 +82,7 @@ def wait_until(condition: Callable[[], bool]) -> bool:
 
 
 def test_control_is_standard_input() -> None:
-    """The child talks over its standard input; our copy of its end is closed, so that its end is seen."""
+    """The control channel is the child's standard input; our copy of its end is closed, so EOF is seen."""
     ours, theirs = socket.socketpair()
     code = "import socket; s = socket.socket(fileno=0); s.sendall(s.recv(9)[::-1])"
     with ours, launch([*PYTHON, code], control=theirs) as child:
@@ -94,13 +94,13 @@ def test_control_is_standard_input() -> None:
 
 
 def test_child_has_three_descriptors() -> None:
-    """Nothing of the launcher or of the conductor is left open in a child."""
+    """A child inherits no descriptors of the launcher or the conductor."""
     code = "import os; print(sorted(os.listdir('/proc/self/fd')))"
     assert output_of([*PYTHON, code]) == "['0', '1', '2', '3']\n"
 
 
 def test_fd_table_starts_small() -> None:
-    """A child's fd table has 64 slots, also where the conductor has a descriptor above 255."""
+    """A child's fd table has 64 slots, even if the conductor has a descriptor above 255."""
     high = fcntl.fcntl(0, fcntl.F_DUPFD, 300)
     try:
         assert output_of(["grep", "FDSize", "/proc/self/status"]) == "FDSize:\t64\n"
@@ -115,13 +115,13 @@ def test_child_has_a_session_of_its_own() -> None:
 
 
 def test_child_dies_of_a_broken_pipe() -> None:
-    """The launcher's interpreter ignores SIGPIPE and SIGXFSZ; what it executes does not."""
+    """The launcher's interpreter ignores SIGPIPE and SIGXFSZ; the command does not."""
     ignored = int(output_of(["grep", "SigIgn", "/proc/self/status"]).split()[1], 16)
     assert [number for number in (signal.SIGPIPE, signal.SIGXFSZ) if ignored & 1 << number - 1] == []
 
 
 def test_limits_of_the_child() -> None:
-    """The child runs under the limits asked for, and without any under ours."""
+    """The child has the given limits, or inherits ours."""
     with launch(SLEEP, nofile=Limits(soft=40, hard=50)) as child, Process(child.pid) as process:
         assert process.limits() == Limits(soft=40, hard=50)
     with launch(SLEEP) as child, Process(child.pid) as process:
@@ -129,7 +129,7 @@ def test_limits_of_the_child() -> None:
 
 
 def test_environment_of_the_child() -> None:
-    """The launcher's interpreter does without PYTHON..., but hands them on."""
+    """The launcher's interpreter ignores PYTHON... variables but passes them on."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONLOADSIMTEST", "kept")
         assert output_of(["printenv", "PYTHONLOADSIMTEST"]) == "kept\n"
@@ -148,12 +148,12 @@ def test_environment_of_the_child() -> None:
     ],
 )
 def test_refusals(argv: list[str], nofile: Limits | None, sentence: str) -> None:
-    """What cannot be executed is an error with a remedy, and leaves neither process nor descriptor behind."""
-    before = os.listdir("/proc/self/fd")  # noqa: PTH208 - the names alone
+    """A command that cannot be executed is an error with a remedy, and leaves no process or descriptor."""
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208 - only names
     ours, theirs = socket.socketpair()
     with ours, pytest.raises(EnvironmentRefusedError, match=sentence):
         launch(argv, nofile=nofile, control=theirs)
-    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208 - the names alone
+    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208 - only names
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
@@ -182,7 +182,7 @@ def test_exit_status() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_killed_by_a_signal(number: signal.Signals) -> None:
-    """A child that a signal ended has the status -N; signals to it are then harmless."""
+    """A child killed by signal N has the status -N; later signals are harmless."""
     with launch(SLEEP) as child:
         child.send_signal(number)
         assert trio.run(child.wait_exit) == -number
@@ -191,17 +191,17 @@ def test_killed_by_a_signal(number: signal.Signals) -> None:
 
 
 def test_closing_ends_the_child() -> None:
-    """Leaving the context kills what still runs, reaps it, and leaves no descriptor; once more does no harm."""
-    before = os.listdir("/proc/self/fd")  # noqa: PTH208 - the names alone
+    """Leaving the context kills and reaps a running child and leaves no descriptor; closing twice is harmless."""
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208 - only names
     with launch(SLEEP) as child:
         assert child.returncode is None
     child.close()
     assert child.returncode == -signal.SIGKILL
-    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208 - the names alone
+    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208 - only names
 
 
 def test_only_the_main_thread_starts_children() -> None:
-    """A child of another thread would be killed when that thread ends: it is refused."""
+    """Another thread may not start a child, because the end of that thread would kill it."""
     errors: list[BaseException] = []
 
     def start() -> None:
@@ -217,7 +217,7 @@ def test_only_the_main_thread_starts_children() -> None:
 
 
 def test_orphan_is_not_executed() -> None:
-    """A child whose conductor has ended before it could tie itself to it executes nothing."""
+    """A child executes nothing if its conductor ends before PR_SET_PDEATHSIG."""
     report, answer = os.pipe()
     stranger = 1
     orders = [str(stranger), str(answer), "-1", "-1", "-1", "-1", "sleep", "60"]
@@ -239,7 +239,7 @@ def test_killed_conductor_leaves_no_process() -> None:
 
 
 def test_launched_processes_import_little() -> None:
-    """What server and drivers import of the kernel folder brings no library whose threads share their fd table."""
+    """The modules that server and drivers import load no library with threads, which would share the fd table."""
     code = """
 import sys
 import loadsim.process.launch, loadsim.kernel.limits, loadsim.kernel.timing, loadsim.process.netns

@@ -1,4 +1,4 @@
-"""A private network namespace is like the host where it should be, and like nothing else where it was asked."""
+"""A private network namespace has the sysctls of the scenario, and otherwise the values of the host."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.real
 ROOT = Path(__file__).parent.parent.parent
 NOBODY = 65534
 
-#: Says what a namespace made by this process is like: kind, reason, whether it took a user namespace, two sysctls as
-#: a child inside sees them, that child's uid, and the hint's exit status.
+#: Creates a namespace and describes it: kind, reason, whether it needed a user namespace, two sysctls
+#: as a child inside sees them, the uid of that child, and the exit status of the hint.
 DESCRIBE = """
 import os, subprocess, sys
 import trio
@@ -48,8 +48,8 @@ async def main():
 trio.run(main)
 """
 
-#: Enters a user namespace whose limits can be set, forbids namespaces of one kind in it, and executes a command there,
-#: whose rights end with that.
+#: Enters a user namespace, sets its limit of one kind of namespaces to 0, and executes a command there. The command
+#: has no rights outside of it.
 FORBID = """
 import os, sys
 from loadsim.kernel import libc
@@ -63,7 +63,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 def in_private(sysctls: Mapping[str, str], body: Callable[[Namespace], Awaitable[None]]) -> None:
-    """Run a body with a private namespace; skip the test where there is none."""
+    """Run a body with a private namespace; skip the test if there is none."""
 
     async def main() -> None:
         async with private_namespace(sysctls) as namespace:
@@ -75,7 +75,7 @@ def in_private(sysctls: Mapping[str, str], body: Callable[[Namespace], Awaitable
 
 
 async def output_inside(namespace: Namespace, argv: list[str]) -> str:
-    """Return what a command inside the namespace writes."""
+    """Return the output of a command inside the namespace."""
     report, answer = os.pipe()
     with open(report) as pipe:  # noqa: ASYNC230, PTH123 - a descriptor, for a few bytes
         try:
@@ -88,7 +88,7 @@ async def output_inside(namespace: Namespace, argv: list[str]) -> str:
 
 
 def test_sysctls_of_the_host_and_of_the_scenario() -> None:
-    """A child inside sees what was asked for, all ports from 1024 on, and the host's values otherwise."""
+    """A child inside sees the wanted values, all ports from 1024, and otherwise the host's values."""
     asked = {"net.core.somaxconn": "77", "net.ipv4.tcp_rmem": "4096  65536\t131072"}
 
     async def body(namespace: Namespace) -> None:
@@ -108,7 +108,7 @@ def test_sysctls_of_the_host_and_of_the_scenario() -> None:
 
 
 def test_child_inside_has_no_more_descriptors() -> None:
-    """The namespaces are entered, not held: a child inside has its standard descriptors alone."""
+    """A child inside has only its standard descriptors, none of the namespaces."""
 
     async def body(namespace: Namespace) -> None:
         assert (await output_inside(namespace, ["ls", "/proc/self/fd"])).split() == ["0", "1", "2", "3"]
@@ -117,7 +117,7 @@ def test_child_inside_has_no_more_descriptors() -> None:
 
 
 def test_port_range_of_the_scenario() -> None:
-    """The ports are not widened where the scenario says which it wants."""
+    """A port range in the scenario is not widened."""
 
     async def body(namespace: Namespace) -> None:
         assert namespace.sysctls["net.ipv4.ip_local_port_range"] == "40000 40099"
@@ -131,12 +131,12 @@ def test_port_range_of_the_scenario() -> None:
         ("net.ipv4.tcp_syn_retries", "999", "refuses that value"),
         ("net.core.somaxcon", "8", "does not exist here"),
         ("net.ipv4.tcp_max_orphans", "131071", "no network namespace of this kernel has it"),
-        ("fs.lease-break-time", "44", "belongs to the whole host"),
+        ("fs.lease-break-time", "44", "belongs to the host"),
         ("net...fs.lease-break-time", "44", "does not exist here"),
-    ],  # values that would do no harm if they reached the host after all
+    ],  # values that would be harmless on the host
 )
-def test_sysctls_that_cannot_be_had(name: str, value: str, why: str) -> None:
-    """What is asked for and not in force is said, and the host keeps its value."""
+def test_sysctls_that_cannot_be_set(name: str, value: str, why: str) -> None:
+    """A wanted sysctl that is not in force is reported, and the host keeps its value."""
     before = read_sysctl(name)
 
     async def body(namespace: Namespace) -> None:
@@ -149,8 +149,8 @@ def test_sysctls_that_cannot_be_had(name: str, value: str, why: str) -> None:
     assert read_sysctl(name) == before
 
 
-def test_settings_of_the_whole_host_that_are_so_already() -> None:
-    """A sysctl of the host that has the wanted value is in force: nothing is said."""
+def test_host_sysctls_that_have_the_wanted_value() -> None:
+    """A host sysctl that already has the wanted value is in force and not reported."""
     value = read_sysctl("fs.nr_open") or ""
 
     async def body(namespace: Namespace) -> None:
@@ -159,8 +159,8 @@ def test_settings_of_the_whole_host_that_are_so_already() -> None:
     in_private({"fs.nr_open": value}, body)
 
 
-def test_namespace_of_its_own() -> None:
-    """Sockets and counters inside are its own; diag, counters and the hint all look inside."""
+def test_sockets_and_counters_are_private() -> None:
+    """Sockets and counters inside are private; diag, counters and the hint all read the inside."""
     code = "import socket; s = socket.create_server(('127.0.0.1', 4711), backlog=5); print(1, flush=True); s.accept()"
 
     async def body(namespace: Namespace) -> None:
@@ -184,49 +184,49 @@ def test_namespace_of_its_own() -> None:
     in_private({}, body)
 
 
-def test_table_of_connections_of_its_own() -> None:
-    """The kernel's table of connections is small, so that reading the sockets costs no walk over the host's."""
+def test_the_table_of_connections_is_private() -> None:
+    """The namespace has a small table of connections, so a read of the sockets does not walk the host's table."""
 
     async def body(namespace: Namespace) -> None:
-        told = await output_inside(namespace, ["cat", "/proc/sys/net/ipv4/tcp_ehash_entries"])
-        assert int(told) == 16_384  # negative where it is the host's
+        entries = await output_inside(namespace, ["cat", "/proc/sys/net/ipv4/tcp_ehash_entries"])
+        assert int(entries) == 16_384  # negative for the host's table
 
     in_private({}, body)
 
 
 async def gone(pid: int) -> bool:
-    """Return whether a process of ours has been reaped."""
+    """Return whether a child of this process has been reaped."""
     return not await trio.Path(f"/proc/{pid}").exists()
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_nothing_is_left(error: type[BaseException]) -> None:
-    """When the context ends, also by an exception, its holder and its descriptors are gone."""
+    """At the end of the context, also by an exception, holder and descriptors are gone."""
     seen: list[int] = []
 
     async def main() -> None:
-        fds = os.listdir("/proc/self/fd")  # noqa: PTH208 - the names alone
+        fds = os.listdir("/proc/self/fd")  # noqa: PTH208 - only names
         with pytest.raises(error):  # noqa: PT012 - the context is what is tested
             async with private_namespace({}) as namespace:
                 seen.append(namespace.holder_pid or 0)
                 raise error
-        assert os.listdir("/proc/self/fd") == fds  # noqa: PTH208 - the names alone
+        assert os.listdir("/proc/self/fd") == fds  # noqa: PTH208 - only names
         assert await gone(seen[0]) or seen == [0]
 
     trio.run(main)
 
 
 def test_cancelled_while_it_begins() -> None:
-    """A cancellation before the holder has answered leaves nothing either."""
+    """A cancellation before the holder's reply leaves nothing either."""
 
     async def main() -> None:
-        fds = os.listdir("/proc/self/fd")  # noqa: PTH208 - the names alone
+        fds = os.listdir("/proc/self/fd")  # noqa: PTH208 - only names
         with trio.CancelScope() as scope:
             scope.cancel()
             async with private_namespace({}):
-                pytest.fail("nobody was to get here")
+                pytest.fail("the block was entered after the cancellation")
         assert scope.cancelled_caught
-        assert os.listdir("/proc/self/fd") == fds  # noqa: PTH208 - the names alone
+        assert os.listdir("/proc/self/fd") == fds  # noqa: PTH208 - only names
         with pytest.raises(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)  # noqa: ASYNC222 - it does not wait
 
@@ -234,7 +234,7 @@ def test_cancelled_while_it_begins() -> None:
 
 
 def test_shared_by_choice() -> None:
-    """The shared namespace is the caller's: nothing is written, and what differs is said."""
+    """The shared namespace is the caller's: nothing is written, and differences are reported."""
     value = read_sysctl("net.core.somaxconn") or ""
 
     async def main() -> None:
@@ -249,13 +249,13 @@ def test_shared_by_choice() -> None:
 
 
 def test_answer_of_the_holder() -> None:
-    """The holder's lines are values in force and failures; a value may be several numbers."""
+    """The holder's lines are values in force and failures; a value may have several numbers."""
     answer = "value net.a 1 2 3\nfailed net.b 22\nvalue net.b 4"
     assert parse_answer(answer) == ({"net.a": "1 2 3", "net.b": "4"}, {"net.b": 22})
 
 
 def interpreter_for_nobody() -> tuple[str, dict[str, str]]:
-    """Return a Python that another user may run, and an environment in which it finds what loadsim needs."""
+    """Return a Python that another user may run, and an environment in which it can import loadsim."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("needs root and setpriv, to become another user")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path[1:]), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -268,18 +268,18 @@ def interpreter_for_nobody() -> tuple[str, dict[str, str]]:
 
 
 def as_nobody() -> list[str]:
-    """Return the beginning of a command that runs as a user without any rights."""
+    """Return the prefix of a command that runs as a user without rights."""
     return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
 
 
 def runs_as_nobody(python: str) -> bool:
-    """Return whether a process of that user may start this Python as its child, as loadsim does."""
+    """Return whether a process of that user may start this Python as its child, like loadsim."""
     command = [*as_nobody(), "sh", "-c", f"{shlex.quote(python)} -c 1"]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def describe(python: str, environment: Mapping[str, str], prefix: list[str]) -> list[str]:
-    """Return what DESCRIBE says when it runs behind this prefix."""
+    """Return the output of DESCRIBE with this prefix."""
     command = [*prefix, python, "-c", DESCRIBE]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
@@ -287,7 +287,7 @@ def describe(python: str, environment: Mapping[str, str], prefix: list[str]) -> 
 
 
 def test_without_root() -> None:
-    """Any user gets a private namespace where the host permits it; what runs inside is that user, without rights."""
+    """Any user gets a private namespace if the host permits it; processes inside are that user, without rights."""
     python, environment = interpreter_for_nobody()
     kind, applied, *inside = describe(python, environment, as_nobody())
     if kind.startswith("shared"):
@@ -298,8 +298,8 @@ def test_without_root() -> None:
     assert inside == ["77", cookies, str(NOBODY), "CapEff:\t0000000000000000", "0"]
 
 
-def test_host_with_values_of_its_own() -> None:
-    """Not the kernel's defaults are copied but the host's values: a namespace within one shows it."""
+def test_the_values_of_the_host_are_copied() -> None:
+    """A namespace copies its host's values, not the kernel's defaults: a namespace inside another one shows it."""
     code = """
 import trio
 from loadsim.process.netns import private_namespace
@@ -319,8 +319,8 @@ trio.run(main)
 
 @pytest.mark.parametrize("limit", ["net", "user"])
 def test_refused(limit: str) -> None:
-    """Where the kernel refuses a namespace the shared one is given, with the cause, and what was asked is missing."""
+    """If the kernel refuses a namespace, the shared one is used, with the cause and the sysctls not applied."""
     python, environment = interpreter_for_nobody()
     kind, applied = describe(python, environment, [*as_nobody(), python, "-c", FORBID, limit])
     assert kind.startswith(f"shared no private network namespace, because user.max_{limit}_namespaces is 0 (")
-    assert "net.core.somaxconn should be 77 and is " in applied
+    assert "net.core.somaxconn should be 77 but is " in applied

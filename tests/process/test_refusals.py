@@ -1,4 +1,4 @@
-"""What Linux refuses becomes a sentence that ends with the remedy."""
+"""Refusals of the kernel become sentences that end with the remedy."""
 
 from __future__ import annotations
 
@@ -45,48 +45,48 @@ APPARMOR = {"kernel.apparmor_restrict_unprivileged_userns": "1"}
     ],
 )
 def test_refused_namespaces(step_and_errno: tuple[str, int], settings: dict[str, str], why: str, remedy: str) -> None:
-    """Each way to be refused a namespace names its cause, and after it what to change."""
-    said, _, advice = explain_refusal(*step_and_errno, settings.get).partition("; ")
-    assert why in said
+    """A refused namespace is explained by its cause, followed by the remedy."""
+    cause, _, advice = explain_refusal(*step_and_errno, settings.get).partition("; ")
+    assert why in cause
     assert remedy in advice
 
 
 @pytest.mark.parametrize(
     ("code", "why", "remedy"),
     [
-        (0, "keeps its own", "a value that it accepts"),
-        (SHARED, "never writes the host's own", "sysctl -w net.core.somaxconn=8"),
-        (OUTSIDE, "belongs to the whole host", "sysctl -w net.core.somaxconn=8"),
+        (0, "keeps its own value", "a value that it accepts"),
+        (SHARED, "never writes sysctls of the host", "sysctl -w net.core.somaxconn=8"),
+        (OUTSIDE, "belongs to the host", "sysctl -w net.core.somaxconn=8"),
         (errno.ENOENT, "no network namespace of this kernel has it", "spelling"),
         (errno.EINVAL, "refuses that value", "range"),
         (errno.EROFS, "read-only, as in containers", "docker run --sysctl net.core.somaxconn=8"),
         (errno.EPERM, "cannot be written", "sysctl -w net.core.somaxconn=8"),
-        (errno.EIO, "the kernel refuses it", "leave it out"),
+        (errno.EIO, "the kernel refuses it", "remove it from the scenario"),
     ],
 )
 def test_sysctls_not_in_force(code: int, why: str, remedy: str) -> None:
-    """A sysctl with another value is named with both values, the cause, and what to change."""
+    """A sysctl with another value is reported with both values, the cause and the remedy."""
     (sentence,) = not_in_force(
         {"net.core.somaxconn": "8"}, {"net.core.somaxconn": "4096"}, {"net.core.somaxconn": code}
     )
-    said, _, advice = sentence.partition("; ")
-    assert said.startswith("net.core.somaxconn should be 8 and is 4096: ")
-    assert why in said
+    cause, _, advice = sentence.partition("; ")
+    assert cause.startswith("net.core.somaxconn should be 8 but is 4096: ")
+    assert why in cause
     assert remedy in advice
 
 
 def test_values_of_several_numbers_are_quoted() -> None:
-    """The advice can be pasted into a shell."""
+    """The remedy can be pasted into a shell."""
     (sentence,) = not_in_force({"net.ipv4.tcp_mem": "1 2 3"}, {}, {"net.ipv4.tcp_mem": SHARED})
     assert "sysctl -w 'net.ipv4.tcp_mem=1 2 3'" in sentence
 
 
 def test_sysctls_that_do_not_exist() -> None:
-    """A name that nothing has is said not to exist."""
+    """An unknown sysctl is reported as that."""
     (sentence,) = not_in_force({"net.core.somaxcon": "8"}, {}, {"net.core.somaxcon": errno.ENOENT})
-    assert sentence.startswith("net.core.somaxcon should be 8 and does not exist here: ")
+    assert sentence.startswith("net.core.somaxcon should be 8 but does not exist here: ")
 
 
 def test_sysctls_in_force() -> None:
-    """Nothing is said of a sysctl that has the wanted value, even where writing it failed."""
+    """A sysctl with the wanted value is not reported, even if writing it failed."""
     assert list(not_in_force({"a": "1"}, {"a": "1", "b": "2"}, {"a": errno.EROFS})) == []

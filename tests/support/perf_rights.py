@@ -1,4 +1,4 @@
-"""Marks for tests that count or trace with perf: skipped, with the reason, where this kernel does not permit it."""
+"""Marks for tests that count or trace with perf: they are skipped, with the reason, if the kernel refuses it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def _refusal(attempt: Callable[[], AbstractContextManager[object]]) -> str:
         return str(why)
 
 
-_TO_COUNT = _refusal(lambda: EmfileCounter(os.getpid()))
-_TO_TRACE = _refusal(lambda: AcceptTrace.of(1, bool))
+_NO_COUNT = _refusal(lambda: EmfileCounter(os.getpid()))
+_NO_TRACE = _refusal(lambda: AcceptTrace.of(1, bool))
 
-needs_perf = pytest.mark.skipif(bool(_TO_COUNT), reason=f"EMFILE is not visible: {_TO_COUNT}")
-needs_trace = pytest.mark.skipif(bool(_TO_TRACE), reason=f"accept() cannot be traced: {_TO_TRACE}")
+needs_perf = pytest.mark.skipif(bool(_NO_COUNT), reason=f"EMFILE cannot be counted: {_NO_COUNT}")
+needs_trace = pytest.mark.skipif(bool(_NO_TRACE), reason=f"accept() cannot be traced: {_NO_TRACE}")

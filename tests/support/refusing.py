@@ -1,7 +1,7 @@
-"""Hosts that refuse something, for one process and all that it starts: seccomp filters, capabilities, mounts, limits.
+"""Restrictions for one process and its descendants: seccomp filters, capabilities, mounts, limits.
 
-Each function returns what is to be called in a new process before it executes its command (`before` of
-`faulty_runs`). Nothing of it touches the host.
+Each function returns a function to call in a new process before it executes its command (`before` of
+`faulty_runs`). The host is not changed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2
 _CLONE_NEWNS = 0x00020000
 
 needs_seccomp = pytest.mark.skipif(not _MACHINE, reason=f"the system calls of {platform.machine()} are not known here")
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make what refuses")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to set up the restriction")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -46,7 +46,7 @@ class _Program(ctypes.Structure):
 
 
 def without(call: str, first: int | None = None, error: int = errno.EPERM) -> Callable[[], None]:
-    """Refuse a system call, or only that with this first argument (the family of socket(2))."""
+    """Refuse a system call, or only calls with this first argument (the family of socket(2))."""
     refuse = (_RETURN, 0, 0, _REFUSE | error)
     steps = [(_LOAD, 0, 0, _CALL_AT), (_JUMP_IF_EQUAL, 0, 1 if first is None else 3, _MACHINE[call])]
     if first is not None:
@@ -54,8 +54,8 @@ def without(call: str, first: int | None = None, error: int = errno.EPERM) -> Ca
     code = b"".join(struct.pack("=HBBI", *step) for step in (*steps, refuse, (_RETURN, 0, 0, _ALLOW)))
 
     def install() -> None:
-        held = ctypes.create_string_buffer(code)
-        program = _Program(len(code) // 8, ctypes.cast(held, ctypes.c_void_p))
+        buffer = ctypes.create_string_buffer(code)
+        program = _Program(len(code) // 8, ctypes.cast(buffer, ctypes.c_void_p))
         libc.check(_libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
         libc.check(_libc.prctl(_SET_SECCOMP, _FILTER, ctypes.byref(program), 0, 0))
 
@@ -63,7 +63,7 @@ def without(call: str, first: int | None = None, error: int = errno.EPERM) -> Ca
 
 
 def without_capabilities(*numbers: int) -> Callable[[], None]:
-    """Take capabilities away, for good."""
+    """Drop capabilities permanently."""
 
     def drop() -> None:
         for number in numbers:
@@ -78,14 +78,14 @@ def with_limit(which: int, most: int) -> Callable[[], None]:
 
 
 def with_hidden_processes() -> None:
-    """Mount a /proc that hides the processes of others, in a mount namespace of its own, and give up root's view."""
+    """Mount a /proc that hides other users' processes, in a new mount namespace, and drop CAP_SYS_PTRACE."""
     libc.leave_namespaces(_CLONE_NEWNS)
-    private = 1 << 18 | 1 << 14  # MS_PRIVATE | MS_REC: nothing of this reaches the host
+    private = 1 << 18 | 1 << 14  # MS_PRIVATE | MS_REC: the host does not see these mounts
     libc.check(_libc.mount(None, b"/", None, private, None))
     libc.check(_libc.mount(b"proc", b"/proc", b"proc", 0, b"hidepid=2"))
     libc.drop_capability(CAP_SYS_PTRACE)
 
 
 def without_network() -> None:
-    """Go on in a network namespace in which not even loopback is up."""
+    """Move to a new network namespace without a loopback that is up."""
     libc.leave_namespaces(libc.CLONE_NEWNET)
