@@ -18,54 +18,14 @@ from loadsim.kernel.libc import check
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+#: The system calls that accept; some architectures lack the older one.
+ACCEPTS: Final = ("accept4", "accept")
+ANY: Final = -1
 
 _TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 #: asm-generic/unistd.h: the same number on every architecture.
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _FSCONFIG_CMD_CREATE = 6
-_mounting = ctypes.CDLL(None, use_errno=True)
-
-
-def open_root() -> int:
-    """Return a descriptor of tracefs; root gets one even if tracefs is not mounted.
-
-    Raises OSError if that is not permitted.
-    """
-    folder = next((str(path) for path in _TRACEFS if (path / "events").is_dir()), None)
-    return os.open(folder, os.O_PATH | os.O_DIRECTORY) if folder else _unmounted()
-
-
-def tracepoint(root: int, name: str) -> int | None:
-    """Return the number of a tracepoint ("sock/inet_sock_set_state"); None if this kernel lacks it."""
-    try:
-        fd = os.open(f"events/{name}/id", os.O_RDONLY, dir_fd=root)
-    except FileNotFoundError:
-        return None
-    try:
-        return int(os.read(fd, 32))
-    finally:
-        os.close(fd)
-
-
-def mount_remedy() -> str:
-    """Return the command that lets all users read the numbers of tracepoints."""
-    where = _TRACEFS[0]
-    return f"mount -o remount,mode=755 {where}" if where.is_mount() else f"mount -t tracefs -o mode=755 none {where}"
-
-
-def _unmounted() -> int:
-    """Return a descriptor of a private tracefs mount."""
-    context = check(_mounting.syscall(_FSOPEN, b"tracefs", 1))
-    try:
-        check(_mounting.syscall(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0))
-        return check(_mounting.syscall(_FSMOUNT, context, 1, 0))
-    finally:
-        os.close(context)
-
-
-#: The system calls that accept; some architectures lack the older one.
-ACCEPTS: Final = ("accept4", "accept")
-ANY: Final = -1
 
 #: perf_event_attr up to sample_max_stack (PERF_ATTR_SIZE_VER5): type, size, config, period, sample type, read format,
 #: flags, wake-up, breakpoint type, config1, config2, branches, user registers, user stack, clock, and three more.
@@ -75,66 +35,13 @@ _DISABLED, _INHERIT, _USE_CLOCKID = 1 << 0, 1 << 1, 1 << 25
 _CLOEXEC = 8
 _SET_FILTER, _ENABLE = 0x40082406, 0x2400
 _SYSTEM_CALLS = {"x86_64": 298, "aarch64": 241}
+_THIS_THREAD = 0
+_TRIES = 5
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NotVisibleError(Exception):
     """Tracing does not work here; the message is a clause with the reason, and ends with the remedy."""
-
-
-@contextlib.contextmanager
-def explained() -> Iterator[None]:
-    """Raise NotVisibleError for an OSError in this block."""
-    try:
-        yield
-    except OSError as error:
-        raise NotVisibleError(f"the kernel refuses it ({error.strerror}); {remedy()}") from error
-
-
-def remedy() -> str:
-    """Return the command that permits counting and reading the numbers of tracepoints."""
-    return f"sudo sysctl kernel.perf_event_paranoid=-1 && sudo {mount_remedy()}, or run loadsim as root"
-
-
-def tracepoints(*names: str) -> list[int]:
-    """Return the numbers of these tracepoints ("syscalls/sys_exit_accept4") without the ones this kernel lacks."""
-    root = open_root()
-    try:
-        return [number for name in names if (number := tracepoint(root, name)) is not None]
-    finally:
-        os.close(root)
-
-
-def open_event(number: int, *, pid: int = ANY, processor: int = ANY, sampled: int = 0, condition: str) -> int:
-    """Return a descriptor that counts a tracepoint, or samples the fields in `sampled`; `condition` filters.
-
-    It covers one task and all tasks that it will start, or every task on one processor. Samples use CLOCK_MONOTONIC.
-    """
-    call = _SYSTEM_CALLS.get(platform.machine())
-    if call is None:
-        raise NotVisibleError(f"loadsim does not know perf_event_open on {platform.machine()}; use x86-64 or arm64")
-    flags = _DISABLED | (_USE_CLOCKID if sampled else _INHERIT)
-    clock = time.CLOCK_MONOTONIC if sampled else 0
-    attributes = _ATTRIBUTES.pack(
-        _TRACEPOINT, _ATTRIBUTES.size, number, int(sampled > 0), sampled, 0, flags, *(0,) * 7, clock, *(0,) * 4
-    )
-    fd = check(_libc.syscall(call, attributes, pid, processor, -1, _CLOEXEC))
-    try:
-        fcntl.ioctl(fd, _SET_FILTER, condition.encode() + b"\0")
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
-
-
-def start(fd: int) -> None:
-    """Start counting or sampling."""
-    fcntl.ioctl(fd, _ENABLE, 0)
-
-
-_THIS_THREAD = 0
-_TRIES = 5
-_counting = ctypes.CDLL(None, use_errno=True)
 
 
 class EmfileCounter:
@@ -192,6 +99,56 @@ class EmfileCounter:
         self.close()
 
 
+def open_event(number: int, *, pid: int = ANY, processor: int = ANY, sampled: int = 0, condition: str) -> int:
+    """Return a descriptor that counts a tracepoint, or samples the fields in `sampled`; `condition` filters.
+
+    It covers one task and all tasks that it will start, or every task on one processor. Samples use CLOCK_MONOTONIC.
+    """
+    call = _SYSTEM_CALLS.get(platform.machine())
+    if call is None:
+        raise NotVisibleError(f"loadsim does not know perf_event_open on {platform.machine()}; use x86-64 or arm64")
+    flags = _DISABLED | (_USE_CLOCKID if sampled else _INHERIT)
+    clock = time.CLOCK_MONOTONIC if sampled else 0
+    attributes = _ATTRIBUTES.pack(
+        _TRACEPOINT, _ATTRIBUTES.size, number, int(sampled > 0), sampled, 0, flags, *(0,) * 7, clock, *(0,) * 4
+    )
+    fd = check(_libc.syscall(call, attributes, pid, processor, -1, _CLOEXEC))
+    try:
+        fcntl.ioctl(fd, _SET_FILTER, condition.encode() + b"\0")
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def start(fd: int) -> None:
+    """Start counting or sampling."""
+    fcntl.ioctl(fd, _ENABLE, 0)
+
+
+def tracepoints(*names: str) -> list[int]:
+    """Return the numbers of these tracepoints ("syscalls/sys_exit_accept4") without the ones this kernel lacks."""
+    root = _open_tracefs()
+    try:
+        return [number for name in names if (number := _tracepoint(root, name)) is not None]
+    finally:
+        os.close(root)
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Raise NotVisibleError for an OSError in this block."""
+    try:
+        yield
+    except OSError as error:
+        raise NotVisibleError(f"the kernel refuses it ({error.strerror}); {remedy()}") from error
+
+
+def remedy() -> str:
+    """Return the command that permits counting and reading the numbers of tracepoints."""
+    return f"sudo sysctl kernel.perf_event_paranoid=-1 && sudo {_mount_remedy()}, or run loadsim as root"
+
+
 def _threads(pids: Sequence[int]) -> list[int]:
     found: list[int] = []
     for pid in pids:
@@ -211,7 +168,7 @@ def _try_out(numbers: list[int]) -> None:
     """Make accept() fail once in this thread, on a descriptor of -1, and check that the failure is counted."""
     counters = _open_all(numbers, _THIS_THREAD, errno.EBADF)
     try:
-        _counting.accept4(-1, None, None, 0)
+        _libc.accept4(-1, None, None, 0)
         counted = sum(_value(fd) for fd in counters)
     finally:
         for fd in counters:
@@ -235,3 +192,40 @@ def _open_all(numbers: list[int], pid: int, code: int) -> list[int]:
 
 def _value(fd: int) -> int:
     return int.from_bytes(os.read(fd, 8), "little")
+
+
+def _tracepoint(root: int, name: str) -> int | None:
+    """Return the number of a tracepoint ("sock/inet_sock_set_state"); None if this kernel lacks it."""
+    try:
+        fd = os.open(f"events/{name}/id", os.O_RDONLY, dir_fd=root)
+    except FileNotFoundError:
+        return None
+    try:
+        return int(os.read(fd, 32))
+    finally:
+        os.close(fd)
+
+
+def _open_tracefs() -> int:
+    """Return a descriptor of tracefs; root gets one even if tracefs is not mounted.
+
+    Raises OSError if that is not permitted.
+    """
+    folder = next((str(path) for path in _TRACEFS if (path / "events").is_dir()), None)
+    return os.open(folder, os.O_PATH | os.O_DIRECTORY) if folder else _mount_private()
+
+
+def _mount_private() -> int:
+    """Return a descriptor of a private tracefs mount."""
+    context = check(_libc.syscall(_FSOPEN, b"tracefs", 1))
+    try:
+        check(_libc.syscall(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0))
+        return check(_libc.syscall(_FSMOUNT, context, 1, 0))
+    finally:
+        os.close(context)
+
+
+def _mount_remedy() -> str:
+    """Return the command that lets all users read the numbers of tracepoints."""
+    where = _TRACEFS[0]
+    return f"mount -o remount,mode=755 {where}" if where.is_mount() else f"mount -t tracefs -o mode=755 none {where}"

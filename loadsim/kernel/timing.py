@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+_libc = ctypes.CDLL(None, use_errno=True)
+
 if sys.version_info >= (3, 13):
 
     def _create() -> int:
@@ -35,7 +37,6 @@ else:
         )
 
     _TFD_TIMER_ABSTIME = 1
-    _libc = ctypes.CDLL(None, use_errno=True)
     _settime = _libc.timerfd_settime
     _settime.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 
@@ -87,7 +88,6 @@ LONGEST_SLICE_NS = 100_000_000
 _DEFAULT = 0
 #: Number of sched_setattr by machine, as in `uname -m` (asm-generic/unistd.h for all but x86).
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274, "riscv64": 274}
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Attributes(ctypes.Structure):
