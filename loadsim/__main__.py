@@ -1,12 +1,12 @@
-"""The command `loadsim`, also as `python -m loadsim`."""
+"""The command `loadsim`, also run by `python -m loadsim`."""
 
-from loadsim.interrupt import heeded
+from loadsim.interrupt import handled
 
 
 def run() -> None:
-    """Run the command line; does not return."""
-    with heeded():
-        from loadsim.commands import main  # noqa: PLC0415 -- Ctrl-C is taken while it is imported
+    """Run the command line and exit with its status."""
+    with handled():
+        from loadsim.commands import main  # noqa: PLC0415 -- Ctrl-C must be handled during this import
 
         main(prog_name="loadsim")
 

@@ -1,7 +1,6 @@
-"""The errors that loadsim raises on purpose, the exit code that each one means, and what the kernel's own say.
+"""The errors that loadsim raises on purpose, their exit codes, and sentences for errors of the kernel.
 
-Every message names the place and ends with the remedy. What goes wrong in the thing under test is data, never an
-exception.
+Every message names the place and ends with the remedy. A failure of the server under test is data, never an exception.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class LoadsimError(Exception):
-    """Anything that loadsim can explain; `exit_code` is what the command line returns for it."""
+    """An error that loadsim can explain; the command line exits with `exit_code`."""
 
     exit_code = 1
 
@@ -27,13 +26,13 @@ class ScenarioError(LoadsimError):
 
 
 class EnvironmentRefusedError(LoadsimError):
-    """This host or the target cannot run it: a limit, a sysctl, a namespace, a port, a server that did not start."""
+    """This host or the target cannot run the scenario: a limit, a sysctl, a namespace, a port, a failed start."""
 
     exit_code = 3
 
 
 class DidNotStartError(EnvironmentRefusedError):
-    """The command under test was started, and did not come to listen, or to stay: about it, not about this host."""
+    """The command under test was started, but it did not listen or did not stay: its fault, not this host's."""
 
 
 class RecordingError(LoadsimError):
@@ -42,38 +41,38 @@ class RecordingError(LoadsimError):
     exit_code = 2
 
 
-_MEMORY = "free memory, or raise its limit (ulimit -v, MemoryMax=, that of the container)"
+_MEMORY = "free memory, or raise its limit (ulimit -v, MemoryMax=, the limit of the container)"
 _SPACE = "free space there, or choose another folder with --out DIR"
-_PERMISSION = "see to its permissions, or to what a seccomp profile or a container forbids"
-_NETWORK = "this kernel, or a seccomp profile, is without what loadsim needs of the network"
-#: What the kernel may refuse loadsim itself -> the remedy. An errno that is not here would be a mistake of ours.
+_PERMISSION = "fix its permissions, or allow it in the seccomp profile or the container"
+_NETWORK = "use a kernel and a seccomp profile with the network families that loadsim needs"
+#: Errno of a refusal by the kernel -> the remedy. Any other errno is a bug in loadsim.
 _REMEDIES = {
     errno.EMFILE: "loadsim itself is out of descriptors: raise its limit (ulimit -n 1024, LimitNOFILE=)",
-    errno.ENFILE: "this host is out of open files: end what holds them, or raise fs.file-max",
+    errno.ENFILE: "this host is out of open files: end the processes that hold them, or raise fs.file-max",
     errno.ENOMEM: _MEMORY,
     errno.ENOBUFS: _MEMORY,
-    errno.EAGAIN: "no more processes are permitted: raise their limit (ulimit -u, TasksMax=, pids.max)",
+    errno.EAGAIN: "the limit of processes is reached: raise it (ulimit -u, TasksMax=, pids.max)",
     errno.ENOSPC: _SPACE,
     errno.EDQUOT: _SPACE,
-    errno.EFBIG: "raise the limit of the size of files (ulimit -f)",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
     errno.EROFS: "choose another folder with --out DIR",
-    errno.ENOENT: "something has removed it, or the folder around it: leave a result alone until its run has ended, "
-    "or choose another folder with --out DIR",
-    errno.ENOTDIR: "something has replaced it: leave a result alone until its run has ended",
+    errno.ENOENT: "it or its folder was removed: do not touch a result before its run has ended, or choose another "
+    "folder with --out DIR",
+    errno.ENOTDIR: "it was replaced: do not touch a result before its run has ended",
     errno.EACCES: _PERMISSION,
     errno.EPERM: _PERMISSION,
-    errno.ENOSYS: "this kernel is too old, or a seccomp profile forbids it",
+    errno.ENOSYS: "use a newer kernel, or allow it in the seccomp profile",
     errno.EAFNOSUPPORT: _NETWORK,
     errno.EPROTONOSUPPORT: _NETWORK,
     errno.EADDRNOTAVAIL: "give the loopback interface its address again (ip link set lo up)",
-    errno.EIO: "the disk or the terminal failed: dmesg says more",
+    errno.EIO: "the disk or the terminal failed: see dmesg",
 }
 
 
 def explanation(raised: BaseException) -> LoadsimError | None:
-    """Return an error, or a group of them, as one that says what to do; None where that would hide a mistake of ours.
+    """Return one error with its remedy for an error or a group of errors; None if any of them is a bug in loadsim.
 
-    Of several the first that loadsim raised on purpose counts, else the first refusal of the kernel.
+    In a group, the first error that loadsim raised on purpose wins, then the first refusal by the kernel.
     """
     leaves = list(_leaves(raised))
     own = [error for error in leaves if isinstance(error, LoadsimError)]
@@ -84,17 +83,17 @@ def explanation(raised: BaseException) -> LoadsimError | None:
 
 
 def innermost(error: BaseException) -> BaseException:
-    """Return the one error in a group of groups; trio's nurseries wrap what is raised in them."""
+    """Return the single error inside nested groups; trio's nurseries wrap each error that is raised in them."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """Yield the errors in groups, and under trio's wrapping of what hits itself (not imported here: it is slow)."""
+    """Yield the errors in groups and in trio's internal errors (trio is not imported here: that is slow)."""
     if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
-            yield from _leaves(one)
+        for inner in error.exceptions:
+            yield from _leaves(inner)
     elif type(error).__name__ == "TrioInternalError" and error.__cause__ is not None:
         yield from _leaves(error.__cause__)
     else:
@@ -102,11 +101,11 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _refusal(error: BaseException) -> LoadsimError | None:
-    """Return what the kernel refused loadsim itself, None where it is something else."""
-    if isinstance(error, ImportError) and "map segment" in str(error):  # what the loader says without memory
+    """Return a refusal by the kernel with its remedy; None for any other error."""
+    if isinstance(error, ImportError) and "map segment" in str(error):  # the loader's message when memory is exhausted
         error = MemoryError()
     while isinstance(error, OSError) and error.errno not in _REMEDIES and isinstance(error.__context__, OSError):
-        error = error.__context__  # trio's epoll tries once more after a refusal, and that fails as a mistake would
+        error = error.__context__  # trio's epoll retries after a refusal, and the second error hides the first
     if isinstance(error, MemoryError):
         error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
     if not isinstance(error, OSError) or error.errno not in _REMEDIES:

@@ -1,6 +1,6 @@
-"""What a connection says, on both sides, as bytes in and bytes out.
+"""The protocols that a connection can speak, on both sides, as bytes in and bytes out.
 
-Sans-io: no socket, no clock, no state. `load` speaks the client's half, `target` the server's.
+Sans-I/O: no socket, no clock, no state. `driver` speaks the client's half, `simulated` the server's.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 import enum
 import struct
 
-#: The byte with which a "hello" server greets a client that it has accepted.
+#: A "hello" server sends this byte as soon as it has accepted a client.
 HELLO = b"!"
 _NUMBER = struct.Struct("!Q")
 _HEAD_END = b"\r\n\r\n"
 _REQUEST = b"GET %b HTTP/1.1\r\nHost: loadsim\r\nUser-Agent: loadsim\r\nConnection: %b\r\n\r\n"
-#: What the simulated server answers under raw where a client expects nothing in particular.
+#: The answer of the simulated server to a raw request whose client expects no particular answer.
 _ANY_ANSWER = b"ok\n"
-#: A request head longer than this is answered as if it were complete: no client of ours sends one.
+#: A longer request head is answered as if it were complete; clients of loadsim never send one.
 _HEAD_LIMIT = 65_536
 
 
 class Exchange(enum.StrEnum):
-    """The conversations a scenario can ask for."""
+    """The exchanges that a scenario can choose."""
 
     NONE = "none"
     HELLO = "hello"
@@ -30,15 +30,15 @@ class Exchange(enum.StrEnum):
 
 
 def opening(exchange: Exchange) -> bytes:
-    """Return what the server says as soon as it has accepted, b"" where it waits for the client."""
+    """Return the bytes that the server sends right after accept(); b"" if it waits for the client."""
     return HELLO if exchange is Exchange.HELLO else b""
 
 
 def request(exchange: Exchange, number: int, path: str = "/", *, send: str = "", keep: bool = False) -> bytes:
-    """Return what the client says once connected; under echo it is the attempt's number, 8 bytes, big-endian.
+    """Return the client's request; for echo it is the attempt's number as 8 bytes, big-endian.
 
-    `path` is what HTTP asks for, ASCII without spaces, `send` all that raw says; `keep`: more requests will follow on
-    the same connection.
+    `path` is the path of an HTTP request, ASCII without spaces. `send` is a whole raw request. `keep` announces further
+    requests on the same connection.
     """
     if exchange is Exchange.ECHO:
         return _NUMBER.pack(number)
@@ -49,14 +49,14 @@ def request(exchange: Exchange, number: int, path: str = "/", *, send: str = "",
 
 
 def partial(request: bytes, portion: str) -> bytes:
-    """Return what a client says of its request: "whole", "half" (its first half, then no more), or "none" of it."""
+    """Return the part of a request that a client sends: "whole", "half" (the first half), or "none" (b"")."""
     return {"whole": request, "half": request[: len(request) // 2], "none": b""}[portion]
 
 
 def request_end(exchange: Exchange, received: bytes) -> int:
-    """Return how many of the received bytes the first request takes, 0 while it is incomplete.
+    """Return the length of the first request in the received bytes, 0 while it is incomplete.
 
-    Under raw nobody knows where one ends: whatever has arrived is one.
+    A raw request has no known end, so all bytes received so far count as one request.
     """
     if exchange is Exchange.ECHO:
         return _NUMBER.size if len(received) >= _NUMBER.size else 0
@@ -76,8 +76,9 @@ def request_number(received: bytes) -> int:
 def response(exchange: Exchange, received: bytes, *, close: bool, failed: bool = False, expected: str = "") -> bytes:
     """Return the server's answer to one complete request; `failed` means that its handler ran out of descriptors.
 
-    `close` says whether the server will end the connection after it (HTTP announces that). A failed echo, hello or raw
-    answers nothing: such protocols have no way to say so. `expected` is what a client of raw wants to hear.
+    `close` says whether the server closes the connection after the answer (HTTP announces it). A failed request of
+    echo, hello or raw gets no answer, because these protocols cannot report an error. `expected` is the answer that a
+    raw client expects.
     """
     if exchange is Exchange.HTTP:
         status, body = ("500 Internal Server Error", b"out of file descriptors\n") if failed else ("200 OK", b"ok\n")
@@ -92,7 +93,7 @@ def response(exchange: Exchange, received: bytes, *, close: bool, failed: bool =
 
 
 class Reply(enum.Enum):
-    """What the client makes of the bytes it has received so far."""
+    """The client's judgement of the bytes that it has received so far."""
 
     INCOMPLETE = enum.auto()
     OK = enum.auto()
@@ -102,8 +103,8 @@ class Reply(enum.Enum):
 def judge(exchange: Exchange, received: bytes, number: int, expected: str = "") -> Reply:
     """Return whether the reply is complete and good: the greeting, the client's own number, or an HTTP status < 400.
 
-    An HTTP reply counts as complete at the end of its head and Content-Length bytes of body, or at its head where no
-    length is given. Under raw it has to begin with what is `expected`, any byte where that is "".
+    An HTTP reply is complete after its head and Content-Length bytes of body, or after its head if it gives no length.
+    A raw reply must begin with `expected`; if that is "", any byte is a good reply.
     """
     if exchange is Exchange.HTTP:
         return _judge_http(received)
@@ -116,7 +117,7 @@ def judge(exchange: Exchange, received: bytes, number: int, expected: str = "") 
 
 
 def _judge_raw(received: bytes, expected: bytes) -> Reply:
-    """Return ERROR as soon as the answer differs: one that is shorter than expected may be all that comes."""
+    """Return ERROR at the first different byte; a wrong answer may be shorter than the expected one."""
     if not expected.startswith(received[: len(expected)]):
         return Reply.ERROR
     return Reply.OK if len(received) >= max(len(expected), 1) else Reply.INCOMPLETE

@@ -1,13 +1,13 @@
-"""Durations and rates as people write them: "250ms", "1000/s"; and how a backlog counts as connections.
+"""Durations and rates as people write them ("250ms", "1000/s"), and the capacity of an accept queue.
 
-Owns the units and their spelling, in both directions. Knows nothing of scenarios or reports.
+Owns the units and their spelling, for reading and writing. Knows nothing about scenarios or reports.
 """
 
 from __future__ import annotations
 
 import re
 
-#: Seconds per unit, in the order in which people should see them named in an error.
+#: Seconds per unit, in the order in which an error lists them.
 DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 #: Events per second for one event per unit.
 RATE_UNITS = {"/ms": 1000.0, "/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600}
@@ -19,14 +19,14 @@ NANOSECONDS = 1_000_000_000
 
 
 def nanoseconds(seconds: float) -> int:
-    """Return seconds as the whole nanoseconds that a loop counts in."""
+    """Return seconds as whole nanoseconds."""
     return round(seconds * NANOSECONDS)
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds that "250ms", "1.5s" or "2min" stand for.
+    """Return the seconds of "250ms", "1.5s" or "2min".
 
-    Raises ValueError with the remedy where the unit is missing or unknown; no sign is accepted.
+    Raises ValueError with the remedy if the unit is missing or unknown. A sign is not accepted.
     """
     match = _DURATION.fullmatch(text.strip())
     if match is None:
@@ -35,9 +35,9 @@ def parse_duration(text: str) -> float:
 
 
 def parse_rate(text: str) -> float:
-    """Return the events per second that "200/s" or "30/min" stand for.
+    """Return the events per second of "200/s" or "30/min".
 
-    Raises ValueError with the remedy where the unit is missing or unknown; no sign is accepted.
+    Raises ValueError with the remedy if the unit is missing or unknown. A sign is not accepted.
     """
     match = _RATE.fullmatch(text.strip())
     if match is None:
@@ -46,12 +46,12 @@ def parse_rate(text: str) -> float:
 
 
 def queue_capacity(backlog: int) -> int:
-    """Return how many connections an accept queue holds while this backlog is in force: the kernel takes one more."""
+    """Return the number of connections that an accept queue holds with this effective backlog: the kernel adds one."""
     return backlog + 1
 
 
 def backlog_for(capacity: int) -> int:
-    """Return the smallest backlog with which an accept queue holds this many connections."""
+    """Return the smallest backlog whose accept queue holds this number of connections."""
     return max(capacity - 1, 0)
 
 
@@ -69,11 +69,11 @@ def format_duration(seconds: float) -> str:
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= scale * 0.9995 or unit == "us":
             return f"{_three_digits(seconds / scale)} {unit}"
-    raise AssertionError("unreachable: microseconds take every rest")
+    raise AssertionError("unreachable: microseconds take every remaining value")
 
 
 def format_count(number: float) -> str:
-    """Return a count with thousands separated, "4,310"; the median of an even number of counts keeps its half."""
+    """Return a count with thousands separators, "4,310"; a median of counts may end in a half, "4,310.5"."""
     return f"{number:,.1f}" if number % 1 == 0.5 else f"{number:,.0f}"
 
 
@@ -91,7 +91,7 @@ def some(number: float, noun: str) -> str:
 
 
 def _three_digits(value: float) -> str:
-    """Return a value below 1000 with at most one decimal, and none from 10 on unless it is needed."""
+    """Return a value below 1000: no decimals from 10 on, one from 1 on, else two."""
     if value == 0 or round(value, 2) >= 10:
         return f"{value:.0f}"
     return f"{value:.1f}" if round(value, 1) >= 1 else f"{value:.2f}"

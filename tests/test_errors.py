@@ -1,4 +1,4 @@
-"""What the kernel refuses loadsim itself is a sentence with the remedy; a mistake of ours stays one."""
+"""A refusal by the kernel becomes a sentence with the remedy; a bug in loadsim keeps its traceback."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from loadsim.errors import EnvironmentRefusedError, RecordingError, ScenarioErro
 
 
 def refusal(number: int, path: str | None = None) -> OSError:
-    """Return what Python raises for an errno."""
+    """Return the error that Python raises for an errno."""
     return OSError(number, os.strerror(number), path)
 
 
 def after(first: OSError, second: OSError) -> OSError:
-    """Return an error that was raised while another one was handled."""
+    """Return an error that was raised during the handling of another one."""
     second.__context__ = first
     return second
 
 
 def wrapped(error: OSError) -> trio.TrioInternalError:
-    """Return what trio makes of an error that hits trio itself."""
+    """Return the error with which trio wraps an error of its own."""
     outer = trio.TrioInternalError("internal error in Trio")
     outer.__cause__ = error
     return outer
@@ -34,7 +34,7 @@ def wrapped(error: OSError) -> trio.TrioInternalError:
     [
         (refusal(errno.EMFILE), "the kernel refused loadsim something: Too many open files", "ulimit -n 1024"),
         (refusal(errno.ENOSPC, "/results/a"), "/results/a: No space left on device", "free space there"),
-        (refusal(errno.ENOENT, "fd"), "the kernel refused loadsim something: No such file", "leave a result alone"),
+        (refusal(errno.ENOENT, "fd"), "the kernel refused loadsim something: No such file", "do not touch a result"),
         (MemoryError(), "Cannot allocate memory", "ulimit -v"),
         (ImportError("x.so: failed to map segment from shared object"), "Cannot allocate memory", "ulimit -v"),
         (ExceptionGroup("", [refusal(errno.EMFILE), refusal(errno.ENOMEM)]), "Too many open files", "ulimit -n 1024"),
@@ -43,16 +43,16 @@ def wrapped(error: OSError) -> trio.TrioInternalError:
     ],
 )
 def test_a_refusal_of_the_kernel(raised: BaseException, says: str, remedy: str) -> None:
-    """It names the place, what the kernel said, and the remedy; alone, in a group, or under trio's own wrapping."""
+    """It names the place, the message of the kernel and the remedy, also in a group or wrapped by trio."""
     found = explanation(raised)
     assert isinstance(found, EnvironmentRefusedError)
-    said, _, advice = str(found).partition("; ")
-    assert says in said
+    reason, _, advice = str(found).partition("; ")
+    assert says in reason
     assert remedy in advice
 
 
-def test_what_was_raised_on_purpose_comes_first() -> None:
-    """Of several errors the one that loadsim knows best is told."""
+def test_an_error_raised_on_purpose_comes_first() -> None:
+    """In a group the error that loadsim raised on purpose is reported."""
     meant = ScenarioError("there is no key backlg")
     assert explanation(ExceptionGroup("", [refusal(errno.EMFILE), ExceptionGroup("", [meant])])) is meant
 
@@ -67,6 +67,6 @@ def test_what_was_raised_on_purpose_comes_first() -> None:
         ExceptionGroup("", [RecordingError("gone"), KeyError("x")]),
     ],
 )
-def test_a_mistake_of_ours_is_not_explained_away(mistake: BaseException) -> None:
-    """One of them anywhere, and the traceback is what is needed."""
+def test_a_bug_in_loadsim_is_not_explained(mistake: BaseException) -> None:
+    """One bug anywhere in a group needs the traceback."""
     assert explanation(mistake) is None

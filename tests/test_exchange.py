@@ -1,4 +1,4 @@
-"""What a connection says: bytes in, bytes out."""
+"""The protocols of a connection: bytes in, bytes out."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from loadsim.exchange import Exchange, Reply, judge, partial, request, request_e
 
 
 @pytest.mark.parametrize("exchange", [Exchange.ECHO, Exchange.HTTP])
-def test_half_a_request_is_none_to_a_server(exchange: Exchange) -> None:
-    """However often a server looks, it has to wait for the rest."""
+def test_half_a_request_is_incomplete_to_a_server(exchange: Exchange) -> None:
+    """A server has to wait for the rest of the request."""
     whole = request(exchange, 7)
     half = partial(whole, "half")
 
@@ -33,13 +33,13 @@ def test_half_a_request_is_none_to_a_server(exchange: Exchange) -> None:
     ],
 )
 def test_a_raw_answer_is_judged_by_its_beginning(received: bytes, expected: str, reply: Reply) -> None:
-    """As soon as it differs it is an error: more may never come."""
+    """The first different byte is an error, because no more may arrive."""
     assert judge(Exchange.RAW, received, 1, expected) is reply
 
 
 @pytest.mark.parametrize("expected", ["+PONG", ""])
-def test_the_simulated_server_answers_whatever_arrives(expected: str) -> None:
-    """It says what is expected, or something; without a descriptor for its handler nothing."""
+def test_the_simulated_server_answers_any_raw_request(expected: str) -> None:
+    """It sends the expected answer, or any; if its handler has no descriptor it sends nothing."""
     said = request(Exchange.RAW, 1, send="PING\r\n")
     answer = response(Exchange.RAW, said, close=True, expected=expected)
 

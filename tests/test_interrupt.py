@@ -1,4 +1,4 @@
-"""Ctrl-C before a command has begun, while it goes on, and after its end: always the exit status that was promised."""
+"""Ctrl-C before, during and after a command always gives the documented exit status."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHECK = ("check", "healthy")
-#: Pressed in a finaliser while a module of the command is imported: Python drops what is raised there.
+#: Pressed in a finaliser during an import of the command: Python drops an exception that is raised there.
 WHILE_IMPORTING = """
 import os, signal, sys
 class Finalised:
@@ -32,7 +32,7 @@ WHILE_COMPILING = """
 import trio
 trio.run = lambda *_: exec("raise KeyboardInterrupt")
 """
-#: Pressed when the result has been shown, while the interpreter ends.
+#: Pressed after the result was printed, while the interpreter ends.
 AT_THE_END = """
 import atexit, os, signal
 atexit.register(os.kill, os.getpid(), signal.SIGINT)
@@ -66,19 +66,19 @@ def press(when: str, folder: Path, *arguments: str, ignored: bool = False) -> su
     ],
 )
 def test_it_ends_with_a_sentence_and_its_status(when: str, arguments: tuple[str, ...], tmp_path: Path) -> None:
-    """One press is enough, whatever Python was doing."""
+    """One press is enough at any point of the start."""
     done = press(when, tmp_path, *arguments)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "loadsim: interrupted\n")
 
 
-def test_what_has_been_shown_stands(tmp_path: Path) -> None:
-    """Pressed while the interpreter ends: nothing is left to interrupt, and the status is that of the result."""
+def test_it_is_ignored_after_the_result(tmp_path: Path) -> None:
+    """While the interpreter ends, the status stays that of the result."""
     done = press(AT_THE_END, tmp_path, *CHECK)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
 
 
-def test_whoever_is_told_to_ignore_it_does(tmp_path: Path) -> None:
-    """As a shell tells its jobs in the background."""
+def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
+    """A shell starts its background jobs in this way."""
     done = press(WHILE_IMPORTING, tmp_path, *CHECK, ignored=True)
     assert (done.returncode, done.stderr) == (0, "")

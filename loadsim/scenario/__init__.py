@@ -1,4 +1,4 @@
-"""What is to be run? Pure: text in, a validated scenario, a plan and a prediction out.
+"""What is to be run? Pure: text in; a validated scenario, a plan and a prediction out.
 
     model       the typed scenario: every table and key
     server      [server]
@@ -10,13 +10,13 @@
     layers      files and overrides, merged
     problems    places and carets
     messages    errors as sentences
-    plan        what a run needs and what each child is told
-    budget      attempts, descriptors, ports, space
-    predict     what arithmetic says will happen
-    warnings    what will not be as asked, with remedies
+    plan        the needs of a run, and the spec of each child process
+    budget      attempts, descriptors, ports, time, space
+    predict     the predicted course of a run
+    warnings    settings that this host cannot provide, with remedies
     arrivals    intended start times
-    specs       what crosses to a child
+    specs       the settings that travel to a child process
     shipped     the scenarios that come with loadsim
 
-`toml` and `shipped` read files; nothing else here has an effect.
+Only `toml` and `shipped` read files; no other module here has an effect.
 """

@@ -1,15 +1,15 @@
 """Intended start times of an open loop, decided before anything runs.
 
-The load is a piecewise linear rate; attempt k of a constant schedule starts when the rate has added up to k, and a
-Poisson schedule maps the events of a unit process through the same sum. One seed gives one schedule, on every
-machine and whatever the number of drivers. Standard library alone: the drivers use it.
+The load is a piecewise linear rate. Attempt k of a constant schedule starts when the integral of the rate reaches k;
+a Poisson schedule maps the events of a unit process through the same integral. One seed gives one schedule, on every
+machine and for every number of drivers. The drivers import this module, so it uses only the standard library.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from loadsim.units import NANOSECONDS
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: One stage is [for_s, rate_from, rate_to], as in `LoadSpec.stages`.
 Stage = tuple[float, float, float]
 
-#: A sum of floats may miss a whole number by this many attempts and still mean it: 200/s for 3 s is 600, not 601.
+#: A sum of floats within this distance of a whole number counts as that number: 200/s for 3 s is 600, not 601.
 _SLACK = 1e-6
 
 
@@ -29,20 +29,20 @@ def offsets(
 ) -> Iterator[int]:
     """Yield the intended start times of the whole load in nanoseconds from its start, ascending.
 
-    Ends after `attempts`, or, where that is None, at the end of the stages or after `duration_s`, whichever is
-    earlier. Where `attempts` needs longer than the stages, the last rate goes on. A driver takes the indices i with
+    The schedule ends after `attempts`; if that is None, at the end of the stages or after `duration_s`, at the earlier
+    one. If `attempts` need longer than the stages, the last rate continues. A driver takes the indices i with
     i % processes == its share.
     """
     last = math.inf if attempts is not None else duration_s
     times = _start_times(_stages(stages, endless=attempts is not None), _sums(arrivals, seed))
-    for time_s in islice(times, attempts):
+    for time_s in itertools.islice(times, attempts):
         if time_s >= last:
             return
         yield round(time_s * NANOSECONDS)
 
 
 def expected_count(stages: Sequence[Sequence[float]], *, attempts: int | None, duration_s: float) -> int:
-    """Return how many attempts are planned: exact for constant arrivals, the mean for Poisson without `attempts`."""
+    """Return the planned number of attempts; for Poisson arrivals without `attempts` it is the mean."""
     if attempts is not None:
         return attempts
     total, left = 0.0, duration_s
@@ -54,9 +54,9 @@ def expected_count(stages: Sequence[Sequence[float]], *, attempts: int | None, d
 
 
 def upper_count(stages: Sequence[Sequence[float]], *, arrivals: str, attempts: int | None, duration_s: float) -> int:
-    """Return a number of attempts that the schedule does not exceed: space for records is reserved by it.
+    """Return an upper bound of the number of attempts, for which space for records is reserved.
 
-    A Poisson count with mean m passes m + 8 sqrt(m) + 16 with a probability below 1e-9.
+    A Poisson count with mean m exceeds m + 8 sqrt(m) + 16 with a probability below 1e-9.
     """
     mean = expected_count(stages, attempts=attempts, duration_s=duration_s)
     if attempts is not None or arrivals == "constant":
@@ -65,7 +65,7 @@ def upper_count(stages: Sequence[Sequence[float]], *, arrivals: str, attempts: i
 
 
 def _stages(stages: Iterable[Sequence[float]], *, endless: bool) -> Iterator[Stage]:
-    """Yield the stages as tuples, then, if endless, the last rate forever."""
+    """Yield the stages as tuples; if endless, then the last rate without end."""
     rate = 0.0
     for for_s, start, end in stages:
         yield for_s, start, end
@@ -75,12 +75,9 @@ def _stages(stages: Iterable[Sequence[float]], *, endless: bool) -> Iterator[Sta
 
 
 def _sums(arrivals: str, seed: int) -> Iterator[float]:
-    """Yield the sums of the rate at which attempts start: 0, 1, 2 ..., or those of a Poisson process of rate 1."""
+    """Yield the integrals of the rate at which attempts start: 0, 1, 2 ..., or the events of a Poisson process."""
     if arrivals == "constant":
-        whole = 0
-        while True:
-            yield float(whole)
-            whole += 1
+        yield from map(float, itertools.count())
     generator = random.Random(f"arrivals {seed}")  # noqa: S311 -- a schedule, not a secret
     total = 0.0
     while True:
@@ -89,7 +86,7 @@ def _sums(arrivals: str, seed: int) -> Iterator[float]:
 
 
 def _start_times(stages: Iterable[Stage], sums: Iterator[float]) -> Iterator[float]:
-    """Yield the time in seconds at which the rate has added up to each of the sums, until the stages end."""
+    """Yield the time in seconds at which the integral of the rate reaches each sum, until the stages end."""
     begins, before, wanted = 0.0, 0.0, next(sums)
     for for_s, start, end in stages:
         holds = math.inf if math.isinf(for_s) else for_s * (start + end) / 2
@@ -100,7 +97,7 @@ def _start_times(stages: Iterable[Stage], sums: Iterator[float]) -> Iterator[flo
 
 
 def _time_within(area: float, start: float, slope: float) -> float:
-    """Return t with start * t + slope * t^2 / 2 = area, in the form that loses no digits for a small slope."""
+    """Return t with start * t + slope * t^2 / 2 = area, by a formula that loses no digits for a small slope."""
     if area <= 0:
         return 0.0
     return 2 * area / (start + math.sqrt(max(0.0, start * start + 2 * slope * area)))

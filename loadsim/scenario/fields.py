@@ -1,4 +1,4 @@
-"""Durations, rates and other typed fields of a scenario, and the strictness that all its tables share."""
+"""Durations, rates and other typed fields of a scenario, and the strict table that all its tables extend."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
 _NUMBER = r"\d+(_\d+)*(\.\d+)?"
 _RATE = rf"{_NUMBER}\s*(/ms|/s|/min|/h)"
-#: What `units` reads, for the JSON Schema.
+#: The spellings that `units` reads, for the JSON Schema.
 DURATION_PATTERN = rf"^\s*{_NUMBER}\s*(ns|us|µs|ms|s|min|h)\s*$"
 RATE_PATTERN = rf"^\s*{_RATE}\s*$"
 RAMP_PATTERN = rf"^\s*{_RATE}(\s*\.\.\s*{_RATE})?\s*$"
 
-#: The context of a dump that spells quantities as in a file instead of giving plain numbers.
+#: The context of a dump in which quantities are spelled as in a file instead of plain numbers.
 SPELLED = {"spelled": True}
 
 
 class Ramp(NamedTuple):
-    """A rate that goes evenly from `start` to `end`, in attempts per second; both equal: a constant rate."""
+    """A rate that changes evenly from `start` to `end`, in attempts per second; if both are equal it is constant."""
 
     start: float
     end: float
 
 
 def parse_ramp(text: str) -> Ramp:
-    """Return the ramp that "50/s" or "50/s..500/s" stands for; raises ValueError with the remedy."""
+    """Return the ramp of "50/s" or "50/s..500/s"; raises ValueError with the remedy."""
     first, dots, second = text.partition("..")
     start = units.parse_rate(first)
     return Ramp(start, units.parse_rate(second) if dots else start)
@@ -50,21 +50,21 @@ def parse_ramp(text: str) -> Ramp:
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """How one kind of quantity is read, limited, and described in the JSON Schema; used as `Annotated` metadata.
+    """Parser, limits and JSON Schema of one kind of quantity; used as `Annotated` metadata.
 
     `low` and `high` bound the parsed value (both ends of a ramp); `above` excludes `low` itself.
     """
 
     parse: Callable[[str], float | Ramp]
     show: Callable[[float], str]
-    unit: str  # what a number without a unit most likely lacks
+    unit: str  # the suggestion for a number without a unit
     pattern: str
     low: float
     high: float
     above: bool = False
 
     def validate(self, value: object) -> float | Ramp:
-        """Return the parsed quantity; raises PydanticCustomError with a whole sentence."""
+        """Return the parsed quantity; raises PydanticCustomError with a full sentence."""
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         text = str(value).strip() if is_number or isinstance(value, str) else ""
         try:
@@ -85,7 +85,7 @@ class Quantity:
         raise PydanticCustomError("out_of_range", "{between}", {"between": between})
 
     def _dump(self, value: float | Ramp, info: core_schema.SerializationInfo) -> object:
-        """Return plain numbers, or the text of a file where the context asks for it (`SPELLED`)."""
+        """Return plain numbers, or the spelling of a file in the context `SPELLED`."""
         if info.context != SPELLED:
             return value
         if not isinstance(value, Ramp):
@@ -104,7 +104,7 @@ class Quantity:
 
 
 def duration(*, at_most: float, above_zero: bool = False) -> Quantity:
-    """Return the metadata of a duration in seconds from 0 on."""
+    """Return the metadata of a duration of at least 0 s."""
     return Quantity(units.parse_duration, show_duration, "s", DURATION_PATTERN, low=0.0, high=at_most, above=above_zero)
 
 
@@ -119,17 +119,17 @@ def ramp(*, at_most: float) -> Quantity:
 
 
 def show_duration(seconds: float) -> str:
-    """Return the shortest text that `parse_duration` reads back as exactly these seconds."""
+    """Return the shortest text that `parse_duration` reads as exactly these seconds."""
     return _shortest(seconds, units.DURATION_UNITS, units.parse_duration, ("h", "min", "s", "ms", "us", "ns"))
 
 
 def show_rate(per_second: float) -> str:
-    """Return the shortest text that `parse_rate` reads back as exactly this rate."""
+    """Return the shortest text that `parse_rate` reads as exactly this rate."""
     return _shortest(per_second, units.RATE_UNITS, units.parse_rate, ("/s", "/min", "/h"))
 
 
 def _shortest(value: float, scales: dict[str, float], parse: Callable[[str], float], names: tuple[str, ...]) -> str:
-    """Return a whole number of the largest unit that fits exactly, else a decimal number of the base unit."""
+    """Return a whole number of the largest exact unit, else a decimal number of the base unit."""
     base = "/s" if "/s" in scales else "s"
     for name in names if value else (base,):
         number = round(value / scales[name])
@@ -152,12 +152,12 @@ _KNOWN_ERRORS = frozenset(get_args(core_schema.ErrorType))
 
 
 def key(default: object, *, description: str, **limits: Any) -> Any:  # noqa: ANN401 -- the annotation of the key is its type
-    """Return the field of a key whose default is spelled as people write it ("2s") and validated like their own."""
+    """Return the field of a key; its default is spelled as in a file ("2s") and validated in the same way."""
     return Field(default, description=description, **limits)
 
 
 def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested tables as one with dotted names: net.core.somaxconn = 4096 may be written bare."""
+    """Return nested tables as one table with dotted names, because net.core.somaxconn = 4096 may be written bare."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
         if isinstance(value, Mapping):
@@ -172,11 +172,11 @@ class Contradiction(NamedTuple):
 
     at: tuple[str | int, ...]
     sentence: str
-    rivals: tuple[tuple[str, ...], ...] = ()  # the other keys of it; the one written last is pointed at
+    rivals: tuple[tuple[str, ...], ...] = ()  # the other keys; the error points at the key that was written last
 
 
 class Table(BaseModel):
-    """A table of a scenario: unknown keys, loose types and contradictions are errors, all reported together."""
+    """A table of a scenario: unknown keys, wrong types and contradictions are errors, all reported together."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -188,23 +188,23 @@ class Table(BaseModel):
         defer_build=True,  # builds one validator when a scenario is read, not one per table at import
     )
 
-    #: Pairs of keys of which each excludes the other, and why.
+    #: Pairs of keys that exclude each other, with the reason.
     exclusive: ClassVar[tuple[tuple[str, str, str], ...]] = ()
 
     @classmethod
     def completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return what was given, with the defaults that depend on other keys."""
+        """Return the given keys with the defaults that depend on other keys."""
         return given
 
     @classmethod
     def clashes(cls, given: Mapping[str, Any]) -> Iterator[Contradiction]:
-        """Yield what contradicts itself by the mere presence or absence of keys."""
+        """Yield contradictions between the presence and absence of keys."""
         for first, second, reason in cls.exclusive:
             if given.get(first) is not None and given.get(second) is not None:
                 yield Contradiction((second,), f"{first} and {second} exclude each other: {reason}", ((first,),))
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """Yield what contradicts itself by its values; asked only where every single field is right."""
+        """Yield contradictions between values; called only if each single field is valid."""
         yield from ()
 
     @model_validator(mode="wrap")
@@ -226,32 +226,32 @@ class Table(BaseModel):
         raise ValidationError.from_exception_data(cls.__name__, errors)
 
 
-#: Unit of a quantity -> what its name ends with where it is a plain number.
+#: Unit of a quantity -> the suffix of its name as a plain number.
 _SUFFIXES = {"s": "_s", "/s": "_per_s"}
 
 
 def carried(table: Table, into: type[Spec]) -> dict[str, Any]:
-    """Return the settings of a table that are fields of a spec, under its names: a duration is NAME_s, in seconds."""
+    """Return the settings of a table that are fields of a spec, by the names of the spec: durations are NAME_s."""
     names = {plain_name(type(table), name): name for name in type(table).model_fields}
     return {field.name: getattr(table, names[field.name]) for field in dataclasses.fields(into)}
 
 
 def plain_name(table: type[Table], name: str) -> str:
-    """Return what a setting is called where it is a plain number: its name and its unit."""
+    """Return the name of a setting as a plain number: with the suffix of its unit."""
     field = table.model_fields[name]
     units = (each.unit for each in (*field.metadata, *_parts(field.annotation)) if isinstance(each, Quantity))
     return name + _SUFFIXES.get(next(units, ""), "")
 
 
 def _parts(annotation: object) -> Iterator[object]:
-    """Yield everything that an annotation such as `Annotated[float, Quantity(...)] | None` is made of."""
+    """Yield all parts of an annotation such as `Annotated[float, Quantity(...)] | None`, nested ones too."""
     for part in get_args(annotation):
         yield part
         yield from _parts(part)
 
 
 def _again(line: ErrorDetails) -> InitErrorDetails:
-    """Return a reported error in the form in which it can be raised again."""
+    """Return a reported error in a form that can be raised again."""
     context = line.get("ctx", {})
     if line["type"] in _KNOWN_ERRORS:
         return InitErrorDetails(type=line["type"], loc=line["loc"], input=line["input"], ctx=context)

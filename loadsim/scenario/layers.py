@@ -1,7 +1,7 @@
-"""The layers a scenario is made of: files from the eldest parent down, then overrides; merged, each still findable.
+"""The layers of a scenario: files from the eldest parent down, then overrides; merged, but errors find their layer.
 
-Tables merge, arrays and values replace, and an empty text takes away what an earlier layer said. `name` and
-`description` belong to their own file and are not passed on.
+Tables merge, arrays and values replace, and an empty text removes a setting of an earlier layer. `name` and
+`description` are not inherited.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 
 #: Tables whose keys are dotted names, which may be written bare.
 FLAT = ("sysctl", "sweep")
-#: What a file says of itself alone.
+#: Keys that are not inherited.
 _OWN = ("name", "description")
 _AT = re.compile(r" \((?:at line (\d+), column (\d+)|at end of document)\)$")
 _UNQUOTED = re.compile(r"""\s*[\w."'-]+\s*=\s*([^\s"'\[{#][^#]*?)\s*(?:#.*)?""")
-#: How a message of tomllib begins -> what to do.
+#: Beginning of a message of tomllib -> the remedy.
 _SYNTAX_REMEDIES = {
-    "Cannot overwrite a value": "this key is there twice, keep one of them",
-    "Cannot declare": "this table is there twice, put its keys together",
+    "Cannot overwrite a value": "this key is written twice, keep one of them",
+    "Cannot declare": "this table is written twice, put its keys together",
     "Unterminated string": "close it with a quote",
     "Expected ']'": "close the bracket",
     "Unclosed array": "close the bracket",
-    "Illegal character": "take it away, or write it as an escape in quotes",
+    "Illegal character": "remove it, or write it as an escape in quotes",
 }
 _NOT_TOML = "this is not TOML, see https://toml.io"
 _TOO_DEEP = "this is nested too deeply: two levels are enough"
-#: Deeper than any scenario, far from what Python can follow; the parser takes time that grows with the square of it.
+#: Deeper than any scenario, and far below the recursion limit. The parser's time grows with the square of the depth.
 _DEEPEST = 32
 _LONG_KEY = re.compile(
     rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{_DEEPEST}}}(?=[\w"'-])""", re.ASCII
@@ -52,14 +52,14 @@ _SEGMENT = re.compile(r"""\s*(?:([\w-]+)|"([^"]*)"|'([^']*)')\s*""")
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One file or one override: what it says, and where it says it."""
+    """One file or one override: its settings, and their places in its text."""
 
     source: Source
     data: dict[str, Any]
 
     @cached_property
     def places(self) -> dict[Path, Place]:
-        """The place of every path in it; dotted names that are one key, in [sysctl] and [sweep], as that."""
+        """The place of every path; in [sysctl] and [sweep] a dotted name is also one key."""
         if self.source.is_option:
             return _places_of_option(self.data, Span(1, 1, len(self.source.text)))
         found = _places_of_override(self.source.text) if self.source.is_override else places_in(self.source.text)
@@ -72,7 +72,7 @@ class Layer:
 
 
 def read_layer(name: str, content: bytes) -> Layer | Problem:
-    """Return the layer that the bytes of a file hold, or why they are no TOML."""
+    """Return the layer in the bytes of a file, or the reason why they are not TOML."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -88,18 +88,20 @@ def read_layer(name: str, content: bytes) -> Layer | Problem:
             return Layer(source=source, data=data)
     except RecursionError:
         pass
-    except ValueError as error:  # a number of thousands of digits is one, too
+    except ValueError as error:  # tomllib raises it for a number of thousands of digits, too
         return _not_toml(source, str(error))
     return Problem(source=source, span=Span(1, 1), sentence=_TOO_DEEP)
 
 
 def _is_too_deep(data: object) -> bool:
-    """Return whether tables and arrays are nested deeper than whoever reads them follows, level by level."""
+    """Return whether tables and arrays are nested deeper than the limit; iterative, so it cannot overflow the stack."""
     level = [data]
     for _ in range(_DEEPEST):
-        inner = [list(one.values()) if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
-        level = [one for group in inner for one in group]
-    return any(isinstance(one, dict | list) for one in level)
+        inner = [
+            list(each.values()) if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)
+        ]
+        level = [value for group in inner for value in group]
+    return any(isinstance(each, dict | list) for each in level)
 
 
 def _not_utf8(name: str, content: bytes, error: UnicodeDecodeError) -> Problem:
@@ -110,22 +112,22 @@ def _not_utf8(name: str, content: bytes, error: UnicodeDecodeError) -> Problem:
     return Problem(source=source, span=Span(line, column, 1), sentence=sentence)
 
 
-def _not_toml(source: Source, says: str) -> Problem:
-    """Return what the parser said, with a place to point at and a remedy."""
+def _not_toml(source: Source, message: str) -> Problem:
+    """Return the parser's message with a place to point at and a remedy."""
     lines = source.text.split("\n")
-    match = _AT.search(says)
+    match = _AT.search(message)
     span = Span(len(lines), len(lines[-1]) + 1)
     if match is None:
         span = Span(1, 1)
     elif match[1]:
         span = Span(int(match[1]), int(match[2]))
-    said = _AT.sub("", says)
+    reason = _AT.sub("", message)
     unquoted = _UNQUOTED.fullmatch(lines[span.line - 1])
     if unquoted and not _is_value(unquoted[1]):
         span = Span(span.line, unquoted.start(1) + 1, len(unquoted[1]))
         return Problem(source=source, span=span, sentence="text needs quotes", hint=f'"{unquoted[1]}"')
-    remedy = next((remedy for start, remedy in _SYNTAX_REMEDIES.items() if said.startswith(start)), _NOT_TOML)
-    return Problem(source=source, span=span, sentence=f"{said}: {remedy}")
+    remedy = next((remedy for start, remedy in _SYNTAX_REMEDIES.items() if reason.startswith(start)), _NOT_TOML)
+    return Problem(source=source, span=span, sentence=f"{reason}: {remedy}")
 
 
 def _is_value(text: str) -> bool:
@@ -133,7 +135,7 @@ def _is_value(text: str) -> bool:
 
 
 class _Part(NamedTuple):
-    """One part of a dotted key and where it stands in the text, counted from 0."""
+    """One part of a dotted key, with its start and end in the text, counted from 0."""
 
     name: str
     start: int
@@ -141,7 +143,7 @@ class _Part(NamedTuple):
 
 
 class OptionValue(NamedTuple):
-    """A setting that an option other than --set stands for; errors quote the option."""
+    """A setting that is made by another option than --set; errors quote that option."""
 
     option: str  # "--pid"
     typed: str  # its value on the command line
@@ -154,35 +156,35 @@ class OptionValue(NamedTuple):
         return cls("--repeat", str(count), "sweep.repeat", count)
 
     def layer(self) -> Layer:
-        """Return the layer that sets this and nothing else."""
+        """Return the layer that makes only this setting."""
         table, _, name = self.key.partition(".")
         return Layer(source=Source(self.option, self.typed, is_option=True), data={table: {name: self.value}})
 
 
-#: "key=value" of a --set, or what another option stands for.
+#: "key=value" of a --set, or the setting of another option.
 Override = str | OptionValue
 
 
 def override(text: str) -> Layer | Problem:
-    """Return the layer of one "key=value"; the value is TOML if possible, else text: client.rate=200/s.
+    """Return the layer of one "key=value"; a value that is not TOML is text: client.rate=200/s.
 
     Several values separated by commas are swept: server.backlog=8,128,4096.
     """
     source = Source(OVERRIDE, text)
     if len(text) > _LONGEST_OVERRIDE or _LONG_KEY.search(text):
-        says = f"an override is one setting, in at most {_LONGEST_OVERRIDE:,} characters: write this into a file"
+        says = f"an override is one setting of at most {_LONGEST_OVERRIDE:,} characters: write this into a file"
         return Problem(source=source, span=Span(1, 1), sentence=says)
     key, equals, value = _split(text)
     parts = _dotted(key)
     if not equals or not parts:
         sentence = "an override is a key, an equals sign and a value, such as server.backlog=8"
         return Problem(source=source, span=Span(1, 1, len(text)), sentence=sentence)
-    several = _several(parts, value)
-    if several and not several[-1][0]:
+    swept = _swept_values(parts, value)
+    if swept and not swept[-1][0]:
         sentence = "a value is missing after the last comma; to try a setting unset, put the comma first: KEY=,8"
         return Problem(source=source, span=Span(1, len(text), 1), sentence=sentence)
-    if several:
-        tried = [_value(one) for one, _ in several]
+    if swept:
+        tried = [_value(each) for each, _ in swept]
         return Layer(source=source, data={"sweep": {".".join(part.name for part in parts): tried}})
     data: Any = _value(value.strip())
     for part in reversed(parts):
@@ -198,7 +200,7 @@ def _split(text: str) -> tuple[str, str, str]:
 
 
 def _dotted(key: str) -> list[_Part]:
-    """Return the parts of a dotted key, none where it is no such key."""
+    """Return the parts of a dotted key; an empty list if the text is not one."""
     parts: list[_Part] = []
     at = 0
     while match := _SEGMENT.match(key, at):
@@ -220,25 +222,25 @@ def _value(text: str) -> object:
     return parsed["value"] if list(parsed) == ["value"] else text
 
 
-def _several(parts: Sequence[_Part], value: str) -> list[tuple[str, int]]:
-    """Return the values of a swept key, each with where it starts in the text; none where it is one value."""
+def _swept_values(parts: Sequence[_Part], value: str) -> list[tuple[str, int]]:
+    """Return the values of a swept key with their start in the text; an empty list if it is a single value."""
     if parts[0].name not in SWEEPABLE or "," not in value or _is_value(value.strip()):
         return []
     found, at = [], 0
-    for one in value.split(","):
-        found.append((one.strip(), at + one.find(one.strip())))
-        at += len(one) + 1
+    for each in value.split(","):
+        found.append((each.strip(), at + each.find(each.strip())))
+        at += len(each) + 1
     return found
 
 
 def _places_of_override(text: str) -> dict[Path, Place]:
     key, _, value = _split(text)
-    if several := _several(_dotted(key), value):
+    if swept := _swept_values(_dotted(key), value):
         whole = Span(1, len(key) + 2, len(value))
         name = ".".join(part.name for part in _dotted(key))
         places: dict[Path, Place] = {("sweep", name): Place(Span(1, 1, len(key)), whole)}
-        for index, (one, start) in enumerate(several):
-            span = Span(1, len(key) + 2 + start, len(one))
+        for index, (each, start) in enumerate(swept):
+            span = Span(1, len(key) + 2 + start, len(each))
             places["sweep", name, index] = Place(span, span)
         return places
     stripped = value.strip()
@@ -258,7 +260,7 @@ def _places_of_option(data: Mapping[str, Any], span: Span) -> dict[Path, Place]:
 
 
 def merge(layers: Sequence[Layer]) -> dict[str, Any]:
-    """Return what all layers say together; a later one wins."""
+    """Return the settings of all layers; a later layer wins."""
     merged: dict[str, Any] = {}
     for layer in layers:
         if not layer.source.is_override:
@@ -267,13 +269,13 @@ def merge(layers: Sequence[Layer]) -> dict[str, Any]:
         data = {key: value for key, value in layer.data.items() if key != "extends" or layer.source.is_override}
         data |= {table: flattened(data[table]) for table in FLAT if isinstance(data.get(table), Mapping)}
         if layer.source.is_override and isinstance(merged.get("sweep"), dict):
-            _take_from_sweep(merged["sweep"], data)
+            _remove_from_sweep(merged["sweep"], data)
         _merge_into(merged, data)
     return merged
 
 
-def _take_from_sweep(sweep: dict[str, Any], data: Mapping[str, Any]) -> None:
-    """Sweep no longer what an override sets to one value."""
+def _remove_from_sweep(sweep: dict[str, Any], data: Mapping[str, Any]) -> None:
+    """Remove a key from the sweep if an override sets it to one value."""
     for name in flattened({table: value for table, value in data.items() if table != "sweep"}):
         sweep.pop(name, None)
 

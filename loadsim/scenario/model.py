@@ -1,4 +1,4 @@
-"""The typed scenario: every table and key, its default, its range, and what contradicts what."""
+"""The typed scenario: every table and key, its default, its range, and contradictions between tables."""
 
 from __future__ import annotations
 
@@ -27,24 +27,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-#: What a step may change, each with what it is called.
+#: The settings that a step can change.
 CHANGES = ("nofile", "backlog", "release")
 _MOST_STEPS = 100
 
 
 class Step(Table):
-    """One change: when, and exactly one of what."""
+    """One change during the run: a time, and exactly one setting."""
 
-    at: Duration = key(..., description="When, from the start of the load.")
-    nofile: int | None = key(None, ge=1, le=2**30, description="RLIMIT_NOFILE of the live server from then on.")
+    at: Duration = key(..., description="Time of the step, counted from the start of the load.")
+    nofile: int | None = key(None, ge=1, le=2**30, description="New RLIMIT_NOFILE of the server process.")
     backlog: int | None = key(
-        None, ge=0, le=2**31 - 1, description="listen() again with this backlog; the simulated server alone can."
+        None, ge=0, le=2**31 - 1, description="New backlog: the server calls listen() again. Simulated server only."
     )
-    release: float | None = key(None, gt=0, le=1, description="So large a share of the clients that are in leaves.")
+    release: float | None = key(
+        None, gt=0, le=1, description="Fraction of the connected clients, above 0 and up to 1, that close at this time."
+    )
 
     @property
     def change(self) -> tuple[str, float]:
-        """What changes, and to what."""
+        """The name of the setting that changes, and its new value."""
         return next((name, value) for name in CHANGES if (value := getattr(self, name)) is not None)
 
     @classmethod
@@ -52,46 +54,60 @@ class Step(Table):
         """Yield a step that changes nothing, or two things at once."""
         named = [name for name in CHANGES if given.get(name) is not None]
         if len(named) != 1:
-            says = f"a step changes exactly one of {', '.join(CHANGES)}; write two steps with the same at for two"
+            says = (
+                f"a step changes exactly one of {', '.join(CHANGES)}; to change two, write two steps with the same at"
+            )
             yield Contradiction(tuple(named[1:2]), says)
 
 
 class Timeline(Table):
-    """`[timeline]`: what changes during the run."""
+    """`[timeline]`: changes during the run."""
 
     steps: tuple[Step, ...] = key(
-        (), strict=False, max_length=_MOST_STEPS, description='Such as [{at = "2s", nofile = 1024}].'
+        (),
+        strict=False,
+        max_length=_MOST_STEPS,
+        description='Steps in any order, such as [{at = "2s", nofile = 1024}].',
     )
 
     @property
     def ordered(self) -> list[Step]:
-        """The steps in the order in which they are made."""
+        """The steps in order of time."""
         return sorted(self.steps, key=lambda step: step.at)
 
     @property
     def last_s(self) -> float:
-        """When the last step is made; 0 where there is none."""
+        """Seconds to the last step; 0 without steps."""
         return max((step.at for step in self.steps), default=0.0)
 
     def of(self, change: str) -> list[float]:
-        """Return what one setting is changed to, step by step."""
+        """Return the values of one setting in the order of the steps."""
         return [value for step in self.ordered for name, value in (step.change,) if name == change]
 
 
 class Canary(Table):
-    """`[canary]`: an independent client that asks again and again whether the server is up."""
+    """`[canary]`: an independent client that checks periodically whether the server answers."""
 
-    every: PositiveDuration = key("250ms", description="How often it connects, exchanges one request and leaves.")
-    timeout: Timeout = key("1s", description="Its patience, for the connection and again for the reply.")
+    every: PositiveDuration = key(
+        "250ms", description="Interval at which the canary connects, makes one request and leaves."
+    )
+    timeout: Timeout = key(
+        "1s", description="Time after which the canary gives up connecting, and again waiting for the reply."
+    )
     held: int = key(
         0,
         ge=0,
         le=100,
-        description="Connections that it opens at the start, keeps, and asks on as often; not under hello.",
+        description="Number of connections that are opened at the start, kept open, and queried at the same interval. "
+        'Not possible with exchange = "hello".',
     )
-    linger: Duration = key("3s", description="It goes on for so long after the last client and the last step.")
+    linger: Duration = key(
+        "3s", description="Time for which the canary continues after the last client and the last step."
+    )
     patience: Duration = key(
-        "0s", description="Where nobody answered it in that time: how long it waits for that, to linger as long again."
+        "0s",
+        description="Further time for which the canary waits if it got no answer during linger. After the first answer "
+        "it lingers once more.",
     )
 
 
@@ -101,7 +117,7 @@ _LONGEST_SYSCTL = 200  # characters of its name, and of its value
 
 def _identifier(value: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value) is None:
-        says = "a name has 1 to 64 letters, digits, dots, hyphens and underscores: result folders are called after it"
+        says = "a name has 1 to 64 letters, digits, dots, hyphens and underscores: it becomes part of a folder name"
         raise PydanticCustomError("name", "{says}", {"says": says})
     return value
 
@@ -118,7 +134,7 @@ def _loopback(value: str) -> str:
 
 def _sysctl_name(value: str) -> str:
     if len(value) > _LONGEST_SYSCTL or re.fullmatch(r"net(\.[\w-]+){2,}", value, re.ASCII) is None:
-        says = "only sysctls of a network namespace can be set, with their full names, such as net.core.somaxconn"
+        says = "only sysctls of a network namespace can be set, by their full names, such as net.core.somaxconn"
         raise PydanticCustomError("sysctl", "{says}", {"says": says})
     return value
 
@@ -149,11 +165,17 @@ def _threshold(value: object) -> Threshold:
 
 
 class Network(Table):
-    """`[network]`: where it happens."""
+    """`[network]`: the namespace of the run, and the address of the server."""
 
-    namespace: Literal["private", "host"] = key("private", description="A network namespace of its own, or the host's.")
-    address: Annotated[str, AfterValidator(_loopback)] = key("127.0.0.1", description="Where the server listens.")
-    port: int = key(0, ge=0, le=65_535, description="0: any free one.")
+    namespace: Literal["private", "host"] = key(
+        "private",
+        description="Network namespace of the run: private, or that of the host. For a command or a running server the "
+        "default is host.",
+    )
+    address: Annotated[str, AfterValidator(_loopback)] = key(
+        "127.0.0.1", description="Loopback address on which the server listens."
+    )
+    port: int = key(0, ge=0, le=65_535, description="Port on which the server listens; 0 chooses a free one.")
 
 
 ThresholdText = Annotated[
@@ -164,20 +186,27 @@ ThresholdText = Annotated[
 
 
 class Thresholds(Table):
-    """`[thresholds]`: what must be true at the end, and what ends a run early."""
+    """`[thresholds]`: expectations at the end of a run, and conditions that end it early."""
 
     expect: tuple[ThresholdText, ...] = key(
-        (), strict=False, max_length=_MOST_THRESHOLDS, description="All must be true at the end."
+        (),
+        strict=False,
+        max_length=_MOST_THRESHOLDS,
+        description='Expectations at the end of the run, such as "accept.p99 < 50ms". If one is not met, the run fails '
+        "with exit status 99.",
     )
     abort: tuple[ThresholdText, ...] = key(
-        (), strict=False, max_length=_MOST_THRESHOLDS, description="The first that is true ends the run."
+        (),
+        strict=False,
+        max_length=_MOST_THRESHOLDS,
+        description='Conditions that end the run at once, such as "generator.local_failures > 0". Exit status 99.',
     )
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """Yield what could only be known when there is nothing left to end."""
+        """Yield abort conditions on metrics that are known only after the run."""
         for one in self.abort:
             if one.metric not in LIVE:
-                says = f"{one.metric} is not known while a run goes on; abort can name {', '.join(sorted(LIVE))}"
+                says = f"{one.metric} is not known during a run; abort can use {', '.join(sorted(LIVE))}"
                 yield Contradiction(("abort",), says)
 
 
@@ -191,25 +220,30 @@ Sysctls = Annotated[
 
 
 class Scenario(Table):
-    """A whole scenario, as resolved: parents merged, overrides applied, defaults filled in."""
+    """A resolved scenario: parents merged, overrides applied, defaults filled in."""
 
-    schema_version: Literal[1] = key(1, alias="schema", description="The version of this format.")
+    schema_version: Literal[1] = key(1, alias="schema", description="Version of the scenario format.")
     name: Annotated[str, AfterValidator(_identifier)] = key(
-        "unnamed", description="Result folders are called after it."
+        "unnamed",
+        description="Name of the scenario and of its result folders. By default the name of the file.",
     )
-    description: str = key("", max_length=2000, description="One sentence for lists and reports.")
-    seed: int = key(1, ge=0, le=2**63 - 1, description="Of everything that is random.")
-    server: Server = key({}, description="The simulated server.")
-    client: Client = key({}, description="Who connects, how often, and what each connection does.")
-    sysctl: Sysctls = key({}, description="Inside the private namespace, full names.")
-    network: Network = key({}, description="Where it happens.")
-    timeline: Timeline = key({}, description="What changes during the run.")
-    canary: Canary | None = key(None, description="An independent client that asks whether the server is up.")
-    thresholds: Thresholds = key({}, description="What must be true.")
+    description: str = key("", max_length=2000, description="One sentence that lists and reports show.")
+    seed: int = key(
+        1, ge=0, le=2**63 - 1, description="Seed of everything random: the same seed gives the same arrivals and leaks."
+    )
+    server: Server = key({}, description="The server under test: simulated, a command, or already running.")
+    client: Client = key({}, description="The load: how clients arrive, and the behaviour of each connection.")
+    sysctl: Sysctls = key({}, description="Sysctls of the private network namespace, by their full names.")
+    network: Network = key({}, description="The network namespace of the run, and the address of the server.")
+    timeline: Timeline = key({}, description="Changes during the run.")
+    canary: Canary | None = key(
+        None, description="An independent client that checks periodically whether the server answers; absent: none."
+    )
+    thresholds: Thresholds = key({}, description="Expectations on metrics.")
 
     @classmethod
     def completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return what was given; no server but the simulated one has a namespace of its own unless it is asked for."""
+        """Return the keys with the default namespace: "host" unless the server is the simulated one."""
         server, network = given.get("server"), given.get("network", {})
         kinds = ("command", "pid", "address")
         is_another = isinstance(server, Mapping) and any(server.get(kind) is not None for kind in kinds)
@@ -218,16 +252,15 @@ class Scenario(Table):
         return {**given, "network": {"namespace": "host", **network}}
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """Yield what two tables cannot both have."""
+        """Yield settings of two tables that exclude each other."""
         command = self.server.command
         if command and self.network.port == 0 and not any("{port}" in part for part in command):
             says = (
-                "nothing says where this command listens: put {port} where its port goes, or set network.port "
-                "(verdict: --port)"
+                "the port of this command is unknown: write {port} in its place, or set network.port (verdict: --port)"
             )
             yield Contradiction(("server", "command"), says)
         if not self.server.is_simulated and self.timeline.of("backlog"):
-            says = "only the simulated server can be told another backlog: take that step away"
+            says = "only the simulated server can change its backlog: remove that step"
             yield Contradiction(("timeline", "steps"), says, (("server", "command"),))
         if self.server.is_running:
             yield from self._running_contradictions()
@@ -235,55 +268,51 @@ class Scenario(Table):
             says = "several source addresses (127.0.x.y) need a server on 127.0.0.0/8"
             yield Contradiction(("client", "sources"), says, (("network", "address"), ("server", "address")))
         if self.sysctl and self.network.namespace == "host":
-            says = 'sysctls are only set in a namespace of its own: take them away, or namespace = "host"'
+            says = 'sysctls are set only in a private namespace: remove [sysctl], or set namespace = "private"'
             yield Contradiction(("network", "namespace"), says, (("sysctl",),))
         if self.canary is not None:
             yield from self._canary_contradictions(self.canary)
 
     @property
     def destination(self) -> str:
-        """Where the clients go, as far as that is known beforehand."""
+        """The address that clients connect to, as far as the scenario knows it."""
         return self.server.endpoint.host if self.server.endpoint else self.network.address
 
     def _running_contradictions(self) -> Iterator[Contradiction]:
-        """Yield what would change a server that runs already, or says where it is."""
+        """Yield settings that would change or move a running server."""
         if self.timeline.of("nofile"):
-            says = "the limits of a running server are read, never set: take that step away"
+            says = "the limits of a running server are read, never set: remove that step"
             yield Contradiction(("timeline", "steps"), says, (("server", "pid"), ("server", "address")))
         if self.network.namespace == "private":
-            says = 'a running server stays where it is: namespace = "host"'
+            says = 'a running server cannot move to another namespace: set namespace = "host"'
             yield Contradiction(("network", "namespace"), says)
         for name in ("port", "address"):
             if getattr(self.network, name) != Network.model_fields[name].default:
-                says = f"a running server listens where it does: take {name} away, and set server.address if need be"
+                says = f"a running server already has its {name}: remove {name}; server.address names it if needed"
                 yield Contradiction(("network", name), says)
 
     def _canary_contradictions(self, canary: Canary) -> Iterator[Contradiction]:
         if self.client.sources > CANARY_SOURCE:
-            says = (
-                f"the canary comes from {source_address(CANARY_SOURCE)}: {CANARY_SOURCE} sources are possible with it"
-            )
+            says = f"the canary uses {source_address(CANARY_SOURCE)}: at most {CANARY_SOURCE} sources are possible"
             yield Contradiction(("client", "sources"), says, (("canary",),))
         if ipaddress.ip_address(self.destination).is_loopback and not self.destination.startswith("127."):
-            says = "the canary has a source address of its own (127.0.1.1): a server on 127.0.0.0/8 is needed"
+            says = "the canary has its own source address (127.0.1.1): it needs a server on 127.0.0.0/8"
             yield Contradiction(("network", "address"), says, (("canary",), ("server", "address")))
         if self.client.exchange is Exchange.NONE:
-            says = 'a canary needs an answer: exchange = "hello", "echo", "http" or "raw", or no [canary]'
+            says = 'a canary needs an answer: set exchange = "hello", "echo", "http" or "raw", or remove [canary]'
             yield Contradiction(("client", "exchange"), says, (("canary",),))
         if not canary.held:
             return
         if self.client.exchange is Exchange.HELLO:
-            says = (
-                'hello answers once: connections that are held and asked again need exchange = "echo", "http" or "raw"'
-            )
+            says = 'hello answers only once per connection: held connections need exchange = "echo", "http" or "raw"'
             yield Contradiction(("canary", "held"), says, (("client", "exchange"),))
         if self.server.close_after is not None and self.server.is_simulated:
-            says = 'the server closes what should be held: close_after = "client"'
+            says = 'the server would close the held connections: set close_after = "client"'
             yield Contradiction(("canary", "held"), says, (("server", "close_after"),))
 
     def settings(self) -> dict[str, Any]:
-        """Return nested tables of plain values under the TOML names: seconds, rates per second, None for absent.
+        """Return nested tables of plain values by their TOML names: seconds, rates per second, None for absent.
 
-        A ramp is [from, to], a threshold its text.
+        A ramp is [from, to], a threshold is its text.
         """
         return self.model_dump(mode="json", by_alias=True)

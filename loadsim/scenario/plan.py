@@ -1,7 +1,7 @@
-"""Scenario and host limits in, plan out: what a run needs, what will probably happen, and what each child is told.
+"""Scenario and host limits in, plan out: the needs of a run, its prediction, and the spec of each child process.
 
-Pure arithmetic: a host is a value (`Host`), filled in by whoever may ask the kernel. What cannot be had is a warning
-with its remedy here, and an honest clamp later; nothing is changed silently.
+Pure arithmetic: the host is a value (`Host`) that a reader of the kernel fills in. A need that the host cannot meet
+is a warning with its remedy here, and a recorded clamp later; nothing is changed silently.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ __all__ = ["BASELINE_FDS", "Host", "Need", "Plan", "PlanWarning", "Prediction", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run needs, what it will probably do, and how its children are told."""
+    """The needs of a run, its prediction, and the specs of its child processes."""
 
     scenario: Scenario
     host: Host
-    expected_attempts: int | None  # None: a closed loop that counts none
+    expected_attempts: int | None  # None: a closed loop without a number of attempts
     attempts: int  # at most
-    expected_is_mean: bool  # Poisson arrivals over a time: about so many
+    expected_is_mean: bool  # Poisson arrivals over a time: the number is about right
     processes: int  # server, drivers and canary, beside the conductor
     server_fds: Need  # of the server, against its RLIMIT_NOFILE
     driver_fds: Need  # of each driver, against the hard limit
     ports: Need  # of all source addresses
-    queue_capacity: int  # connections that may wait to be accepted; of a command at most
-    expected_s: float  # from the first attempt to the end of the last; `length_s` where it is not predicted
+    queue_capacity: int  # connections that the accept queue holds; an upper bound for a command
+    expected_s: float  # from the first attempt to the end of the last; `length_s` if it is not predicted
     length_s: float  # the same, at most
     reserved_bytes: int  # of records
     prediction: Prediction
@@ -56,10 +56,10 @@ class Plan:
     accepts_capacity: int
     failures_capacity: int
     sockets_capacity: int
-    canaries_capacity: int  # of the canary; of the connections that it holds so many each
+    canaries_capacity: int  # of the canary, and of each held connection
 
     def command_spec(self, *, accepts_path: str, failures_path: str, sockets_path: str) -> CommandSpec:
-        """Return how the scenario's command is to be started, and where is written what is seen of it."""
+        """Return the spec of the scenario's command, and of the records that observe it."""
         server, network = self.scenario.server, self.scenario.network
         return CommandSpec(
             command=list(server.command or ()),
@@ -76,7 +76,7 @@ class Plan:
         )
 
     def running_spec(self, *, accepts_path: str, failures_path: str, sockets_path: str) -> RunningSpec:
-        """Return which server that runs already is meant, and where is written what is seen of it."""
+        """Return the spec of the running server, and of the records that observe it."""
         scenario, where = self.scenario, self.scenario.server.endpoint
         return RunningSpec(
             pid=scenario.server.pid,
@@ -91,7 +91,7 @@ class Plan:
         )
 
     def server_spec(self, *, accepts_path: str, failures_path: str, port: int | None = None) -> ServerSpec:
-        """Return what the simulated server is told; `port` overrides the scenario's."""
+        """Return the spec of the simulated server; `port` overrides the port of the scenario."""
         scenario, network = self.scenario, self.scenario.network
         return ServerSpec(
             **carried(scenario.server, ServerSettings),
@@ -107,7 +107,7 @@ class Plan:
         )
 
     def load_spec(self, share: int, *, port: int, attempts_path: str, address: str | None = None) -> LoadSpec:
-        """Return what the driver with this share (0 .. processes - 1) is told; `port` is the server's."""
+        """Return the spec of the driver with this share (0 .. processes - 1); `port` is the port of the server."""
         client = self.scenario.client
         return LoadSpec(
             **carried(client, ClientSettings),
@@ -125,7 +125,7 @@ class Plan:
         )
 
     def canary_spec(self, *, port: int, path: str, held: int = 0, address: str | None = None) -> LoadSpec:
-        """Return what the canary is told, or the process that asks on so many connections that it holds."""
+        """Return the spec of the canary, or with `held` of the process that queries this number of held connections."""
         canary = self.scenario.canary or Canary()
         server, rate = address or self.scenario.destination, 1 / canary.every
         own: dict[str, Any] = {
@@ -156,19 +156,19 @@ class Plan:
 
 
 def _own_source(server: str, index: int) -> int:
-    """Return the index of a watcher's source address; that of everybody where the server is not on 127.0.0.0/8."""
+    """Return the index of a canary's own source address; 0, that of all clients, outside of 127.0.0.0/8."""
     return index if server.startswith("127.") else 0
 
 
 def part(whole: int, share: int, processes: int) -> int:
-    """Return how many of a whole fall to a share: the parts add up, and differ by 1 at most."""
+    """Return the size of one share of a whole: the shares add up to the whole and differ by at most 1."""
     return whole // processes + (share < whole % processes)
 
 
 def make_plans(scenarios: Sequence[Scenario], host_for: Callable[[Scenario], Host]) -> list[Plan]:
-    """Return the plans of the cells of a sweep; the more there are, the smaller the loads that are predicted.
+    """Return the plans of the cells of a sweep. With more cells, only smaller loads are predicted.
 
-    All of them together take no longer than the one of a single run may.
+    The budget of time for the predictions of all cells is that of a single run.
     """
     most = MOST_WALKED // len(scenarios)
     return [make_plan(scenario, host_for(scenario), most_walked=most) for scenario in scenarios]
@@ -177,20 +177,20 @@ def make_plans(scenarios: Sequence[Scenario], host_for: Callable[[Scenario], Hos
 def make_plan(
     scenario: Scenario, host: Host, *, baseline_fds: int = BASELINE_FDS, most_walked: int = MOST_WALKED
 ) -> Plan:
-    """Return what a run needs on this host; `baseline_fds` are the server's own, before its first client.
+    """Return the plan of a run on this host; `baseline_fds` are open in the server before its first client.
 
-    Nothing is predicted of a load of more than `most_walked` attempts.
+    A load of more than `most_walked` attempts has no prediction.
     """
     budget = Budget(scenario, host, baseline_fds, most_walked)
     client, prediction = scenario.client, budget.prediction
-    watchers = 1 + (scenario.canary.held > 0) if scenario.canary else 0
+    canaries = 1 + (scenario.canary.held > 0) if scenario.canary else 0
     return Plan(
         scenario=scenario,
         host=host,
         expected_attempts=client.attempts or (None if client.clients else client.planned()),
         attempts=budget.attempts,
         expected_is_mean=client.arrivals == "poisson" and client.attempts is None,
-        processes=1 + client.processes + watchers,
+        processes=1 + client.processes + canaries,
         server_fds=budget.server_fds,
         driver_fds=budget.driver_fds,
         ports=budget.ports,

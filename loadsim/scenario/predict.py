@@ -1,10 +1,10 @@
-"""What arithmetic says will happen: when descriptors run out, when the queue is full, where attempts end.
+"""The predicted course of a run: when descriptors run out, when the queue is full, and the fates of the attempts.
 
-The schedule is walked through a server that serves in no time, accepts in order, and obeys its limits; nothing is
-random but the phase of a leak. Every statement is a claim, and has a margin: the same schedule is walked through a
-server that is late, and through one that closes early, and only what all of them agree on is said. Where the outcome
-depends on timing that no arithmetic knows (SYNs sent again into a queue that moves, descriptors that come and go, the
-speed of a closed loop) nothing is said, and why.
+The schedule is walked through a model server that serves in no time, accepts in order, and obeys its limits; only the
+phase of a leak is unknown. Every prediction has a margin: the same schedule is also walked through a late server and
+through one that closes early, and only results on which all three agree are reported. Some results depend on timing
+that arithmetic cannot know: retransmitted SYNs that meet a moving queue, descriptors that become free at the limit, the
+speed of a closed loop. They are reported as not predicted, with the reason.
 """
 
 from __future__ import annotations
@@ -25,50 +25,50 @@ if TYPE_CHECKING:
     from loadsim.scenario.model import Scenario
     from loadsim.scenario.server import Server
 
-#: A server on one ordinary core keeps up with this, and no client has to wait (33 us of CPU an attempt on Linux 6.18).
+#: A server on one ordinary core needs no queue up to this rate (33 us of CPU per attempt on Linux 6.18).
 EASY_RATE = 5000.0
-#: A server that waits between two accepts wakes up this late at the median: 0.12 to 0.35 ms on Linux 6.18.
+#: Median delay with which a server wakes up from a wait between two accepts: 0.12 to 0.35 ms on Linux 6.18.
 WAKE_UP_S = 0.0002
-#: Attempts that are walked through one by one, four times, 1 to 2 us each.
+#: Most attempts that are walked through. There are four walks, each 1 to 2 us per attempt.
 MOST_WALKED = 100_000
-#: The margin of every claim: a server on a quiet machine accepts and closes at most this late. Of two busy cores the
-#: scheduler took a server off its CPU for up to 56 ms, of two quiet ones for 20 ms (Linux 6.18, a virtual machine).
+#: The margin of every prediction: a server on a quiet machine accepts and closes at most this late. The scheduler took
+#: a server off its CPU for up to 56 ms on two busy cores, and 20 ms on two quiet ones (Linux 6.18, a virtual machine).
 MARGIN_S = 0.05
-#: Policies that try again soon after a descriptor was closed; `backoff` may wait for longer.
+#: Policies that retry soon after a descriptor was closed; `backoff` may wait longer.
 _TRY_AGAIN = ("sleep", "spin", "until_close")
-#: Descriptors that stay free in every claim that none will be missing: the interpreter opens one for a moment.
+#: Spare descriptors in every prediction that none will be missing: the interpreter opens one for a moment.
 SPARE_FDS = 2
-#: The margin of a closed loop, descriptors and places in the queue for each client: it begins again before a late
-#: server has closed its last connection, and sometimes the one before that.
+#: The margin of a closed loop, in descriptors and queue places per client: a client connects again before a late server
+#: has closed its last connection, and sometimes the one before.
 CLOSED_LOOP_EACH, _CLOSED_LOOP_QUEUE = 3, 2
-#: A closed loop is a safe claim where its clients do not give up while the server is late.
+#: Time-outs from which a closed loop is predictable: its clients do not give up while the server is late.
 _PATIENT_S = 4 * MARGIN_S
-#: Predictions of a late and of a prompt server agree where they differ by no more than this share, or these units.
+#: Predictions for a late and a prompt server agree if they differ by at most this fraction, or these amounts.
 _AGREEMENT, _AGREEMENT_S, _AGREEMENT_COUNT = 0.10, 0.05, 2.0
-#: A client that gives up before this never sends its SYN again: the first time-out is 1 s (RFC 6298).
+#: A client that gives up before this never retransmits its SYN: the first time-out is 1 s (RFC 6298).
 FIRST_SYN_TIMEOUT_S = 0.95
-#: A run is judged when the server's descriptors have not changed for this long, or after the second time in any case.
-#: Pauses of the simulated server do not count: while it stands still it closes nothing.
+#: A run is judged when the server's descriptors have not changed for this time, but after the second at the latest.
+#: Pauses of the simulated server do not count, because it closes nothing during a pause.
 SETTLED_S, SETTLE_AT_MOST_S = 0.2, 2.0
-#: A leak's phase moves an event by up to 1/leak accepts; predicted where that is at most this share of them.
+#: The phase of a leak moves an event by up to 1/leak accepts. Predicted if that is at most this fraction of all.
 _PHASE_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What arithmetic says; None and missing fates are not predicted, but for the events in `never`."""
+    """A prediction. None and missing fates are not predicted, except for the events in `never`."""
 
     emfile_at_s: float | None = None  # first "Too many open files" with a client to serve, from the start of the load
-    queue_full_at_s: float | None = None  # when the accept queue is full first; None where no SYN meets it full
+    queue_full_at_s: float | None = None  # when the accept queue is first full; None if no SYN meets a full queue
     fates: dict[str, float] = field(default_factory=dict)  # fate -> attempts
     ends_at_s: float | None = None  # when the last client has ended
-    never: list[str] = field(default_factory=list)  # "emfile", "queue_full": does not happen, MARGIN_S late or not
-    unpredicted: list[str] = field(default_factory=list)  # what is left open, and why: whole sentences
+    never: list[str] = field(default_factory=list)  # "emfile", "queue_full": will not happen, even MARGIN_S late
+    unpredicted: list[str] = field(default_factory=list)  # open questions with their reasons, as phrases
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headroom:
-    """What the server has to get by with: descriptors for clients, and connections that may wait to be accepted."""
+    """The capacity of the server: descriptors for clients, and connections that the accept queue holds."""
 
     free_fds: int
     queue: int
@@ -76,12 +76,12 @@ class Headroom:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Timing:
-    """How a server keeps time."""
+    """The delays of a model server."""
 
     accepts_late_s: float = 0.0
     closes_late_s: float = 0.0  # negative: early
     wake_up_s: float = WAKE_UP_S
-    waits_for_a_close: bool = False  # after EMFILE; else it is an open question who gets what is closed
+    waits_for_a_close: bool = False  # after EMFILE; else the next owner of a closed descriptor is an open question
 
 
 _PROMPT = _Timing()
@@ -93,25 +93,27 @@ def predict(scenario: Scenario, headroom: Headroom, *, most_walked: int = MOST_W
     """Return the prediction for a run whose generator is not the bottleneck."""
     client = scenario.client
     if not scenario.server.is_simulated:
-        what = "command" if scenario.server.command else "server"
-        return Prediction(unpredicted=[f"how this {what} serves, nobody knows beforehand"])
+        kind = "command" if scenario.server.command else "server"
+        return Prediction(unpredicted=[f"the behaviour of this {kind} is unknown"])
     if client.exchange is Exchange.RAW and not client.asks:
-        return Prediction(unpredicted=["where a raw request ends, and so what half of it is, its server knows alone"])
+        return Prediction(
+            unpredicted=["only the server knows where a raw request ends, so the effect of half a request is unknown"]
+        )
     if client.clients is not None:
         return _closed_loop(scenario.server, client, client.clients, headroom)
     if max(max(start, end) for _, start, end in client.schedule()) > EASY_RATE:
-        says = f"above {format_count(EASY_RATE)}/s it is the server's speed that decides"
+        says = f"above {format_count(EASY_RATE)}/s the result depends on the speed of the server"
         return Prediction(unpredicted=[says])
     if client.planned() > most_walked:
-        says = f"{format_count(client.planned())} attempts are more than are walked through ({most_walked:,})"
+        says = f"{format_count(client.planned())} attempts are more than the {most_walked:,} that are computed"
         return Prediction(unpredicted=[says])
     return _with_margin(scenario, headroom)
 
 
 def _with_margin(scenario: Scenario, headroom: Headroom) -> Prediction:
-    """Return what a prompt, a late and an early server agree on."""
+    """Return the results on which a prompt, a late and an early server agree."""
     prompt, late, early = (_Walk(scenario, headroom, timing) for timing in (_PROMPT, _LATE, _EARLY))
-    # SYNs that a late server drops need no descriptor, but the next time it is the server that is quicker
+    # a late server drops SYNs, which need no descriptor; a quicker one would need descriptors for them
     crowded = _Walk(scenario, Headroom(free_fds=headroom.free_fds - SPARE_FDS, queue=MAX_CONNECTIONS), _LATE)
     expected, *others = (walk.prediction() for walk in (prompt, late, early))
     never = [
@@ -125,15 +127,15 @@ def _with_margin(scenario: Scenario, headroom: Headroom) -> Prediction:
     emfile_at = _agreed(expected.emfile_at_s, *(one.emfile_at_s for one in others))
     queue_full_at = _agreed(expected.queue_full_at_s, *(one.queue_full_at_s for one in others))
     agree = all(_same_fates(expected.fates, one.fates) for one in others)
-    open_questions = {
-        "whether descriptors run out": _is_said("emfile", emfile_at, never)
-        or not _is_said("emfile", expected.emfile_at_s, expected.never),
-        "whether the accept queue is full": _is_said("queue_full", queue_full_at, never)
-        or not _is_said("queue_full", expected.queue_full_at_s, expected.never),
+    questions = {
+        "whether descriptors run out": _is_settled("emfile", emfile_at, never)
+        or not _is_settled("emfile", expected.emfile_at_s, expected.never),
+        "whether the accept queue is full": _is_settled("queue_full", queue_full_at, never)
+        or not _is_settled("queue_full", expected.queue_full_at_s, expected.never),
         "where clients end": agree,
     }
-    left_out = ", ".join(what for what, is_said in open_questions.items() if not is_said)
-    decides = [f"{left_out}: a delay of {MARGIN_S * 1000:.0f} ms decides"] if left_out else []
+    left_out = ", ".join(question for question, is_settled in questions.items() if not is_settled)
+    decides = [f"{left_out}: a delay of {MARGIN_S * 1000:.0f} ms makes the difference"] if left_out else []
     return Prediction(
         emfile_at_s=emfile_at,
         queue_full_at_s=queue_full_at,
@@ -144,12 +146,12 @@ def _with_margin(scenario: Scenario, headroom: Headroom) -> Prediction:
     )
 
 
-def _is_said(event: str, at_s: float | None, never: list[str]) -> bool:
+def _is_settled(event: str, at_s: float | None, never: list[str]) -> bool:
     return at_s is not None or event in never
 
 
 def _agreed(expected: float | None, *others: float | None) -> float | None:
-    """Return the expected moment where the others are about the same; a late server is late by its margin."""
+    """Return the expected time if the others are about the same, allowing for the margin of a late server."""
     if expected is None or any(other is None for other in others):
         return None
     allowed = MARGIN_S + max(_AGREEMENT_S, _AGREEMENT * expected)
@@ -167,8 +169,8 @@ def _same_fates(expected: dict[str, float], other: dict[str, float]) -> bool:
 def settled_at(server: Server, changed_at: float) -> float:
     """Return when descriptors that last changed at this time have settled, in seconds from the start of the load.
 
-    Only time outside of pauses counts. If the server runs for less than that between two pauses, half of that time is
-    enough: what was due during a pause is done right after it.
+    Only time outside of pauses counts. If the server runs for less than `SETTLED_S` between two pauses, half of that
+    interval is enough, because work that was due during a pause is done right after it.
     """
     at, every, pause = changed_at, server.pause_every, server.pause
     if not pause:
@@ -193,14 +195,14 @@ class _Walk:
         self.client = scenario.client
         self.headroom = headroom
         self.seed = scenario.seed
-        self.kept = 0  # descriptors that are never closed
-        self.closing: list[tuple[float, int]] = []  # heap: when how many descriptors are closed
+        self.leaked = 0  # leaked descriptors
+        self.closing: list[tuple[float, int]] = []  # heap: (time, number of descriptors closed then)
         self.in_use = 0
         self.accepted = 0
         self.free_at = 0.0  # when the server may accept again
-        self.queue: deque[float] = deque()  # when those that wait will be accepted
-        self.stuck = 0  # those that will never be
-        self.ends: list[float] = []  # heap: when clients in flight end
+        self.queue: deque[float] = deque()  # accept times of the waiting connections
+        self.stuck = 0  # waiting connections that are never accepted
+        self.ends: list[float] = []  # heap: end times of the clients in flight
         self.last_end = 0.0
         self.accepts: list[float] = []
         self.fates = dict.fromkeys(("accepted", "shed", "queued", "dropped"), 0)
@@ -211,7 +213,7 @@ class _Walk:
         self.open_question: str | None = None
 
     def prediction(self) -> Prediction:
-        """Walk to the end, or to the first thing that arithmetic cannot decide."""
+        """Walk to the end, or to the first question that arithmetic cannot answer."""
         client = self.client
         times = offsets(
             client.schedule(),
@@ -225,7 +227,7 @@ class _Walk:
             if self.open_question is not None:
                 return self._partial(self.open_question)
         if self.emfile_at is not None and not self._phase_is_harmless():
-            return Prediction(unpredicted=["a leak of a few connections depends on its phase"])
+            return Prediction(unpredicted=["the result of a small leak depends on its phase"])
         judged = self._judged_at()
         late = sum(1 for accepted in self.accepts if accepted > judged)
         self.fates["accepted"] -= late
@@ -240,15 +242,15 @@ class _Walk:
         )
 
     def _judged_at(self) -> float:
-        """Return when the server is made to stop accepting: after the last client, once its descriptors stand still."""
+        """Return when the server stops accepting: after the last client, once its descriptors have settled."""
         judged = settled_at(self.server, self.last_end)
-        if self.kept:
+        if self.leaked:
             for accepted in self.accepts:
                 judged = max(judged, settled_at(self.server, accepted)) if accepted <= judged else judged
         return min(judged, self.last_end + SETTLE_AT_MOST_S + self.server.pause)
 
     def _partial(self, why: str) -> Prediction:
-        """Return what was certain before the question came up."""
+        """Return the results from before the open question."""
         known = self.emfile_at is None or self._phase_is_harmless()
         return Prediction(
             emfile_at_s=self.emfile_at if known else None,
@@ -265,16 +267,16 @@ class _Walk:
     def _arrive(self, now: float) -> None:
         self._pass_time(now)
         if len(self.ends) >= self.client.max_in_flight:
-            self.open_question = "client.max_in_flight is reached, and what is not started depends on timing"
+            self.open_question = "client.max_in_flight is reached, and timing decides which clients are not started"
             return
         waiting = len(self.queue) + self.stuck
         if waiting >= self.headroom.queue:
             self._drop(now)
             return
-        if waiting + 1 == self.headroom.queue and self.filled_at is None:  # everybody passes through the queue
+        if waiting + 1 == self.headroom.queue and self.filled_at is None:  # every connection passes through the queue
             self.filled_at = now
         if self.dead:
-            self._wait_for_ever(now)
+            self._wait_without_end(now)
         else:
             self._accept(now, self._accept_time(now))
 
@@ -292,17 +294,17 @@ class _Walk:
         if self.queue_full_at is None:
             self.queue_full_at = self.filled_at
         if not self.dead and self.client.connect_timeout > FIRST_SYN_TIMEOUT_S:
-            self.open_question = "SYNs sent again meet a queue that moves: which get in depends on timing"
+            self.open_question = "timing decides which retransmitted SYNs find a place in the queue"
         self.fates["dropped"] += 1
         self._end(now + self.client.connect_timeout)
 
-    def _wait_for_ever(self, now: float) -> None:
+    def _wait_without_end(self, now: float) -> None:
         self.stuck += 1
         self.fates["queued"] += 1
         self._end(now + (self.client.reply_timeout if self.client.expects_reply else self.client.hold))
 
     def _accept_time(self, now: float) -> float:
-        """Return when a connection that is complete now will be accepted."""
+        """Return when a connection that is complete now is accepted."""
         at = max(now + self.timing.accepts_late_s, self.free_at)
         every, pause = self.server.pause_every, self.server.pause
         since = at % every
@@ -313,7 +315,7 @@ class _Walk:
     def _accept(self, now: float, at: float) -> None:
         while self.closing and self.closing[0][0] <= at:
             self.in_use -= heapq.heappop(self.closing)[1]
-        if self.in_use + self.kept + 1 > self.headroom.free_fds:
+        if self.in_use + self.leaked + 1 > self.headroom.free_fds:
             self._run_out(now, at)
             return
         self.accepted += 1
@@ -325,26 +327,26 @@ class _Walk:
         self._serve(now, at)
 
     def _serve(self, now: float, at: float) -> None:
-        """Open what the request needs, and arrange when all of it is closed."""
+        """Open the descriptors of the request, and schedule when they are closed."""
         wanted = extras = self.server.extra_fds if self.client.asks else 0
-        if self.in_use + self.kept + 1 + extras > self.headroom.free_fds:
+        if self.in_use + self.leaked + 1 + extras > self.headroom.free_fds:
             extras = 0
             self._note_emfile(at)
         leaves = self._client_leaves(now, at)
-        leaked = self._leaks() and (self.client.asks or self.server.leak_of == "connection")
-        if leaked and self.server.leak_of == "connection":
-            self.kept += 1 + extras
+        leaks = self._leaks() and (self.client.asks or self.server.leak_of == "connection")
+        if leaks and self.server.leak_of == "connection":
+            self.leaked += 1 + extras
             self._end(leaves)
             return
         held = 1
-        if leaked:
-            self.kept += extras
+        if leaks:
+            self.leaked += extras
         else:
             held += extras
         close_after = self.server.close_after if self.client.asks else None
         closed = max(at, leaves) if close_after is None else min(at + close_after, max(at, leaves))
         if extras < wanted and self.client.exchange is not Exchange.HTTP:
-            closed = at  # a failed handler can only hang up
+            closed = at  # a failed handler can only close the connection
         ends = min(leaves, closed)
         closed += self.timing.closes_late_s
         if closed > at:
@@ -353,14 +355,14 @@ class _Walk:
         self._end(ends)
 
     def _client_leaves(self, now: float, at: float) -> float:
-        """Return when the client of a connection that is served at `at` ends by itself."""
+        """Return when the client of a connection that is served at `at` leaves on its own."""
         if not self.client.expects_reply:
             return now + self.client.hold
         waited = at - now
         return at + self.client.hold if waited <= self.client.reply_timeout else now + self.client.reply_timeout
 
     def _leaks(self) -> bool:
-        """Return whether the connection accepted last leaks, with the middle phase for an unknown one."""
+        """Return whether the last accepted connection leaks, assuming the middle phase."""
         leak = self.server.leak
         return math.floor(self.accepted * leak + 0.5) > math.floor((self.accepted - 1) * leak + 0.5)
 
@@ -371,15 +373,15 @@ class _Walk:
             self.emfile_at = at
 
     def _run_out(self, now: float, at: float) -> None:
-        """Decide what becomes of a connection that accept() finds no descriptor for."""
+        """Decide the fate of a connection for which accept() finds no free descriptor."""
         self._note_emfile(at)
         if self.closing and self.timing.waits_for_a_close and self.server.on_emfile in _TRY_AGAIN:
             delay = self.server.emfile_delay if self.server.on_emfile == "sleep" else 0.0
             self._accept(now, max(self.closing[0][0], at + delay))
         elif self.closing:
-            self.open_question = "descriptors come and go at the limit: who gets one depends on timing"
+            self.open_question = "at the limit, timing decides which clients get a descriptor"
         elif self.server.on_emfile == "exit":
-            self.open_question = "how many wait or are refused when the server dies depends on how fast it does"
+            self.open_question = "timing decides how many clients wait or are refused when the server exits"
         elif self.server.on_emfile == "shed":
             self.fates["shed"] += 1
             if at > now:
@@ -387,27 +389,27 @@ class _Walk:
             self._end(at)
         else:
             self.dead = True
-            self._wait_for_ever(now)
+            self._wait_without_end(now)
 
 
 def _closed_loop(server: Server, client: Client, clients: int, headroom: Headroom) -> Prediction:
-    """Return the claims that hold at any pace of a closed loop."""
+    """Return the results that hold at any speed of a closed loop."""
     idle = server.accept_delay == 0 and server.pause == 0
     waits = client.expects_reply and min(client.reply_timeout, client.connect_timeout) >= _PATIENT_S
     most_fds = CLOSED_LOOP_EACH * clients * (1 + server.extra_fds) + SPARE_FDS
     fits = most_fds <= headroom.free_fds and _CLOSED_LOOP_QUEUE * clients < headroom.queue
     if server.leak == 0 and idle and waits and fits:
         fates = {} if client.attempts is None else {"accepted": float(client.attempts)}
-        pace = [] if fates else ["how many attempts a closed loop makes depends on its own speed"]
+        pace = [] if fates else ["the number of attempts of a closed loop depends on its speed"]
         return Prediction(fates=fates, never=["emfile", "queue_full"], unpredicted=pace)
     plain_leak = server.leak == 1 and server.leak_of == "connection" and server.extra_fds == 0
     if plain_leak and idle and waits and clients <= headroom.queue and server.on_emfile != "exit":
         return _leak_in_a_closed_loop(server, client, clients, headroom)
-    return Prediction(unpredicted=["in a closed loop the pace is the server's, and no arithmetic knows it"])
+    return Prediction(unpredicted=["the result of a closed loop depends on the speed of the server"])
 
 
 def _leak_in_a_closed_loop(server: Server, client: Client, clients: int, headroom: Headroom) -> Prediction:
-    """Return where attempts end once every descriptor is leaked; when that is, is a matter of speed."""
+    """Return the fates once every descriptor is leaked; the time of that depends on speed."""
     fds, queue = headroom.free_fds, 0 if server.on_emfile == "shed" else headroom.queue
     rest = "shed" if server.on_emfile == "shed" else "dropped"
     fates = {"accepted": float(fds), "queued": float(queue)}
@@ -416,6 +418,6 @@ def _leak_in_a_closed_loop(server: Server, client: Client, clients: int, headroo
         queued = min(queue, client.attempts - accepted)
         fates = {"accepted": accepted, "queued": queued, rest: client.attempts - accepted - queued}
     elif fds / EASY_RATE + math.ceil(queue / clients) * (client.reply_timeout + client.hold) > client.load_s:
-        return Prediction(unpredicted=["whether a closed loop fills the queue in time depends on its own speed"])
-    why = "when a closed loop gets there, and how often it tries, depends on its own speed"
+        return Prediction(unpredicted=["whether a closed loop fills the queue in time depends on its speed"])
+    why = "the times and the number of attempts of a closed loop depend on its speed"
     return Prediction(fates={fate: float(count) for fate, count in fates.items() if count}, unpredicted=[why])

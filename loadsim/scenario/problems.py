@@ -1,4 +1,4 @@
-"""What is wrong with a scenario and where: the place of each key in a TOML text, a sentence, and a caret."""
+"""Problems in a scenario: a sentence, the place in the TOML text, and a caret under it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TAB = "    "
 
 
 class Span(NamedTuple):
-    """A piece of one line: line and column count from 1, in characters; width 0 is a point."""
+    """A part of one line. Line and column count from 1, in characters; width 0 is a point."""
 
     line: int
     column: int
@@ -28,11 +28,11 @@ class Span(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A text that the user wrote: a file, or the argument of an option."""
+    """A text by the user: a file, or the argument of an option."""
 
-    name: str  # the path as the user knows it, or the option
+    name: str  # the path as the user typed it, or the option
     text: str
-    is_option: bool = False  # another option than --set, which stands for one setting
+    is_option: bool = False  # an option other than --set that makes one setting
 
     @property
     def is_override(self) -> bool:
@@ -42,12 +42,12 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing that is wrong: a sentence that ends with the remedy, and the place to point at."""
+    """One error: a sentence that ends with the remedy, and the place to point at."""
 
     source: Source
     span: Span
     sentence: str
-    hint: str | None = None  # what was perhaps meant, spelled as it would be in the text
+    hint: str | None = None  # a suggestion, in the spelling of the text
     note: str | None = None  # a second place that matters
 
     @property
@@ -61,29 +61,29 @@ class Problem:
 
 
 def render(problems: Sequence[Problem]) -> str:
-    """Return the full account of all problems, in the order given."""
+    """Return the text of all problems, in the order given."""
     count = "1 error" if len(problems) == 1 else f"{len(problems)} errors"
-    return "\n\n".join([*(_account(problem) for problem in problems), f"{count}; nothing was started"])
+    return "\n\n".join([*(_text(problem) for problem in problems), f"{count}; nothing was started"])
 
 
-def _account(problem: Problem) -> str:
-    lines = problem.source.text.split("\n")
-    line = lines[problem.span.line - 1].rstrip("\r") if problem.span.line <= len(lines) else ""
+def _text(problem: Problem) -> str:
+    source = problem.source.text.split("\n")
+    line = source[problem.span.line - 1].rstrip("\r") if problem.span.line <= len(source) else ""
     number = problem.source.name if problem.source.is_override else str(problem.span.line)
     shown, indent, width = _excerpt(line, problem.span.column - 1, problem.span.width)
     mark = "^" * max(1, width)
     hint = f" did you mean {problem.hint}?" if problem.hint else ""
     gutter = " " * len(number)
-    account = [f"{problem.place}: {problem.sentence}"]
+    lines = [f"{problem.place}: {problem.sentence}"]
     if problem.source.is_override:
-        account += [f"  {number} {shown}", f"  {gutter} {' ' * indent}{mark}{hint}"]
+        lines += [f"  {number} {shown}", f"  {gutter} {' ' * indent}{mark}{hint}"]
     else:
-        account += [f"  {number} | {shown}", f"  {gutter} | {' ' * indent}{mark}{hint}"]
-    return "\n".join([*account, *([f"  {gutter} = {problem.note}"] if problem.note else [])])
+        lines += [f"  {number} | {shown}", f"  {gutter} | {' ' * indent}{mark}{hint}"]
+    return "\n".join([*lines, *([f"  {gutter} = {problem.note}"] if problem.note else [])])
 
 
 def _excerpt(line: str, start: int, width: int) -> tuple[str, int, int]:
-    """Return the line as it may be shown, and indent and width of the mark in terminal columns."""
+    """Return the printable line, and the indent and width of the mark in terminal columns."""
     end = start + width
     shown = line[max(0, start - _WIDEST_LINE) : start], line[start:end], line[end:]
     before, marked, after = (printable(part[: _WIDEST_LINE + 1]) for part in shown)
@@ -95,13 +95,13 @@ def _excerpt(line: str, start: int, width: int) -> tuple[str, int, int]:
 
 
 def printable(text: str) -> str:
-    """Return the text without what a terminal would obey, tabs as spaces."""
+    """Return the text with control characters replaced and tabs as spaces; a terminal must not obey a file."""
     text = text.replace("\t", _TAB)
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def _columns(text: str) -> int:
-    """Return how many terminal columns a text takes: wide characters take two, combining ones none."""
+    """Return the width of a text in terminal columns: wide characters take two, combining ones none."""
     wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
     return len(text) + wide - sum(unicodedata.combining(char) > 0 for char in text)
 
@@ -113,18 +113,18 @@ _KEYS = {"bare_key", "quoted_key", "dotted_key"}
 
 
 class Place(NamedTuple):
-    """Where a key stands and where its value does; of a table both are its header."""
+    """The places of a key and its value; both are the header of a table."""
 
     key: Span
     value: Span
 
 
 def places_in(text: str) -> dict[Path, Place]:
-    """Return the place of every key, array element and table of a TOML text; what tree-sitter cannot read is left out.
+    """Return the place of every key, array element and table of a TOML text.
 
-    Its grammar may lag behind the parser of the standard library.
+    Parts that tree-sitter cannot read are missing: its grammar may lag behind the parser of the standard library.
     """
-    import tree_sitter_toml  # noqa: PLC0415 -- only errors need it, and `check` answers at once without
+    import tree_sitter_toml  # noqa: PLC0415 -- only errors need it, and `check` starts faster without it
     from tree_sitter import Language, Parser  # noqa: PLC0415 -- as above
 
     parser = Parser(Language(tree_sitter_toml.language()))
@@ -134,7 +134,7 @@ def places_in(text: str) -> dict[Path, Place]:
 
 
 class _Reader:
-    """Walks the syntax tree and remembers the first place of every path."""
+    """Walks the syntax tree and records the first place of every path."""
 
     def __init__(self, text: str) -> None:
         self.lines = text.split("\n")
@@ -168,7 +168,7 @@ class _Reader:
         self.read_value(named[1], path)
 
     def read_keys(self, node: Node, table: Path, value: Node | None) -> Path:
-        """Remember each part of a dotted key; the value belongs to the last part."""
+        """Record each part of a dotted key; the value belongs to the last part."""
         path = table
         parts = list(_parts(node))
         for part in parts:
@@ -198,7 +198,7 @@ class _Reader:
         return Span(row + 1, column + 1, max(0, end - column))
 
     def column(self, row: int, byte: int) -> int:
-        """Return how many characters stand before a byte of a line; each line is counted through once."""
+        """Return the number of characters before a byte of a line; each line is counted once."""
         line = self.lines[row]
         if line.isascii():
             return byte

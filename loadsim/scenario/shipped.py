@@ -1,4 +1,4 @@
-"""The scenarios that come with loadsim: where they are, and their descriptions. Light, for `list` and completion."""
+"""The scenarios that come with loadsim: their paths and descriptions. Light, for `list` and shell completion."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ class Shipped(NamedTuple):
 
     name: str
     path: Path
-    summary: str  # its description, one line
+    summary: str  # its description
 
 
 def shipped_folder() -> Path:
-    """Return where the shipped scenarios are: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the shipped scenarios: in the installed package, or beside it in a checkout."""
     package = Path(__file__).parent.parent
     inside = package / "scenarios"
     return inside if inside.is_dir() else package.parent / "scenarios"
 
 
 def shipped_paths() -> list[Path]:
-    """Return the files of the shipped scenarios by name."""
+    """Return the files of the shipped scenarios, sorted by name."""
     return sorted(shipped_folder().glob("*.toml"))
 
 
 def shipped() -> list[Shipped]:
-    """Return the shipped scenarios by name, each with its description."""
+    """Return the shipped scenarios with their descriptions, sorted by name."""
     found = []
     for path in shipped_paths():
         data = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -1,10 +1,9 @@
-"""What the simulated server and each driver are told: the scenario, reduced to what they need, as plain values.
+"""The specs of child processes: the settings of a scenario that each one needs, as plain values.
 
-Frozen dataclasses of the standard library that travel as JSON: the processes under measurement import neither
-pydantic nor numpy, whose threads would share the fd table under test. `ServerSettings` and `ClientSettings` are views
-of the tables [server] and [client], which declare each setting with its unit, bounds, default and meaning. They name
-the settings that cross, and `tables.carried` fills them: a dataclass that is generated from the tables would hide its
-fields from mypy and from a reader. A test holds names and types against the tables.
+Specs are frozen dataclasses of the standard library that travel as JSON. The measured processes import neither pydantic
+nor numpy, because a thread of numpy would share the fd table under test. `ServerSettings` and `ClientSettings` name the
+settings of the tables [server] and [client] that travel; `fields.carried` fills them. They are written out because a
+generated dataclass would hide its fields from mypy and from readers. A test holds names and types against the tables.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """Something that travels to a child process in the order "prepare"."""
+    """Values that travel to a child process in the message "prepare"."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
-        """Return the spec of which these values, read from JSON, are the fields."""
+        """Return the spec with these field values, read from JSON."""
         return cls(**{**values, "exchange": Exchange(values["exchange"])})
 
 
@@ -54,7 +53,7 @@ class ServerSpec(ServerSettings):
     address: str
     port: int  # 0: any free one
     exchange: Exchange
-    expect: str  # of exchange raw: what it answers; "": something
+    expect: str  # the answer of exchange raw; "": any
     seed: int
     accepts_path: str
     accepts_capacity: int
@@ -63,8 +62,8 @@ class ServerSpec(ServerSettings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WatchedSpec:
-    """A server that writes no records and is told nothing: where what is seen of it is written down."""
+class ObservedSpec:
+    """The records of a server that writes none itself, because it is not ours: loadsim observes it."""
 
     accepts_path: str
     failures_path: str
@@ -74,30 +73,30 @@ class WatchedSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunningSpec(WatchedSpec):
-    """A server that runs already."""
+class RunningSpec(ObservedSpec):
+    """A running server."""
 
-    pid: int | None  # one of its processes; None: nobody says which
-    address: str | None  # where it is reached; None: where the process listens
-    port: int  # 0: the same
-    on_ipv4_loopback: bool  # the clients need source addresses of their own, 127.0.x.y
+    pid: int | None  # one of its processes; None: unknown
+    address: str | None  # None: the address on which the process listens
+    port: int  # 0: the port on which the process listens
+    on_ipv4_loopback: bool  # the clients need several source addresses, 127.0.x.y
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CommandSpec(WatchedSpec):
-    """A command as the server: this is for who starts it."""
+class CommandSpec(ObservedSpec):
+    """A command as the server; its starter reads this."""
 
     command: list[str]  # "{port}" stands for the port
     address: str
     port: int  # 0: any free one
     nofile: int | None  # RLIMIT_NOFILE, soft and hard; None: as inherited
-    nofile_later: int  # the highest one that it gets while it runs: its hard limit then; 0: none
+    nofile_later: int  # the highest limit of the timeline, used as hard limit; 0: none
     start_timeout_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSettings(Spec):
-    """The settings of [client] that a driver needs as they are; times in seconds."""
+    """The settings of [client] that a driver needs unchanged; times in seconds."""
 
     arrivals: str
     attempts: int | None
@@ -131,7 +130,7 @@ class LoadSpec(ClientSettings):
     attempts_capacity: int
 
 
-#: The canary comes from 127.0.1.1, the connections that it holds from 127.0.1.2: nobody else does.
+#: The canary connects from 127.0.1.1, the held connections from 127.0.1.2, and no other client does.
 CANARY_SOURCE, HELD_SOURCE = 254, 255
 
 

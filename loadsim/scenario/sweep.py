@@ -1,4 +1,4 @@
-"""Many runs of one scenario: the product of swept settings, repeated, in a fair order; and the schema of a file."""
+"""Many runs of one scenario: the product of swept settings, repeated, in random order; and the schema of a file."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from loadsim.scenario.fields import Contradiction, Table, flattened, key
 from loadsim.scenario.model import Scenario
 
-#: Runs of each cell, where nothing says how many: enough to tell up to 7 cells apart (`analysis.statistics`).
+#: Default runs of each cell: enough to tell up to 7 cells apart (`compare.statistics`).
 REPEAT = 6
 #: The first part of every key that may be swept.
 SWEEPABLE = frozenset({"canary", "client", "network", "seed", "server", "sysctl"})
 MAX_CELLS = 1_000
-#: Combinations that are walked through to see which of them are left out, and looks at an exclusion for that.
+#: Combinations before exclusion, and checks of a combination against an exclusion.
 _MAX_PRODUCT = 10_000
-_MAX_LOOKS = 1_000_000
-#: Keys that are swept at once: each is a part of every cell's name.
+_MAX_CHECKS = 1_000_000
+#: Keys that are swept together: each is a part of the name of every cell.
 _MAX_AXES = 20
-#: Values of an array, whatever it is for.
+#: Values of any array.
 _MAX_VALUES = 1_000
-#: Cells times settings of each: what `check` reads within a second or two.
+#: Cells times settings of each: `check` reads this within two seconds.
 _MAX_SETTINGS = 200_000
-#: A text counts as one more setting for each so many characters.
+#: A text counts as one more setting for each of this number of characters.
 _LONG_TEXT = 100
-#: Errors of all cells together after which no further cell is looked at.
+#: Errors of all cells after which no further cell is read.
 _MANY_ERRORS = 10_000
-#: Seconds that a run takes beside its load: namespace, processes, analysis, files.
+#: Seconds of a run outside of its load: namespace, processes, analysis, files.
 AROUND_A_RUN_S = 0.8
 _MAX_REPEAT = 1_000
 _OWN = ("repeat", "exclude")
-_NAMED_ALIKE = "close", "namespace"  # last parts of keys that say too little without their table
+_NAMED_ALIKE = "close", "namespace"  # last parts of keys that are unclear without their table
 
 
 def _axis(value: object) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple) or not value:
-        says = "an array of the values to try, such as [8, 128, 4096], is needed here"
+        says = "write an array of the values to try, such as [8, 128, 4096]"
         raise PydanticCustomError("axis", "{says}", {"says": says})
     if any(isinstance(one, list | dict) or (isinstance(one, str) and len(one) > _LONG_TEXT) for one in value):
         says = f"every value of a sweep is one number, boolean or text of up to {_LONG_TEXT} characters"
@@ -59,27 +59,29 @@ Axis = Annotated[tuple[Any, ...], PlainValidator(_axis, json_schema_input_type=l
 
 
 class Sweep(Table):
-    """`[sweep]`: beside these keys, each dotted key of a setting with the values to try."""
+    """`[sweep]`: these keys, and the dotted keys of settings, each with an array of values to try."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Axis]
 
     repeat: int | None = key(
-        None, ge=1, le=_MAX_REPEAT, description=f"Runs of each cell; {REPEAT} where something is swept."
+        None, ge=1, le=_MAX_REPEAT, description=f"Runs of each combination; {REPEAT} if a key is swept, else 1."
     )
     exclude: Annotated[tuple[dict[str, Any], ...], BeforeValidator(_exclusions)] = key(
-        (), strict=False, description='Combinations that are left out: [{"server.backlog" = 1, "client.hold" = "1s"}].'
+        (),
+        strict=False,
+        description='Combinations to leave out, such as [{"server.backlog" = 1, "client.hold" = "1s"}].',
     )
 
     @property
     def axes(self) -> dict[str, tuple[Any, ...]]:
-        """The values to try by their dotted key, as written."""
+        """The values to try by dotted key, as written."""
         return self.__pydantic_extra__ or {}
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """Yield what cannot be swept, and what cannot be left out."""
+        """Yield keys that cannot be swept, and exclusions that match nothing."""
         if len(self.axes) > _MAX_AXES:
-            says = f"this sweeps {len(self.axes):,} keys, {_MAX_AXES} are possible: set to one value what has one"
+            says = f"this sweeps {len(self.axes):,} keys, at most {_MAX_AXES} are possible: remove keys with one value"
             yield Contradiction((), says)
             return
         for name in self.axes:
@@ -89,17 +91,19 @@ class Sweep(Table):
         tried = {name: [_in_force(name, value) for value in values] for name, values in self.axes.items()}
         for name, values in tried.items():
             for place in (place for place, value in enumerate(values) if value in values[:place]):
-                yield Contradiction((name, place), "this value is there twice, and repeat says how often")
+                yield Contradiction(
+                    (name, place), "this value is written twice: remove one; repeat sets the number of runs"
+                )
         for one in self.exclude:
             for name, value in sorted(one.items()):
                 if name not in tried:
-                    yield Contradiction(("exclude",), f"exclude names {name}, which is not swept: take it away")
+                    yield Contradiction(("exclude",), f"exclude names {name}, which is not swept: remove it")
                 elif _in_force(name, value) not in tried[name]:
-                    says = f"exclude names {name} = {_spelled(value)}, which is not among its values"
+                    says = f"exclude names {name} = {_spelled(value)}, which is not one of its values"
                     yield Contradiction(("exclude",), says)
 
     def combinations(self) -> Iterator[dict[str, Any]]:
-        """Yield those that are not left out, as written; "50ms" and "0.05s" are one value."""
+        """Yield the combinations that are not excluded, as written; "50ms" and "0.05s" are the same value."""
         left_out = [{name: _in_force(name, value) for name, value in one.items()} for one in self.exclude if one]
         tried = [[(value, _in_force(name, value)) for value in values] for name, values in self.axes.items()]
         for chosen in itertools.product(*tried):
@@ -112,14 +116,14 @@ class Sweep(Table):
 class Cell:
     """One combination of swept values, as a scenario of its own."""
 
-    label: str  # "backlog 128"; the scenario's name where nothing is swept
+    label: str  # "backlog 128"; the name of the scenario if nothing is swept
     values: dict[str, Any]  # dotted key -> value, as in `Scenario.settings`
     scenario: Scenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """All cells of a scenario file, in the order of its values, and how often each is to run."""
+    """All cells of a scenario file in the order of its values, and the number of runs of each."""
 
     cells: tuple[Cell, ...]
     axes: dict[str, tuple[Any, ...]] = field(default_factory=dict)  # as written
@@ -128,40 +132,39 @@ class Matrix:
 
     @property
     def is_single(self) -> bool:
-        """Whether this is one run."""
+        """Whether this is a single run."""
         return not self.axes and self.repeat == 1
 
     @property
     def scenario(self) -> Scenario:
-        """The first cell: what all have in common, but for the swept values."""
+        """The scenario of the first cell; the others differ only in the swept values."""
         return self.cells[0].scenario
 
 
 class Job(NamedTuple):
-    """One run to be made: of which cell, and its how manieth, both from 0."""
+    """One planned run: the index of its cell, and its number within the cell, both from 0."""
 
     cell: int
     repeat: int
 
     def scenario(self, matrix: Matrix) -> Scenario:
-        """Return what is to be run: it says which run it is; repeats have seeds of their own, alike in every cell."""
+        """Return the scenario of this run, numbered in its description; the n-th runs of all cells share a seed."""
         cell = matrix.cells[self.cell]
-        which = f"{cell.label}, run {self.repeat + 1} of {matrix.repeat}. {cell.scenario.description}".strip()
+        description = f"{cell.label}, run {self.repeat + 1} of {matrix.repeat}. {cell.scenario.description}".strip()
         seed = (cell.scenario.seed + self.repeat) % 2**63
-        return cell.scenario.model_copy(update={"seed": seed, "description": which})
+        return cell.scenario.model_copy(update={"seed": seed, "description": description})
 
 
 def order(cells: int, repeat: int, *, seed: int) -> list[Job]:
-    """Return all runs: round by round every cell once, shuffled anew, so that no drift of the host favours one."""
+    """Return all runs: every cell once in random order, repeated, to spread any drift of the host over all cells."""
     shuffle = random.Random(seed)  # noqa: S311 -- fairness, not secrecy
-    rounds = [shuffle.sample(range(cells), cells) for _ in range(repeat)]
-    return [Job(cell, number) for number, shuffled in enumerate(rounds) for cell in shuffled]
+    return [Job(cell, number) for number in range(repeat) for cell in shuffle.sample(range(cells), cells)]
 
 
 def expand(data: Mapping[str, Any]) -> Matrix | list[ErrorDetails]:
-    """Return what the merged data of all layers plan, or everything that is wrong with them.
+    """Return the cells of the merged data of all layers, or all errors in the data.
 
-    The `loc` of an error that a swept value makes is that value's place in `[sweep]`.
+    The `loc` of an error in a swept value is the place of that value in `[sweep]`.
     """
     if too_long := list(_too_long(data)):
         return too_long
@@ -171,7 +174,7 @@ def expand(data: Mapping[str, Any]) -> Matrix | list[ErrorDetails]:
     except ValidationError as error:
         return [_moved(line, ("sweep", *line["loc"])) for line in error.errors(include_url=False)]
     product = math.prod(map(len, sweep.axes.values()))
-    if product * len(sweep.exclude) > _MAX_LOOKS:
+    if product * len(sweep.exclude) > _MAX_CHECKS:
         says = f"these are {len(sweep.exclude):,} exclusions from {product:,} combinations: sweep less, exclude less"
         return [_contradiction(("sweep", "exclude"), says)]
     chosen = list(sweep.combinations()) if product <= _MAX_PRODUCT else []
@@ -185,7 +188,7 @@ def expand(data: Mapping[str, Any]) -> Matrix | list[ErrorDetails]:
 
 
 def _too_much(cells: int, settings: int) -> str:
-    """Return why so many cells of so many settings each cannot be read; empty where they can."""
+    """Return the reason why this number of cells and settings is too large; "" if it is not."""
     if not 1 <= cells <= MAX_CELLS:
         return f"this sweeps {cells:,} combinations, 1 to {MAX_CELLS:,} are possible: sweep less, exclude less"
     if cells > 1 and cells * settings > _MAX_SETTINGS:
@@ -196,7 +199,7 @@ def _too_much(cells: int, settings: int) -> str:
 def _cells(
     base: Mapping[str, Any], axes: Mapping[str, Sequence[Any]], chosen: Sequence[Mapping[str, Any]]
 ) -> tuple[Cell, ...] | list[ErrorDetails]:
-    """Return the cells of the combinations, or what is wrong with them, each thing once."""
+    """Return the cells of the combinations, or their errors, each one once."""
     cells, errors, seen = [], {}, 0
     for values in chosen:
         try:
@@ -214,16 +217,16 @@ def _cells(
 
 
 def short(name: str) -> str:
-    """Return what people call a swept key: "backlog" for server.backlog."""
+    """Return the short name of a swept key: "backlog" for server.backlog."""
     table, _, last = name.partition(".")
     last = last.rpartition(".")[2] or table
     return f"{table} {last}" if last in _NAMED_ALIKE else last
 
 
 def _too_long(data: object, path: tuple[str | int, ...] = ()) -> Iterator[ErrorDetails]:
-    """Yield the arrays that nobody means: what is in them is not looked at."""
+    """Yield an error for each array that is too long; its values are not read."""
     if isinstance(data, list) and len(data) > _MAX_VALUES:
-        says = f"this array has {len(data):,} values, {_MAX_VALUES:,} are possible: make it shorter"
+        says = f"this array has {len(data):,} values, at most {_MAX_VALUES:,} are possible: make it shorter"
         yield _contradiction(path, says)
     elif isinstance(data, Mapping | list):
         for part, value in data.items() if isinstance(data, Mapping) else enumerate(data):
@@ -231,16 +234,16 @@ def _too_long(data: object, path: tuple[str | int, ...] = ()) -> Iterator[ErrorD
 
 
 def _size(data: object) -> int:
-    """Return how many settings there are to read, arrays and tables included."""
+    """Return the number of settings, including arrays and tables."""
     if isinstance(data, Mapping | list):
         return 1 + sum(map(_size, data.values() if isinstance(data, Mapping) else data))
     return 1 + (len(data) // _LONG_TEXT if isinstance(data, str) else 0)
 
 
 def _with(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the data of one cell, which shares with the others what is not swept.
+    """Return the data of one cell; tables without swept keys are shared between cells.
 
-    An empty text takes a key away, as in an override.
+    An empty text removes a key, as in an override.
     """
     data = dict(base)
     for name, value in values.items():
@@ -258,7 +261,7 @@ def _with(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cell(values: Mapping[str, Any], scenario: Scenario) -> Cell:
-    """Return a cell, called after its values."""
+    """Return a cell, named after its values."""
     words = [f"{short(name)} {_spelled(value)}" for name, value in values.items()]
     in_force = flattened(scenario.settings())
     known = {name: in_force.get(name) for name in values}
@@ -266,7 +269,7 @@ def _cell(values: Mapping[str, Any], scenario: Scenario) -> Cell:
 
 
 def _in_force(name: str, value: object) -> object:
-    """Return what a setting is when it is spelled like this; the spelling itself where it is wrong or unknown."""
+    """Return the value of a setting that is spelled like this; the spelling itself if it is wrong or unknown."""
     table, _, last = name.partition(".")
     tables = Scenario.model_fields.get(table)
     fields = getattr(tables.annotation, "model_fields", {}) if tables else {}
@@ -292,7 +295,7 @@ def _spelled(value: object) -> str:
 
 
 def _place(line: ErrorDetails, axes: Mapping[str, Sequence[Any]], values: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return where an error of a cell was written: in [sweep], at the key or value that made it."""
+    """Return the place of an error of a cell: in [sweep], at the key or value that caused it."""
     dotted = ".".join(str(part) for part in line["loc"] if part != "[key]")
     for name, tried in axes.items():
         if dotted == name or dotted.startswith(f"{name}."):
@@ -309,18 +312,24 @@ def _moved(line: ErrorDetails, loc: tuple[Any, ...]) -> ErrorDetails:
     return ErrorDetails(**{**line, "loc": loc})
 
 
-_EXTENDS = {"type": "string", "description": "The path of one parent: its tables merge, its arrays are replaced."}
+_EXTENDS = {
+    "type": "string",
+    "description": "Path of a parent, or name of a shipped scenario. Its tables are merged, its arrays replaced.",
+}
 _SYSCTL = {
     "type": "object",
-    "description": "Inside the private namespace, full names.",
+    "description": "Sysctls of the private network namespace, by their full names, such as net.core.somaxconn.",
     "additionalProperties": {"type": ["integer", "string", "object"]},
 }
 
 
 def schema() -> dict[str, Any]:
-    """Return the schema of a file as it is written: durations and rates are text, sysctls may be bare dotted keys."""
+    """Return the schema of a file as written: durations and rates are text, sysctls may be bare dotted keys."""
     model = Scenario.model_json_schema(by_alias=True)
     properties = {"extends": _EXTENDS, **model["properties"], "sysctl": _SYSCTL}
-    properties["sweep"] = {**Sweep.model_json_schema(), "description": "Settings to try: a run of each combination."}
+    properties["sweep"] = {
+        **Sweep.model_json_schema(),
+        "description": "Settings with values to try: each combination is run.",
+    }
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "loadsim scenario"}
     return {**head, **{key: value for key, value in model.items() if key != "title"}, "properties": properties}

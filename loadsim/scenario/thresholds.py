@@ -1,6 +1,6 @@
 """Expectations on metrics, such as "emfile.count > 0" or "accept.p99 < 50ms": parsing and judging.
 
-A metric without samples fails its threshold: nothing passes vacuously.
+A metric without samples fails its threshold, because no expectation passes without data.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SUFFIXED = re.compile(r"(\d+(?:_\d+)*(?:\.\d+)?)\s*(\S*)", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Threshold:
-    """One expectation; `value` in the metric's own unit (seconds, per second, cores, bytes, a share from 0 to 1)."""
+    """One expectation; `value` in the metric's own unit (seconds, per second, cores, bytes, a fraction from 0 to 1)."""
 
     metric: str
     operator: str
@@ -44,14 +44,14 @@ class Threshold:
 
 
 class Judgement(NamedTuple):
-    """What became of a threshold, and the measured value with its unit ("48", "1.2 ms", "no data")."""
+    """Whether a threshold is met, and the measured value with its unit ("48", "1.2 ms", "no data")."""
 
     ok: bool
     measured: str
 
 
 class ThresholdError(ValueError):
-    """A threshold that cannot be read; `hint` is what was perhaps meant, a whole threshold."""
+    """A threshold that cannot be read; `hint` is a suggestion, a complete threshold."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -59,7 +59,7 @@ class ThresholdError(ValueError):
 
 
 def parse(text: str) -> Threshold:
-    """Return the threshold; raises ThresholdError where its metric, operator, value or unit is not right."""
+    """Return the threshold; raises ThresholdError if its metric, operator, value or unit is wrong."""
     match = _SHAPE.fullmatch(text)
     if match is None:
         operators = ", ".join(OPERATORS)
@@ -74,7 +74,7 @@ def parse(text: str) -> Threshold:
 
 
 def judge(threshold: Threshold, metrics: Mapping[str, float]) -> Judgement:
-    """Return whether measured metrics, keyed as in `summary.json`, meet the threshold; an absent one does not."""
+    """Return whether measured metrics, keyed as in `summary.json`, meet the threshold; an absent metric does not."""
     metric = METRICS[threshold.metric]
     value = metrics.get(metric.json_key)
     if value is None:
@@ -83,7 +83,7 @@ def judge(threshold: Threshold, metrics: Mapping[str, float]) -> Judgement:
 
 
 def show(metric: Metric, value: float) -> str:
-    """Return a value of a metric with its unit, for people."""
+    """Return a value of a metric with its unit, as text."""
     match metric.unit:
         case "s":
             return units.format_duration(value)
@@ -100,7 +100,7 @@ def show(metric: Metric, value: float) -> str:
 
 @functools.cache
 def nearest_metric(name: str) -> str | None:
-    """Return the metric that was perhaps meant: by an earlier name, its key in summary.json, spelling or last part."""
+    """Return the metric closest to a name: by a former name, its key in summary.json, spelling or last part."""
     if name in FORMER_NAMES:
         return FORMER_NAMES[name]
     by_key = {metric.json_key: metric.name for metric in METRICS.values()}
@@ -112,7 +112,7 @@ def nearest_metric(name: str) -> str | None:
 
 
 def _value(metric: Metric, text: str) -> float:
-    """Return the value in the metric's unit; raises ThresholdError where its unit is missing or another one."""
+    """Return the value in the metric's unit; raises ThresholdError if its unit is missing or wrong."""
     try:
         match metric.unit:
             case "s":
@@ -128,8 +128,8 @@ def _value(metric: Metric, text: str) -> float:
     except ValueError as error:
         raise ThresholdError(f"{metric.name}: {error}") from None
     if not _NUMBER.fullmatch(text):
-        what = "a number of cores" if metric.unit == "cores" else "a plain number"
-        raise ThresholdError(f'{metric.name} is compared with {what}, not with "{text}"')
+        expected = "a number of cores" if metric.unit == "cores" else "a plain number"
+        raise ThresholdError(f'{metric.name} is compared with {expected}, not with "{text}"')
     return float(text)
 
 
@@ -137,6 +137,6 @@ def _suffixed(text: str, scales: Mapping[str, float]) -> float:
     match = _SUFFIXED.fullmatch(text)
     if match is None or match[2] not in scales:
         known = ", ".join(unit for unit in scales if unit)
-        sort = f'a share from 0 to 1 or with {known}, such as "0.5" or "50 %"' if "" in scales else f"a unit ({known})"
-        raise ValueError(f"the value needs {sort}")
+        form = f'a fraction from 0 to 1, or {known}, such as "0.5" or "50 %"' if "" in scales else f"a unit ({known})"
+        raise ValueError(f"the value needs {form}")
     return float(match[1]) * scales[match[2]]

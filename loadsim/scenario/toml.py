@@ -1,6 +1,6 @@
-"""Reads scenarios (files, `extends`, overrides) and writes a resolved one back as TOML.
+"""Reads scenarios (files, `extends`, overrides) and writes a resolved scenario as TOML.
 
-The only module of this folder that touches the file system.
+Beside `shipped`, the only module of this folder that touches the file system.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ if TYPE_CHECKING:
     from loadsim.scenario.model import Scenario
 
 
-#: A scenario is a page of text; whatever is larger was not meant, /dev/zero included.
+#: Bytes. A scenario is a page of text; a larger file is a mistake, such as /dev/zero.
 _LARGEST_FILE = 100_000
-#: Parents, grandparents and so on that a scenario may have.
+#: Parents, grandparents and so on of a scenario.
 _MOST_PARENTS = 16
-#: Errors that are put into words: each needs a look at the whole text.
-_MOST_TOLD = 100
-#: What only a complete chain of parents can tell.
+#: Errors that are printed: finding the place of each one reads the whole text.
+_MOST_SHOWN = 100
+#: Types of errors that are reliable only with a complete chain of parents.
 _NEEDS_ALL_LAYERS = frozenset({"missing", "contradiction"})
 
 
 class _UnreadableError(Exception):
-    """A file cannot be had; the text is a sentence with the remedy."""
+    """A file cannot be read; the message is a sentence with the remedy."""
 
 
 def load(path_or_name: str, overrides: Sequence[Override] = ()) -> Scenario:
-    """Return the one scenario of a file, as `load_matrix` does; raises ScenarioError where the file sweeps."""
+    """Return the one scenario of a file, as `load_matrix` does; raises ScenarioError if the file sweeps."""
     return _single(load_matrix(path_or_name, overrides))
 
 
 def load_matrix(path_or_name: str, overrides: Sequence[Override] = (), *, allow_outside: bool = False) -> Matrix:
     """Return all cells of a file, or of the shipped scenario of that name, with "key=value" overrides applied.
 
-    What it extends lies in its own folder or below, unless `allow_outside`. Raises ScenarioError whose text is the full
-    account of everything that is wrong.
+    Its parents must lie in its own folder or below, unless `allow_outside`. Raises ScenarioError with the text of all
+    errors.
     """
     path = find(path_or_name)
     try:
@@ -59,7 +59,7 @@ def load_matrix(path_or_name: str, overrides: Sequence[Override] = (), *, allow_
 
 
 def load_text(text: str, overrides: Sequence[Override] = (), *, name: str = "built-in") -> Scenario:
-    """Return the one scenario in a text; `name` stands for its path, also for what it extends."""
+    """Return the one scenario in a text; `name` is used as its path, also to find its parents."""
     return _single(load_text_matrix(text, overrides, name=name))
 
 
@@ -71,34 +71,34 @@ def load_text_matrix(text: str, overrides: Sequence[Override] = (), *, name: str
 def _single(matrix: Matrix) -> Scenario:
     if matrix.axes:
         chosen = " ".join(f"--set {name}={values[0]}" for name, values in matrix.axes.items())
-        raise ScenarioError(f"{matrix.scenario.name} sweeps {', '.join(matrix.axes)}: choose one value, {chosen}")
+        raise ScenarioError(f"{matrix.scenario.name} sweeps {', '.join(matrix.axes)}: choose one value with {chosen}")
     return matrix.scenario
 
 
 def _resolved(chain: _Chain, overrides: Sequence[Override]) -> Matrix:
-    """Return what the files and overrides say together; raises ScenarioError with everything that is wrong."""
-    given = [override(one) if isinstance(one, str) else one.layer() for one in overrides]
+    """Return the cells of the files and overrides; raises ScenarioError with the text of all errors."""
+    given = [override(each) if isinstance(each, str) else each.layer() for each in overrides]
     problems = [*chain.problems, *(found for found in given if isinstance(found, Problem))]
     layers = [*chain.layers, *(layer for layer in given if isinstance(layer, Layer))]
     more = 0
     if not chain.broken:
         matrix = expand({"name": chain.name, **merge(layers)})
         if not isinstance(matrix, Matrix):
-            told = [e for e in matrix if chain.complete or e["type"] not in _NEEDS_ALL_LAYERS]
-            problems += [problem_of(error, layers) for error in told[:_MOST_TOLD]]
-            more = max(0, len(told) - _MOST_TOLD)
+            errors = [e for e in matrix if chain.complete or e["type"] not in _NEEDS_ALL_LAYERS]
+            problems += [problem_of(error, layers) for error in errors[:_MOST_SHOWN]]
+            more = max(0, len(errors) - _MOST_SHOWN)
         elif not problems:
             return matrix
     order = [*chain.sources, *(found.source for found in given)]
-    account = render(sorted(problems, key=lambda each: (order.index(each.source), each.span)))
-    rest = f"; {more:,} more are not shown: mend these first" if more else ""
-    raise ScenarioError(account + rest)
+    text = render(sorted(problems, key=lambda each: (order.index(each.source), each.span)))
+    rest = f"; {more:,} more are not shown: fix these first" if more else ""
+    raise ScenarioError(text + rest)
 
 
 def find(path_or_name: str) -> Path:
-    """Return the path of a scenario: a file, or the shipped one of that name; the file wins.
+    """Return the path of a scenario: a file, or the shipped scenario of that name; the file wins.
 
-    A path that is neither is returned as it is; reading it will say what is wrong.
+    A path that is neither is returned unchanged; reading it raises the error.
     """
     if not _is_file(Path(path_or_name)):
         for known in shipped_paths():
@@ -110,7 +110,7 @@ def find(path_or_name: str) -> Path:
 class _Chain:
     """A file and its parents, eldest first, as far as they could be read.
 
-    `broken`: a file is no TOML, so nothing can be said about the values; `complete`: no parent is missing.
+    `broken`: a file is not TOML, so values cannot be checked. `complete`: no parent is missing.
     """
 
     def __init__(self, path: Path, text: bytes, *, allow_outside: bool = False) -> None:
@@ -143,18 +143,18 @@ class _Chain:
             return
         folder = self.paths[0].parent
         if "\0" in named:
-            self._stop(child, "extends must be the path of a file, and no path has a NUL in it: take it away")
+            self._stop(child, "extends must be the path of a file, and a path cannot contain NUL: remove it")
             return
         path = _parent_path(folder, named)
         if path.resolve() in [known.resolve() for known in self.paths]:
-            self._stop(child, f"extends goes round in a circle, back to {_shown(path)}: take one of them away")
+            self._stop(child, f"extends leads in a circle back to {_shown(path)}: remove one extends")
             return
         if len(self.paths) > _MOST_PARENTS:
-            self._stop(child, f"extends goes through {_MOST_PARENTS} parents already: put some of them together")
+            self._stop(child, f"extends has more than {_MOST_PARENTS} parents in a row: merge some of them")
             return
         if self._is_outside(path):
-            sentence = f"extends leaves the folder of the scenario, for {_shown(path)}"
-            self._stop(child, f"{sentence}: add --allow-outside if you know that file, or copy it beside this one")
+            sentence = f"extends leaves the folder of the scenario: {_shown(path)}"
+            self._stop(child, f"{sentence}; pass --allow-outside if you trust that file, or copy it beside this one")
             return
         try:
             self._add(path, _read(path))
@@ -163,7 +163,7 @@ class _Chain:
             self._stop(child, str(error), f'"{near}"' if near else None)
 
     def _is_outside(self, path: Path) -> bool:
-        """Whether a parent lies, links followed, neither below the scenario's folder nor among the shipped ones."""
+        """Return whether a parent, with links resolved, is outside of the scenario's folder and the shipped ones."""
         allowed = () if self._inside is None else (self._inside, shipped_folder().resolve())
         return bool(allowed) and not any(path.resolve().is_relative_to(folder) for folder in allowed)
 
@@ -183,7 +183,7 @@ def _parent_path(folder: Path, named: str) -> Path:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # too long, with a NUL, in a folder that may not be searched: reading it will say so
+    except (OSError, ValueError):  # too long, with a NUL, in an unreadable folder: reading it raises the error
         return False
 
 
@@ -198,31 +198,33 @@ def _read(path: Path) -> bytes:
         reason = getattr(error, "strerror", None) or str(error)
         raise _UnreadableError(f"{_shown(path)} cannot be read ({reason}): name a file that you may read") from None
     if len(text) > _LARGEST_FILE:
-        raise _UnreadableError(f"{_shown(path)} is larger than {_LARGEST_FILE:,} bytes: a scenario is a page of text")
+        raise _UnreadableError(
+            f"{_shown(path)} is larger than {_LARGEST_FILE:,} bytes: name a scenario, which is a page of text"
+        )
     return text
 
 
 def _not_found(path: Path) -> str:
     names = [known.stem for known in shipped_paths()]
     near = nearest(path.stem, names)
-    meant = f"did you mean {near}?" if near else f"shipped are {', '.join(names)}"
-    return f"there is no file {_decoded(path)}, and no shipped scenario of that name; {meant}"
+    remedy = f"did you mean {near}?" if near else f"the shipped ones are {', '.join(names)}"
+    return f"there is no file {_decoded(path)}, and no shipped scenario of that name; {remedy}"
 
 
 def _shown(path: Path) -> str:
-    """Return a path as people will recognise it: relative where it is below the working directory."""
+    """Return a path for a message: relative if it is below the working directory."""
     absolute = Path(os.path.normpath(path.absolute()))
     short = absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
     return _decoded(short)
 
 
 def _decoded(path: Path) -> str:
-    """Return a path as text that can be printed: a file name may be any bytes."""
+    """Return a path as printable text, because a file name may be any bytes."""
     return os.fsencode(path).decode(errors="replace")
 
 
 def _name_after(path: Path) -> str:
-    """Return the name of a scenario that does not give itself one: that of its file, as far as it can be a name."""
+    """Return the default name of a scenario: the name of its file without characters that a name cannot have."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64] or "unnamed"
 
 
@@ -230,7 +232,7 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
 def to_toml(scenario: Scenario, matrix: Matrix | None = None) -> str:
-    """Return the scenario as TOML, with the table [sweep] of a matrix; a key that has no value is left out."""
+    """Return the scenario as TOML, with the table [sweep] of a matrix; keys without a value are left out."""
     values = scenario.model_dump(mode="json", by_alias=True, exclude_none=True, context=SPELLED)
     if scenario.server.close_after is None:
         values["server"]["close_after"] = "client"
@@ -268,5 +270,5 @@ def _value(value: object) -> str:
 
 
 def _text(text: str) -> str:
-    """Return a TOML basic string: JSON's, but for DEL, which JSON lets stand."""
+    """Return a TOML basic string: a JSON string with DEL escaped, which JSON does not do."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

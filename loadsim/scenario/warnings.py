@@ -1,4 +1,4 @@
-"""What will not be as a scenario asks on this host, each with its remedy: a table of rules over the budget."""
+"""Warnings before a run: settings that this host cannot provide, each with a remedy; a table of rules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SOMAXCONN = "net.core.somaxconn"
 PORT_RANGE = "net.ipv4.ip_local_port_range"
-#: What a network namespace lets its owner write, and decides how connections come about (Linux 6.18).
+#: Writable sysctls of a network namespace that influence how connections are made (Linux 6.18).
 _OF_A_NAMESPACE = (
     SOMAXCONN,
     PORT_RANGE,
@@ -40,14 +40,14 @@ _MUCH_SPACE = 2_000_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanWarning:
-    """One thing that will be otherwise than asked, or than one would think: a sentence, and what to change."""
+    """A setting that will not take effect as written, or has a surprising effect: a sentence and the remedy."""
 
     sentence: str
     remedy: str
 
 
 def warnings(budget: Budget) -> list[PlanWarning]:
-    """Return what there is to say, the gravest first."""
+    """Return all warnings, the most serious first."""
     return [found for rule in _RULES if (found := rule(budget)) is not None]
 
 
@@ -62,14 +62,14 @@ def _nofile_above_hard_limit(budget: Budget) -> PlanWarning | None:
     )
 
 
-def _no_room_for_clients(budget: Budget) -> PlanWarning | None:
+def _no_descriptors_for_clients(budget: Budget) -> PlanWarning | None:
     limit = budget.server_fds.available
     if limit > budget.baseline or not budget.scenario.server.is_simulated:
         return None
     return PlanWarning(
-        sentence=f"the server holds about {budget.baseline} descriptors itself, so with a limit of {limit} it can "
-        "accept nobody",
-        remedy=f"set server.nofile to more than {budget.baseline}, unless that is the point",
+        sentence=f"the server itself needs about {budget.baseline} descriptors, so with a limit of {limit} it cannot "
+        "accept any client",
+        remedy=f"set server.nofile above {budget.baseline}, unless this is intended",
     )
 
 
@@ -78,8 +78,7 @@ def _somaxconn_below_backlog(budget: Budget) -> PlanWarning | None:
     if backlog <= somaxconn:
         return None
     return PlanWarning(
-        sentence=f"listen(fd, {backlog}) gets a backlog of {somaxconn}: {SOMAXCONN} is {somaxconn}, and the kernel "
-        "says nothing",
+        sentence=f"the kernel reduces the backlog of {backlog} to {SOMAXCONN} = {somaxconn} without an error",
         remedy=f'set "{SOMAXCONN}" = {backlog} in [sysctl], or server.backlog to {somaxconn}',
     )
 
@@ -91,7 +90,7 @@ def _driver_clamped(budget: Budget) -> PlanWarning | None:
     processes = math.ceil(budget.in_flight / max(1, available - DRIVER_FDS))
     return PlanWarning(
         sentence=f"each driver may need {format_count(needed)} descriptors, and its hard limit is "
-        f"{format_count(available)}: it will start no more than that allows",
+        f"{format_count(available)}: it will start no more clients than that allows",
         remedy=f"set client.processes to {processes}, raise the hard limit (ulimit -Hn), or lower the load",
     )
 
@@ -102,7 +101,7 @@ def _not_enough_ports(budget: Budget) -> PlanWarning | None:
         return None
     sources = math.ceil(needed / max(1, available // budget.scenario.client.sources))
     return PlanWarning(
-        sentence=f"{format_count(needed)} local ports may be needed at once, and there are {format_count(available)}",
+        sentence=f"{format_count(needed)} local ports may be needed at once, {format_count(available)} are available",
         remedy=f"set client.sources to {sources}, or widen {PORT_RANGE}",
     )
 
@@ -114,7 +113,7 @@ def _port_limited(budget: Budget) -> PlanWarning | None:
     return PlanWarning(
         sentence="clients that close by FIN leave their ports in TIME_WAIT: above about "
         f"{format_count(available / 2)}/s (half of {format_count(available)} ports a second) the generator slows down "
-        "although nothing fails",
+        "without any failure",
         remedy=f'set client.close = "rst", client.sources to {math.ceil(2 * rate * sources / max(1, available))}, '
         f"or widen {PORT_RANGE}",
     )
@@ -137,8 +136,8 @@ def _in_flight_above_stop(budget: Budget) -> PlanWarning | None:
     if not any("max_in_flight" in sentence for sentence in expected.unpredicted):
         return None
     return PlanWarning(
-        sentence=f"more than {format_count(client.max_in_flight)} clients will be in flight: those beyond are not "
-        "started",
+        sentence=f"more than {format_count(client.max_in_flight)} clients would be in flight at once: further arrivals "
+        "are not started",
         remedy="raise client.max_in_flight, or lower the rate, client.hold or the time-outs",
     )
 
@@ -149,7 +148,7 @@ def _more_processes_than_cpus(budget: Budget) -> PlanWarning | None:
         return None
     return PlanWarning(
         sentence=f"{processes} busy processes share {cpus} CPUs: latencies will include waiting for a CPU",
-        remedy=f"set client.processes to {max(1, cpus - 1)}, or read the latencies with that in mind",
+        remedy=f"set client.processes to {max(1, cpus - 1)}, or allow for that in the latencies",
     )
 
 
@@ -168,7 +167,7 @@ def _much_space(budget: Budget) -> PlanWarning | None:
     return PlanWarning(
         sentence=f"{budget.reserved_bytes / 1e9:.1f} GB are reserved for the records of up to "
         f"{format_count(budget.attempts)} attempts",
-        remedy="set client.attempts, shorten client.duration, or choose a roomy --out",
+        remedy="set client.attempts, shorten client.duration, or choose an --out on a larger disk",
     )
 
 
@@ -176,12 +175,12 @@ def _sysctl_unknown(budget: Budget) -> PlanWarning | None:
     for name in budget.scenario.sysctl:
         if name in _OF_THE_HOST:
             return PlanWarning(
-                sentence=f"{name} belongs to the whole host, no namespace has its own",
-                remedy="take it out of [sysctl], and set it with sysctl -w on the host",
+                sentence=f"{name} belongs to the whole host, not to a network namespace",
+                remedy="remove it from [sysctl], and set it with sysctl -w on the host",
             )
         near = _nearest_sysctl(name)
         if name not in _OF_A_NAMESPACE and near:
-            return PlanWarning(sentence=f"no sysctl {name} is known here", remedy=f"did you mean {near}?")
+            return PlanWarning(sentence=f"{name} is not a known sysctl", remedy=f"did you mean {near}?")
     return None
 
 
@@ -192,7 +191,7 @@ def _nearest_sysctl(name: str) -> str | None:
 
 _RULES: tuple[Callable[[Budget], PlanWarning | None], ...] = (
     _nofile_above_hard_limit,
-    _no_room_for_clients,
+    _no_descriptors_for_clients,
     _sysctl_unknown,
     _somaxconn_below_backlog,
     _driver_clamped,

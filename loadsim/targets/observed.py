@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from loadsim.kernel.perf import EmfileCounter
     from loadsim.kernel.processes import ProcessGroup
     from loadsim.kernel.sockdiag import SockDiag, Sockets
-    from loadsim.scenario.specs import WatchedSpec
+    from loadsim.scenario.specs import ObservedSpec
 
 #: Time between two readings of the failure counter.
 _COUNT_S: Final = 0.01
@@ -190,7 +190,7 @@ class Observations:
 
 def open_observations(
     stack: AsyncExitStack,
-    spec: WatchedSpec,
+    spec: ObservedSpec,
     group: ProcessGroup | None,
     diag: SockDiag | None,
     *,

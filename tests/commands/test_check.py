@@ -80,7 +80,9 @@ def storming() -> Plan:
         expected_s=34.0,
         length_s=34.0,
         reserved_bytes=52_400_000,
-        prediction=Prediction(never=["emfile"], unpredicted=["above 5,000/s it is the server's speed that decides"]),
+        prediction=Prediction(
+            never=["emfile"], unpredicted=["above 5,000/s the result depends on the speed of the server"]
+        ),
         warnings=[
             PlanWarning(
                 sentence="each driver may need 20,028 descriptors, and its hard limit is 20,000: it will start no more "

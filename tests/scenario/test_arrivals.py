@@ -37,13 +37,13 @@ def test_a_constant_rate_starts_at_zero_and_is_evenly_spaced() -> None:
     ("rate", "for_s", "count"), [(1 / 3, 60.0, 20), (200.0, 3.0, 600), (100 / 60, 4.2, 7), (7.0, 0.5, 4)]
 )
 def test_float_sums_never_add_an_attempt_at_the_end(rate: float, for_s: float, count: int) -> None:
-    """An attempt belongs to the load when it starts before its end, whatever rounding says of rate x time."""
+    """An attempt belongs to the load when it starts before its end, despite rounding of rate x time."""
     assert count == len(schedule([[for_s, rate, rate]]))
     assert count == expected_count([[for_s, rate, rate]], attempts=None, duration_s=for_s)
 
 
 def test_a_ramp_gives_the_area_under_the_rate() -> None:
-    """From 0/s to 100/s in 2 s are 100 attempts, of which the first quarter starts in the first half of the time."""
+    """From 0/s to 100/s in 2 s are 100 attempts, and a quarter of them start in the first half of the time."""
     times = schedule([[2.0, 0.0, 100.0]])
 
     assert len(times) == 100
@@ -52,7 +52,7 @@ def test_a_ramp_gives_the_area_under_the_rate() -> None:
 
 
 def test_a_falling_ramp_mirrors_a_rising_one() -> None:
-    """A ramp down to zero starts as many, early instead of late."""
+    """A ramp down to zero starts the same number, early instead of late."""
     times = schedule([[2.0, 100.0, 0.0]])
 
     assert len(times) == 100
@@ -83,7 +83,7 @@ def test_a_duration_cuts_the_stages() -> None:
 
 
 def test_one_seed_gives_one_poisson_schedule() -> None:
-    """The same seed gives the same times, another one others."""
+    """The same seed gives the same times, and another seed gives other times."""
     one, again, other = (schedule([[2.0, 100.0, 100.0]], arrivals="poisson", seed=seed) for seed in (7, 7, 8))
 
     assert one == again
@@ -109,7 +109,7 @@ def test_the_poisson_schedule_of_a_seed_never_changes() -> None:
 STAGES = st.lists(st.tuples(st.floats(0.01, 5), st.floats(0, 500), st.floats(0, 500)).map(list), min_size=1, max_size=4)
 
 
-@settings(deadline=None)  # other tests may have the CPU
+@settings(deadline=None)  # other tests may use the CPU
 @given(stages=STAGES)
 def test_the_planned_count_is_the_number_of_start_times(stages: list[list[float]]) -> None:
     """`expected_count` and `offsets` agree on every schedule of constant arrivals, to one attempt at a boundary."""
@@ -121,7 +121,7 @@ def test_the_planned_count_is_the_number_of_start_times(stages: list[list[float]
     assert all(0 <= time <= total * SECOND for time in times)
 
 
-@settings(deadline=None)  # other tests may have the CPU
+@settings(deadline=None)  # other tests may use the CPU
 @given(stages=STAGES, seed=st.integers(0, 2**63 - 1))
 def test_no_schedule_exceeds_its_upper_count(stages: list[list[float]], seed: int) -> None:
     """Records never run out of space because a Poisson schedule was lucky."""

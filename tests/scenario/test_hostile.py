@@ -1,4 +1,4 @@
-"""Whatever a scenario file holds: no traceback, no wait, nothing run; it is valid, or an error says what is wrong."""
+"""Any scenario file is valid or an error: no traceback, no long wait, and nothing is run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from loadsim.scenario.toml import load_matrix
 @settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(texts())
 def test_any_text_is_a_scenario_or_an_error(text: bytes) -> None:
-    """Within two seconds of CPU time, and without an escape sequence in what is said."""
+    """The answer takes less than two seconds of CPU time and contains no escape sequence."""
     with tempfile.TemporaryDirectory() as folder:
         said, took_s = read(text, Path(folder))
     assert said
@@ -27,7 +27,7 @@ def test_any_text_is_a_scenario_or_an_error(text: bytes) -> None:
 @settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(overrides())
 def test_any_override_is_a_setting_or_an_error(given_: list[str]) -> None:
-    """What --set is followed by is read as files are, within their time."""
+    """Any text of --set is read within the same time as a file."""
     with tempfile.TemporaryDirectory() as folder:
         said, took_s = read(SHIPPED[0], Path(folder), given_)
     assert said
@@ -46,7 +46,7 @@ CLIENT = '[client]\nrate = "10/s"\n'
         (HEAD + "a." * 20_000 + "a = 1", "hostile.toml:3:1: this is nested too deeply"),
         (HEAD + "[" + "sysctl." * 10_000 + "a]", "hostile.toml:3:2: this is nested too deeply"),
         (HEAD + "x = " + "[" * 60 + "]" * 60, "nested too deeply"),
-        ('extends = "\\u0000"\n' + HEAD + CLIENT, "no path has a NUL in it"),
+        ('extends = "\\u0000"\n' + HEAD + CLIENT, "a path cannot contain NUL"),
         (HEAD + CLIENT + f'[sweep]\n"server.backlog" = {list(range(5_000))}', "this array has 5,000 values"),
         (
             HEAD + CLIENT + "[sweep]\n" + "".join(f'"sysctl.net.core.a{n}" = {list(range(900))}\n' for n in range(7)),
@@ -77,30 +77,30 @@ CLIENT = '[client]\nrate = "10/s"\n'
         (HEAD + CLIENT + f"[sweep]\nserver.backlog = {WIDE}\n[server]\n" + BAD_KEYS, "there is no key x0 in [server]"),
     ],
 )
-def test_what_would_take_for_ever_is_refused_with_a_sentence(text: str, says: str, tmp_path: Path) -> None:
-    """Keys of twenty thousand parts, products of sweeps without end, thousands of errors."""
+def test_a_scenario_that_would_take_too_long_is_refused_with_a_sentence(text: str, says: str, tmp_path: Path) -> None:
+    """The cases are keys of 20,000 parts, huge products of sweeps, and thousands of errors."""
     said, took_s = read(text.encode(), tmp_path)
     assert says in said, said[:500]
     assert took_s < SLOW_S
 
 
 def test_many_cells_of_large_loads_are_planned_in_time(tmp_path: Path) -> None:
-    """The attempts of a hundred cells are not all walked through one by one: fewer are predicted."""
+    """Large loads of a hundred cells are not predicted, because that would take too long."""
     text = f'{HEAD}[client]\nrate = "4000/s"\nduration = "45s"\n[sweep]\nserver.backlog = {WIDE[:100]}\n'
     said, took_s = read(text.encode(), tmp_path)
     assert said == "valid"
     assert took_s < SLOW_S
     plans = make_plans([cell.scenario for cell in load_matrix(str(tmp_path / "hostile.toml")).cells], lambda _: Host())
     assert {plan.prediction.unpredicted[0] for plan in plans} == {
-        "180,000 attempts are more than are walked through (1,000)"
+        "180,000 attempts are more than the 1,000 that are computed"
     }
 
 
 def test_a_chain_of_parents_ends(tmp_path: Path) -> None:
-    """Sixteen are read, one after the other; the seventeenth is not."""
+    """Sixteen parents are read; the seventeenth is an error."""
     for number in range(20):
         (tmp_path / f"{number}.toml").write_text(f'extends = "{number + 1}.toml"\n', encoding="utf-8")
-    with pytest.raises(ScenarioError, match=r"16\.toml:1:11: extends goes through 16 parents already: put some"):
+    with pytest.raises(ScenarioError, match=r"16\.toml:1:11: extends has more than 16 parents in a row: merge some"):
         load_matrix(str(tmp_path / "0.toml"))
 
 
@@ -113,7 +113,7 @@ def test_a_chain_of_parents_ends(tmp_path: Path) -> None:
     ],
 )
 def test_an_override_has_its_bounds(override: str, says: str, tmp_path: Path) -> None:
-    """Neither its length nor its depth is taken as it comes."""
+    """Both length and depth of an override are limited."""
     said, took_s = read((HEAD + CLIENT).encode(), tmp_path, [override])
     assert says in said, said[:500]
     assert took_s < SLOW_S

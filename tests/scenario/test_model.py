@@ -1,4 +1,4 @@
-"""The typed scenario: ranges, contradictions, and the two ways back to plain values."""
+"""The typed scenario: ranges, contradictions, and both conversions to plain values."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ OPEN = {"rate": "200/s"}
 HERE = "127.0.0.1:80"
 
 
-def scenario(**tables: Any) -> Scenario:  # noqa: ANN401 -- the tables of a file, whatever they hold
+def scenario(**tables: Any) -> Scenario:  # noqa: ANN401 -- the tables of a file hold anything
     """Return a scenario of an open loop with these tables."""
     return Scenario.model_validate({"client": OPEN, **tables})
 
 
 def complaints(**tables: Any) -> list[tuple[str, str]]:  # noqa: ANN401 -- as above
-    """Return place and message of everything that is wrong with these tables."""
+    """Return place and message of every error in these tables."""
     with pytest.raises(ValidationError) as caught:
         scenario(**tables)
     return [(".".join(map(str, error["loc"])), error["msg"]) for error in caught.value.errors()]
@@ -65,7 +65,7 @@ def complaints(**tables: Any) -> list[tuple[str, str]]:  # noqa: ANN401 -- as ab
         ("thresholds", "expect", ["emfile.count > 0", [3], ["emfile.count > 0", "x"]]),
     ],
 )
-def test_what_is_out_of_range_or_of_another_type_is_refused(table: str, key: str, bad: list[object]) -> None:
+def test_values_out_of_range_or_of_another_type_are_refused(table: str, key: str, bad: list[object]) -> None:
     """Every key has its range, and nothing is converted silently."""
     base = OPEN if table == "client" else {}
     for value in bad:
@@ -78,14 +78,14 @@ def test_what_is_out_of_range_or_of_another_type_is_refused(table: str, key: str
     ("key", "value"), [("seed", -1), ("seed", 2**63), ("name", "a/b"), ("name", ""), ("schema", 2), ("schema", "1")]
 )
 def test_the_top_level_has_ranges_too(key: str, value: object) -> None:
-    """A name must do as a part of a folder's name, a seed fits 63 bits."""
+    """A name can be part of the name of a folder, and a seed fits into 63 bits."""
     assert [key] == [place for place, _ in complaints(**{key: value})]
 
 
 @pytest.mark.parametrize(
     ("tables", "place", "says"),
     [
-        ({"client": {}}, "client", "nothing says how clients arrive"),
+        ({"client": {}}, "client", "no key sets how clients arrive"),
         ({"client": {"rate": "1/s", "clients": 5}}, "client.clients", "rate and clients exclude each other"),
         (
             {"client": {**OPEN, "request": "half", "hold": "1s"}},
@@ -97,7 +97,7 @@ def test_the_top_level_has_ranges_too(key: str, value: object) -> None:
             "client.request",
             'exchange = "none"',
         ),
-        ({"client": {**OPEN, "exchange": "raw"}}, "client.exchange", 'exchange = "raw" says nothing by itself'),
+        ({"client": {**OPEN, "exchange": "raw"}}, "client.exchange", 'exchange = "raw" has no request of its own'),
         ({"client": {**OPEN, "send": "PING"}}, "client.send", 'send belongs to exchange = "raw"'),
         ({"client": {**OPEN, "exchange": "http", "expect": "H"}}, "client.expect", "expect belongs to exchange"),
         ({"client": {**OPEN, "request": "half", "exchange": "http"}}, "client.request", "a client that sends half of"),
@@ -115,27 +115,35 @@ def test_the_top_level_has_ranges_too(key: str, value: object) -> None:
         ({"server": {"pause": "500ms"}}, "server.pause", "the server would never accept"),
         ({"server": {"leak": 0.5, "leak_of": "extra"}}, "server.leak_of", "nothing would leak"),
         ({"server": {"command": ["x", "{port}"], "backlog": 5}}, "server.backlog", "backlog is a setting of the sim"),
-        ({"server": {"command": ["x"]}}, "server.command", "nothing says where this command listens"),
-        ({"server": {"start_timeout": "5s"}}, "server.start_timeout", "start_timeout is a command's"),
+        ({"server": {"command": ["x"]}}, "server.command", "the port of this command is unknown"),
+        ({"server": {"start_timeout": "5s"}}, "server.start_timeout", "start_timeout belongs to a command"),
         ({"server": {"command": ["x", "{port}"]}, "sysctl": {"net.core.somaxconn": 5}}, "network.namespace", "sysctls"),
         ({"sysctl": {"net.core.somaxconn": 5}, "network": {"namespace": "host"}}, "network.namespace", "sysctls are"),
         ({"client": {**OPEN, "sources": 2}, "network": {"address": "::1"}}, "client.sources", "several source"),
         ({"server": {"pid": 7, "nofile": 64}}, "server.nofile", "the limits of a running server are read, never set"),
         ({"server": {"address": HERE, "backlog": 8}}, "server.backlog", "backlog is a setting of the simulated"),
-        ({"server": {"pid": 7, "start_timeout": "1s"}}, "server.start_timeout", "start_timeout is a command's"),
+        ({"server": {"pid": 7, "start_timeout": "1s"}}, "server.start_timeout", "start_timeout belongs to a command"),
         ({"server": {"pid": 7, "command": ["x", "{port}"]}}, "server.pid", "command and pid exclude each other"),
         ({"server": {"address": HERE, "command": ["x", "{port}"]}}, "server.address", "command and address exclude"),
-        ({"server": {"pid": 7}, "network": {"namespace": "private"}}, "network.namespace", "a running server stays"),
-        ({"server": {"pid": 7}, "network": {"port": 80}}, "network.port", "a running server listens where it does"),
-        ({"server": {"pid": 7}, "network": {"address": "::1"}}, "network.address", "a running server listens where"),
+        (
+            {"server": {"pid": 7}, "network": {"namespace": "private"}},
+            "network.namespace",
+            "a running server cannot move",
+        ),
+        ({"server": {"pid": 7}, "network": {"port": 80}}, "network.port", "a running server already has its port"),
+        (
+            {"server": {"pid": 7}, "network": {"address": "::1"}},
+            "network.address",
+            "a running server already has its address",
+        ),
         ({"server": {"pid": 7}, "timeline": {"steps": [{"at": "1s", "nofile": 8}]}}, "timeline.steps", "the limits of"),
         ({"server": {"pid": 7}, "timeline": {"steps": [{"at": "1s", "backlog": 8}]}}, "timeline.steps", "only the sim"),
-        ({"server": {"address": "[::1]:80"}, "canary": {}}, "network.address", "the canary has a source address"),
+        ({"server": {"address": "[::1]:80"}, "canary": {}}, "network.address", "the canary has its own source address"),
         ({"server": {"address": "10.0.0.1:80"}, "client": {**OPEN, "sources": 2}}, "client.sources", "several source"),
     ],
 )
 def test_contradictions_are_refused(tables: dict[str, Any], place: str, says: str) -> None:
-    """Settings of which one makes another meaningless are an error, not a surprise."""
+    """Settings that make each other meaningless are an error, not a surprise."""
     [(at, message)] = complaints(**tables)
 
     assert at == place
@@ -147,13 +155,13 @@ def test_contradictions_are_refused(tables: dict[str, Any], place: str, says: st
     ["", "80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "localhost:80", "::1:80", "[127.0.0.1]:80",
      "0.0.0.0:80", "[::]:80", "224.0.0.1:80", ":80", "[fe80::1%eth0]:80"],
 )  # fmt: skip
-def test_a_running_server_is_at_an_address_that_one_can_connect_to(bad: str) -> None:
-    """By number, so that no name decides later where a load goes."""
+def test_the_address_of_a_running_server_is_one_that_clients_can_connect_to(bad: str) -> None:
+    """It is numeric, because a name could later send the load to another host."""
     assert [place for place, _ in complaints(server={"address": bad})] == ["server.address"]
 
 
-def test_a_running_server_has_no_settings_but_where_it_is() -> None:
-    """It is in the host's namespace, and what is written down reads back as the same."""
+def test_a_running_server_has_only_the_settings_that_locate_it() -> None:
+    """Its namespace is that of the host, and its TOML reads back as the same scenario."""
     made = scenario(server={"pid": 7, "address": "[::1]:80"}, timeline={"steps": [{"at": "1s", "release": 1.0}]})
 
     assert made.settings()["server"] == {"pid": 7, "address": "[::1]:80"}
@@ -292,7 +300,7 @@ def test_the_schema_describes_a_file_as_it_is_written() -> None:
     assert (schema["additionalProperties"], client["additionalProperties"]) == (False, False)
     assert client["properties"]["hold"] == {
         "default": "0s",
-        "description": "Keep each connection this long.",
+        "description": "Time for which a client keeps its connection after the reply, or after connecting without one.",
         "pattern": r"^\s*\d+(_\d+)*(\.\d+)?\s*(ns|us|µs|ms|s|min|h)\s*$",
         "title": "Hold",
         "type": "string",
@@ -309,7 +317,7 @@ def test_every_key_is_described() -> None:
 
 
 def test_a_ramp_is_a_pair_of_rates() -> None:
-    """One rate is a ramp that stays."""
+    """A single rate is a ramp between equal rates."""
     stages = scenario(
         client={"stages": [{"for": "1s", "rate": "5/s"}, {"for": "1s", "rate": "0/s .. 5/s"}]}
     ).client.stages
@@ -322,7 +330,7 @@ def test_abort_names_only_what_is_known_while_a_run_goes_on() -> None:
     """A percentile exists at the end alone: a threshold on it could never end a run."""
     ((place, says),) = complaints(thresholds={"abort": ["accept.p99 > 1s"]})
     assert place == "thresholds.abort"
-    assert says.startswith("accept.p99 is not known while a run goes on; abort can name attempts.count, ")
+    assert says.startswith("accept.p99 is not known during a run; abort can use attempts.count, ")
     assert scenario(thresholds={"abort": ["emfile.count > 9"]}).thresholds.abort[0].value == 9
 
 

@@ -1,4 +1,4 @@
-"""The scenarios that come with loadsim: each is complete, short, and says what it teaches."""
+"""The scenarios that come with loadsim: each is complete and short, and has a comment for learners."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ each_scenario = pytest.mark.parametrize("each", shipped(), ids=lambda each: each
 
 
 def test_all_are_there() -> None:
-    """None is lost on the way into the package."""
+    """All scenarios are in the package."""
     assert {each.name for each in shipped()} == NAMES
 
 
 @each_scenario
 def test_each_opens_with_what_it_teaches_and_what_to_see(each: Shipped) -> None:
-    """A comment that a learner reads first, and that fits a narrow editor."""
+    """Each begins with a comment in three parts that fits a narrow editor."""
     comment = each.path.read_text().split("\n\n")[0].split("\n")
 
     assert all(line.startswith("#") and len(line) <= 120 for line in comment)
@@ -53,7 +53,7 @@ def test_each_opens_with_what_it_teaches_and_what_to_see(each: Shipped) -> None:
 
 @each_scenario
 def test_each_is_called_like_its_file_and_expects_something(each: Shipped) -> None:
-    """So that results can be found, and a run can fail."""
+    """The name finds the results, and without expectations a run could not fail."""
     scenario = load_matrix(each.name).scenario
 
     assert scenario.name == each.name
@@ -63,7 +63,7 @@ def test_each_is_called_like_its_file_and_expects_something(each: Shipped) -> No
 
 @each_scenario
 def test_each_fits_a_small_machine_and_ends_within_15_seconds(each: Shipped) -> None:
-    """No warning, no clamp, no waiting."""
+    """The plan has no warning, no clamp and no long run."""
     for cell in load_matrix(each.name).cells:
         plan = make_plan(cell.scenario, SMALL)
 
@@ -74,7 +74,7 @@ def test_each_fits_a_small_machine_and_ends_within_15_seconds(each: Shipped) -> 
 
 @each_scenario
 def test_each_reads_back_as_the_same_once_resolved(each: Shipped) -> None:
-    """What is kept beside a result is what was run."""
+    """The resolved file beside a result is the scenario that was run."""
     matrix = load_matrix(each.name)
 
     assert Scenario.model_validate(tomllib.loads(to_toml(matrix.scenario))) == matrix.scenario

@@ -1,4 +1,4 @@
-"""Many runs of one scenario: cells, overrides that sweep, errors at the value that makes them, a fair order."""
+"""Many runs of one scenario: cells, overrides that sweep, errors at the value that causes them, random order."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ repeat = 3
 
 
 def labels(matrix: Matrix) -> list[str]:
-    """Return what the cells are called."""
+    """Return the labels of the cells."""
     return [cell.label for cell in matrix.cells]
 
 
 def refused(text: str, *overrides: str) -> str:
-    """Return why a scenario is refused."""
+    """Return the error of a scenario."""
     with pytest.raises(ScenarioError) as caught:
         load_text_matrix(text, overrides, name="x.toml")
     return str(caught.value)
@@ -61,7 +61,7 @@ def test_product_of_all_values() -> None:
 
 
 def test_without_a_sweep() -> None:
-    """A file that sweeps nothing is one run; --repeat makes it several of one cell."""
+    """A file without a sweep is one run; --repeat makes several runs of one cell."""
     single, repeated = load_text_matrix(PLAIN), load_text_matrix(PLAIN, ["sweep.repeat=4"])
 
     assert (labels(single), single.repeat, single.is_single) == (["plain"], 1, True)
@@ -69,7 +69,7 @@ def test_without_a_sweep() -> None:
 
 
 def test_values_with_commas_are_swept() -> None:
-    """An override with several values is an axis, one with a single value takes the axis away."""
+    """An override with several values is an axis, one with a single value removes the axis."""
     several = load_text_matrix(PLAIN, ["server.backlog=8,128, 4096", "client.rate=10/s,20/s"])
 
     assert labels(several)[::2] == ["backlog 8, rate 10/s", "backlog 128, rate 10/s", "backlog 4,096, rate 10/s"]
@@ -79,7 +79,7 @@ def test_values_with_commas_are_swept() -> None:
 
 
 def test_sysctls_are_swept_by_their_full_names() -> None:
-    """What stands in [sysctl] can be swept as well, and an empty value is the default."""
+    """Sysctls can be swept as well, and an empty value means the default."""
     matrix = load_text_matrix(PLAIN, ["sysctl.net.core.somaxconn=8,128", "server.nofile=,64"])
 
     assert labels(matrix)[1:3] == ["somaxconn 8, nofile 64", "somaxconn 128, nofile unset"]
@@ -88,7 +88,7 @@ def test_sysctls_are_swept_by_their_full_names() -> None:
 
 
 def test_commas_elsewhere_are_text() -> None:
-    """What cannot be swept keeps its commas, and so do arrays and quoted text."""
+    """Keys that cannot be swept keep their commas, and so do arrays and quoted text."""
     scenario = load_text(PLAIN, ["description=a, b", 'thresholds.expect=["fds.max > 1", "fds.end > 1"]'])
 
     assert scenario.description == "a, b"
@@ -96,14 +96,14 @@ def test_commas_elsewhere_are_text() -> None:
 
 
 def test_exclude_leaves_combinations_out() -> None:
-    """All named values must agree; bare dotted names are read as well."""
+    """A combination is excluded if all named values match; bare dotted names are read as well."""
     text = SWEPT + "exclude = [{server.backlog = 1, client.hold = '1s'}, {'client.hold' = '0s'}]\n"
 
     assert labels(load_text_matrix(text)) == ["backlog 128, hold 1s"]
 
 
 def test_exclude_knows_a_value_in_any_spelling() -> None:
-    """One second is 1000 ms, also where a combination is left out."""
+    """One second equals 1000 ms, also in an exclusion."""
     text = SWEPT + "exclude = [{server.backlog = 1, client.hold = '1000ms'}]\n"
 
     assert labels(load_text_matrix(text)) == ["backlog 1, hold 0s", "backlog 128, hold 0s", "backlog 128, hold 1s"]
@@ -115,12 +115,17 @@ def test_exclude_knows_a_value_in_any_spelling() -> None:
         (SWEPT.replace("[1, 128]", '[1, "a"]'), (), "x.toml:9:22", 'server.backlog must be a whole number, found "a"'),
         (SWEPT.replace("backlog", "backlg"), (), "x.toml:9:8", "there is no key backlg in [server]"),
         (SWEPT.replace("[1, 128]", "8"), (), "x.toml:9:18", "an array of the values to try"),
-        (SWEPT.replace("[1, 128]", "[1, 1]"), (), "x.toml:9:22", "this value is there twice"),
+        (SWEPT.replace("[1, 128]", "[1, 1]"), (), "x.toml:9:22", "this value is written twice"),
         (SWEPT.replace("repeat = 3", "repeat = 0"), (), "x.toml:11:10", "repeat must be at least 1, found 0"),
-        (SWEPT.replace('["0s", "1s"]', '["1s", "1000ms"]'), (), "x.toml:10:24", "this value is there twice"),
-        (PLAIN, ("client.rate=200/s,12000/min",), "--set, column 19", "this value is there twice"),
+        (SWEPT.replace('["0s", "1s"]', '["1s", "1000ms"]'), (), "x.toml:10:24", "this value is written twice"),
+        (PLAIN, ("client.rate=200/s,12000/min",), "--set, column 19", "this value is written twice"),
         (PLAIN, ("server.backlog=8,",), "--set, column 17", "a value is missing after the last comma"),
-        (SWEPT + "exclude = [{server.backlog = 2}]\n", (), "x.toml:12:1", "backlog = 2, which is not among its values"),
+        (
+            SWEPT + "exclude = [{server.backlog = 2}]\n",
+            (),
+            "x.toml:12:1",
+            "backlog = 2, which is not one of its values",
+        ),
         (SWEPT + "exclude = [{server.nofile = 8}]\n", (), "x.toml:12:1", "exclude names server.nofile"),
         (PLAIN, ("server.leak=0.1,3",), "--set, column 17", "server.leak must be at most 1.0, found 3"),
         (PLAIN, ("server.bcklog=1,2",), "--set, column 1", "did you mean backlog?"),
@@ -143,7 +148,7 @@ def test_each_error_is_told_once() -> None:
 
 
 def test_too_many_cells() -> None:
-    """A product that nobody could mean is refused, before its cells are made."""
+    """A huge product is refused before its cells are made."""
     many = ",".join(map(str, range(1, 102)))
 
     says = refused(PLAIN, f"server.backlog={many}", "server.nofile=10,20,30,40,50,60,70,80,90,100")
@@ -152,13 +157,13 @@ def test_too_many_cells() -> None:
 
 
 def test_a_sweep_is_no_single_scenario() -> None:
-    """Who needs one server is told how to choose it."""
-    with pytest.raises(ScenarioError, match=r"choose one value, --set server\.backlog=1 --set client\.hold=0s"):
+    """A command that needs one scenario names the --set options that choose it."""
+    with pytest.raises(ScenarioError, match=r"choose one value with --set server\.backlog=1 --set client\.hold=0s"):
         load_text(SWEPT)
 
 
 def test_every_round_has_every_cell_once() -> None:
-    """Rounds are shuffled, each differently, and the same seed gives the same order."""
+    """Every repeat is shuffled differently, and the same seed gives the same order."""
     jobs = order(5, 6, seed=7)
     rounds = [tuple(job.cell for job in jobs[start : start + 5]) for start in range(0, 30, 5)]
 
@@ -169,7 +174,7 @@ def test_every_round_has_every_cell_once() -> None:
 
 
 def test_repeats_have_seeds_of_their_own() -> None:
-    """The n-th run of every cell has the same seed, so that cells meet the same arrivals."""
+    """The n-th runs of all cells share a seed, so all cells meet the same arrivals."""
     matrix = load_text_matrix(SWEPT)
     seeds = {job: job.scenario(matrix).seed for job in order(len(matrix.cells), matrix.repeat, seed=1)}
 
@@ -178,7 +183,7 @@ def test_repeats_have_seeds_of_their_own() -> None:
 
 
 def test_each_run_says_which_it_is() -> None:
-    """In the live view, on its page and in its folder: the cell, and its how manieth run."""
+    """Its description names the cell and the number of the run, in the live view, page and folder."""
     matrix = load_text_matrix(SWEPT, ["description=Why?"])
 
     assert Job(2, 1).scenario(matrix).description == "backlog 128, hold 0s, run 2 of 3. Why?"
@@ -196,5 +201,5 @@ def test_what_is_kept_reads_back_as_the_same() -> None:
     [("server.backlog", "backlog"), ("sysctl.net.core.somaxconn", "somaxconn"), ("seed", "seed")],
 )
 def test_short_names(name: str, called: str) -> None:
-    """A swept key is called by its last part."""
+    """The short name of a swept key is its last part."""
     assert short(name) == called

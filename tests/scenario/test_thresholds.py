@@ -1,4 +1,4 @@
-"""Expectations on metrics: what can be written, what cannot, and how they are judged."""
+"""Expectations on metrics: valid and invalid spellings, and their judgement."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def test_a_threshold_is_metric_operator_and_value_in_the_unit_of_the_metric(
         ("accept.p99 < 50", "accept.p99: a duration needs a number and a unit", None),
         ("attempts.rate > 50", "attempts.rate: a rate needs a number and a unit", None),
         ("server.rss_max < 50", "server.rss_max: the value needs a unit (B, kB", None),
-        ("queue.full_share < 50ms", "queue.full_share: the value needs a share", None),
+        ("queue.full_share < 50ms", "queue.full_share: the value needs a fraction", None),
         ("emfile.count > 0s", 'emfile.count is compared with a plain number, not with "0s"', None),
         ("emfile.count > nan", 'emfile.count is compared with a plain number, not with "nan"', None),
         ("server.cpu < 90%", 'server.cpu is compared with a number of cores, not with "90%"', None),
     ],
 )
 def test_a_threshold_that_cannot_be_read_says_what_is_wrong(text: str, says: str, hint: str | None) -> None:
-    """The message names the metric and the unit it needs, and what was perhaps meant."""
+    """The message names the metric and the unit that it needs, with a suggestion."""
     with pytest.raises(ThresholdError) as caught:
         parse(text)
 
@@ -79,12 +79,12 @@ def test_a_threshold_that_cannot_be_read_says_what_is_wrong(text: str, says: str
 def test_a_threshold_is_judged_by_the_measured_value(
     text: str, metrics: dict[str, float], *, ok: bool, measured: str
 ) -> None:
-    """What was measured is shown with its unit; a metric without data passes nothing."""
+    """The measured value is shown with its unit; a metric without data fails."""
     assert (ok, measured) == judge(parse(text), metrics)
 
 
 def test_every_metric_can_have_a_threshold() -> None:
-    """There is a way to write an expectation on each metric, and its own value meets it."""
+    """An expectation can be written on each metric, and its own value meets it."""
     spelled = {"s": "1s", "/s": "1/s", "share": "1", "bytes": "1 B", "bytes/s": "1 B/s"}
     texts = {name: f"{name} == {spelled.get(metric.unit, '1')}" for name, metric in METRICS.items()}
 

@@ -1,4 +1,4 @@
-"""[timeline] and [canary] as they are written: what makes sense, and what does not."""
+"""[timeline] and [canary]: valid and invalid settings."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ from loadsim.scenario.toml import load_text, to_toml
         ("[timeline]\nsteps = [{nofile = 8}]", "at is missing"),
         ('[timeline]\nsteps = [{at = "1s", release = 1.5}]', "release must be at most 1"),
         ("[canary]\n[client]\nrate = '1/s'\nexchange = 'none'", "a canary needs an answer"),
-        ("[canary]\nheld = 1", "hello answers once"),
-        ("[canary]\nheld = 1\n[client]\nrate = '1/s'\nexchange = 'echo'", "the server closes what should be held"),
-        ("[canary]\n[client]\nrate = '1/s'\nsources = 255", "254 sources are possible with it"),
-        ('[canary]\n[network]\naddress = "::1"', "a source address of its own"),
+        ("[canary]\nheld = 1", "hello answers only once"),
+        (
+            "[canary]\nheld = 1\n[client]\nrate = '1/s'\nexchange = 'echo'",
+            "the server would close the held connections",
+        ),
+        ("[canary]\n[client]\nrate = '1/s'\nsources = 255", "at most 254 sources are possible"),
+        ('[canary]\n[network]\naddress = "::1"', "its own source address"),
         ("[canary]\nevery = '0s'", "must be more than 0s"),
     ],
 )
 def test_timelines_and_canaries_that_make_no_sense(text: str, says: str) -> None:
-    """Each is refused with the place and what to do."""
+    """Each is refused with its place and the remedy."""
     client = "" if "[client]" in text else "\n[client]\nrate = '1/s'\n"
     with pytest.raises(ScenarioError, match=says):
         load_text(f"schema = 1\n{text}{client}")
 
 
 def test_steps_are_made_in_the_order_of_their_times() -> None:
-    """However they are written down; what reads back is the same."""
+    """The order in the file does not matter, and the TOML reads back as the same steps."""
     scenario = load_text(
         'schema = 1\n[client]\nrate = "1/s"\n[timeline]\nsteps = [{at = "2s", release = 1.0}, '
         '{at = "1s", nofile = 8}]\n[canary]\n'

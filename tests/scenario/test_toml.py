@@ -1,4 +1,4 @@
-"""Reading scenarios: what is merged, what wins, and how everything that is wrong is reported."""
+"""Reading scenarios: merging, precedence, and the report of all errors."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 
 def account(name: str, *overrides: str) -> str:
-    """Return what is said about a scenario that is wrong."""
+    """Return the text of the errors in a scenario."""
     with pytest.raises(ScenarioError) as caught:
         load(name, overrides)
     return str(caught.value)
 
 
 def places(text: str) -> list[str]:
-    """Return the first line of each problem of an account."""
+    """Return the first line of each problem in a text of errors."""
     return [block.split("\n")[0] for block in text.split("\n\n")[:-1]]
 
 
 # values
 
 
-def test_a_minimal_scenario_says_only_how_clients_arrive(write: Write) -> None:
-    """Everything else has a sensible default, and the name is the file's."""
+def test_a_minimal_scenario_sets_only_how_clients_arrive(write: Write) -> None:
+    """Everything else has a default, and the name is that of the file."""
     scenario = load(write(MINIMAL, "my first.toml"))
 
     assert (
@@ -67,7 +67,7 @@ def test_a_minimal_scenario_says_only_how_clients_arrive(write: Write) -> None:
     ) == ("my-first", 3.0, 200.0, 128, None, 0.0)
 
 
-def test_overrides_are_toml_where_they_can_be_and_text_where_not(write: Write) -> None:
+def test_overrides_are_toml_if_possible_and_else_text(write: Write) -> None:
     """--set client.rate=5/s needs no quotes, --set thresholds.expect=[...] is an array."""
     scenario = load(
         write(MINIMAL),
@@ -78,8 +78,8 @@ def test_overrides_are_toml_where_they_can_be_and_text_where_not(write: Write) -
     assert [each.text for each in scenario.thresholds.expect] == ["emfile.count > 0"]
 
 
-def test_an_empty_override_takes_a_setting_away(write: Write) -> None:
-    """So an open loop can become a closed one from the command line."""
+def test_an_empty_override_removes_a_setting(write: Write) -> None:
+    """An open loop can become a closed one from the command line."""
     scenario = load(write(MINIMAL), ["client.rate=", "client.clients=3"])
 
     assert (scenario.client.rate, scenario.client.clients) == (None, 3)
@@ -94,7 +94,7 @@ def test_sysctls_may_be_bare_or_quoted(write: Write) -> None:
     assert expected == scenario.sysctl
 
 
-def test_a_sysctl_can_be_taken_away_in_either_spelling(write: Write) -> None:
+def test_a_sysctl_can_be_removed_in_either_spelling(write: Write) -> None:
     """Bare and quoted names are one key, also across files and overrides."""
     name = write(MINIMAL + '[sysctl]\n"net.core.somaxconn" = 16\nnet.ipv4.tcp_syncookies = 0\n')
 
@@ -102,7 +102,7 @@ def test_a_sysctl_can_be_taken_away_in_either_spelling(write: Write) -> None:
 
 
 def test_merging_leaves_the_layers_as_they_are() -> None:
-    """They are still asked who said what."""
+    """Errors still need the layers to find the place of a setting."""
     layers = [override("server.backlog=5"), override("server.nofile=64")]
     kept = [layer for layer in layers if isinstance(layer, Layer)]
 
@@ -124,7 +124,7 @@ def test_a_child_inherits_tables_and_replaces_arrays(write: Write) -> None:
 
 
 def test_a_parent_is_found_beside_its_child(write: Write) -> None:
-    """`extends` is relative to the file that says it, not to the working directory."""
+    """`extends` is relative to the file that contains it, not to the working directory."""
     Path("deep").mkdir()
     write(MINIMAL, "deep/base.toml")
 
@@ -132,31 +132,31 @@ def test_a_parent_is_found_beside_its_child(write: Write) -> None:
 
 
 @pytest.mark.parametrize("by_link", [False, True])
-def test_a_parent_elsewhere_takes_a_word_of_its_own(write: Write, *, by_link: bool) -> None:
-    """Also where a link leads there."""
+def test_a_parent_in_another_folder_needs_an_option(write: Write, *, by_link: bool) -> None:
+    """This holds also for a link to another folder."""
     Path("here").mkdir()
     Path("here/link.toml").symlink_to(Path(write(MINIMAL, "base.toml")).resolve())
     child = write(f'extends = "{"link.toml" if by_link else "../base.toml"}"\n', "here/child.toml")
 
-    with pytest.raises(ScenarioError, match=r"extends leaves the folder of the scenario, .*--allow-outside"):
+    with pytest.raises(ScenarioError, match=r"extends leaves the folder of the scenario: .*--allow-outside"):
         load(child)
     assert load_matrix(child, allow_outside=True).scenario.client.rate == 200.0
 
 
 def test_a_shipped_scenario_can_be_a_parent(write: Write) -> None:
-    """Its name is enough."""
+    """The name of the shipped scenario is enough."""
     assert load(write('extends = "too-many-open-files"\n')).server.nofile == 64
 
 
-def test_an_empty_text_in_a_child_takes_a_setting_of_its_parent_away(write: Write) -> None:
-    """TOML has no null."""
+def test_an_empty_text_in_a_child_removes_a_setting_of_its_parent(write: Write) -> None:
+    """The empty text stands for null, which TOML lacks."""
     write(MINIMAL, "base.toml")
 
     assert load(write('extends = "base.toml"\n[client]\nrate = ""\nclients = 5\n')).client.clients == 5
 
 
 def test_a_file_wins_over_a_shipped_scenario_of_the_same_name(write: Write) -> None:
-    """What the user has is never hidden by what is installed."""
+    """An installed scenario never hides a file of the user."""
     write(MINIMAL, "healthy")
 
     assert Path("healthy") == find("healthy")
@@ -170,8 +170,8 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(write: Write) -> Non
     assert places(account(name)) == ["it.toml:3:1: there is no key rat in [client]"]
 
 
-def test_shipped_scenarios_are_listed_with_what_they_show() -> None:
-    """Each has a description."""
+def test_shipped_scenarios_are_listed_with_a_description() -> None:
+    """Each description is not empty."""
     assert {"healthy", "too-many-open-files"} <= {each.name for each in shipped()}
     assert [each.name for each in shipped() if not each.summary] == []
 
@@ -180,7 +180,7 @@ def test_shipped_scenarios_are_listed_with_what_they_show() -> None:
 
 
 def test_everything_wrong_is_reported_at_once_with_place_caret_and_hint(write: Write) -> None:
-    """The whole account of a file with an unknown key, a wrong type, a missing unit and an unknown value."""
+    """The text covers an unknown key, a wrong type, a missing unit and an unknown value."""
     name = write(
         '[server]\nbacklg = 3\nnofile = "64"\non_emfile = "slep"   # oops\n\n[client]\nrate = 200\nexchange = "tls"\n'
     )
@@ -211,7 +211,7 @@ it.toml:8:12: client.exchange must be one of "none", "hello", "echo", "http", "r
 
 
 def test_errors_of_an_override_point_into_its_text(write: Write) -> None:
-    """The column counts in the argument of --set, and the caret stands under it."""
+    """The column counts in the argument of --set, and the caret is under it."""
     expected = """\
 --set, column 8: there is no key backlg in [server]
   --set server.backlg=8
@@ -229,8 +229,8 @@ def test_errors_of_an_override_point_into_its_text(write: Write) -> None:
     assert expected == account(write(MINIMAL), "server.backlg=8", "client.rate = x", "client.rate")
 
 
-def test_contradictions_point_at_what_was_said_last_and_name_the_other_place(write: Write) -> None:
-    """An override that contradicts the file is to blame, and says where the file disagrees."""
+def test_contradictions_point_at_the_last_setting_and_name_the_other_place(write: Write) -> None:
+    """The error points at an override that contradicts the file, and names the place in the file."""
     expected = """\
 --set, column 8: rate and clients exclude each other: an open loop has a rate, a closed loop has clients
   --set client.clients=3
@@ -244,7 +244,7 @@ def test_contradictions_point_at_what_was_said_last_and_name_the_other_place(wri
 
 
 def test_a_problem_of_a_parent_is_shown_in_the_parent(write: Write) -> None:
-    """Places are those of the file that says it; the eldest file comes first."""
+    """Places are those of the file with the setting; the eldest file comes first."""
     write("[server]\nbacklog = -1\n[client]\nhold = 3\n" + MINIMAL.removeprefix("[client]\n"), "base.toml")
     name = write('extends = "base.toml"\n[client]\nhold = "3s"\nclose = 5\n')
 
@@ -263,7 +263,7 @@ def test_a_problem_of_a_parent_is_shown_in_the_parent(write: Write) -> None:
         ("[client", ["it.toml:1:8: Expected ']' at the end of a table declaration: close the bracket"]),
         (
             "[client]\na = 1\na = 2",
-            ["it.toml:3:6: Cannot overwrite a value: this key is there twice, keep one of them"],
+            ["it.toml:3:6: Cannot overwrite a value: this key is written twice, keep one of them"],
         ),
         ("= 3", ["it.toml:1:1: Invalid statement: this is not TOML, see https://toml.io"]),
         ("a = " + "[" * 5000, ["it.toml:1:1: this is nested too deeply: two levels are enough"]),
@@ -271,13 +271,13 @@ def test_a_problem_of_a_parent_is_shown_in_the_parent(write: Write) -> None:
         (b"# caf\xc3\xa9\nb = \xff", ["it.toml:2:5: the byte 0xff is not UTF-8: save this file as UTF-8"]),
     ],
 )
-def test_what_is_not_toml_has_a_place_too(write: Write, text: str | bytes, expected: list[str]) -> None:
+def test_a_syntax_error_has_a_place_too(write: Write, text: str | bytes, expected: list[str]) -> None:
     """Syntax errors, files in another encoding and absurd nesting are errors like all others."""
     assert expected == places(account(write(text)))
 
 
 def test_a_syntax_error_does_not_hide_a_broken_override(write: Write) -> None:
-    """What can be known without the file's values is reported with it."""
+    """Errors that do not depend on the values of the file are reported with it."""
     expected = [
         "it.toml:1:8: text needs quotes",
         "--set, column 1: an override is a key, an equals sign and a value, such as server.backlog=8",
@@ -286,7 +286,7 @@ def test_a_syntax_error_does_not_hide_a_broken_override(write: Write) -> None:
 
 
 def test_a_number_of_thousands_of_digits_is_only_an_error(write: Write) -> None:
-    """Python refuses to parse it, and that is no crash."""
+    """Python refuses to parse the number, and the error is reported."""
     assert "1 error; nothing was started" in account(write(f"seed = {'9' * 5000}\n{MINIMAL}"))
 
 
@@ -297,13 +297,13 @@ def test_a_number_of_thousands_of_digits_is_only_an_error(write: Write) -> None:
         ("extends = 3\n", 'it.toml:1:11: extends must be the path of a file, such as "base.toml", found 3'),
         (
             'extends = "it.toml"\n',
-            "it.toml:1:11: extends goes round in a circle, back to it.toml: take one of them away",
+            "it.toml:1:11: extends leads in a circle back to it.toml: remove one extends",
         ),
         ('extends = "."\n', "it.toml:1:11: . cannot be read (Is a directory): name a file that you may read"),
     ],
 )
-def test_a_parent_that_cannot_be_had_is_reported_with_the_rest(write: Write, text: str, expected: str) -> None:
-    """The file's own errors are reported beside it, but nothing that only the parent could have said."""
+def test_a_parent_that_cannot_be_read_is_reported_with_the_rest(write: Write, text: str, expected: str) -> None:
+    """Other errors of the file are reported, except those that depend on the parent."""
     write(MINIMAL, "base.toml")
     found = places(account(write(text + "seeed = 1\n")))
 
@@ -312,11 +312,11 @@ def test_a_parent_that_cannot_be_had_is_reported_with_the_rest(write: Write, tex
 
 
 def test_a_longer_circle_is_found(write: Write) -> None:
-    """However the paths are spelled."""
+    """A circle is found for every spelling of the paths."""
     write('extends = "./b.toml"\n', "a.toml")
     write(f'extends = "../{Path.cwd().name}/a.toml"\n', "b.toml")
 
-    expected = ["b.toml:1:11: extends goes round in a circle, back to a.toml: take one of them away"]
+    expected = ["b.toml:1:11: extends leads in a circle back to a.toml: remove one extends"]
     assert expected == places(account("a.toml"))
 
 
@@ -326,28 +326,28 @@ def test_a_longer_circle_is_found(write: Write) -> None:
         ("healty", "there is no file healty, and no shipped scenario of that name; did you mean healthy?"),
         (
             "nothing/like/it.toml",
-            "there is no file nothing/like/it.toml, and no shipped scenario of that name; shipped",
+            "there is no file nothing/like/it.toml, and no shipped scenario of that name; the shipped",
         ),
         (".", ". cannot be read (Is a directory): name a file that you may read"),
-        ("/dev/zero", "/dev/zero is larger than 100,000 bytes: a scenario is a page of text"),
+        ("/dev/zero", "/dev/zero is larger than 100,000 bytes: name a scenario, which is a page of text"),
         ("a\0b", "a\0b cannot be read (embedded null byte): name a file that you may read"),
         ("x" * 300, "x" * 300),
     ],
 )
-def test_a_scenario_that_cannot_be_had_is_one_sentence_with_the_remedy(write: Write, name: str, says: str) -> None:
-    """Names that are nearly right, folders, endless files and impossible names."""
+def test_a_scenario_that_cannot_be_read_is_one_sentence_with_the_remedy(write: Write, name: str, says: str) -> None:
+    """The cases are misspelled names, folders, endless files and impossible names."""
     assert write
     assert account(name).startswith(says)
 
 
-def test_a_path_through_a_file_says_so(write: Write) -> None:
+def test_a_path_through_a_file_is_an_error(write: Write) -> None:
     """The reason is the kernel's."""
     expected = "it.toml/x cannot be read (Not a directory): name a file that you may read"
     assert account(f"{write(MINIMAL)}/x") == expected
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything: run as another user")
-def test_an_unreadable_file_says_so(write: Write) -> None:
+def test_an_unreadable_file_is_an_error(write: Write) -> None:
     """The reason is the kernel's."""
     name = write(MINIMAL)
     Path(name).chmod(0)
@@ -355,7 +355,7 @@ def test_an_unreadable_file_says_so(write: Write) -> None:
     assert account(name) == "it.toml cannot be read (Permission denied): name a file that you may read"
 
 
-def test_what_a_terminal_would_obey_is_not_printed(write: Write) -> None:
+def test_escape_sequences_are_not_printed(write: Write) -> None:
     """An escape sequence in a file or an override stays text; undecodable bytes of an argument do not crash."""
     in_file = account(write(b"[client]\n\x1b[31mrate = 3"))
     in_override = account(write(MINIMAL), "server.leak_of=\x1b[31m", "description=\udcff")
@@ -373,13 +373,13 @@ def test_an_undecodable_path_does_not_crash_the_report(write: Write) -> None:
 
 
 def test_columns_count_characters_not_bytes(write: Write) -> None:
-    """Behind umlauts, too."""
+    """Columns are right after umlauts."""
     name = write('[client]\nstages = [{for = "é", rate = "5/s"}, {for = "1", rate = "5/s"}]\n')
 
     assert [each.split(" ")[0] for each in places(account(name))] == ["it.toml:2:18:", "it.toml:2:45:"]
 
 
-def test_carets_stand_right_under_tabs_and_wide_characters(write: Write) -> None:
+def test_carets_are_right_after_tabs_and_wide_characters(write: Write) -> None:
     """A tab takes four columns, a character of East Asia two."""
     name = write('[server]\n\tbacklg = 1\n[client]\nrate = "1/s"\nclose = "日本fn"\n')
 
@@ -396,8 +396,8 @@ def test_long_lines_are_cut_around_the_place(write: Write) -> None:
     assert "^" in lines[2]
 
 
-def test_a_key_in_the_wrong_table_is_sent_to_the_right_one(write: Write) -> None:
-    """`hold` is a client's key."""
+def test_the_error_for_a_key_in_the_wrong_table_names_the_right_one(write: Write) -> None:
+    """`hold` belongs to [client], `backlog` to [server]."""
     name = write('hold = "1s"\n[server]\nhold = "1s"\n[client]\nrate = "1/s"\nbacklog = 4\n')
 
     expected = [
@@ -409,7 +409,7 @@ def test_a_key_in_the_wrong_table_is_sent_to_the_right_one(write: Write) -> None
 
 
 def test_places_inside_arrays_and_inline_tables_are_found(write: Write) -> None:
-    """A stage is pointed at by its own line."""
+    """An error in a stage points at the line of that stage."""
     name = write(
         '[client]\nstages = [\n  {for = "5s", rate = "50/s"},  # fine\n'
         '  {for = "5", rate = "5/s"},\n  {fro = "5s"},\n]\n'
@@ -426,7 +426,7 @@ def test_places_inside_arrays_and_inline_tables_are_found(write: Write) -> None:
 
 
 def test_stages_may_be_tables_of_their_own(write: Write) -> None:
-    """And are pointed at there."""
+    """Errors point into these tables."""
     name = write('[[client.stages]]\nfor = "1s"\nrate = "5/s"\n[[client.stages]]\n"for" = "1s"\n"rate" = "5"\n')
 
     assert places(account(name))[0].startswith("it.toml:6:10: client.stages[1].rate: a rate needs a number and a unit")
@@ -452,25 +452,27 @@ def test_stages_may_be_tables_of_their_own(write: Write) -> None:
         ),
         (f"description={'x' * 2001}", f'description must be at most 2,000 characters long, found "{"x" * 57}..." |'),
         (f"seed={'1' * 70}", f"seed must be at most 9,223,372,036,854,775,807, found {'1' * 57}... |"),
-        ("sysctl.vm.swappiness=1", "only sysctls of a network namespace can be set, with their full names, such as"),
+        ("sysctl.vm.swappiness=1", "only sysctls of a network namespace can be set, by their full names, such as"),
     ],
 )
-def test_a_wrong_type_says_what_it_must_be_and_what_was_found(write: Write, override: str, says: str) -> None:
-    """In the spelling of TOML, shortened, with the right type where that is all that is wrong."""
+def test_the_error_for_a_wrong_type_names_the_expected_type_and_the_value(
+    write: Write, override: str, says: str
+) -> None:
+    """The value is in the spelling of TOML, shortened, with a suggestion if only the type is wrong."""
     head, _, caret, *_ = account(write(MINIMAL), override).split("\n")
 
     assert f"{head.partition(': ')[2]} | {caret.strip(' ^')}".startswith(says)
 
 
-def test_what_is_missing_inside_an_override_is_reported_at_its_key(write: Write) -> None:
+def test_a_missing_key_inside_an_override_is_reported_at_the_key_of_the_override(write: Write) -> None:
     """The value of an override has no places of its own."""
     found = account(write("[client]\n"), "client.stages=[{rate='5/s'}]")
 
     assert found.startswith("--set, column 8: the key for is missing: add it\n")
 
 
-def test_an_array_of_an_override_is_to_blame_for_what_is_in_it(write: Write) -> None:
-    """The file's array of the same name has no part in it: arrays replace."""
+def test_an_error_in_an_array_of_an_override_points_at_the_override(write: Write) -> None:
+    """Arrays replace, so the array of the file does not matter."""
     name = write('[thresholds]\nexpect = ["emfile.count > 0"]\n' + MINIMAL)
 
     found = account(name, 'thresholds.expect=["emfile.cnt > 0"]')
@@ -478,16 +480,16 @@ def test_an_array_of_an_override_is_to_blame_for_what_is_in_it(write: Write) -> 
     assert found.startswith("--set, column 19: thresholds.expect[0]: no metric is called emfile.cnt")
 
 
-def test_an_array_of_a_child_is_to_blame_for_what_it_lacks(write: Write) -> None:
-    """Its parent's array may well have it: arrays replace."""
+def test_a_key_missing_in_an_array_of_a_child_is_reported_in_the_child(write: Write) -> None:
+    """Arrays replace, so a key in the array of the parent does not help."""
     write("[client]\nstages = [{for = '5s', rate = '5/s'}]\n", "base.toml")
     name = write("extends = 'base.toml'\n[client]\nstages = [{rate = '5/s'}]\n")
 
     assert account(name).startswith(f"{name}:3:11: the key for is missing: add it\n")
 
 
-def test_a_sysctl_without_its_table_is_sent_there(write: Write) -> None:
-    """People know these names by heart, without the table in front."""
+def test_the_error_for_a_sysctl_without_its_table_names_the_table(write: Write) -> None:
+    """People write these names without the table."""
     found = account(write(MINIMAL), "net.core.somaxconn=8")
 
     assert "a sysctl belongs in [sysctl]" in found
@@ -495,24 +497,24 @@ def test_a_sysctl_without_its_table_is_sent_there(write: Write) -> None:
 
 
 def test_a_text_is_read_like_a_file() -> None:
-    """Errors name it as they name a file."""
+    """Errors use its name like that of a file."""
     assert load_text(MINIMAL, ["server.backlog=5"]).server.backlog == 5
     with pytest.raises(ScenarioError, match=r"^my text:1:1: there is no key x at the top level"):
         load_text("x = 1\n" + MINIMAL, name="my text")
 
 
 @pytest.mark.parametrize("override", ["=3", "a b=3", "a..b=3", "a.=3", "", "a[0]=3"])
-def test_what_is_no_dotted_key_is_no_override(write: Write, override: str) -> None:
-    """It must name a key."""
+def test_an_override_without_a_dotted_key_is_an_error(write: Write, override: str) -> None:
+    """Each override must name a key."""
     assert "an override is a key, an equals sign and a value" in account(write(MINIMAL), override)
 
 
 def test_the_value_of_an_override_cannot_smuggle_in_more(write: Write) -> None:
-    """A line break does not end the value."""
+    """A line break does not end the value of an override."""
     assert "server.backlog must be a whole number" in account(write(MINIMAL), "server.backlog=1\nseed = 5")
 
 
-WHOLE = """\
+COMPLETE = """\
 name = "x"
 [server]
 leak = 0.5
@@ -526,15 +528,15 @@ net.core."somaxconn" = 3
 [[thresholds.expect]]
 """
 EDITS = st.lists(
-    st.tuples(st.integers(0, len(WHOLE)), st.integers(0, 6), st.text('[]{}=.,"\n# ax1é\0', max_size=4)), max_size=6
+    st.tuples(st.integers(0, len(COMPLETE)), st.integers(0, 6), st.text('[]{}=.,"\n# ax1é\0', max_size=4)), max_size=6
 )
 
 
 @settings(max_examples=60, deadline=None)
 @given(edits=EDITS)
-def test_no_text_is_worse_than_an_error(edits: list[tuple[int, int, str]]) -> None:
-    """Whatever a file holds, it is either a scenario or reported with places; nothing else is ever raised."""
-    text = WHOLE
+def test_any_text_is_valid_or_an_error(edits: list[tuple[int, int, str]]) -> None:
+    """Any text is a scenario or an error with places; no other exception is raised."""
+    text = COMPLETE
     for at, removed, inserted in edits:
         text = text[:at] + inserted + text[at + removed :]
 
@@ -545,20 +547,20 @@ def test_no_text_is_worse_than_an_error(edits: list[tuple[int, int, str]]) -> No
 
 @settings(max_examples=60, deadline=None)
 @given(overrides=st.lists(st.text('server.backlogclient=[]{}"12345/s \n\\', max_size=30), min_size=1, max_size=3))
-def test_no_override_is_worse_than_an_error(overrides: list[str]) -> None:
-    """The same for --set."""
+def test_any_override_is_valid_or_an_error(overrides: list[str]) -> None:
+    """Any text of --set is a setting or an error."""
     with pytest.raises(ScenarioError, match="nothing was started"):
         load_text("[client]\nrate = '5/s'\nrat = 1", overrides)
 
 
 def test_tables_of_later_versions_are_unknown_keys(write: Write) -> None:
-    """Nothing is ignored silently."""
+    """No table is ignored silently."""
     assert places(account(write(MINIMAL + "[weather]\nsteps = []\n")))[0].startswith(
         "it.toml:3:2: there is no key weather at the top level; known are schema, name"
     )
 
 
-def test_another_version_of_the_format_says_what_to_do(write: Write) -> None:
+def test_the_error_for_another_version_of_the_format_names_the_remedy(write: Write) -> None:
     """Schema 2 was written for a newer loadsim."""
     expected = ["it.toml:1:10: this loadsim reads schema 1, found 2: update loadsim, or write schema = 1"]
     assert expected == places(account(write("schema = 2\n" + MINIMAL)))
@@ -573,6 +575,6 @@ def test_another_version_of_the_format_says_what_to_do(write: Write) -> None:
         ("client.hold = '1s'", "it.toml:1:1"),
     ],
 )
-def test_what_is_missing_is_reported_where_it_should_stand(write: Write, text: str, place: str) -> None:
-    """At the table that lacks it, or at the end of the file."""
-    assert account(write(text)).startswith(f"{place}: nothing says how clients arrive: choose rate")
+def test_a_missing_key_is_reported_where_it_belongs(write: Write, text: str, place: str) -> None:
+    """The place is the table that lacks it, or the end of the file."""
+    assert account(write(text)).startswith(f"{place}: no key sets how clients arrive: add rate")

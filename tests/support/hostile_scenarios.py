@@ -40,7 +40,7 @@ _TABLES = [b"[server]", b"[client]", b"[sweep]", b"[timeline]", b"[canary]", b"[
 
 @st.composite
 def _changed(draw: st.DrawFn) -> bytes:
-    """Return a shipped scenario of which some lines are gone, twice there, elsewhere, or have another value."""
+    """Return a shipped scenario with some lines removed, inserted or changed."""
     lines = list(draw(st.sampled_from(SHIPPED)).splitlines())
     for _ in range(draw(st.integers(1, 6))):
         at = draw(st.integers(0, len(lines)))
@@ -62,8 +62,8 @@ def _changed(draw: st.DrawFn) -> bytes:
 
 
 @st.composite
-def _bitten(draw: st.DrawFn) -> bytes:
-    """Return a shipped scenario of which some bytes are others, or are missing."""
+def _corrupted(draw: st.DrawFn) -> bytes:
+    """Return a shipped scenario with some bytes changed or removed."""
     text = bytearray(draw(st.sampled_from(SHIPPED)))
     for _ in range(draw(st.integers(1, 8))):
         at = draw(st.integers(0, len(text) - 1))
@@ -78,7 +78,7 @@ def _bitten(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def _made_up(draw: st.DrawFn) -> bytes:
-    """Return tables and keys as scenarios have them, with any value."""
+    """Return tables and keys of scenarios, with any values."""
     pairs = st.tuples(st.sampled_from(_KEYS), st.sampled_from(_VALUES) | st.sampled_from(_LINES).map(_value_of))
     lines = [b"schema = 1"]
     for table in draw(st.lists(st.sampled_from(_TABLES), unique=True, max_size=6)):
@@ -88,13 +88,13 @@ def _made_up(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def _heavy(draw: st.DrawFn) -> bytes:
-    """Return a scenario that is right but for its sizes: long arrays, keys, texts and lines, and many cells."""
+    """Return a scenario of excessive size: long arrays, keys, texts and lines, and many cells."""
     texts = [draw(st.sampled_from(_HEAVY))(2 ** draw(st.integers(0, 14))) for _ in range(draw(st.integers(1, 3)))]
     return b"\n".join([_PLAIN, *sorted(texts, key=lambda text: text.startswith(b"["))])
 
 
 def _many(head: str, each: str, between: str = ", ", end: str = "]") -> Callable[[int], bytes]:
-    """Return what makes a text in which something is there n times; {n} in it is its number."""
+    """Return a function of n that repeats a text n times; {n} in the text is the index."""
     return lambda n: (head + between.join(each.replace("{n}", str(i)) for i in range(n)) + end).encode()
 
 
@@ -140,13 +140,13 @@ def _value_of(line: bytes) -> bytes:
 
 
 def texts() -> SearchStrategy[bytes]:
-    """Return what to read: four in five begin with a valid scenario or its words."""
+    """Return texts to read: four in five begin with a valid scenario or its words."""
     noise = st.binary(max_size=2000) | st.text(max_size=500).map(lambda text: text.encode("utf-8", "surrogatepass"))
-    return st.one_of(_changed(), _bitten(), _made_up(), _heavy(), noise)
+    return st.one_of(_changed(), _corrupted(), _made_up(), _heavy(), noise)
 
 
 def overrides() -> SearchStrategy[list[str]]:
-    """Return what --set may be followed by: keys and values of scenarios, and noise."""
+    """Return arguments of --set: keys and values of scenarios, and noise."""
     keys = st.sampled_from([key.decode() for key in _KEYS]) | st.text(max_size=40) | st.just("a." * 1000 + "a")
     key = st.lists(keys, min_size=1, max_size=4).map(".".join)
     value = st.sampled_from(_VALUES).map(lambda value: value.decode(errors="surrogateescape")) | st.text(max_size=200)
@@ -157,7 +157,7 @@ def overrides() -> SearchStrategy[list[str]]:
 def read(text: bytes, folder: Path, overrides: Sequence[str] = ()) -> tuple[str, float]:
     """Read a scenario as `loadsim check` does; return "valid" or its error, and the seconds of CPU time that it took.
 
-    Any other exception than the errors that loadsim raises on purpose comes through.
+    Any other exception than the errors that loadsim raises on purpose is passed on.
     """
     path = folder / "hostile.toml"
     path.write_bytes(text)
