@@ -28,7 +28,7 @@ LEAK: dict[str, object] = {
     "client": {"rate": "200/s", "duration": "3s", "exchange": "hello"},
 }
 SCENARIOS = [
-    ("healthy", "A server that closes what it accepts: the reference for everything else."),
+    ("healthy", "A server that closes every connection: the reference for all other scenarios."),
     ("too-many-open-files", "A server that forgets close() meets RLIMIT_NOFILE = 64."),
 ]
 
