@@ -53,7 +53,7 @@ def test_a_refusal_of_the_kernel(raised: BaseException, says: str, remedy: str) 
 
 def test_an_error_raised_on_purpose_comes_first() -> None:
     """In a group the error that loadsim raised on purpose is reported."""
-    meant = ScenarioError("there is no key backlg")
+    meant = ScenarioError("unknown key backlg")
     assert explanation(ExceptionGroup("", [refusal(errno.EMFILE), ExceptionGroup("", [meant])])) is meant
 
 

@@ -6,14 +6,14 @@
     compare  compare results
     verdict  class and grade of any server
     inspect  what a live process holds
-    serve    the simulated server alone
+    serve    only the simulated server
     list     scenarios and results
     explain  the meaning of any id
     schema   JSON Schemas
     options  options and parameter types that commands share
     output   errors as sentences, and what is printed where
 
-Heavy imports stand inside functions: `loadsim --help` answers at once.
+Heavy imports are inside functions, which keeps the start of `loadsim --help` fast.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ import click
 from loadsim import __version__
 from loadsim.commands import output
 
-#: In the order in which a newcomer needs them.
+#: In the order of use for a newcomer.
 NAMES = ("run", "check", "verdict", "report", "compare", "serve", "inspect", "list", "explain", "schema")
 
 
 class Commands(click.Group):
-    """The commands, each in a module with its name."""
+    """The commands; each one is in the module with its name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
         """Return the names in the order in which help shows them."""
-        return [*NAMES]  # `list` is a module here once that command was imported
+        return [*NAMES]  # list(NAMES) would call the module `list` once that command was imported
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 -- as above
         """Return a command, None for an unknown name."""

@@ -1,4 +1,4 @@
-"""`loadsim check`: what a scenario or a sweep needs and will do, and the warnings before it is run."""
+"""`loadsim check`: the needs, the prediction and the warnings of a scenario or a sweep, without a run."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def command(
 
     \b
     Exit status:
-      0  the scenario is valid, whatever the warnings
+      0  the scenario is valid, with or without warnings
       2  the command line or the scenario is wrong
 
     \b
@@ -134,12 +134,12 @@ def _head(plan: Plan, terminal: Terminal) -> list[Line]:
 
 
 def _needs(plan: Plan) -> list[Line]:
-    """Return the descriptors, ports, processes and disk space that are needed, beside what is available."""
+    """Return the needed and available descriptors, ports, processes and disk space."""
     each = " each" if plan.scenario.client.processes > 1 else ""
     head = "".join(right(text, _NUMBER) for text in ("at most", "available"))
     return [
         line(left("  what it needs", _LABEL), (head, QUIET)),
-        *_of_server(plan),
+        *_server_need(plan),
         _need(f"descriptors, driver{each}", plan.driver_fds, "NOT ENOUGH", ALARM),
         _need("source ports", plan.ports, "NOT ENOUGH", ALARM),
         line(left("  accept queue", _LABEL), right("", _NUMBER), right(format_count(plan.queue_capacity), _NUMBER)),
@@ -148,15 +148,15 @@ def _needs(plan: Plan) -> list[Line]:
     ]
 
 
-def _of_server(plan: Plan) -> list[Line]:
-    """Return what the server needs; nothing for a running server, whose limits are not known yet."""
+def _server_need(plan: Plan) -> list[Line]:
+    """Return the needs of the server; nothing for a running server, because its limits are unknown before the run."""
     if plan.scenario.server.is_running:
         return []
     return [_need("descriptors, server", plan.server_fds, "not enough: this is the test", WARN, about="about ")]
 
 
 def _need(label: str, need: Need, lack: str, style: str, *, about: str = "") -> Line:
-    """Return one row; a number that is not an upper bound, as the head of its column says, is marked with `about`."""
+    """Return one row; `about` marks a number that is not an upper bound, unlike the head of its column."""
     needed = "unbounded" if need.needed is None else about + format_count(need.needed)
     name = f"  {label}"
     row = line(name, right(needed, _LABEL + _NUMBER - len(name)), right(format_count(need.available), _NUMBER))
@@ -183,7 +183,7 @@ def _change(name: str, value: float) -> str:
 
 
 def _prediction(plan: Plan, terminal: Terminal) -> list[Line]:
-    """Return when limits are reached, where the clients will end, and what cannot be predicted."""
+    """Return the times at which limits are reached, the fates, and the open questions."""
     prediction = plan.prediction
     at = {"emfile": prediction.emfile_at_s, "queue_full": prediction.queue_full_at_s}
     lines = [line("  what it will do")]
@@ -249,14 +249,12 @@ def _power(outlook: SweepPreview, terminal: Terminal) -> list[Line]:
         return [line(("one cell: its runs show the variation by chance; nothing is compared", QUIET))]
     if outlook.can_tell:
         return [line((f"{outlook.repeat} runs of each can tell any two cells apart", GOOD))]
-    says = (
-        f"cannot tell: {outlook.repeats_needed} repeats needed, {outlook.repeat} planned. With fewer, no difference is"
+    sentence = (
+        f"cannot tell: {outlook.repeats_needed} repeats needed, {outlook.repeat} planned. With fewer repeats, any "
+        f"difference between {len(outlook.cells)} cells may be chance."
     )
-    says += f" large enough to tell it from chance between {len(outlook.cells)} cells."
-    warned = paragraph(says, terminal, mark="! ", mark_style=WARN)
+    remedy = f"--repeat {outlook.repeats_needed}, or fewer cells"
     return [
-        *warned,
-        *paragraph(
-            f"--repeat {outlook.repeats_needed}, or fewer cells", terminal, margin="  ", mark="-> ", mark_style=GOOD
-        ),
+        *paragraph(sentence, terminal, mark="! ", mark_style=WARN),
+        *paragraph(remedy, terminal, margin="  ", mark="-> ", mark_style=GOOD),
     ]

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 _LABEL = 9
 _COMMAND = re.compile(r"(`[^`]+`)")
-#: Prefixes of metrics that count a fate or an outcome, which the index lists already.
+#: Prefixes of metrics that count a fate or an outcome; the index already lists those.
 _COUNTS = ("fate.", "outcome.")
 #: Kind of explanation -> the heading of its ids, in the order in which a newcomer meets them.
 _HEADINGS = {
-    "finding": "findings: what happened",
-    "fate": "fates: where an attempt ended at the server (as a metric: fate.NAME)",
-    "outcome": "outcomes: what the client saw (as a metric: outcome.NAME)",
+    "finding": "findings: statements about a run",
+    "fate": "fates: the end of an attempt at the server (as a metric: fate.NAME)",
+    "outcome": "outcomes: the result at the client (as a metric: outcome.NAME)",
     "fate and outcome": "both a fate and an outcome",
     "metric": "metrics: thresholds and summary.json use these names",
 }
@@ -65,11 +65,11 @@ def _unknown(asked: str) -> str:
 
     near = difflib.get_close_matches(asked, ids(), n=1, cutoff=0.5)
     remedy = f'did you mean "{near[0]}"?' if near else "loadsim explain lists all ids"
-    return f'there is no finding, fate, outcome or metric "{asked}"; {remedy}'
+    return f'"{asked}" is not a finding, fate, outcome or metric; {remedy}'
 
 
 def render(explanation: Explanation, terminal: Terminal) -> str:
-    """Return one explanation: what it means, where to look, what to do."""
+    """Return one explanation: its meaning, the place to look at, and the remedy."""
     name, kind = terminal.printable(explanation.id), f"[{explanation.kind}]"
     lines = both_ends(line((name, STRONG)), line((kind, QUIET)), terminal)
     lines += _part("MEANS", explanation.means, terminal)

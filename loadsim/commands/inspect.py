@@ -1,6 +1,6 @@
 """`loadsim inspect`: show what a live process holds.
 
-Imports only what it needs, so it starts on a host in trouble.
+It imports few modules, because it must start on a host in trouble.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SORTS = ("fd", "inode", "kind", "state", "port", "peer", "idle", "queue")
 
 @click.command("inspect", cls=options.Command, short_help="Show the descriptors and sockets of a live process.")
 @click.argument("target", metavar="[PID|NAME|:PORT]", required=False)
-@click.option("--exact", is_flag=True, help="Match the whole NAME, like pgrep -x.")
+@click.option("--exact", is_flag=True, help="Match NAME exactly, like pgrep -x.")
 @click.option("--fds", "all_rows", is_flag=True, help="List every descriptor. By default at most 39 are listed.")
 @click.option("--kind", help=f"List only descriptors of this kind: {_KINDS}.")
 @click.option("--state", help="List only sockets in this TCP state or role: CLOSE_WAIT, LISTENING, QUEUED ...")

@@ -33,7 +33,7 @@ _RESULTS = Path("results")
 
 
 class Command(click.Command):
-    """A command whose exit statuses and examples stand at the end of its help, after the options."""
+    """A command with exit statuses and examples at the end of its help, after the options."""
 
     def __init__(self, name: str, *, help: str, **attributes: Any) -> None:  # noqa: A002, ANN401 -- as click has them
         text, mark, end = inspect.cleandoc(help).partition("\b\nExit status:")
@@ -198,7 +198,7 @@ def _approved() -> set[str]:
 
 
 def _approve(mark: str) -> None:
-    with contextlib.suppress(OSError):  # then the question comes again
+    with contextlib.suppress(OSError):  # then the question is asked again
         _list().parent.mkdir(parents=True, exist_ok=True)
         with _list().open("a", encoding="ascii") as file:
             file.write(mark + "\n")

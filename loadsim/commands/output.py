@@ -1,13 +1,6 @@
-"""What commands print: errors as sentences, results as text or JSON, within what standard output can show."""
+"""The output of commands: errors as sentences, and results as text or JSON for this standard output."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from loadsim.render.progress import Display, Progress, SweepDisplay
-    from loadsim.scenario.plan import Plan
-
 
 import errno
 import os
@@ -27,6 +20,8 @@ if TYPE_CHECKING:
     from loadsim.analysis.summary import Summary
     from loadsim.compare.comparison import Comparison
     from loadsim.render.drawing import Terminal
+    from loadsim.render.progress import Display, Progress, SweepDisplay
+    from loadsim.scenario.plan import Plan
     from loadsim.verdict.run import Judged
 
 EXIT_THRESHOLD = 99
@@ -173,13 +168,13 @@ def show_verdict(judged: Judged, *, as_json: bool) -> None:
 
 def exit_status(summary: Summary) -> int:
     """Return the exit status of a run that was not ended by a signal."""
-    if not all(one.ok for one in summary.thresholds) or (summary.interrupted or "").startswith("aborted"):
+    if not all(threshold.ok for threshold in summary.thresholds) or (summary.interrupted or "").startswith("aborted"):
         return EXIT_THRESHOLD
     return 0 if summary.complete else LoadsimError.exit_code
 
 
 class NoDisplay:
-    """Nobody watches."""
+    """A display of a run that shows nothing."""
 
     def begin(self, plan: Plan, *, hint: str) -> None:
         """Show nothing."""
@@ -188,17 +183,17 @@ class NoDisplay:
         """Show nothing."""
 
     def end(self) -> None:
-        """Nothing was taken."""
+        """Show nothing."""
 
 
 class NoSweepDisplay:
-    """Nobody watches a sweep."""
+    """A display of a sweep that shows nothing."""
 
     def begin_sweep(self, name: str, runs: int, expected_s: float) -> None:
         """Show nothing."""
 
     def begin_run(self) -> Display:
-        """Let nobody watch the run either."""
+        """Return a display that shows nothing."""
         return NoDisplay()
 
     def end_run(self, label: str, verdict: str, sentence: str, *, left_s: float) -> None:
@@ -206,7 +201,7 @@ class NoSweepDisplay:
 
 
 def display(name: str) -> Display:
-    """Return the view called "live", "plain" or "none"; only the live one imports rich."""
+    """Return the display called "live", "plain" or "none"; only the live one imports rich."""
     if name == "live":
         from loadsim.render.live import LiveDisplay
 
@@ -219,7 +214,7 @@ def display(name: str) -> Display:
 
 
 def sweep_display(name: str) -> SweepDisplay:
-    """Return who watches a sweep: lines under every run's own view, of "plain" lines alone; nobody for "none"."""
+    """Return the display of a sweep: a line for each run ("plain"), also below its live display ("live"), or none."""
     if name == "none":
         return NoSweepDisplay()
     from loadsim.compare.text import SweepLines

@@ -26,7 +26,7 @@ def command(*, run_name: str, out: Path, open_: bool, as_json: bool) -> None:
 
     \b
     Exit status:
-      0  it was shown, whatever it says
+      0  it was shown, with any status or grade
       2  it could not be read
 
     \b

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "--path", default="/", show_default=True, help="The path that clients request. A status below 400 is an answer."
 )
 @click.option(
-    "--leak-path", metavar="PATH", help="A path whose handler opens a descriptor. This adds the trial handler."
+    "--leak-path", metavar="PATH", help="A path with a handler that opens a descriptor. This adds the trial handler."
 )
 @click.option("--echo", is_flag=True, help="The server does not speak HTTP; it echoes what it receives.")
 @click.option("--send", help='What a client sends to a server that speaks neither, for example "PING\\r\\n".')
@@ -98,10 +98,10 @@ def command(  # noqa: PLR0913 -- one for each option
 
     \b
     Exit status:
-      0        there is a verdict, whatever it says
+      0        the verdict was passed, with any grade
       2        the command line is wrong; nothing was started
       3        this host cannot run it, or the server does not answer
-      130/143  interrupted by Ctrl-C or SIGTERM; there is no verdict
+      130/143  interrupted by Ctrl-C or SIGTERM; no verdict
 
     \b
     Examples:
@@ -150,7 +150,7 @@ def _raise_if_contradicting(
     if leak_path is not None and (echo or send is not None):
         raise ScenarioError("--leak-path cannot be combined with --echo or --send: it is a path of an HTTP server.")
     if "handler" in trials and leak_path is None:
-        raise ScenarioError("--trial handler needs --leak-path PATH: a path whose handler opens a descriptor.")
+        raise ScenarioError("--trial handler needs --leak-path PATH: a path with a handler that opens a descriptor.")
 
 
 def _unescaped(text: str | None) -> str | None:

@@ -2,7 +2,7 @@
 
 The load is a piecewise linear rate. Attempt k of a constant schedule starts when the integral of the rate reaches k;
 a Poisson schedule maps the events of a unit process through the same integral. One seed gives one schedule, on every
-machine and for every number of drivers. The drivers import this module, so it uses only the standard library.
+machine and for every number of drivers. For the drivers it imports only the standard library.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ def _unknown_key(path: Path) -> _Message:
     key = str(path[-1])
     if path[0] in _SYSCTL_ROOTS:
         return _Message(
-            f"there is no key {key} at the top level: a sysctl belongs in [sysctl]", f"sysctl.{key}", at_key=True
+            f"unknown key {key} at the top level: a sysctl belongs in [sysctl]", f"sysctl.{key}", at_key=True
         )
     table = _table_at(path[:-1])
     where = f"in [{_dotted(path[:-1])}]" if len(path) > 1 else "at the top level"
@@ -168,7 +168,7 @@ def _unknown_key(path: Path) -> _Message:
     if near is None and elsewhere:
         return _Message(f"{key} does not belong {where}: move it to [{elsewhere[0]}]", at_key=True)
     remedy = "" if near else f"; known are {', '.join(known)}" if table else ""
-    return _Message(f"there is no key {key} {where}{remedy}", near, at_key=True)
+    return _Message(f"unknown key {key} {where}{remedy}", near, at_key=True)
 
 
 def _unknown_value(path: Path, known: list[str], expected: str, found: object) -> _Message:

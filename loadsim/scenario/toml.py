@@ -208,7 +208,7 @@ def _not_found(path: Path) -> str:
     names = [known.stem for known in shipped_paths()]
     near = nearest(path.stem, names)
     remedy = f"did you mean {near}?" if near else f"the shipped ones are {', '.join(names)}"
-    return f"there is no file {_decoded(path)}, and no shipped scenario of that name; {remedy}"
+    return f"{_decoded(path)} is neither a file nor a shipped scenario; {remedy}"
 
 
 def _shown(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What `loadsim check` and `loadsim list` print."""
+"""The output of `loadsim check` and `loadsim list`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Listed:
 
 
 def leaking() -> Plan:
-    """Return the plan of a server that leaks, with numbers of its own: how they are made is tested elsewhere."""
+    """Return the plan of a server that leaks, with fixed numbers: their computation is tested elsewhere."""
     return dataclasses.replace(
         make_plan(Scenario.model_validate(LEAK), Host()),
         server_fds=Need(610, 64),
@@ -60,7 +60,7 @@ def leaking() -> Plan:
 
 
 def storming() -> Plan:
-    """Return a plan that this host cannot carry out as it is."""
+    """Return a plan that this host cannot carry out unchanged."""
     return dataclasses.replace(
         leaking(),
         scenario=Scenario.model_validate(
@@ -94,19 +94,19 @@ def storming() -> Plan:
 
 
 def checked(plan: Plan, *, width: int = 80, unicode: bool = True) -> str:
-    """Return what `loadsim check` prints."""
+    """Return the output of `loadsim check`."""
     return check.render_plan(plan, Terminal(width=width, color=False, unicode=unicode))
 
 
 def listed(results: list[tuple[str, str]], *, width: int = 80) -> str:
-    """Return what `loadsim list` prints."""
+    """Return the output of `loadsim list`."""
     scenarios = [Listed(*one) for one in SCENARIOS]
     return listing.render(scenarios, results, Terminal(width=width, color=False, unicode=True))
 
 
 @pytest.mark.parametrize("sample", [leaking, storming])
-def test_a_plan_looks_as_it_should(sample: Callable[[], Plan]) -> None:
-    """What a scenario needs, what it will do, and what to know before it is run."""
+def test_a_plan_is_printed(sample: Callable[[], Plan]) -> None:
+    """The text shows needs, prediction and warnings, as in the golden file."""
     text = checked(sample())
     assert golden(f"check-{sample.__name__}-80.txt", text) == text
 
@@ -125,8 +125,8 @@ def test_a_plan_fits(width: int) -> None:
         assert checked(plan, width=width, unicode=False).isascii()
 
 
-def test_what_the_server_lacks_is_the_test_and_what_the_driver_lacks_is_not() -> None:
-    """Too few descriptors have another meaning on either side, in words; what nothing bounds is not called enough."""
+def test_a_lack_of_the_server_is_the_test_and_a_lack_of_the_driver_is_not() -> None:
+    """The words for too few descriptors differ between server and driver; an unbounded need is not called enough."""
     assert "about 610         64   not enough: this is the test" in checked(leaking())
     close = dataclasses.replace(leaking(), server_fds=Need(60, 64, 5))
     assert "about 60         64   may be too few" in checked(close)
@@ -134,45 +134,45 @@ def test_what_the_server_lacks_is_the_test_and_what_the_driver_lacks_is_not() ->
     assert "unbounded      1,024   may be too few" in checked(storming())
 
 
-def test_what_cannot_happen_is_said() -> None:
-    """A prediction of never is a prediction."""
+def test_a_limit_that_is_never_reached_is_printed() -> None:
+    """The prediction "never" is printed."""
     assert "first EMFILE                  never" in checked(storming())
 
 
-def test_a_plan_without_a_prediction_says_so() -> None:
-    """Silence would look like "nothing happens"."""
+def test_a_plan_without_a_prediction_is_marked() -> None:
+    """An empty section would look like "nothing happens"."""
     plan = dataclasses.replace(leaking(), prediction=Prediction())
     assert "  nothing is predicted" in checked(plan).splitlines()
 
 
 def test_sizes_have_units() -> None:
-    """Space for records is shown in what it is counted in."""
+    """Space for records is shown with a unit."""
     plan = leaking()
     sizes = [checked(dataclasses.replace(plan, reserved_bytes=octets)) for octets in (5_000, 7_000_000, 3_200_000_000)]
     assert all(size in text for size, text in zip(("5 kB", "7.0 MB", "3.2 GB"), sizes, strict=True))
 
 
-def test_a_list_looks_as_it_should() -> None:
-    """Scenarios with what they show, then results with their verdict."""
+def test_a_list_is_printed() -> None:
+    """The list shows scenarios with descriptions, then results with their status."""
     text = listed([("20261122T094107Z-too-many-open-files-3f2a", "REPRODUCED"), ("20261122T094500Z-healthy-00ff", "")])
     assert golden("list-80.txt", text) == text
 
 
-def test_an_empty_list_says_so() -> None:
-    """Nobody has to guess whether results were looked for."""
+def test_an_empty_list_is_marked() -> None:
+    """An empty list of results is shown as "none yet"."""
     assert "  none yet" in listed([]).splitlines()
 
 
 @pytest.mark.parametrize("width", [1, 40, 80, 200])
 def test_a_list_fits(width: int) -> None:
-    """No line is wider than the terminal, whatever folders are called."""
+    """No line is wider than the terminal, for any name of a folder."""
     text = listed([("\x1b[2J" + "n" * 300, "REPRODUCED"), ("n", "\x07")], width=width)
     assert max(cell_len(line) for line in text.splitlines()) <= width
     assert "\x1b" not in text
 
 
-def test_what_changes_is_told_before() -> None:
-    """Each step in the order of its time, and who watches; nothing of it where there is nothing."""
+def test_changes_during_the_run_are_listed() -> None:
+    """The steps are listed in order of time, then the canary; the section is missing without them."""
     text = """
 schema = 1
 [client]

@@ -1,4 +1,4 @@
-"""The command line: exit codes, one JSON document, errors that name the remedy."""
+"""The command line: exit statuses, one JSON document, errors with the remedy."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 
 def call(*arguments: str) -> Result:
-    """Return what a command line prints and returns."""
+    """Return the output and exit status of a command line."""
     return CliRunner().invoke(main, arguments, catch_exceptions=False)
 
 
-def test_a_scenario_that_is_wrong_starts_nothing(tmp_path: Path) -> None:
-    """Every error with its place on stderr, exit status 2, no result folder."""
+def test_an_invalid_scenario_starts_nothing(tmp_path: Path) -> None:
+    """All errors are on stderr with their places, the exit status is 2, and no result folder is made."""
     (tmp_path / "bad.toml").write_text('[server]\nbacklg = 8\n[client]\nrate = "fast"\n')
     result = call("run", str(tmp_path / "bad.toml"), "--out", str(tmp_path / "out"))
     assert result.exit_code == 2
-    assert "bad.toml:2:1: there is no key backlg" in result.stderr
+    assert "bad.toml:2:1: unknown key backlg" in result.stderr
     assert "bad.toml:4:8" in result.stderr
     assert result.stdout == ""
     assert not (tmp_path / "out").exists()
@@ -70,7 +70,7 @@ RUNNING = 'schema = 1\nname = "it"\n[client]\nrate = "10/s"\nattempts = 1\n'
 def test_a_load_goes_nowhere_unless_the_command_line_permits_it(
     arguments: list[str], says: str, tmp_path: Path
 ) -> None:
-    """Exit status 2, the word that is missing, and no folder: nothing was started."""
+    """The exit status is 2, the message names the missing option, and nothing was started."""
     (tmp_path / "it.toml").write_text(RUNNING)
     out = ["--out", str(tmp_path / "out")]
     result = call("run", str(tmp_path / "it.toml"), *out, *arguments)
@@ -78,8 +78,8 @@ def test_a_load_goes_nowhere_unless_the_command_line_permits_it(
     assert not (tmp_path / "out").exists()
 
 
-def test_check_says_nothing_of_limits_that_nobody_has_read(tmp_path: Path) -> None:
-    """Of a server that runs already only what the generator needs is known."""
+def test_check_shows_no_limits_of_a_running_server(tmp_path: Path) -> None:
+    """Only the needs of the generator are known before a run."""
     (tmp_path / "it.toml").write_text(RUNNING)
     shown = call("check", str(tmp_path / "it.toml"), "--set", "server.pid=1").stdout
     assert "descriptors, driver" in shown
@@ -87,7 +87,7 @@ def test_check_says_nothing_of_limits_that_nobody_has_read(tmp_path: Path) -> No
 
 
 def test_an_unknown_scenario_names_the_shipped_ones() -> None:
-    """A typing error is answered by what there is."""
+    """The error for a misspelled name lists the shipped scenarios."""
     result = call("check", "too-many-files")
     assert (result.exit_code, "too-many-open-files" in result.stderr) == (2, True)
 
@@ -99,8 +99,8 @@ def test_check_predicts_and_starts_nothing() -> None:
     assert plan["scenario"]["server"]["nofile"] == 64
 
 
-def test_a_setting_that_cannot_be_had_is_refused_with_its_remedy(tmp_path: Path) -> None:
-    """A limit above the hard one ends with status 3 and names the knob; nothing is written."""
+def test_a_setting_that_cannot_be_applied_is_refused_with_its_remedy(tmp_path: Path) -> None:
+    """A limit above the hard one ends with status 3 and names the setting; nothing is written."""
     result = call("run", "healthy", "--set", "server.nofile=1000000000", "--out", str(tmp_path / "out"))
     assert result.exit_code == 3
     assert "server.nofile = 1000000000 is above this host's hard limit" in result.stderr
@@ -110,26 +110,26 @@ def test_a_setting_that_cannot_be_had_is_refused_with_its_remedy(tmp_path: Path)
 
 @pytest.mark.parametrize("command", ["report", "list"])
 def test_a_folder_that_cannot_be_read_is_named(command: str) -> None:
-    """An error of the file system is a sentence; a name that is too long stands for all of them, also as root."""
+    """An error of the file system is a sentence; a name that is too long fails also for root."""
     result = call(command, "--out", "x" * 300)
     assert result.exit_code == RecordingError.exit_code
     assert "File name too long; choose another folder with --out DIR" in result.stderr
 
 
 def test_a_report_without_a_result_says_how_to_make_one(tmp_path: Path) -> None:
-    """An empty folder is no traceback."""
+    """The error for an empty folder names the command that makes a result."""
     result = call("report", "--out", str(tmp_path))
     assert (result.exit_code, "loadsim run too-many-open-files" in result.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("asked", ["fd-leak", "phantom", "outcome.refused", "accept.p99", "emfile.count"])
-def test_everything_that_is_named_is_explained(asked: str) -> None:
-    """A finding, a fate, an outcome, a percentile and a count."""
+def test_every_kind_of_id_is_explained(asked: str) -> None:
+    """The cases are a finding, a fate, an outcome, a percentile and a count."""
     assert call("explain", asked).stdout.startswith(asked)
 
 
 def test_an_unknown_id_suggests_the_nearest() -> None:
-    """A typing error is answered by what was perhaps meant."""
+    """The error for a misspelled id suggests the closest one."""
     result = call("explain", "fd-leek")
     assert (result.exit_code, 'did you mean "fd-leak"?' in result.stderr) == (2, True)
 
@@ -147,7 +147,7 @@ HEAVY = ("hdrh", "numpy", "psutil", "pydantic", "rich", "tree_sitter", "trio")
         (["explain", "fd-leak"], ["numpy"]),
     ],
 )
-def test_commands_that_answer_at_once_import_little(arguments: list[str], imported: list[str], tmp_path: Path) -> None:
+def test_fast_commands_import_little(arguments: list[str], imported: list[str], tmp_path: Path) -> None:
     """Only check imports pydantic, only explain imports numpy, also with a run and a sweep in the list."""
     for name in ("run", "sweep"):
         (tmp_path / name).mkdir()
@@ -182,8 +182,8 @@ def test_every_command_has_help() -> None:
         assert re.search(rf"\n  Exit status:\n    0 .*\n *\n  Examples:\n(    loadsim {name}.*\n)+$", end, re.DOTALL)
 
 
-def test_the_exit_status_says_what_became_of_the_expectations() -> None:
-    """0 as expected, 99 a threshold failed or aborted, 1 where loadsim itself lost a part."""
+def test_the_exit_status_tells_success_failure_and_loss_apart() -> None:
+    """It is 0 as expected, 99 after a failed or aborting threshold, 1 if loadsim itself lost a process."""
     fine = too_many_open_files()
     failed = dataclasses.replace(fine, thresholds=[dataclasses.replace(fine.thresholds[0], ok=False)])
     aborted = dataclasses.replace(fine, complete=False, interrupted="aborted: emfile.count > 0")
@@ -192,7 +192,7 @@ def test_the_exit_status_says_what_became_of_the_expectations() -> None:
 
 
 def test_a_sweep_is_checked_before_it_starts() -> None:
-    """Its cells, its length, and whether so many repeats can tell them apart; as JSON as well."""
+    """Text and JSON show its cells, its length, and whether the repeats can tell cells apart."""
     enough = call("check", "backlog-sweep")
     few = call("check", "backlog-sweep", "--set", "server.backlog=1,2,4,8,16,32,64,128")
     values = json.loads(call("check", "backlog-sweep", "--repeat", "2", "--json").stdout)
@@ -204,7 +204,7 @@ def test_a_sweep_is_checked_before_it_starts() -> None:
 
 
 def test_a_job_gets_the_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Appended where GitHub says, nothing without it, and a page that cannot be written ends nothing."""
+    """It is appended to the file that GitHub names; an unwritable file is not fatal."""
     (tmp_path / "summary.md").write_text("## it")
     page = tmp_path / "page.md"
     page.write_text("before\n")
@@ -219,12 +219,12 @@ def test_a_job_gets_the_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("name", ["scenario", "summary", "comparison", "inspect", "overview"])
 def test_every_schema_is_printed(name: str) -> None:
-    """One JSON document each."""
+    """Each schema is one JSON document."""
     assert json.loads(call("schema", name).stdout)["title"].startswith("loadsim ")
 
 
 def test_rules_are_read_before_anything_else(tmp_path: Path) -> None:
-    """A typing error in --fail-on is told with what was meant, exit status 2."""
+    """A misspelled metric in --fail-on gets a suggestion and exit status 2."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.json").write_text("{}")
@@ -232,14 +232,14 @@ def test_rules_are_read_before_anything_else(tmp_path: Path) -> None:
     assert (result.exit_code, "did you mean accept.p99?" in result.stderr) == (2, True)
 
 
-def test_serving_a_sweep_asks_which() -> None:
-    """One server has one setting."""
+def test_serve_refuses_a_sweep() -> None:
+    """One server has one value of each setting."""
     result = call("serve", "backlog-sweep")
     assert (result.exit_code, "--set server.backlog=1" in result.stderr) == (2, True)
 
 
 def test_without_a_browser_the_page_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over ssh and in a container nothing opens, and the address can be copied."""
+    """Over ssh and in a container no browser opens, but the address can be copied."""
     page = tmp_path / "report.html"
     page.write_text("<p>")
     said: list[str] = []
@@ -251,14 +251,14 @@ def test_without_a_browser_the_page_is_named(tmp_path: Path, monkeypatch: pytest
     assert said == [f"loadsim: no browser could be started; open file://{page} yourself"]
 
 
-def test_no_number_is_no_smallest_effect() -> None:
-    """Nothing would be judged with it, and nothing written."""
+def test_nan_is_not_a_smallest_effect() -> None:
+    """It is refused, because no difference can be compared with it."""
     result = call("run", "backlog-sweep", "--min-effect", "nan")
     assert (result.exit_code, "nan is not a number: write a fraction from 0 to 1" in result.stderr) == (2, True)
 
 
 def test_durations_need_a_unit() -> None:
-    """A number without a unit, a word and a duration out of range are errors that say what to write."""
+    """A number without a unit, a word and a duration out of range are errors that name the right form."""
     typed = {
         "5": "5 has no unit: write 5s",
         "2.5": "2.5 has no unit: write 2.5s",
@@ -286,7 +286,7 @@ def test_durations_become_seconds() -> None:
     ],
 )
 def test_an_error_quotes_the_option_that_was_typed(arguments: list[str], quoted: str | None) -> None:
-    """It shows neither --set nor the key of the setting as if that had been typed."""
+    """It shows neither --set nor the key of the setting, because the user did not type them."""
     result = call("run", "healthy", "--set", "server.backlog=8", *arguments)
     assert result.exit_code == 2
     assert quoted is None or f"  {quoted}\n" in result.stderr
@@ -294,7 +294,7 @@ def test_an_error_quotes_the_option_that_was_typed(arguments: list[str], quoted:
 
 
 def test_options_that_cannot_be_combined() -> None:
-    """The sentence names both sides, and nothing is started."""
+    """The sentence names both options, and nothing is started."""
     for arguments in (("--pid", "1"), ("--address", "127.0.0.1:80")):
         result = call("run", "healthy", *arguments, "--", "server")
         assert (result.exit_code, result.stderr) == (
@@ -304,13 +304,13 @@ def test_options_that_cannot_be_combined() -> None:
 
 
 def completed(*arguments: str, incomplete: str = "") -> list[str]:
-    """Return the values that the shell offers for the next word."""
+    """Return the completions that the shell offers for the next word."""
     complete = ShellComplete(main, {}, "loadsim", "_LOADSIM_COMPLETE")
     return [item.value for item in complete.get_completions(list(arguments), incomplete) if item.type == "plain"]
 
 
 def test_shells_complete_names(tmp_path: Path) -> None:
-    """Commands, shipped scenarios, results (the newest first) and ids; a folder that cannot be read has none."""
+    """Commands, scenarios, results (the newest first) and ids are completed; an unreadable folder has none."""
     for name in ("20260101T000000Z-a-0001", "20260102T000000Z-b-0002"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.json").write_text("{}")

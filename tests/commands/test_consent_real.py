@@ -1,4 +1,4 @@
-"""On a terminal a command of a scenario is shown before it is run for the first time; elsewhere nobody is asked."""
+"""On a terminal, the command of a scenario is shown before its first run; elsewhere no question is asked."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ attempts = 1
 
 
 class Terminal:
-    """Runs `loadsim run` on a terminal of its own."""
+    """Runs `loadsim run` on its own terminal."""
 
     def __init__(self, folder: Path) -> None:
         self.mark = folder / "started"
@@ -36,7 +36,7 @@ class Terminal:
         self._folder = folder
 
     def run(self, *options: str, answer: str = "", scenario: Path | None = None) -> tuple[int, str]:
-        """Return exit status and what the terminal showed."""
+        """Return the exit status and the output of the terminal."""
         ours, theirs = pty.openpty()
         named = str(scenario or self._scenario)
         command = [sys.executable, "-m", "loadsim", "run", named, "--out", str(self._folder / "out")]
@@ -62,11 +62,11 @@ def _read(fd: int) -> bytes:
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Terminal:
-    """Return a terminal, and a scenario that names a command which only leaves a mark."""
+    """Return a terminal, and a scenario with a command that only leaves a mark."""
     return Terminal(tmp_path)
 
 
-def test_no_is_no(terminal: Terminal) -> None:
+def test_no_starts_nothing(terminal: Terminal) -> None:
     """The command is shown with its escape sequences made harmless, and not started."""
     code, shown = terminal.run(answer="n\n")
 
@@ -77,8 +77,8 @@ def test_no_is_no(terminal: Terminal) -> None:
     assert not terminal.mark.exists()
 
 
-def test_yes_is_asked_for_once(terminal: Terminal) -> None:
-    """The second run of the same command of the same file asks no more; it ends at once, which is another story."""
+def test_the_question_is_asked_once(terminal: Terminal) -> None:
+    """The second run of the same command of the same file is not preceded by a question."""
     first, asked = terminal.run(answer="y\n")
     second, unasked = terminal.run()
 
@@ -88,14 +88,14 @@ def test_yes_is_asked_for_once(terminal: Terminal) -> None:
     assert len(terminal.mark.read_text().splitlines()) == 2
 
 
-def test_nobody_is_asked_who_said_yes_before(terminal: Terminal) -> None:
-    """By --yes, or by naming the command on the command line."""
+def test_consent_on_the_command_line_skips_the_question(terminal: Terminal) -> None:
+    """Consent is --yes, or the command itself."""
     assert "Run it?" not in terminal.run("--yes")[1]
     assert "Run it?" not in terminal.run("--", "true", "{port}")[1]
 
 
-def test_a_sweep_of_somebody_else_is_asked_for_too(terminal: Terminal, tmp_path: Path) -> None:
-    """Its folder names the command that is run when it goes on, whatever stands on the command line."""
+def test_a_resumed_sweep_asks_too(terminal: Terminal, tmp_path: Path) -> None:
+    """The command comes from its folder, not from the command line."""
     begin = [sys.executable, "-m", "loadsim", "run", str(tmp_path / "theirs.toml"), "--out", str(tmp_path / "out")]
     subprocess.run([*begin, "--repeat", "2"], capture_output=True, stdin=subprocess.DEVNULL, timeout=60, check=False)
     [sweep] = [path for path in (tmp_path / "out").iterdir() if not path.is_symlink()]
@@ -107,8 +107,8 @@ def test_a_sweep_of_somebody_else_is_asked_for_too(terminal: Terminal, tmp_path:
         assert not terminal.mark.exists()
 
 
-def test_where_there_is_no_terminal_nobody_is_asked(terminal: Terminal, tmp_path: Path) -> None:
-    """A script is not stopped by a question."""
+def test_without_a_terminal_no_question_is_asked(terminal: Terminal, tmp_path: Path) -> None:
+    """A question would stop a script."""
     command = [sys.executable, "-m", "loadsim", "run", str(tmp_path / "theirs.toml"), "--out", str(tmp_path / "out")]
     ran = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=30, check=False)
 

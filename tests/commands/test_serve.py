@@ -1,4 +1,4 @@
-"""The words of the server that is served alone, from journals written by hand."""
+"""The lines of `loadsim serve`, from journals that the tests write."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ SECOND = 1_000_000_000
 
 
 class Waiting:
-    """An accept queue of a given length."""
+    """An accept queue with a fixed length."""
 
     def length(self) -> int:
-        """Return that length."""
+        """Return the length."""
         return 5
 
 
@@ -52,7 +52,7 @@ def accept(journal: Journal, fd: int, flags: int = 0) -> None:
 
 
 def test_opening(tmp_path: Path) -> None:
-    """The first lines say where it listens, what is free, and how to look at it."""
+    """The first lines show its address, its free descriptors, and commands to inspect it."""
     with narrator_of(tmp_path) as (narrator, _):
         assert list(narrator.opening()) == [
             "simulated server on 127.0.0.1:9999, pid 4242",
@@ -71,7 +71,7 @@ def test_opening(tmp_path: Path) -> None:
     ],
 )
 def test_accept(tmp_path: Path, flags: int, note: str) -> None:
-    """An accept tells its descriptor, how many are open, its peer, and what is special about it; once."""
+    """An accept is one line with its descriptor, the number of open ones, its peer and its flags."""
     with narrator_of(tmp_path) as (narrator, journal):
         accept(journal, 1_000, flags)
         (line,) = narrator.news(0)
@@ -79,8 +79,8 @@ def test_accept(tmp_path: Path, flags: int, note: str) -> None:
         assert list(narrator.news(0)) == []
 
 
-def test_crowds_are_summed_up(tmp_path: Path) -> None:
-    """Of many accepts at once the first ones are told, and the number of the others."""
+def test_many_accepts_are_summed_up(tmp_path: Path) -> None:
+    """After the first lines of a reading, further accepts are only counted."""
     with narrator_of(tmp_path) as (narrator, journal):
         for fd in range(LINES_PER_READING + 80):
             accept(journal, fd)
@@ -88,8 +88,8 @@ def test_crowds_are_summed_up(tmp_path: Path) -> None:
         assert (len(lines), lines[-1]) == (LINES_PER_READING + 1, "    0.000 s  accept   80 more")
 
 
-def test_failures_are_told_twice_a_second_at_most(tmp_path: Path) -> None:
-    """Failures are held back for half a second after the last line about them, but not at the end."""
+def test_failures_are_printed_at_most_twice_a_second(tmp_path: Path) -> None:
+    """Failures are held back for half a second after the last line about them, except at the end."""
     with narrator_of(tmp_path) as (narrator, journal):
         journal.count("emfile_accept", 1)
         now = round(FAILURES_S * SECOND)
@@ -104,7 +104,7 @@ def test_failures_are_told_twice_a_second_at_most(tmp_path: Path) -> None:
 
 
 def test_closing(tmp_path: Path) -> None:
-    """The last lines are the sums, and who was never served."""
+    """The last lines are the totals, and the clients that were never served."""
     with narrator_of(tmp_path, capacity=3) as (narrator, journal):
         for fd in range(5):
             accept(journal, fd)

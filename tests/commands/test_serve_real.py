@@ -1,4 +1,4 @@
-"""The simulated server alone, as people and other load generators use it."""
+"""`loadsim serve` on the real kernel, with clients of another load generator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.real
 
 
 class Terminal:
-    """Collects the lines of a server, and waits for some of them."""
+    """Collects the lines of a server, and waits for one that matches."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -45,7 +45,7 @@ class Terminal:
 
 
 async def serve_clients(folder: Path, count: int, until: str, **settings: Any) -> Terminal:  # noqa: ANN401 - as spec_in
-    """Serve so many clients, that all stay, until a line matches; then press Ctrl-C."""
+    """Serve this number of clients, which all stay, until a line matches; then press Ctrl-C."""
     terminal = Terminal()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve, spec_in(folder, **settings), terminal.add)
@@ -60,8 +60,8 @@ async def serve_clients(folder: Path, count: int, until: str, **settings: Any) -
     return terminal
 
 
-def test_tells_each_accept_and_the_sums(tmp_path: Path) -> None:
-    """Each accept is a line with its descriptor, the open ones and its peer; Ctrl-C ends it with the sums."""
+def test_prints_each_accept_and_the_totals(tmp_path: Path) -> None:
+    """Each accept is a line with its descriptor, the open ones and its peer; Ctrl-C ends it with the totals."""
     terminal = trio.run(lambda: serve_clients(tmp_path, 3, r"fd 13 ", nofile=64, leak=1.0))
     accepts = [line for line in terminal.lines if "  accept   fd " in line]
     assert len(accepts) == 3
@@ -70,7 +70,7 @@ def test_tells_each_accept_and_the_sums(tmp_path: Path) -> None:
 
 
 def test_sums_up_failures(tmp_path: Path) -> None:
-    """Failures are summed up, with how many wait; the end says who was never served."""
+    """Failures are counted with the waiting clients; the last lines count clients that were never served."""
     settings: dict[str, Any] = {"nofile": 16, "leak": 1.0, "on_emfile": "spin"}
     terminal = trio.run(
         lambda: serve_clients(tmp_path, 9, r"EMFILE .*, [\d,]+ times; 4 waiting in the queue", **settings)
@@ -80,7 +80,7 @@ def test_sums_up_failures(tmp_path: Path) -> None:
     assert len([line for line in terminal.lines if " EMFILE " in line]) < 5
 
 
-def test_tells_how_the_server_died(tmp_path: Path) -> None:
+def test_prints_how_the_server_died(tmp_path: Path) -> None:
     """A server that dies of its policy ends the command, with its exit status and last words."""
     settings: dict[str, Any] = {"nofile": 16, "leak": 1.0, "on_emfile": "exit"}
     terminal = trio.run(lambda: serve_clients(tmp_path, 6, r"^the server died with status 1$", **settings))
@@ -88,6 +88,6 @@ def test_tells_how_the_server_died(tmp_path: Path) -> None:
 
 
 def test_brackets_an_ipv6_address(tmp_path: Path) -> None:
-    """IPv6 addresses are written so that their port can be told."""
+    """IPv6 addresses are in brackets, before their port."""
     terminal = trio.run(lambda: serve_clients(tmp_path, 1, r"from \[::1\]:\d+", address="::1"))
     assert terminal.has(r"^simulated server on \[::1\]:\d+, ")

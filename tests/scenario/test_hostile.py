@@ -57,7 +57,7 @@ CLIENT = '[client]\nrate = "10/s"\n'
         (HEAD + CLIENT + f"[thresholds]\nexpect = {['acept.p99 < 1ms'] * 3_000}", "this array has 3,000 values"),
         (HEAD + CLIENT + f'path = "{"é" * 40_000}"', "a path begins with"),
         (HEAD + CLIENT + f"[server]\nx = [{', '.join(['[1, é]'] * 9_000)}]", "Invalid value"),
-        (HEAD + CLIENT + f"[server]\nx = {['é'] * 900}", "there is no key x"),
+        (HEAD + CLIENT + f"[server]\nx = {['é'] * 900}", "unknown key x"),
         (HEAD + CLIENT + "[sweep]\n" + "".join(f'"sysctl.net.a.a{n}" = [1]\n' for n in range(21)), "sweeps 21 keys"),
         (HEAD + CLIENT + '[sweep]\n"client.path" = ["/' + "x" * 101 + '"]', "text of up to 100 characters"),
         (
@@ -74,7 +74,7 @@ CLIENT = '[client]\nrate = "10/s"\n'
             + "]",
             "these are 200 exclusions from 9,801 combinations",
         ),
-        (HEAD + CLIENT + f"[sweep]\nserver.backlog = {WIDE}\n[server]\n" + BAD_KEYS, "there is no key x0 in [server]"),
+        (HEAD + CLIENT + f"[sweep]\nserver.backlog = {WIDE}\n[server]\n" + BAD_KEYS, "unknown key x0 in [server]"),
     ],
 )
 def test_a_scenario_that_would_take_too_long_is_refused_with_a_sentence(text: str, says: str, tmp_path: Path) -> None:

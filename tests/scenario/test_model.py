@@ -170,14 +170,14 @@ def test_a_running_server_has_only_the_settings_that_locate_it() -> None:
 
 
 def test_contradictions_are_reported_beside_the_errors_of_single_keys() -> None:
-    """Nobody has to mend one error to see the next."""
+    """All errors are reported together."""
     places = [place for place, _ in complaints(client={"rate": "1", "clients": 0, "hold": 3}, server={"pause": "1s"})]
 
     assert places == ["server.pause", "client.rate", "client.clients", "client.hold", "client.clients"]
 
 
 def test_more_clients_than_the_default_stop_are_no_contradiction() -> None:
-    """`max_in_flight` follows the clients where nobody set it."""
+    """The default of `max_in_flight` follows the number of clients."""
     assert scenario(client={"clients": 30_000}).client.max_in_flight == 30_000
 
 
@@ -327,7 +327,7 @@ def test_a_ramp_is_a_pair_of_rates() -> None:
 
 
 def test_abort_names_only_what_is_known_while_a_run_goes_on() -> None:
-    """A percentile exists at the end alone: a threshold on it could never end a run."""
+    """A percentile exists only at the end, so a threshold on it could never end a run."""
     ((place, says),) = complaints(thresholds={"abort": ["accept.p99 > 1s"]})
     assert place == "thresholds.abort"
     assert says.startswith("accept.p99 is not known during a run; abort can use attempts.count, ")

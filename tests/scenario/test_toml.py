@@ -167,7 +167,7 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(write: Write) -> Non
     """Places are right in such files, too."""
     name = write(b'\xef\xbb\xbf[client]\r\nrate = "5/s"\r\nrat = 1\r\n')
 
-    assert places(account(name)) == ["it.toml:3:1: there is no key rat in [client]"]
+    assert places(account(name)) == ["it.toml:3:1: unknown key rat in [client]"]
 
 
 def test_shipped_scenarios_are_listed_with_a_description() -> None:
@@ -186,7 +186,7 @@ def test_everything_wrong_is_reported_at_once_with_place_caret_and_hint(write: W
     )
 
     expected = """\
-it.toml:2:1: there is no key backlg in [server]
+it.toml:2:1: unknown key backlg in [server]
   2 | backlg = 3
     | ^^^^^^ did you mean backlog?
 
@@ -213,7 +213,7 @@ it.toml:8:12: client.exchange must be one of "none", "hello", "echo", "http", "r
 def test_errors_of_an_override_point_into_its_text(write: Write) -> None:
     """The column counts in the argument of --set, and the caret is under it."""
     expected = """\
---set, column 8: there is no key backlg in [server]
+--set, column 8: unknown key backlg in [server]
   --set server.backlg=8
                ^^^^^^ did you mean backlog?
 
@@ -244,7 +244,7 @@ def test_contradictions_point_at_the_last_setting_and_name_the_other_place(write
 
 
 def test_a_problem_of_a_parent_is_shown_in_the_parent(write: Write) -> None:
-    """Places are those of the file with the setting; the eldest file comes first."""
+    """Each place is in the file with the setting; the eldest file comes first."""
     write("[server]\nbacklog = -1\n[client]\nhold = 3\n" + MINIMAL.removeprefix("[client]\n"), "base.toml")
     name = write('extends = "base.toml"\n[client]\nhold = "3s"\nclose = 5\n')
 
@@ -293,7 +293,7 @@ def test_a_number_of_thousands_of_digits_is_only_an_error(write: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('extends = "bse.toml"\n', "it.toml:1:11: there is no file bse.toml, and no shipped scenario of that name"),
+        ('extends = "bse.toml"\n', "it.toml:1:11: bse.toml is neither a file nor a shipped scenario"),
         ("extends = 3\n", 'it.toml:1:11: extends must be the path of a file, such as "base.toml", found 3'),
         (
             'extends = "it.toml"\n',
@@ -303,12 +303,12 @@ def test_a_number_of_thousands_of_digits_is_only_an_error(write: Write) -> None:
     ],
 )
 def test_a_parent_that_cannot_be_read_is_reported_with_the_rest(write: Write, text: str, expected: str) -> None:
-    """Other errors of the file are reported, except those that depend on the parent."""
+    """Other errors of the file are reported, unless they depend on the parent."""
     write(MINIMAL, "base.toml")
     found = places(account(write(text + "seeed = 1\n")))
 
     assert found[0].startswith(expected)
-    assert found[1:] == ["it.toml:2:1: there is no key seeed at the top level"]
+    assert found[1:] == ["it.toml:2:1: unknown key seeed at the top level"]
 
 
 def test_a_longer_circle_is_found(write: Write) -> None:
@@ -323,10 +323,10 @@ def test_a_longer_circle_is_found(write: Write) -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("healty", "there is no file healty, and no shipped scenario of that name; did you mean healthy?"),
+        ("healty", "healty is neither a file nor a shipped scenario; did you mean healthy?"),
         (
             "nothing/like/it.toml",
-            "there is no file nothing/like/it.toml, and no shipped scenario of that name; the shipped",
+            "nothing/like/it.toml is neither a file nor a shipped scenario; the shipped",
         ),
         (".", ". cannot be read (Is a directory): name a file that you may read"),
         ("/dev/zero", "/dev/zero is larger than 100,000 bytes: name a scenario, which is a page of text"),
@@ -420,7 +420,7 @@ def test_places_inside_arrays_and_inline_tables_are_found(write: Write) -> None:
         f'it.toml:4:10: client.stages[1].for: {needs}, found "5"',
         "it.toml:5:3: the key for is missing: add it",
         "it.toml:5:3: the key rate is missing: add it",
-        "it.toml:5:4: there is no key fro in [client.stages[2]]",
+        "it.toml:5:4: unknown key fro in [client.stages[2]]",
     ]
     assert expected == places(account(name))
 
@@ -499,7 +499,7 @@ def test_the_error_for_a_sysctl_without_its_table_names_the_table(write: Write) 
 def test_a_text_is_read_like_a_file() -> None:
     """Errors use its name like that of a file."""
     assert load_text(MINIMAL, ["server.backlog=5"]).server.backlog == 5
-    with pytest.raises(ScenarioError, match=r"^my text:1:1: there is no key x at the top level"):
+    with pytest.raises(ScenarioError, match=r"^my text:1:1: unknown key x at the top level"):
         load_text("x = 1\n" + MINIMAL, name="my text")
 
 
@@ -556,7 +556,7 @@ def test_any_override_is_valid_or_an_error(overrides: list[str]) -> None:
 def test_tables_of_later_versions_are_unknown_keys(write: Write) -> None:
     """No table is ignored silently."""
     assert places(account(write(MINIMAL + "[weather]\nsteps = []\n")))[0].startswith(
-        "it.toml:3:2: there is no key weather at the top level; known are schema, name"
+        "it.toml:3:2: unknown key weather at the top level; known are schema, name"
     )
 
 

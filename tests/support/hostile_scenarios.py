@@ -1,4 +1,4 @@
-"""Scenario files that nobody means well with: shipped ones changed at random, and noise; and how one is read."""
+"""Hostile scenario files (shipped ones changed at random, huge ones, and noise), and a function that reads one."""
 
 from __future__ import annotations
 
