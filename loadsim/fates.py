@@ -1,8 +1,8 @@
-"""What becomes of an attempt: its fate at the server, and the outcome that its client sees.
+"""The two results of an attempt: its fate at the server, and the outcome that its client sees.
 
-Each member of the two enums is one row: the code in records, and everything that texts, tables, charts and metrics say
-of it. The name in lower case is its public name: "not_started" in `summary.json`, `fate.not_started` among the metrics.
-Standard library only: the server and the drivers import this.
+Each member of the two enums is one row: its code in records, and its properties in texts, tables, charts and metrics.
+Its public name is the member name in lower case: "not_started" in `summary.json`, `fate.not_started` among the metrics.
+This module imports only the standard library, since the server and the drivers import it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Better(enum.StrEnum):
-    """Which direction of a number is better; NEITHER where that depends on the question."""
+    """The better direction of a number; NEITHER if it depends on the question."""
 
     LOWER = "lower"
     HIGHER = "higher"
@@ -25,7 +25,7 @@ class Better(enum.StrEnum):
 
 
 class Tone(enum.StrEnum):
-    """How good or bad a fate is for its client, and whose doing it was: the colour in tables and charts."""
+    """How good or bad a fate is for its client, and which side caused it. It sets the colour in tables and charts."""
 
     GOOD = "good"
     WARN = "warn"
@@ -36,7 +36,7 @@ class Tone(enum.StrEnum):
 
 
 class Pattern(enum.StrEnum):
-    """The pattern over the colour: it tells fates of one colour apart."""
+    """The pattern over the colour: it distinguishes fates of the same colour."""
 
     PLAIN = "plain"
     RISING = "rising"
@@ -54,8 +54,8 @@ class FateRow:
     pattern: Pattern
     means: str  # completes "where an attempt ended at the server:"
     words: str  # the same in at most 29 characters, for tables
-    look_at: str  # "" where there is nothing to look at
-    do: str  # "" where there is nothing to do
+    look_at: str  # "" if there is nothing to look at
+    do: str  # "" if there is nothing to do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class OutcomeRow:
 
 _SEE_LIMITED = "The errno in the finding generator-limited."
 _RAISE_LIMIT = "This is a limit of the load generator, not a fault of the server: raise it."
-_RAISE_IN_FLIGHT = "Raise client.max_in_flight. To start these attempts later would hide the delay."
+_RAISE_IN_FLIGHT = "Raise client.max_in_flight. If loadsim started these attempts later, it would hide the delay."
 _LISTENING = "`ss -ltn`: does a socket listen on that port?"
 _START = "Start the server. See the finding target-ended."
 
@@ -84,7 +84,7 @@ class Fate(enum.IntEnum):
     def __new__(cls, code: int, row: FateRow | None = None) -> Self:
         """Return the member with this code; its row becomes an attribute.
 
-        Every member has a row. The default is for type checkers: Fate(code) finds a member and does not come here.
+        Every member has a row. The default is for type checkers: Fate(code) finds a member and does not call this.
         """
         member = int.__new__(cls, code)
         member._value_ = code
@@ -170,7 +170,7 @@ class Fate(enum.IntEnum):
             better=Better.LOWER,
             tone=Tone.BAD,
             pattern=Pattern.FALLING,
-            means="no SYN of it led to a connection, and nothing refused it",
+            means="none of its SYNs led to a connection, and none was refused",
             words="its SYNs went unanswered",
             look_at="`ss -tan state syn-sent` at the client.",
             do="See the finding queue-overflow.",
@@ -182,7 +182,7 @@ class Fate(enum.IntEnum):
             better=Better.LOWER,
             tone=Tone.BAD,
             pattern=Pattern.LINES,
-            means="its SYN was answered by RST because no socket listened",
+            means="its SYN was answered with a RST because no socket listened",
             words="no socket listened",
             look_at=_LISTENING,
             do=_START,
@@ -194,7 +194,7 @@ class Fate(enum.IntEnum):
             better=Better.LOWER,
             tone=Tone.GENERATOR,
             pattern=Pattern.PLAIN,
-            means="it never left the load generator, because of a limit there; it is never charged to the server",
+            means="a limit of the load generator stopped it before it left; it does not count against the server",
             words="never left the generator",
             look_at=_SEE_LIMITED,
             do=_RAISE_LIMIT,
@@ -206,7 +206,7 @@ class Fate(enum.IntEnum):
             better=Better.LOWER,
             tone=Tone.GENERATOR,
             pattern=Pattern.PLAIN,
-            means="the plan had it, but client.max_in_flight or the end of the run did not let it start",
+            means="it was planned, but client.max_in_flight or the end of the run prevented its start",
             words="planned, not started",
             look_at="",
             do=_RAISE_IN_FLIGHT,
@@ -218,11 +218,11 @@ class Fate(enum.IntEnum):
             better=Better.LOWER,
             tone=Tone.UNKNOWN,
             pattern=Pattern.PLAIN,
-            means="there is no proof of any other fate",
+            means="no other fate is proved",
             words="no proof of any fate",
             look_at="",
-            do="It occurs where records of the server are missing, as after a killed run, and where the server writes "
-            "none. See the finding fates-unknown.",
+            do="It occurs if records of the server are missing, as after a killed run, or if the server writes none. "
+            "See the finding fates-unknown.",
         ),
     )
 
@@ -233,14 +233,14 @@ class Fate(enum.IntEnum):
 
 
 class Outcome(enum.IntEnum):
-    """What the client saw; every attempt has exactly one."""
+    """The result of an attempt for its client; every attempt has exactly one."""
 
     row: OutcomeRow
 
     def __new__(cls, code: int, row: OutcomeRow | None = None) -> Self:
         """Return the member with this code; its row becomes an attribute.
 
-        Every member has a row. The default is for type checkers: Outcome(code) finds a member and does not come here.
+        Every member has a row. The default is for type checkers: Outcome(code) finds a member and does not call this.
         """
         member = int.__new__(cls, code)
         member._value_ = code
@@ -261,9 +261,9 @@ class Outcome(enum.IntEnum):
         2,
         OutcomeRow(
             better=Better.NEITHER,
-            means="it connected and closed as planned, without an exchange, which says nothing about service",
+            means="it connected and closed as planned, without an exchange, which proves nothing about service",
             words="connected, as planned",
-            look_at="The fate: perhaps it was never accepted.",
+            look_at="The fate: it may never have been accepted.",
             do="Use another client.exchange to test the service.",
         ),
     )
@@ -323,8 +323,8 @@ class Outcome(enum.IntEnum):
             better=Better.LOWER,
             means="it connected, and no reply came in time",
             words='"connected", then no reply{reply}',
-            look_at="The fate: `queued` is a client that was never accepted, `phantom` one that the server does not "
-            "know, `accepted` one whose reply was slow or late.",
+            look_at="The fate: the server never accepted a `queued` client, has no socket for a `phantom`, and replied "
+            "slowly or late to an `accepted` one.",
             do="",
         ),
     )
@@ -349,10 +349,10 @@ class Outcome(enum.IntEnum):
         ),
     )
     UNFINISHED = (
-        0,  # in a record that was begun and never completed
+        0,  # in a record that was started and never completed
         OutcomeRow(
             better=Better.LOWER,
-            means="no end: it was still in progress when the run ended",
+            means="no end, since it was still in progress when the run ended",
             words="no answer before the end",
             look_at="Whether the run was interrupted.",
             do="A longer client.reply_timeout does not help.",

@@ -1,4 +1,4 @@
-"""Fates and outcomes: one row each, complete and consistent."""
+"""Each fate and each outcome has one row, complete and consistent."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from loadsim.fates import FATES, OUTCOMES, Fate, Outcome, Pattern, Tone
 from loadsim.metrics import METRICS
 
 
-def test_codes_are_those_of_recorded_files() -> None:
-    """Records hold the codes of outcomes, and a code is never used again for something else."""
+def test_codes_match_recorded_files() -> None:
+    """Records hold these codes, and a code is never reused for another member."""
     assert {outcome.id: int(outcome) for outcome in Outcome} == {
         "ok": 1,
         "connected": 2,
@@ -31,7 +31,7 @@ def test_codes_are_those_of_recorded_files() -> None:
 
 @pytest.mark.parametrize("one", [*Fate, *Outcome], ids=lambda one: f"{type(one).__name__}-{one.name}")
 def test_a_row_can_be_shown_everywhere(one: Fate | Outcome) -> None:
-    """It has a meaning that ends a sentence, short words, and a metric with its direction."""
+    """It has a meaning that completes a sentence, a short text, and a metric with the same direction."""
     kind = "fate" if isinstance(one, Fate) else "outcome"
     assert one.row.means
     assert not one.row.means.endswith(".")
@@ -41,20 +41,20 @@ def test_a_row_can_be_shown_everywhere(one: Fate | Outcome) -> None:
 
 
 def test_rows_are_found_by_their_public_names() -> None:
-    """`summary.json` and metrics use them."""
+    """`summary.json` and metrics use these names."""
     assert FATES["not_started"] is Fate.NOT_STARTED
     assert OUTCOMES["reply_timeout"] is Outcome.REPLY_TIMEOUT
 
 
 def test_the_page_has_every_colour_and_pattern() -> None:
-    """The style sheet has a rule for each tone and each pattern but the plain one, and no others."""
+    """The style sheet has a rule for each tone and each pattern except the plain one, and no others."""
     css = files("loadsim.render.html").joinpath("assets/page.css").read_text()
     assert set(re.findall(r"\.tone-([a-z]+)", css)) == set(Tone)
     assert set(re.findall(r"\.pattern-([a-z]+)", css)) == set(Pattern) - {"plain"}
 
 
 def test_fates_of_one_colour_have_different_patterns() -> None:
-    """A reader who sees no colours tells them apart, except for those that are the generator's own."""
+    """Readers can distinguish them without colours, except for the fates of the load generator."""
     looks = [(fate.row.tone, fate.row.pattern) for fate in Fate if fate.row.tone is not Tone.GENERATOR]
     doubled = {look for look in looks if looks.count(look) > 1}
-    assert doubled == {(Tone.BAD, Pattern.FALLING)}  # a listener that died leaves orphans, and then refuses
+    assert doubled == {(Tone.BAD, Pattern.FALLING)}  # `orphaned` and `dropped`

@@ -1,4 +1,4 @@
-"""The table of metrics is complete, unique, and speaks to people."""
+"""The table of metrics is complete, its names are unique, and its definitions agree with the code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_names_are_unique() -> None:
 
 
 def test_definitions_state_the_limits_of_the_code() -> None:
-    """From how many samples a percentile is shown, and from which lag and CPU the generator counts as limited."""
+    """They are the samples that a percentile needs, and the lag and CPU of a limited generator."""
     for statistic, enough in latency._ENOUGH.items():
         assert enough == 1 or f"shown from {enough:,} samples on" in METRICS[f"accept.{statistic}"].definition
     limited = METRICS["generator.limited"].definition

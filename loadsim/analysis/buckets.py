@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.analysis.clock import telling
-from loadsim.analysis.findings.recovery import told
+from loadsim.analysis.findings.recovery import describe_step
 from loadsim.analysis.summary import Mark, Timeline
 from loadsim.fates import Fate, Outcome
 from loadsim.record.recording import Ints, column, has_outcome, known
@@ -93,7 +93,7 @@ def _marks(data: Dataset, numbers: dict[str, float]) -> list[Mark]:
         lost = numbers.get("listen.overflows") or data.ledger.having(Fate.DROPPED).any()
         marks.append(Mark(at_s=full, label="queue full: SYNs dropped" if lost else "queue full"))
     steps = data.recording.facts.steps
-    marks += [Mark(at_s=data.clock.at(step.done_ns), label=told(step)) for step in steps if _was_made(step)]
+    marks += [Mark(at_s=data.clock.at(step.done_ns), label=describe_step(step)) for step in steps if _was_made(step)]
     died = data.recording.facts.server.exited_ns
     if died:
         marks.append(Mark(at_s=data.clock.at(died), label="the server ended"))

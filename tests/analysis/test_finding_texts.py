@@ -1,4 +1,4 @@
-"""The texts of findings agree with the code: every number has a source, every name exists."""
+"""The texts of findings agree with the code: every number has a source, and every name exists."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def numbers(text: str) -> set[str]:
 
 
 def seconds(times: list[float]) -> set[str]:
-    """Return times as texts give them."""
+    """Return times in the form that texts use."""
     return {f"{time:.0f}" for time in times}
 
 
-#: Numbers that a text shares with the code, computed from there.
+#: Numbers of texts that are also in the code, computed from the code.
 FROM_CODE = {
     "emfile-spin": {Server.model_fields["emfile_delay"].default.removesuffix("ms")},
     "queue-overflow": seconds(retransmit_times({})[:1]),
@@ -52,10 +52,10 @@ FROM_CODE = {
     "prediction-gap": {f"{GAP * 100:.0f}"},
     "fates-unknown": {f"{TABLE_HZ}"},
 }
-#: Numbers of other programs and of the kernel, which no code of ours can contradict.
+#: Numbers of other programs and of the kernel, which this code does not contain.
 FACTS = {
-    "fd-leak": {"twice"},  # how often to count by hand
-    "emfile-handler": {"0", "500"},  # no such failure; the HTTP status
+    "fd-leak": {"twice"},  # counts by hand
+    "emfile-handler": {"0", "500"},  # failures with headroom; the HTTP status
     "emfile-spin": {"0.2", "100"},  # us of a failing accept(); per cent of a core
     "false-connect": {"1"},  # a full queue holds backlog + 1
     "fd-table-stall": {"64", "128", "256", "6.18", "7", "18", "0.2", "20", "70"},  # the kernel's sizes; measured
@@ -68,7 +68,7 @@ FACTS = {
     "target-ended": {"9"},  # SIGKILL
     "prediction-gap": {"two"},  # columns
 }
-#: Numbers written out in the sentences of rules, by module.
+#: Numbers that the sentences of rules contain literally, by module.
 IN_RULES = {
     acceptor: {"half", "two"},  # the median; two calls of accept()
     run: {"two"},  # between two samples
@@ -82,14 +82,14 @@ IN_RULES = {
 
 @pytest.mark.parametrize("finding", FINDINGS.values(), ids=lambda finding: finding.id)
 def test_every_number_that_explain_states_has_a_source(finding: Definition) -> None:
-    """It comes from a constant of the code, or it is a fact about another program; no source is out of date."""
+    """The source is a constant of the code or a fact about another program, and every listed number is in use."""
     stated = numbers(f"{finding.means} {finding.look_at} {finding.do}")
     assert stated == FROM_CODE.get(finding.id, set()) | FACTS.get(finding.id, set())
 
 
 @pytest.mark.parametrize("module", IN_RULES, ids=lambda module: module.__name__.rpartition(".")[2])
 def test_every_number_in_the_sentences_of_a_rule_has_a_source(module: ModuleType) -> None:
-    """A sentence gets its numbers from the run or from a constant; the few that are written out are listed here."""
+    """A sentence gets its numbers from the run or from a constant; the few literal ones are listed here."""
     written = {number for text in sentences_of(module) for number in numbers(text)}
     assert written - IN_RULES[module] == set()
 
@@ -110,7 +110,7 @@ def sentences_of(module: ModuleType) -> list[str]:
 
 
 def test_constants_agree_with_the_mechanisms_that_texts_name() -> None:
-    """How often the table is read, which growth counts as a stall, how long a pause is, how long Go backs off."""
+    """The constants are the rate of TCP table samples, a stall, a pause, and the longest backoff of Go."""
     assert _TABLE_S == 1 / TABLE_HZ
     assert 0.0002 < exhaustion._STALL_S < 0.007, "between a growth with one thread and one with two"
     assert format_duration(acceptor._PAUSE_NS / 1e9) == acceptor._PAUSE
@@ -119,13 +119,13 @@ def test_constants_agree_with_the_mechanisms_that_texts_name() -> None:
 
 
 def texts() -> list[str]:
-    """Return every sentence about a finding: what explain says, and what rules say."""
+    """Return every sentence about a finding, of `loadsim explain` and of the rules."""
     explained = [text for finding in FINDINGS.values() for text in (finding.means, finding.look_at, finding.do)]
     return explained + [text for module in IN_RULES for text in sentences_of(module)]
 
 
 def test_dotted_names_exist() -> None:
-    """A text names metrics, settings, sysctls and files of the result, and no others."""
+    """Every dotted name in a text is a metric, a setting, a sysctl or a file of the result."""
     tables: dict[str, type[Table]] = {"client": Client, "server": Server, "network": Network, "canary": Canary}
     settings = {f"{name}.{key}" for name, table in tables.items() for key in table.model_fields}
     known = set(METRICS) | settings | set(NAMESPACE_SYSCTLS) | set(HOST_SYSCTLS)
@@ -135,13 +135,13 @@ def test_dotted_names_exist() -> None:
 
 
 def test_quoted_words_are_fates_or_outcomes() -> None:
-    """A word in backticks after "fate" or "outcome" is one."""
+    """Every word in backticks is a fate, an outcome or a command."""
     quoted = {word for text in texts() for word in re.findall(r"`([a-z_]+)`", text)}
     assert quoted - set(FATES) - set(OUTCOMES) == {"nstat", "dmesg", "uptime", "top"}
 
 
 def test_findings_that_texts_name_exist() -> None:
-    """A pointer from one finding to another leads somewhere."""
+    """Every finding that another one refers to exists."""
     words = {word.strip(".,:;()`") for text in texts() for word in text.split()}
     named = {word for word in words if re.fullmatch(r"[a-z]+(?:-[a-z]+)+", word)}
     english = {"time-out", "time-outs", "close-wait", "false-negative"}

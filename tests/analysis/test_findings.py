@@ -1,4 +1,4 @@
-"""Every finding fires where it should, says what it saw with its numbers, and is silent elsewhere."""
+"""Every finding appears in the runs that show it, with their numbers, and in no others."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def finding(made: Recording, wanted: str) -> Finding:
 
 SCENES: list[tuple[str, Recording, list[str]]] = [
     ("healthy", scenes.healthy(), ["nothing-found"]),
-    ("nobody came", recording(), ["nothing-found"]),
+    ("no clients", recording(), ["nothing-found"]),
     ("leak", scenes.exhausted(), ["fd-leak", "false-connect", "queue-overflow"]),
     ("honest load", scenes.exhausted(leaks=False), ["fd-limit", "false-connect", "queue-overflow"]),
     ("handlers", scenes.failing_handlers(), ["fd-limit", "emfile-handler"]),
@@ -56,13 +56,13 @@ SCENES: list[tuple[str, Recording, list[str]]] = [
 
 @pytest.mark.parametrize(("made", "expected"), [scene[1:] for scene in SCENES], ids=[scene[0] for scene in SCENES])
 def test_a_run_has_the_findings_that_it_shows_and_no_others(made: Recording, expected: list[str]) -> None:
-    """Causes first, then what follows from them."""
+    """Causes come before their consequences."""
     assert ids(made) == expected
 
 
 @pytest.mark.parametrize("made", [scene[1] for scene in SCENES], ids=[scene[0] for scene in SCENES])
 def test_findings_are_sentences_with_numbers_and_remedies(made: Recording) -> None:
-    """Each is explained, ends as a sentence, and a fault has a remedy; no None or nan slips into the text."""
+    """Each finding is explained, its title is a sentence, and a fault has a remedy; no text contains None or nan."""
     for one in summarise(made).findings:
         assert one.id in FINDINGS
         assert one.title.endswith(".")
@@ -71,11 +71,11 @@ def test_findings_are_sentences_with_numbers_and_remedies(made: Recording) -> No
         assert "  " not in one.evidence
 
 
-def test_a_leak_says_what_a_higher_limit_buys() -> None:
-    """In time, at the rate at which the descriptors went."""
+def test_a_leak_states_what_a_higher_limit_buys() -> None:
+    """A higher limit buys time, at the rate of the leak."""
     leak = finding(scenes.exhausted(), "fd-leak")
     assert leak.title == "The server leaked every descriptor it was given."
-    assert leak.evidence == "56 of 56 accepted connections are still open, and their clients have left."
+    assert leak.evidence == "56 of 56 accepted connections are still open, although their clients have left."
     assert leak.remedy == (
         'close the socket when recv() returns b"". A higher limit buys time only: at this rate nofile = 65536 lasts '
         "5 min 22 s."
@@ -90,22 +90,22 @@ def leaking_some(*, limit: int, **changes: Any) -> Recording:  # noqa: ANN401 --
     return recording(rows, accepts, server_nofile_soft=limit, end_fds_end=33, **changes)
 
 
-def test_a_leak_below_the_limit_says_how_long_the_limit_lasts() -> None:
-    """25 of 100 in half a second are 50 a second: 992 more last 20 s."""
+def test_a_leak_below_the_limit_states_how_long_the_limit_lasts() -> None:
+    """25 leaked descriptors in half a second are 50 a second: the other 992 last 20 s."""
     leak = finding(leaking_some(limit=1000, settings=settings(server={"nofile": 1000})), "fd-leak")
     assert leak.title == "The server leaked 25 descriptors: 25 % of its connections are never closed."
     assert leak.remedy == 'close the socket when recv() returns b"". At this rate nofile = 1000 lasts 20 s.'
 
 
 def test_a_small_leak_beside_honest_load_comes_second() -> None:
-    """Less than half of the room had leaked when the limit was reached: load used it up, and there is a leak too."""
+    """Load used up the limit if less than half of the headroom had leaked by then; the leak is reported after it."""
     made = leaking_some(limit=64, failures=[failure(0.4)])
     assert ids(made) == ["fd-limit", "fd-leak"]
     assert "Nothing leaked" not in finding(made, "fd-limit").evidence
 
 
-def test_a_leak_of_requests_is_told_from_one_of_connections() -> None:
-    """What is open at the end and belongs to no connection was opened by requests."""
+def test_a_leak_of_requests_is_distinguished_from_one_of_connections() -> None:
+    """Descriptors that are open at the end and are not connections were opened by requests."""
     rows = [attempt(n, n * scenes.STEP_S) for n in range(1, 101)]
     accepts = [accept(row, 30e-6, open_fds=min(8 + row["number"], 64)) for row in rows]
     tables = settings(server={"leak": 1.0, "leak_of": "extra", "extra_fds": 1})
@@ -113,16 +113,18 @@ def test_a_leak_of_requests_is_told_from_one_of_connections() -> None:
     leak = finding(made, "fd-leak")
     assert leak.title == "The server leaked 56 descriptors that its requests had opened."
     assert leak.remedy is not None
-    assert leak.remedy.startswith("close what a request opens on every way out of its handler. A higher limit")
+    assert leak.remedy.startswith(
+        "close everything that a request opens, on every path out of its handler. A higher limit"
+    )
     assert ids(made) == ["fd-leak", "emfile-handler"]
     unreached = recording(rows, [accept(row, 30e-6) for row in rows], end_fds_end=20, settings=tables)
     assert finding(unreached, "fd-leak").remedy == (
-        "close what a request opens on every way out of its handler. At this rate nofile = 64 lasts 2.3 s."
+        "close everything that a request opens, on every path out of its handler. At this rate nofile = 64 lasts 2.3 s."
     )
 
 
 def test_a_leaked_connection_keeps_what_its_request_opened() -> None:
-    """Ten connections with two more descriptors each use up 30 of 30: a leak, not an honest load."""
+    """Ten leaked connections with two more descriptors each use up 30 of 30: this is a leak, not an honest load."""
     rows = [attempt(n, n * scenes.STEP_S) for n in range(1, 21)]
     accepts = [
         accept(row, 30e-6, open_fds=8 + 3 * n, closed=None if row["number"] % 2 else 1.0)
@@ -141,7 +143,7 @@ def test_a_leaked_connection_keeps_what_its_request_opened() -> None:
 
 
 def test_a_leak_that_takes_all_in_the_end_comes_first() -> None:
-    """Load may have met the limit before it did: the leak is why nobody is served any more."""
+    """A leak that used up all descriptors by the end is the cause, even if load had reached the limit before."""
     early = [attempt(n, n * 1e-3, ended=0.3) for n in range(1, 57)]
     late = [attempt(n, 0.4 + n * 1e-3) for n in range(57, 113)]
     accepts = [accept(row, 30e-6, open_fds=8 + row["number"], closed=0.35) for row in early]
@@ -151,7 +153,7 @@ def test_a_leak_that_takes_all_in_the_end_comes_first() -> None:
 
 
 def dying_at_the_limit(*, leaks: bool) -> Recording:
-    """Return a run whose server dies of its first EMFILE; its clients had left, or are cut off by its end."""
+    """Return a run in which the server dies of its first EMFILE; its clients had left, or its end cuts them off."""
     left: Row = {"ended": 0.5} if leaks else {"ended": 1.0, "flags": AttemptFlag.CUT}
     rows = [attempt(n, n * scenes.STEP_S, **left) for n in range(1, 57)]
     accepts = [accept(row, 30e-6, open_fds=8 + row["number"], closed=None) for row in rows]
@@ -160,35 +162,36 @@ def dying_at_the_limit(*, leaks: bool) -> Recording:
 
 
 def test_a_server_that_dies_of_its_limit_had_a_reason() -> None:
-    """Whether a leak or an honest load is told by who had left before it ended."""
+    """It was a leak if the clients had left before the server ended, otherwise an honest load."""
     leak = dying_at_the_limit(leaks=True)
     assert ids(leak) == ["target-ended", "fd-leak"]
     assert finding(leak, "fd-leak").evidence == (
-        "56 of 56 accepted connections were still open when it ended, and their clients had left."
+        "56 of 56 accepted connections were still open when it ended, although their clients had left."
     )
     assert ids(dying_at_the_limit(leaks=False)) == ["target-ended", "fd-limit"]
 
 
-def test_a_leak_without_a_rate_makes_no_promise() -> None:
-    """All at once, at the very start: no rate, no time."""
+def test_a_leak_without_a_rate_predicts_no_time() -> None:
+    """Descriptors that all leak at the start give no rate."""
     row = attempt(1, 0.0, connected=-0.1)
     leak = finding(recording([row], [accept(row, 0.1, closed=None)]), "fd-leak")
     assert leak.remedy == 'close the socket when recv() returns b"".'
 
 
-def test_honest_load_names_the_limit_that_would_have_done() -> None:
-    """About as many descriptors as clients at once, with the server's own."""
+def test_honest_load_names_the_limit_that_would_have_sufficed() -> None:
+    """It is about the clients at once plus the server's own descriptors."""
     limit = finding(scenes.exhausted(leaks=False, count=150), "fd-limit")
     assert limit.title == "The server ran out of descriptors: 64 descriptors are too few for 150 clients at once."
-    assert "serves 56 at once. Without a wait for descriptors about 150 would have been there" in limit.evidence
+    assert "nofile = 64 serves 56 at once." in limit.evidence
+    assert "If no client had waited for a descriptor, about 150 would have been connected at once." in limit.evidence
     assert "Nothing leaked: this is load." in limit.evidence
     assert limit.remedy is not None
     assert limit.remedy.startswith("raise nofile to about 158 (ulimit -n, LimitNOFILE= in systemd)")
-    assert limit.remedy.endswith("accept at most 56 at once.")  # that limit is enough for good, not for a time
+    assert limit.remedy.endswith("accept at most 56 at once.")  # without a leak that limit is enough
 
 
-def test_who_was_shed_needs_room_as_well() -> None:
-    """The limit that would have done holds those who were turned away, for as long as others stay."""
+def test_the_advised_limit_counts_shed_clients() -> None:
+    """A shed client counts for as long as the served clients stay."""
     served = [attempt(n, n * scenes.STEP_S, ended=n * scenes.STEP_S + 0.5) for n in range(1, 57)]
     shed = [
         unserved(n, n * scenes.STEP_S, ended=n * scenes.STEP_S + 0.001, outcome=Outcome.EOF) for n in range(57, 157)
@@ -197,7 +200,7 @@ def test_who_was_shed_needs_room_as_well() -> None:
     accepts += [accept(row, 30e-6, open_fds=64, flags=AcceptFlag.SHED) for row in shed]
     made = recording([*served, *shed], accepts, [failure(0.29)])
     assert "are too few for 102 clients at once" in finding(made, "fd-limit").title
-    assert "about 102 would have been there at once" in finding(made, "fd-limit").evidence
+    assert "about 102 would have been connected at once" in finding(made, "fd-limit").evidence
     closed = settings(client={"clients": 70, "rate": None})
     assert (
         "too few for 70 clients" in finding(replace(made, facts=replace(made.facts, settings=closed)), "fd-limit").title
@@ -214,16 +217,16 @@ def kept_waiting(**changes: Any) -> Recording:  # noqa: ANN401 -- as for `record
     return recording(rows, accepts, [failure(0.1)], **{"server_nofile_soft": 12, **changes})
 
 
-def test_the_advised_limit_is_for_clients_that_no_exhaustion_keeps_waiting() -> None:
-    """400 clients were under way at once because they waited; five are more than four descriptors serve."""
+def test_the_advised_limit_ignores_waits_that_the_exhaustion_caused() -> None:
+    """400 clients were in progress at once only because they waited; without that wait there are five."""
     limit = finding(kept_waiting(), "fd-limit")
     assert limit.title == "The server ran out of descriptors: 12 descriptors are too few for 5 clients at once."
     assert limit.remedy is not None
     assert limit.remedy.startswith("raise nofile to about 13 ")
 
 
-def test_the_advised_limit_holds_as_many_as_the_pauses_of_the_server_gather() -> None:
-    """Clients that come while the server pauses by itself are accepted together at its end."""
+def test_the_advised_limit_holds_the_clients_of_the_longest_pause() -> None:
+    """Clients that arrive in a pause of the server are accepted together at its end."""
     made = kept_waiting()
     rows = [attempt(n, n * 0.001, replied=2.7, ended=2.7) for n in range(2500, 2550)]
     accepts = [accept(row, 2.7 + n * 1e-6 - row["connected"], closed=2.701) for n, row in enumerate(rows)]
@@ -237,8 +240,8 @@ def test_the_advised_limit_holds_as_many_as_the_pauses_of_the_server_gather() ->
     assert 8 + 50 <= needed <= 8 + 60
 
 
-def test_the_advised_limit_of_a_command_comes_from_what_its_clients_saw() -> None:
-    """A reply takes 0.5 ms, and a client that waited a second for it stays for no longer than the others."""
+def test_the_advised_limit_of_a_command_comes_from_its_clients() -> None:
+    """A reply takes 0.5 ms, and a client that waited a second for it does not count for longer than the others."""
     slow = [attempt(n, 0.01 * n, replied=0.01 * n + 1.0, ended=0.01 * n + 1.0005) for n in range(1, 100)]
     quick = [attempt(n, 2.0 + 0.01 * n) for n in range(100, 150)]
     made = recording(
@@ -248,8 +251,8 @@ def test_the_advised_limit_of_a_command_comes_from_what_its_clients_saw() -> Non
     assert "too few for 5 clients at once" in finding(made, "fd-limit").title
 
 
-def test_the_advised_limit_leaves_room_for_connections_on_their_way_out() -> None:
-    """40 clients that take turns connect again before the server has closed their last connection."""
+def test_the_advised_limit_counts_connections_that_are_still_closing() -> None:
+    """40 clients of a closed loop connect again before the server has closed their last connection."""
     turns = settings(client={"clients": 40, "rate": None, "hold": 0.05})
     limit = finding(kept_waiting(settings=turns), "fd-limit")
     assert limit.title.endswith("too few for 40 clients at once.")
@@ -257,34 +260,32 @@ def test_the_advised_limit_leaves_room_for_connections_on_their_way_out() -> Non
     assert limit.remedy.startswith("raise nofile to about 52 ")
 
 
-def test_the_advised_limit_holds_the_canary_and_what_it_holds() -> None:
-    """They come from outside the load, and take descriptors of the same server."""
+def test_the_advised_limit_counts_canaries_and_held_clients() -> None:
+    """They are not part of the load, but use descriptors of the same server."""
     held = [attempt(n, 0.1 * n, port=500 + n % 3) for n in range(9)]
     canary = [attempt(n, 0.1 * n) for n in range(9)]
     assert "too few for 7 clients" in finding(kept_waiting(held=held, canary=canary), "fd-limit").title
 
 
 def test_a_leak_beside_honest_load_will_use_up_any_limit() -> None:
-    """Only where something leaks does a higher limit buy nothing but time."""
+    """A higher limit buys time only if something leaks."""
     limit = finding(leaking_some(limit=64, failures=[failure(0.4)], samples=[sample(0.4, open_fds=64)]), "fd-limit")
     assert "A higher limit buys time only" in str(limit.remedy)
 
 
-def test_connects_that_nobody_took_are_counted_by_who_believed_them() -> None:
-    """Who was queued at the end, and who gave up before accept() returned it."""
+def test_false_connects_are_clients_that_were_not_accepted_in_time() -> None:
+    """They are still queued at the end, or gave up before accept() returned them."""
     gave_up = unserved(999, 1.0)
     made = scenes.exhausted()
     late = recording([gave_up], [accept(gave_up, 3.0)], [failure(1.5)])
-    assert finding(made, "false-connect").title == (
-        '129 clients were told "connected" by a server that could not take them.'
-    )
+    assert finding(made, "false-connect").title == "129 clients connected to a server that could not accept them."
     assert "backlog 128 holds 129" in finding(made, "false-connect").evidence
-    assert finding(late, "false-connect").title.startswith('1 client was told "connected"')
-    assert "The longest wait" not in finding(late, "false-connect").evidence
+    assert finding(late, "false-connect").title == "1 client connected to a server that could not accept it."
+    assert "The longest wait so far" not in finding(late, "false-connect").evidence
 
 
 def spinning(count: int, cores: float | None = 0.9) -> Recording:
-    """Return a run at its limit for two seconds that fails this often."""
+    """Return a run with two seconds at the limit and this number of failed calls."""
     cpu = {} if cores is None else {"cpu_ns": 0}
     samples = [sample(1.0 + n, open_fds=64, **{key: round((cores or 0) * n * 1e9) for key in cpu}) for n in range(3)]
     samples.append(sample(3.001, open_fds=9))
@@ -293,19 +294,19 @@ def spinning(count: int, cores: float | None = 0.9) -> Recording:
 
 @pytest.mark.parametrize(("count", "spins"), [(40, False), (150, False), (250, True), (100_000, True)])
 def test_a_spin_is_more_than_a_hundred_failures_a_second(*, count: int, spins: bool) -> None:
-    """Nginx makes 2, Go and trio 1 to 10."""
+    """Nginx retries 2 times a second, Go and trio 1 to 10 times."""
     assert ("emfile-spin" in ids(spinning(count))) == spins
 
 
-def test_retries_that_cost_nothing_are_no_spin() -> None:
-    """A server that sleeps for 5 ms after each failure makes 200 a second."""
+def test_cheap_retries_are_not_a_spin() -> None:
+    """A server that sleeps for 5 ms after each failure retries 200 times a second and uses little CPU."""
     assert "emfile-spin" not in ids(spinning(400, 0.04))
     assert "emfile-spin" in ids(spinning(400, 0.15))
 
 
 @pytest.mark.parametrize("flags", [0, AcceptFlag.SHED])
-def test_failures_that_each_serve_a_client_are_no_spin(flags: int) -> None:
-    """One failure for each batch that is shed, or for each client that takes the last descriptor."""
+def test_failures_that_each_serve_a_client_are_not_a_spin(flags: int) -> None:
+    """There is one failure for each shed batch, or for each client that takes the last descriptor."""
     rows = [attempt(n, 1.0 + n * scenes.STEP_S) for n in range(400)]
     accepts = [accept(row, 30e-6, open_fds=64, flags=flags) for row in rows]
     failures = [failure(row["connected"] + 25e-6, last=row["connected"] + 25e-6) for row in rows]
@@ -313,8 +314,8 @@ def test_failures_that_each_serve_a_client_are_no_spin(flags: int) -> None:
     assert "emfile-spin" not in ids(recording(rows, accepts, failures, samples))
 
 
-def test_a_spin_says_what_it_costs() -> None:
-    """The CPU at the limit, where it was read, and who was accepted for it."""
+def test_a_spin_states_its_cost() -> None:
+    """It names the accepted clients, and the CPU at the limit if that was measured."""
     assert "100,000 calls of accept() failed with EMFILE, and 0 clients were accepted meanwhile." in (
         finding(spinning(100_000), "emfile-spin").evidence
     )
@@ -323,30 +324,30 @@ def test_a_spin_says_what_it_costs() -> None:
 
 
 def test_failing_handlers_name_the_headroom() -> None:
-    """A connection and what its request opens must fit together."""
+    """A connection and the descriptors of its request must fit below the limit together."""
     found = finding(scenes.failing_handlers(), "emfile-handler")
-    assert found.title == "25 clients were let in and then failed: no descriptor was left for the request."
-    assert "25 clients saw an error" in found.evidence
+    assert found.title == "25 clients were accepted and then failed: no descriptor was left for the request."
+    assert "25 clients got an error reply; the connections of 0 ended without a reply." in found.evidence
     assert found.remedy is not None
     assert found.remedy.startswith("accept at most 18 clients at once")
 
 
 def test_shed_clients_are_a_finding() -> None:
-    """Accepted and closed at once."""
+    """The server accepted them and closed them at once."""
     row = attempt(1, outcome=Outcome.EOF, replied=None)
     made = recording([row], [accept(row, flags=AcceptFlag.SHED)], [failure(0.0)])
     assert ids(made) == ["fd-limit", "shed-clients"]
 
 
-def test_a_server_that_raised_its_own_limit_is_told() -> None:
-    """Information, not a fault; silent where it is as asked, or where nothing was asked."""
+def test_a_server_that_raised_its_own_limit_is_information() -> None:
+    """The finding needs a limit in the scenario."""
     assert ids(scenes.healthy(server_nofile_soft=20_000)) == ["nothing-found", "limit-raised"]
     unasked = settings(server={"nofile": None})
     assert ids(scenes.healthy(server_nofile_soft=20_000, settings=unasked)) == ["nothing-found"]
 
 
 def test_an_overflow_names_the_backlog_that_would_have_held() -> None:
-    """100 arrive in each pause: a backlog of about 100."""
+    """100 clients arrive in each pause, so a backlog of about 100 is needed."""
     found = finding(scenes.pausing(backlog=8), "queue-overflow")
     assert found.remedy is not None
     backlog = int(found.remedy.split("about ")[1].split(" ")[0])
@@ -358,7 +359,7 @@ def test_an_overflow_names_the_backlog_that_would_have_held() -> None:
 
 
 def stepping(before: int, after: int, *, at: float = 0.5) -> Recording:
-    """Return a run at 40 clients a second whose server takes 10; a step changes its backlog.
+    """Return a run at 40 clients a second with a server that accepts 10 a second; a step changes its backlog.
 
     Clients that meet a full queue give up after 300 ms.
     """
@@ -381,7 +382,7 @@ def stepping(before: int, after: int, *, at: float = 0.5) -> Recording:
     return recording(rows, accepts, samples=samples, load_end_ns=ns(6.0), judged_ns=ns(6.2), **made)
 
 
-def test_an_overflow_before_a_step_raised_the_backlog_is_of_that_time() -> None:
+def test_an_overflow_ends_when_a_step_raises_the_backlog() -> None:
     """The queue is full until the step, not for the rest of the load; both backlogs are named."""
     summary = summarise(stepping(4, 200))
     found = finding(stepping(4, 200), "queue-overflow")
@@ -392,8 +393,8 @@ def test_an_overflow_before_a_step_raised_the_backlog_is_of_that_time() -> None:
     assert (summary.metrics["queue.capacity"], summary.timeline.queue_capacity) == (201, None)
 
 
-def test_a_backlog_that_would_have_held_is_not_below_one_that_did() -> None:
-    """Backlog 200 keeps about 55 clients waiting at the end; what is advised where it fell to 4 is near that."""
+def test_the_advised_backlog_is_near_one_that_held_the_load() -> None:
+    """With backlog 200 about 55 clients wait at the end; the advice for a backlog that fell to 4 is near that."""
     kept = summarise(stepping(200, 200)).metrics["queue.max"]
     lowered = finding(stepping(200, 4), "queue-overflow")
     assert "after 500 ms backlog 4 holds 5" in lowered.evidence
@@ -402,23 +403,23 @@ def test_a_backlog_that_would_have_held_is_not_below_one_that_did() -> None:
     assert kept - 5 <= advised <= kept + 5
 
 
-def test_a_backlog_that_a_step_asked_for_and_did_not_get_is_told() -> None:
-    """The cap is taken at each listen(), not only at the first."""
+def test_a_capped_backlog_of_a_step_is_reported() -> None:
+    """The kernel applies the cap at each listen(), not only at the first."""
     step = StepFacts(change="backlog", asked=4096, done_ns=ns(0.5), before=4, after=128)
     made = scenes.healthy(server_backlog_asked=4, server_backlog=4, samples=scenes.quiet(4), steps=[step])
     assert finding(made, "somaxconn-cap").title == "The server asked for a backlog of 4,096 and got 128."
 
 
-def test_an_overflow_without_descriptors_follows_from_them() -> None:
+def test_an_overflow_without_descriptors_is_a_consequence() -> None:
     """A larger backlog would only hide more clients."""
     found = finding(scenes.exhausted(), "queue-overflow")
     assert found.title.startswith("115 clients got no answer: 780 SYNs met a full queue.")
     assert found.remedy is not None
-    assert found.remedy.startswith("follows from the missing descriptors")
+    assert found.remedy.startswith("a consequence of running out of descriptors: fix that first.")
 
 
-def test_an_overflow_that_lasts_wants_a_faster_acceptor() -> None:
-    """The queue never ran empty again while clients came."""
+def test_an_overflow_that_lasts_needs_a_faster_acceptor() -> None:
+    """The queue never ran empty again while clients arrived."""
     queued = [unserved(n, 0.01 * n, ended=9.0) for n in range(1, 6)]
     dropped = [unanswered(n, 0.01 * n) for n in range(6, 50)]
     accepts = [accept(row, 1.0 * n) for n, row in enumerate(queued)]
@@ -427,19 +428,19 @@ def test_an_overflow_that_lasts_wants_a_faster_acceptor() -> None:
     found = finding(made, "queue-overflow")
     assert found.title == "44 clients got no answer: 50 SYNs and ACKs met a full queue."
     assert found.remedy is not None
-    assert found.remedy.startswith("the server never caught up while clients came")
+    assert found.remedy.startswith("accept faster: the server never caught up while clients arrived.")
 
 
-def test_phantoms_are_not_let_in_late() -> None:
-    """Who was connected by a repeated SYN and never accepted is a phantom, not a late client."""
+def test_phantoms_are_not_late_clients() -> None:
+    """A client that connected with a repeated SYN and has no socket at the server is a phantom, not late."""
     rows = [unserved(n, 0.0, connected=1.0, ended=3.0, syn_retransmits=1) for n in (1, 2)]
     lost = [sample(0.0, **scenes.counters()), sample(1.0, **scenes.counters(listen_overflows=4))]
     found = finding(recording(rows, samples=lost), "queue-overflow")
     assert found.title == "The accept queue was full: 4 SYNs and ACKs met a full queue."
 
 
-def test_an_overflow_that_cost_no_client_is_still_one() -> None:
-    """Packets were lost, and nobody can be named; whether the queue was full cannot be seen either."""
+def test_an_overflow_without_affected_clients_is_reported() -> None:
+    """The kernel counted lost packets, although no client and no full queue was seen."""
     lost = [sample(0.0, **scenes.counters()), sample(1.0, **scenes.counters(listen_overflows=4))]
     found = finding(scenes.healthy(samples=lost), "queue-overflow")
     assert found.title == "The accept queue was full: 4 SYNs met a full queue."
@@ -448,10 +449,10 @@ def test_an_overflow_that_cost_no_client_is_still_one() -> None:
     assert found.remedy.startswith("a backlog of about")
 
 
-def test_clients_let_in_late_by_an_overflow_are_counted() -> None:
-    """Also where no counter was read and only the clients' retransmits tell."""
+def test_clients_that_an_overflow_delayed_are_counted() -> None:
+    """The clients' retransmits are enough if no counter was read."""
     found = finding(scenes.pausing(backlog=8), "queue-overflow")
-    assert found.title == "364 clients were let in late: their SYNs met a full queue."
+    assert found.title == "364 clients connected late: their SYNs met a full queue."
 
 
 @pytest.mark.parametrize(
@@ -463,49 +464,49 @@ def test_clients_let_in_late_by_an_overflow_are_counted() -> None:
     ],
 )
 def test_repeated_syns_are_timed_by_this_kernels_sysctls(sysctls: dict[str, str], says: str) -> None:
-    """Not slow: sent again."""
+    """The delay of each client is matched to the retransmission timer of its kernel."""
     rows = [delayed(n, took) for n, took in enumerate([1.001, 1.01, 1.03, 3.02], start=1)]
     made = recording(rows, [accept(row) for row in rows], sysctls=sysctls)
     found = finding(made, "syn-delay")
-    assert found.title == "4 clients connected 1.0 s late or more: a SYN was lost."
+    assert found.title == "4 clients connected at least 1.0 s late: a SYN was lost."
     assert says in found.evidence
 
 
 def delayed(number: int, took: float, **changes: Any) -> Row:  # noqa: ANN401 -- any field of a record
-    """Return an attempt whose connect() took this long, with a SYN that was sent again."""
+    """Return an attempt with a connect() of this duration and a SYN that was sent again."""
     at = 0.1 * number
     times = {"connected": at + took, "replied": at + took, "ended": at + took + 0.001}
     return attempt(number, at, syn_retransmits=1, flags=AttemptFlag.WOKEN, **times, **changes)
 
 
 def test_a_syn_sent_again_within_milliseconds_was_not_lost() -> None:
-    """It met an old connection of its 4-tuple and was answered by a challenge ACK: nothing went wrong."""
+    """It met an old connection with its 4-tuple and was answered with a challenge ACK: nothing went wrong."""
     rows = [delayed(n, 0.010 + 0.001 * n) for n in range(1, 5)]
     summary = summarise(recording(rows, [accept(row) for row in rows], samples=scenes.quiet()))
     assert (summary.status, [one.id for one in summary.findings]) == ("HEALTHY", ["nothing-found"])
     assert [summary.metrics[name] for name in ("attempts.delayed", "attempts.late", "syn.retransmits")] == [0, 0, 4]
 
 
-def test_only_a_full_queue_that_was_seen_is_named_as_the_cause_of_a_delay() -> None:
-    """Packets are lost elsewhere too: on the way, or at the backlog of a device."""
+def test_a_full_queue_is_named_as_the_cause_of_a_delay_only_if_it_was_seen() -> None:
+    """Packets are also lost elsewhere, on the way or at the backlog of a device."""
     rows = [delayed(n, 1.02) for n in range(1, 5)]
     lost = finding(recording(rows, [accept(row) for row in rows], samples=scenes.quiet()), "syn-delay")
     assert lost.remedy is not None
-    assert lost.remedy.startswith("no full accept queue was seen")
+    assert lost.remedy.startswith("look for packet loss on the way, since no full accept queue was seen")
     followed = finding(scenes.pausing(backlog=8), "syn-delay")
     assert followed.remedy is not None
-    assert followed.remedy.startswith("follows from the full queue")
+    assert followed.remedy.startswith("a consequence of the full queue")
 
 
-def test_phantoms_say_what_the_kernel_counted() -> None:
-    """Cookies, dropped ACKs, half-open handshakes; what was not seen is not said."""
+def test_phantoms_state_the_counts_of_the_kernel() -> None:
+    """They are cookies, dropped ACKs and half-open handshakes; a count that was not read is left out."""
     found = finding(scenes.phantoms(), "phantom-connections")
-    assert found.title == "96 clients were connected to nothing: the server has no socket for them."
+    assert found.title == "96 clients connected, but the server has no socket for them."
     for sentence in (
         "80 SYN cookies were sent",
         "3 final ACKs",
         "2 handshakes were still half open",
-        "96 clients waited",
+        "In this run 96 clients connected and got no reply in time.",
     ):
         assert sentence in found.evidence
     assert found.remedy is not None
@@ -517,7 +518,7 @@ def test_phantoms_say_what_the_kernel_counted() -> None:
 
 
 def test_phantoms_among_many_others_come_after_their_cause() -> None:
-    """Only where they are most of the clients do they open the result."""
+    """They open the result only if they are most of the clients."""
     made = scenes.pausing()
     extra = recording([unserved(5000 + n, 0.3) for n in range(9)])
     both = replace(made, attempts=np.concatenate([made.attempts, extra.attempts]))
@@ -525,40 +526,41 @@ def test_phantoms_among_many_others_come_after_their_cause() -> None:
 
 
 def test_resets_at_a_full_queue_are_a_finding() -> None:
-    """Under tcp_abort_on_overflow."""
+    """The kernel resets clients there if tcp_abort_on_overflow is 1."""
     rows = [unserved(n, outcome=Outcome.RESET) for n in (1, 2)]
     assert ids(recording(rows, sysctls={"net.ipv4.tcp_abort_on_overflow": "1"})) == ["queue-abort"]
 
 
-def test_a_pausing_server_learns_the_rule_for_its_backlog() -> None:
-    """Rate times longest pause."""
+def test_a_pausing_server_gets_the_rule_for_its_backlog() -> None:
+    """The backlog must hold the arrival rate times the longest pause."""
     found = finding(scenes.pausing(), "slow-accept")
     assert found.title == "The server stopped accepting for up to 100 ms while clients waited."
     assert found.remedy is not None
     assert found.remedy.endswith("rate x longest pause, here about 101.")
 
 
-def test_a_slow_server_learns_how_slow() -> None:
-    """Twenty a second of two hundred, and no backlog helps."""
+def test_a_slow_server_gets_its_accept_rate() -> None:
+    """It accepts 20 of 200 clients a second."""
     found = finding(scenes.slow(), "slow-accept")
     assert found.title == "The server accepts about 20 clients a second; half of them waited 4.5 s or more."
-    assert found.evidence == "200 clients came within 995 ms. The longest wait was 9.0 s; 0 still waited at the end."
+    assert found.evidence == "200 clients arrived within 995 ms. The longest wait was 9.0 s; 0 still waited at the end."
 
 
-def test_many_short_turns_are_slow_too() -> None:
-    """No pause is long, and the queue grows all the same; a low rate keeps its decimal."""
+def test_many_short_delays_are_slow_too() -> None:
+    """No pause is long, but the queue grows; a low rate keeps its decimal."""
     found = finding(scenes.slow(each_s=0.0101, count=600), "slow-accept")
     assert found.title == "The server accepts about 99 clients a second; half of them waited 1.5 s or more."
-    assert found.evidence.startswith("About 200 arrive on average.")
+    assert found.evidence.startswith("About 200 clients a second arrive on average.")
     crawling = finding(scenes.slow(each_s=0.15, count=20), "slow-accept")
     assert crawling.title.startswith("The server accepts about 6.7 clients a second")
-    assert crawling.evidence.startswith("20 clients came within 95 ms.")
-    in_turns = settings(client={"clients": 40, "rate": None})
-    assert finding(scenes.slow(settings=in_turns), "slow-accept").evidence.startswith("40 clients take turns.")
+    assert crawling.evidence.startswith("20 clients arrived within 95 ms.")
+    loop = settings(client={"clients": 40, "rate": None})
+    evidence = finding(scenes.slow(settings=loop), "slow-accept").evidence
+    assert evidence.startswith("The load is a closed loop of 40 clients.")
 
 
-def test_waits_longer_than_every_pause_are_a_slow_servers() -> None:
-    """It paused as well, but most clients waited for those in front of them, not for a pause to end."""
+def test_waits_longer_than_every_pause_show_a_slow_server() -> None:
+    """It paused too, but most clients waited for the clients before them, not for the end of a pause."""
     rows = [attempt(n, n * scenes.STEP_S, replied=None, ended=30.0) for n in range(600)]
     turns = [0.0101 * n + 0.06 * (n // 100) for n in range(1, 601)]
     accepts = [accept(row, turn - n * scenes.STEP_S) for n, (row, turn) in enumerate(zip(rows, turns, strict=True))]
@@ -566,15 +568,15 @@ def test_waits_longer_than_every_pause_are_a_slow_servers() -> None:
     assert found.title.startswith("The server accepts about 93 clients a second; half of them waited 1.7 s")
 
 
-def test_a_closed_loop_gathers_no_more_clients_than_it_has() -> None:
-    """However fast they come back, they wait for each other."""
+def test_no_more_clients_arrive_in_a_pause_than_a_closed_loop_has() -> None:
+    """The advised backlog is at most the number of its clients."""
     found = finding(scenes.pausing(settings=settings(client={"clients": 40, "rate": None})), "slow-accept")
     assert found.remedy is not None
     assert found.remedy.endswith("here about 40.")
 
 
 def waiting_for_a_close() -> Recording:
-    """Return a run whose server failed once and then waits for a connection to close: there is none."""
+    """Return a run in which the server failed once and then waits for a close, although no connection is open."""
     waiting = unserved(1, 0.1)
     dropped = [unanswered(n, 0.1 * n) for n in range(2, 10)]
     taken = accept(waiting, 6.0, state=8, flags=AcceptFlag.AFTER_END)
@@ -583,7 +585,7 @@ def waiting_for_a_close() -> Recording:
 
 
 def test_one_failure_begins_the_wait_of_a_server_that_waits_for_a_close() -> None:
-    """It is starved, not slow; the finding names the failure as the beginning of the pause."""
+    """The server lacks descriptors and is not slow; the finding names the failure as the start of the pause."""
     made = waiting_for_a_close()
     assert "slow-accept" not in ids(made)
     assert "1 call failed with EMFILE. After such a failure no client was accepted for up to 5.0 s." in (
@@ -592,24 +594,24 @@ def test_one_failure_begins_the_wait_of_a_server_that_waits_for_a_close() -> Non
 
 
 def test_a_server_that_accepts_no_client_has_no_rate_and_no_median() -> None:
-    """Descriptors are free, and nothing is accepted: only what was measured is said."""
+    """If no client is accepted although descriptors are free, the finding states only measured numbers."""
     rows = [unserved(n, 0.1 * n) for n in range(1, 4)]
     taken = [accept(row, 6.0, state=8, flags=AcceptFlag.AFTER_END) for row in rows]
     found = finding(recording(rows, taken, end_queue=3), "slow-accept")
     assert found.title == "The server accepted no client in 5.0 s."
     assert found.evidence == (
-        "3 clients came within 300 ms. 3 clients still waited in its accept queue at the end, the longest for 5.0 s."
+        "3 clients arrived within 300 ms. 3 clients still waited in its accept queue at the end, the longest for 5.0 s."
     )
 
 
 @pytest.mark.parametrize("made", [scene[1] for scene in SCENES], ids=[scene[0] for scene in SCENES])
-def test_no_sentence_speaks_of_what_was_not_measured(made: Recording) -> None:
-    """An unknown time, and a rate of 0.0, are not printed."""
+def test_no_sentence_contains_an_unknown_number(made: Recording) -> None:
+    """An unknown time and a rate of 0.0 are not printed."""
     for one in summarise(made).findings:
         assert not [words for words in ("unknown time", " 0.0 ") if words in f"{one.title} {one.evidence}"]
 
 
-def test_a_share_of_the_load_is_computed_of_the_load() -> None:
+def test_pauses_are_a_share_of_the_whole_load() -> None:
     """A pause of 40 ms is a tenth of the time in which clients arrive, and 0.8 % of a load that lasts 5 s."""
     rows = [attempt(1, ended=9.0), *(attempt(n, 0.001 * n) for n in range(100, 400))]
     made = recording(rows, [accept(row, 30e-6 if n else 0.04) for n, row in enumerate(rows)])
@@ -617,7 +619,7 @@ def test_a_share_of_the_load_is_computed_of_the_load() -> None:
 
 
 def test_a_pause_counts_as_far_as_it_lies_within_the_load() -> None:
-    """The wait of a client that is left when the load ends goes on until the run is judged."""
+    """A client that is still queued when the load ends waits until the run is judged; only the load counts."""
     rows = [attempt(n, 0.01 * n) for n in range(1, 381)]
     left, dropped = unserved(381, 3.81), unanswered(382, 3.95)
     accepts = [*(accept(row, 30e-6) for row in rows), accept(left, 2.0, flags=AcceptFlag.AFTER_END)]
@@ -626,8 +628,8 @@ def test_a_pause_counts_as_far_as_it_lies_within_the_load() -> None:
     assert "1 pause of 20 ms or more took 190 ms of the load, which is 5 %." in found.evidence
 
 
-def test_pauses_below_two_percent_are_the_schedulers() -> None:
-    """A stolen CPU is not the server's fault."""
+def test_pauses_below_two_percent_are_not_a_finding() -> None:
+    """They can come from the scheduler."""
     rows = [attempt(n, n * scenes.STEP_S) for n in range(1, 1001)]
     accepts = [accept(row, 0.05 if row["number"] == 500 else 30e-6) for row in rows]
     assert ids(recording(rows, accepts)) == ["nothing-found"]
@@ -641,17 +643,17 @@ def test_pauses_below_two_percent_are_the_schedulers() -> None:
         (4096, None, ["nothing-found"]),
     ],
 )
-def test_a_capped_backlog_is_told(asked: int, got: int | None, found: list[str]) -> None:
-    """As information while the queue was never full."""
+def test_a_capped_backlog_is_information(asked: int, got: int | None, found: list[str]) -> None:
+    """It is not a fault if the queue was never full."""
     assert ids(scenes.healthy(server_backlog_asked=asked, server_backlog=got)) == found
 
 
 def test_a_capped_backlog_that_was_full_is_a_fault() -> None:
-    """It was too short, and the server had asked for more."""
+    """The queue was too short, and the server had asked for more."""
     made = scenes.healthy(samples=[sample(0.0, queue=129)], server_backlog_asked=4096)
     assert finding(made, "somaxconn-cap").fault
     assert finding(made, "somaxconn-cap").remedy == (
-        "sysctl -w net.core.somaxconn=4096, then restart the server: the cap is taken at listen()."
+        "sysctl -w net.core.somaxconn=4096, then restart the server: listen() applies the cap."
     )
 
 
@@ -659,15 +661,15 @@ def test_a_capped_backlog_that_was_full_is_a_fault() -> None:
     ("status", "how"),
     [(-9, "killed by SIGKILL (signal 9)"), (3, "exit status 3"), (-40, "killed by a signal (signal 40)")],
 )
-def test_a_server_that_ended_says_how(status: int, how: str) -> None:
-    """By exit status or by signal, and what its clients met."""
+def test_the_end_of_a_server_is_described(status: int, how: str) -> None:
+    """The finding has its exit status or signal, and the effect on its clients."""
     found = finding(scenes.dying(status), "target-ended")
     assert found.title == f"The server ended after 1.0 s: {how}."
-    assert found.evidence == "2 clients were still in its accept queue. 7 clients after that found nobody listening."
+    assert found.evidence == "2 clients were still in its accept queue. 7 later clients were refused."
 
 
-def test_a_server_that_ended_for_want_of_descriptors_says_so() -> None:
-    """EMFILE came first; a moment that nobody saw is not invented."""
+def test_a_server_that_ran_out_of_descriptors_before_its_end_is_reported() -> None:
+    """The finding names EMFILE, and leaves out the time of the end if it is unknown."""
     row = attempt(1)
     made = recording([row], [accept(row)], [failure(0.5)], server_exit_status=1)
     found = finding(made, "target-ended")
@@ -675,42 +677,46 @@ def test_a_server_that_ended_for_want_of_descriptors_says_so() -> None:
     assert found.evidence == "It had just run out of descriptors."
 
 
-def test_failures_that_nothing_explains_are_not_healthy() -> None:
-    """No other fault was found, and clients failed all the same."""
+def test_unexplained_failures_are_a_fault() -> None:
+    """Clients failed although no other fault was found."""
     rows = [attempt(1, outcome=Outcome.ERROR), attempt(2, 0.1, outcome=Outcome.EOF)]
     made = recording(rows, [accept(row) for row in rows])
     assert ids(made) == ["clients-failed"]
     assert finding(made, "clients-failed").evidence == "They saw: error 1, eof 1."
 
 
-def test_what_was_still_under_way_keeps_all_from_being_well() -> None:
-    """Nothing went wrong, but not every client got what it came for."""
+def test_a_client_in_progress_at_the_end_was_not_served() -> None:
+    """Without a fault the title states that not every client was served."""
     rows = [attempt(1), unserved(2, 0.1, outcome=Outcome.UNFINISHED, ended=None, flags=AttemptFlag.PENDING)]
     made = recording(rows, [accept(row) for row in rows], server_backlog=None)
-    assert finding(made, "nothing-found").title == "Nothing went wrong that can be seen from here."
+    assert finding(made, "nothing-found").title == "No fault was found, but not every client was served."
     assert "queue held" not in finding(made, "nothing-found").evidence
 
 
 LATE = [attempt(n, n * 0.01 + 0.05, intended=n * 0.01) for n in range(1, 200)]
 DOUBTS: list[tuple[Recording, str, str]] = [
-    (scenes.healthy(complete=False, interrupted="SIGINT"), "interrupted", "The run did not come to its end (SIGINT)."),
-    (scenes.healthy(complete=False), "interrupted", "(its conductor was killed)"),
+    (scenes.healthy(complete=False, interrupted="SIGINT"), "interrupted", "The run was interrupted (SIGINT)."),
+    (scenes.healthy(complete=False), "interrupted", "(its loadsim process was killed)"),
     (scenes.healthy(degraded=["x is not set."]), "settings-degraded", "1 setting of the scenario was not in force."),
-    (scenes.healthy(watchers_lost=["the canary ended."]), "watcher-lost", "Who watched from outside did not live"),
-    (scenes.healthy(end_queue=9), "ledger-unbalanced", "The books do not balance"),
+    (
+        scenes.healthy(watchers_lost=["the canary ended."]),
+        "watcher-lost",
+        "The process of the canary or of the held clients",
+    ),
+    (scenes.healthy(end_queue=9), "ledger-unbalanced", "The ledger does not balance"),
     (
         recording(
             late := [attempt(n, n * 0.01 + 0.05, intended=n * 0.01) for n in range(1, 200)], [accept(r) for r in late]
         ),
         "generator-limited",
-        "The generator, not the server, set the pace of this run.",
+        "The load generator could not keep up, so the run does not show what the server can do.",
     ),
 ]
 
 
 @pytest.mark.parametrize(("made", "expected", "title"), DOUBTS)
 def test_reasons_to_doubt_come_first_and_make_it_inconclusive(made: Recording, expected: str, title: str) -> None:
-    """Whatever else was found, the run cannot be judged."""
+    """The run cannot be judged, even if other findings exist."""
     summary: Summary = summarise(made)
     assert (summary.findings[0].id, summary.status) == (expected, "INCONCLUSIVE")
     assert title in summary.findings[0].title
@@ -719,12 +725,12 @@ def test_reasons_to_doubt_come_first_and_make_it_inconclusive(made: Recording, e
 
 
 def driver(**changes: Any) -> DriverFacts:  # noqa: ANN401 -- any field
-    """Return a driver that used a tenth of a core."""
+    """Return a driver that used a tenth of a core, with changes."""
     return replace(scenes.healthy().facts.drivers[0], **changes)
 
 
 def test_a_generator_names_each_of_its_limits_and_the_knob() -> None:
-    """Lag, CPU, attempts that were not started, each errno of its own, and what it clamped."""
+    """The limits are lag, CPU, attempts that were not started, each errno of its own, and clamped settings."""
     rows = [
         *LATE,
         *[unanswered(n, 2.0, started=None, outcome=Outcome.LOCAL, errno=24) for n in (201, 202)],
@@ -737,7 +743,7 @@ def test_a_generator_names_each_of_its_limits_and_the_knob() -> None:
     found = finding(recording(rows, [accept(row) for row in rows[:199]], drivers=[busy]), "generator-limited")
     for sentence in (
         "199 of 199 attempts started more than 10 ms late, the worst 50 ms",
-        "used 0.99 cores", "1 attempt of the plan was not started",
+        "used 0.99 cores", "1 planned attempt was not started",
         "2 attempts failed at its own limits (errno 24)",
         "1 attempt failed at its own limits (errno 71)", "Its limit holds 9 clients",
     ):  # fmt: skip
@@ -747,8 +753,8 @@ def test_a_generator_names_each_of_its_limits_and_the_knob() -> None:
         assert knob in found.remedy
 
 
-def test_a_clamped_generator_says_so_in_a_sentence() -> None:
-    """The driver's notice stands among other sentences."""
+def test_a_clamped_generator_is_described_in_a_sentence() -> None:
+    """The driver's notice gets a capital letter and a full stop."""
     found = finding(
         recording(LATE, drivers=[driver(clamped="driver 1 of 1 opens 9; raise ulimit -Hn")]), "generator-limited"
     )
@@ -756,34 +762,34 @@ def test_a_clamped_generator_says_so_in_a_sentence() -> None:
 
 
 def test_one_dropped_syn_is_one() -> None:
-    """The title agrees in number."""
+    """The title uses the singular."""
     seen = [sample(0.0, **scenes.counters()), sample(1.0, **scenes.counters(listen_overflows=1))]
     assert finding(recording([unanswered(1)], samples=seen), "queue-overflow").title == (
         "1 client got no answer: 1 SYN met a full queue."
     )
 
 
-def test_a_generator_that_was_only_busy_says_only_that() -> None:
-    """No reason that does not hold is given."""
+def test_a_generator_that_was_only_busy_has_one_reason() -> None:
+    """Reasons that do not apply are left out."""
     found = finding(scenes.healthy(drivers=[driver(cpu_ns=950_000_000, wall_ns=1_000_000_000)]), "generator-limited")
     assert found.evidence == "Its busiest driver used 0.95 cores."
 
 
-def test_clients_let_in_after_they_gave_up_are_told() -> None:
+def test_clients_that_were_accepted_after_they_gave_up_are_a_finding() -> None:
     """Accepted 3 s after they were connected, by a socket 2 ms old: their own FIN had completed the handshake."""
     gone = [unserved(n, 0.001 * n) for n in (1, 2)]
     made = recording(gone, [accept(row, 3.0, age_ms=2) for row in gone])
-    assert finding(made, "late-admission").title == "2 clients were let in only after giving up."
+    assert finding(made, "late-admission").title == "2 clients were accepted only after giving up."
     served = attempt(3, 0.0, ended=5.0)
     assert "late-admission" not in ids(recording([served], [accept(served, 3.0, age_ms=2)]))
 
 
 def test_a_generator_that_was_late_at_times_is_information() -> None:
-    """Three attempts in two hundred that start 40 ms late put nothing in doubt."""
+    """Three late attempts of two hundred do not make the run doubtful."""
     rows = [attempt(n, n * 0.01 + (0.04 if n % 66 == 0 else 0.0), intended=n * 0.01) for n in range(1, 200)]
     made = recording(rows, [accept(row) for row in rows])
     found = finding(made, "generator-late")
-    assert found.title == "One client in a hundred started 40 ms late or more: the generator's own delay."
+    assert found.title == "One client in a hundred started at least 40 ms late: the load generator delayed it."
     assert summarise(made).status == "HEALTHY"
     assert "generator-late" not in ids(recording(LATE, [accept(row) for row in LATE]))
 
@@ -796,9 +802,9 @@ def test_a_driver_that_ended_early_is_a_doubt() -> None:
 
 
 def test_wrong_predictions_are_information() -> None:
-    """Each with both numbers."""
-    foretold = {"emfile_at_s": 2.0, "fates": {"accepted": 100.0, "queued": 50.0}}
-    made = scenes.healthy(prediction=foretold)
+    """The finding has both numbers of each."""
+    predicted = {"emfile_at_s": 2.0, "fates": {"accepted": 100.0, "queued": 50.0}}
+    made = scenes.healthy(prediction=predicted)
     assert ids(made) == ["nothing-found", "prediction-gap"]
     assert finding(made, "prediction-gap").evidence == (
         "Predicted and measured: EMFILE 2.0 s and never; accepted 100 and 400; queued 50 and 0."
@@ -808,23 +814,23 @@ def test_wrong_predictions_are_information() -> None:
     assert ids(scenes.healthy(prediction={"fates": {"accepted": 400.0}})) == ["nothing-found"]
 
 
-def test_a_broken_never_is_a_wrong_prediction() -> None:
-    """The finding says when it happened all the same; where it did not, there is no finding."""
+def test_an_event_that_was_predicted_never_to_happen_is_a_wrong_prediction() -> None:
+    """The finding states when it happened; without the event the finding does not appear."""
     never = {"never": ["emfile", "queue_full"]}
     made = scenes.exhausted(prediction=never)
     assert finding(made, "prediction-gap").evidence.startswith("Predicted and measured: EMFILE never and ")
     assert ids(scenes.healthy(prediction=never)) == ["nothing-found"]
 
 
-def test_a_run_that_was_cut_short_owes_nothing_to_its_prediction() -> None:
-    """The prediction is of the whole run."""
-    foretold = {"fates": {"accepted": 100.0}}
-    made = scenes.healthy(prediction=foretold, complete=False, interrupted="SIGINT")
+def test_an_interrupted_run_is_not_compared_with_its_prediction() -> None:
+    """The prediction holds for a complete run."""
+    predicted = {"fates": {"accepted": 100.0}}
+    made = scenes.healthy(prediction=predicted, complete=False, interrupted="SIGINT")
     assert "prediction-gap" not in ids(made)
 
 
 def test_foreign_and_ambiguous_accepts_are_information() -> None:
-    """Outside the margins, and reported when not 0."""
+    """They are not faults of the server, and are reported if there are any."""
     ours = attempt(1)
     foreign = recording([ours], [accept(ours), accept(attempt(2))])
     assert ids(foreign) == ["nothing-found", "foreign-accepts"]
@@ -834,35 +840,35 @@ def test_foreign_and_ambiguous_accepts_are_information() -> None:
     assert "join-ambiguous" in ids(recording(twins, [accept(twins[1], 0.5, state=7, age_ms=500)]))
 
 
-def test_what_nothing_proves_is_said_to_be_unknown() -> None:
-    """Of a command's clients, where neither an answer nor a socket shows that it took them."""
+def test_clients_without_proof_of_acceptance_are_unknown() -> None:
+    """Neither a reply nor a socket shows that the command accepted them."""
     silent = recording([unserved(1)], server_command=["./server"])
-    assert "fates-unknown" in ids(silent)
+    assert finding(silent, "fates-unknown").title == ("For 1 client there is no proof that the server accepted it.")
     assert "fates-unknown" not in ids(recording([attempt(1)], server_command=["./server"]))
 
 
-def test_every_finding_that_is_explained_can_happen() -> None:
-    """The texts and the tests of this file know the same findings."""
+def test_every_finding_has_a_test() -> None:
+    """The id of each one is quoted in a test module of findings."""
     others = [Path(__file__).with_name(f"test_{name}.py") for name in ("recovery", "host")]
     source = "".join(path.read_text(encoding="utf-8") for path in (Path(__file__), *others))
     assert [name for name in FINDINGS if f'"{name}"' not in source] == []
 
 
-def test_times_of_a_dead_server_are_its_own() -> None:
-    """The moment of its end is marked."""
+def test_the_end_of_a_server_is_marked() -> None:
+    """The timeline has a mark at that moment, and the metrics its exit status."""
     assert [mark.label for mark in summarise(scenes.dying()).timeline.marks] == ["the server ended"]
     assert summarise(scenes.dying()).metrics["server.exit"] == -9
     assert ns(1.0) == scenes.dying().facts.server.exited_ns
 
 
-def test_sentences_do_not_run_into_each_other() -> None:
-    """A notice without a full stop gets one before the next sentence follows."""
+def test_every_notice_ends_with_a_full_stop() -> None:
+    """A notice without one gets one before the next notice."""
     [found, *_] = summarise(scenes.healthy(degraded=["x is not set", "y is not set."])).findings
     assert found.evidence == "x is not set. y is not set."
 
 
-def test_what_another_server_keeps_is_said_with_its_time() -> None:
-    """Connections in CLOSE_WAIT may still be closed: the finding says how long after the load they were open."""
+def test_connections_that_a_command_keeps_are_reported_with_their_time() -> None:
+    """Connections in CLOSE_WAIT may still be closed, so the finding states how long after the load they were open."""
     rows = [attempt(number, 0.1 * number) for number in range(1, 4)]
     sockets = [seen(row, 5.1, state=8, inode=7, flags=SocketFlag.AT_END) for row in rows]
     made = recording(rows, sockets=sockets, server_command=["x"], end_fds_end=11)
@@ -870,4 +876,4 @@ def test_what_another_server_keeps_is_said_with_its_time() -> None:
     assert (
         leak.title == "The server kept 3 connections open for 100 ms after the load, although their clients had left."
     )
-    assert "It may still close them" in leak.evidence
+    assert "It may still close it" in leak.evidence

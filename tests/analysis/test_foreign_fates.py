@@ -144,7 +144,7 @@ def test_a_server_at_its_limit_is_out_of_descriptors_also_where_emfile_cannot_be
     made = summarise(recording([attempt(1)], samples=full, server_command=["./server"], server_emfile_seen=False))
     first = made.findings[0]
     assert (first.id, made.status) == ("fd-limit", "REPRODUCED")
-    assert "could not be seen" in first.evidence
+    assert "could not be observed" in first.evidence
 
 
 def test_the_log_is_counted_until_the_judgement() -> None:

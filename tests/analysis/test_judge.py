@@ -44,7 +44,7 @@ VERDICTS: list[tuple[Recording, str, str]] = [
     (
         scenes.healthy(settings=expecting("emfile.count > 0"), complete=False, interrupted="SIGINT"),
         "INCONCLUSIVE",
-        "The run did not come to its end (SIGINT).",
+        "The run was interrupted (SIGINT).",
     ),
     (scenes.healthy(settings={}), "HEALTHY", "Every client was served, and nothing went wrong."),
 ]

@@ -1,4 +1,4 @@
-"""The registry of findings: complete, in order."""
+"""The registry of findings is complete and in order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RANKED = {
     Kind.FAULT: [
         "target-ended",
         "no-recovery",
-        "fd-leak",  # has used up the limit
+        "fd-leak",  # it used up the limit
         "fd-limit",
         "emfile-handler",
         "emfile-spin",
@@ -28,7 +28,7 @@ RANKED = {
         "phantom-connections",  # most of the connected clients
         "slow-accept",  # pauses
         "fd-table-stall",
-        "somaxconn-cap",  # and the queue was full
+        "somaxconn-cap",  # the queue was full
         "queue-overflow",
         "slow-accept",
         "phantom-connections",
@@ -54,13 +54,13 @@ RANKED = {
 
 
 def test_findings_are_shown_by_rank() -> None:
-    """Doubts come before faults, causes before their consequences, information last."""
+    """Doubts come before faults, causes before their consequences, and information comes last."""
     assert {kind: [finding.id for rule, finding in BY_RANK if rule.kind is kind] for kind in Kind} == RANKED
     assert [kind for kind in Kind for _ in RANKED[kind]] == [rule.kind for rule, _ in BY_RANK]
 
 
 def test_ids_and_ranks_are_unique() -> None:
-    """No finding hides another, and no two rules compete for a place."""
+    """No finding hides another, and no two rules have the same rank."""
     ranks = [rule.rank for rule, _ in BY_RANK]
     assert len(set(ranks)) == len(ranks) == sum(len(finding.rules) for finding in FINDINGS.values())
     assert len({rule.find for rule, _ in BY_RANK}) == len(BY_RANK)

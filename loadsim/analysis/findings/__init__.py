@@ -1,14 +1,15 @@
-"""What went wrong, and what helps? Each module looks for findings of one kind and owns their texts.
+"""What went wrong, and what helps? Each module detects findings of one kind and owns their texts.
 
-    case         what a rule gets and returns, and what a finding is
-    registry     all findings by id and rank, those of one run, and what any id means
-    run          the run itself: interrupted, unbalanced, settings not in force
-    generator    the load generator or a busy host as the limit
-    descriptors  the limit: a leak, or an honest load
-    exhaustion   what missing descriptors cost
-    queue        a full accept queue
-    acceptor     a server that accepts too slowly or in bursts
-    recovery     what happened after the relief
+    case         the types: a run to diagnose, a rule, a finding
+    registry     all findings by id and rank, the findings of one run, and the explanation of any id
+    run          findings about the run: interrupted, unbalanced, settings not in force
+    generator    findings about the load generator and the host as the limit
+    descriptors  findings about the descriptor limit: a leak, or an honest load
+    exhaustion   findings about the cost of missing descriptors
+    queue        findings about a full accept queue
+    acceptor     findings about a server that accepts too slowly or in bursts
+    recovery     findings about outages and about the server once descriptors are free again
 
-A rule returns what varies; a finding owns the rest: id, rank and the texts of `loadsim explain`.
+A rule returns the texts that depend on the run. The definition of a finding holds everything else: its id, the ranks of
+its rules, and the texts of `loadsim explain`.
 """

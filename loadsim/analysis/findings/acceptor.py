@@ -1,4 +1,4 @@
-"""Findings about who accepts: too slowly, in bursts, or behind a shorter queue than was asked for."""
+"""Findings about the acceptor: it is slow, pauses, or has a shorter queue than it asked for."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from loadsim.analysis.findings.case import Case
     from loadsim.record.recording import Bools
 
-#: A pause shorter than this is the scheduler's, not the server's.
+#: A shorter pause can come from the scheduler.
 _PAUSE_NS = NANOSECONDS // 50
 _PAUSE = format_duration(_PAUSE_NS / NANOSECONDS)
-#: Share of the time in which clients arrived that pauses must take before they are a finding.
+#: Pauses are a finding if they take at least this share of the time in which clients arrive.
 _SHARE = 0.02
 #: More clients than any closed loop has.
-_MANY = 2**31
+_UNLIMITED = 2**31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Standstill:
-    """All pauses that the acceptor itself is to blame for."""
+    """The pauses that the acceptor itself caused."""
 
     count: int
     total_s: float  # within the load
     longest_s: float
     of_load: float  # total_s, as a share of the load
-    of_arrivals: float  # what lies within the time in which clients arrived, as a share of that time
-    mostly: bool  # most accepts came after one: it is slow, rather than pausing
+    of_arrivals: float  # the part within the time in which clients arrived, as a share of that time
+    mostly: bool  # most accepts followed such a pause: the server is slow rather than pausing
 
     @classmethod
     def of(cls, case: Case) -> _Standstill:
@@ -44,7 +44,7 @@ class _Standstill:
         lengths, ends = pauses.own[own], pauses.ends[own]
 
         def within(seconds: float) -> float:
-            """Return the time that lies between the start of the load and this many seconds after it."""
+            """Return the paused time in the first seconds of the load."""
             stop = clock.start + round(seconds * NANOSECONDS)
             inside = ends.clip(clock.start, stop) - (ends - lengths).clip(clock.start, stop)
             return float(inside.sum()) / NANOSECONDS
@@ -60,10 +60,10 @@ class _Standstill:
 
 
 def _own_pauses(case: Case) -> Bools:
-    """Return which pauses of 20 ms and more have no other cause.
+    """Return which pauses of 20 ms or more have no other cause than the server.
 
-    Without those for want of a descriptor, at a growth of the fd table, and before the end of a server that died, and
-    without the time for which the server waited for a CPU.
+    It excludes pauses for lack of a descriptor, pauses at a growth of the fd table, and the last pause of a server that
+    died. Time for which the server waited for a CPU does not count.
     """
     pauses = case.data.pauses
     own: Bools = (pauses.own >= _PAUSE_NS) & ~pauses.starved
@@ -74,16 +74,16 @@ def _own_pauses(case: Case) -> Bools:
 
 
 def standstills(case: Case) -> Found | None:
-    """Find a server that lets clients wait for 20 ms and more, again and again, although it has descriptors."""
+    """Find a server that repeatedly keeps clients waiting for 20 ms or more although it has descriptors."""
     still = _Standstill.of(case)
     if still.of_arrivals < _SHARE:
         return None
-    outlasted = case.numbers.get(f"{_sure(case)}.p50", 0.0) > still.longest_s  # no pause explains such waits
+    outlasted = case.numbers.get(f"{_sure(case)}.p50", 0.0) > still.longest_s  # such waits are longer than any pause
     return _slow(case) if still.mostly or outlasted else _pausing(case, still)
 
 
 def long_waits(case: Case) -> Found | None:
-    """Find a server that never stands still and falls behind all the same: many short turns make a long queue too."""
+    """Find a server that never pauses but still falls behind: many short delays also build a long queue."""
     waited_ns = _waited_p50_ns(case)
     if case.starved or waited_ns < _PAUSE_NS or _Standstill.of(case).of_arrivals >= _SHARE:
         return None
@@ -91,7 +91,7 @@ def long_waits(case: Case) -> Found | None:
 
 
 def _waited_p50_ns(case: Case) -> float:
-    """Return how long half of the clients waited at least, without the time for which the server waited for a CPU."""
+    """Return the median wait of clients, without the time for which the server waited for a CPU."""
     ours, waits = own_accepts(case.data), case.data.waits
     if case.data.bounds is not None or not ours.any():
         return case.numbers.get(f"{_sure(case)}.p50", 0.0) * NANOSECONDS
@@ -100,7 +100,7 @@ def _waited_p50_ns(case: Case) -> float:
 
 
 def _sure(case: Case) -> str:
-    """Return the family of waits that are certain: the shorter ones, where they are known between two bounds."""
+    """Return the metrics family of waits that are certain: the lower bound if waits are known only as intervals."""
     return "accept_least" if "accept_least.p50" in case.numbers else "accept"
 
 
@@ -117,13 +117,13 @@ def _slow(case: Case) -> Found:
 
 
 _ACCEPT_FASTER = (
-    "accept until EAGAIN before serving anybody, do nothing slow between two calls of accept(), or share the port "
+    "accept until EAGAIN before serving any client, do nothing slow between two calls of accept(), or share the port "
     "among several acceptors (SO_REUSEPORT). No backlog makes a slow acceptor faster."
 )
 
 
 def _never_accepting(case: Case) -> Found:
-    """Return what is known of a server that accepted no client, and had descriptors for them."""
+    """Return the finding of a server that accepted no client although it had descriptors: it has no accept rate."""
     waiting = case.number("accept.waiting")
     return Found(
         f"The server accepted no client in {format_duration(case.data.clock.load_s)}.",
@@ -140,29 +140,29 @@ def _canaries_among_them(case: Case) -> str:
 
 
 def _arrivals(case: Case) -> str:
-    """Return how clients came, in words: in turns, all at once, or by the second."""
+    """Return how clients arrived, in words: in a closed loop, within a second, or at a rate."""
     clients = case.data.setting("client", "clients")
     if clients:
-        return f"{some(clients, 'client')} take turns"
+        return f"The load is a closed loop of {some(clients, 'client')}"
     if case.arrivals_s < 1:
-        return f"{some(case.number('attempts.count'), 'client')} came within {format_duration(case.arrivals_s)}"
-    return f"About {_rate(_arrival_rate(case))} arrive on average"
+        return f"{some(case.number('attempts.count'), 'client')} arrived within {format_duration(case.arrivals_s)}"
+    return f"About {_rate(_arrival_rate(case))} clients a second arrive on average"
 
 
 def _pausing(case: Case, still: _Standstill) -> Found:
     rate, capacity = _arrival_rate(case), case.data.capacity
     is_busy = busy_sentence(case.numbers) is not None
-    gathered = min(int(np.ceil(rate * still.longest_s)), case.data.setting("client", "clients") or _MANY)
+    arrivals = min(int(np.ceil(rate * still.longest_s)), case.data.setting("client", "clients") or _UNLIMITED)
     return Found(
         f"The server stopped accepting for up to {format_duration(still.longest_s)} while clients waited.",
         f"{some(still.count, 'pause')} of {_PAUSE} or more took {format_duration(still.total_s)} of the load, "
         f"which is {_percent(still.of_load)}. About {_rate(rate)} clients a second arrive, so about "
-        f"{format_count(gathered)} gather in the longest; {case.backlog}."
+        f"{format_count(arrivals)} arrive during the longest pause; {case.backlog}."
         + _left_out(case, still)
-        + (" Time for which the server waited for a CPU of this busy host is not counted." if is_busy else ""),
+        + (" The host was busy: time for which the server waited for a CPU is not counted." if is_busy else ""),
         "keep blocking work (garbage collection, files, DNS) off the thread that accepts; until then "
-        + ("keep" if capacity is not None and gathered <= backlog_for(int(capacity.holds.min())) else "choose")
-        + f" backlog >= rate x longest pause, here about {gathered}.",
+        + ("keep" if capacity is not None and arrivals <= backlog_for(int(capacity.holds.min())) else "choose")
+        + f" backlog >= rate x longest pause, here about {arrivals}.",
     )
 
 
@@ -185,7 +185,7 @@ def _left_out(case: Case, still: _Standstill) -> str:
 
 
 def _accept_rate(case: Case) -> float:
-    """Return how many a second were accepted, until the last of them was."""
+    """Return the accepted clients per second, from the start of the load to the last accept."""
     bounds, waits = case.data.bounds, case.data.waits
     accepted = waits.accepted[waits.taken] if bounds is None else bounds.known
     span = case.data.clock.at(int(accepted.max(initial=0)))
@@ -193,7 +193,7 @@ def _accept_rate(case: Case) -> float:
 
 
 def _rate(per_second: float) -> str:
-    """Return a rate that never reads as 0 where it is not."""
+    """Return a rate as text; a rate above 0 never reads as 0."""
     if per_second >= 10:
         return format_count(per_second)
     return f"{per_second:.1f}" if per_second >= 1 else f"{per_second:.2g}"
@@ -208,7 +208,7 @@ def _arrival_rate(case: Case) -> float:
 
 
 def short_backlog(case: Case) -> Found | None:
-    """Find a backlog that the kernel made shorter than the server asked for, and that was too short."""
+    """Find a backlog that the kernel capped, and a queue that was full because of that."""
     cap = _Cap.of(case)
     if cap is None or not cap.was_full:
         return None
@@ -216,19 +216,19 @@ def short_backlog(case: Case) -> Found | None:
 
 
 def capped_backlog(case: Case) -> Found | None:
-    """Find the same where no client came to harm."""
+    """Find a backlog that the kernel capped in a run that never filled the queue."""
     cap = _Cap.of(case)
     if cap is None or cap.was_full:
         return None
     return Found(cap.title, f"{_CAP} The queue was never full in this run.", cap.remedy)
 
 
-_CAP = "net.core.somaxconn caps what listen() asks for, and says nothing."
+_CAP = "net.core.somaxconn caps the backlog of listen(), without an error."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Cap:
-    """A backlog that was asked for, at the start or by a step, and cut by the kernel."""
+    """A backlog that was requested, at the start or by a step, and capped by the kernel."""
 
     asked: int
     got: int
@@ -236,7 +236,7 @@ class _Cap:
 
     @classmethod
     def of(cls, case: Case) -> _Cap | None:
-        """Return the largest one that was cut; None where none was."""
+        """Return the largest backlog that was capped; None without one."""
         facts = case.data.recording.facts
         asked: list[tuple[int | None, float | None]] = [(facts.server.backlog_asked, facts.server.backlog)]
         asked += [(int(one.asked), one.after) for one in facts.steps if one.change == "backlog"]
@@ -253,7 +253,7 @@ class _Cap:
 
     @property
     def remedy(self) -> str:
-        return f"sysctl -w net.core.somaxconn={self.asked}, then restart the server: the cap is taken at listen()."
+        return f"sysctl -w net.core.somaxconn={self.asked}, then restart the server: listen() applies the cap."
 
 
 FINDINGS = (
@@ -264,9 +264,9 @@ FINDINGS = (
             Rule(kind=Kind.FAULT, order=140, find=long_waits),
         ),
         means="Clients waited in the accept queue although the server had free descriptors: it calls accept() too "
-        "seldom, always or for a time. Typical causes are a garbage collection, a blocking call in an event loop, and "
-        "one accept per turn of the loop.",
-        look_at="accept.p50 (always slow) and accept.pause_max (now and then). In the chart the queue is a ramp or a "
+        "rarely, all the time or at times. Typical causes are a garbage collection, a blocking call in an event loop, "
+        "and one accept per turn of the loop.",
+        look_at="accept.p50 (always slow) and accept.pause_max (slow at times). In the chart the queue is a ramp or a "
         "comb.",
         do="Accept until EAGAIN, keep blocking work off the thread that accepts, add acceptors (SO_REUSEPORT). A "
         "backlog of arrivals per second x longest pause covers pauses. No backlog covers an acceptor that is slower "

@@ -1,4 +1,4 @@
-"""What a rule gets and returns, what a finding is, and how sentences write numbers."""
+"""The types of a diagnosis (a run, a rule, a finding), and helpers for sentences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from loadsim.analysis.summary import Compared
     from loadsim.fates import Fate, Outcome
 
-
 #: The signals that end servers, by number on Linux (x86-64 and arm64 alike).
 _SIGNALS = {1: "SIGHUP", 2: "SIGINT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL"} | {
     11: "SIGSEGV",
@@ -25,9 +24,7 @@ _SIGNALS = {1: "SIGHUP", 2: "SIGINT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8:
     24: "SIGXCPU",
     31: "SIGSYS",
 }
-
-
-#: Changes of the backlog that a sentence lists one by one.
+#: A sentence lists up to this many changes of the backlog; more are only counted.
 _CHANGES = 3
 
 
@@ -40,7 +37,7 @@ class Case:
     prediction: list[Compared]
 
     def number(self, metric: str) -> int:
-        """Return a count; 0 where there is none."""
+        """Return a count; 0 if it was not measured."""
         return int(self.numbers.get(metric, 0))
 
     def fates(self, *fates: Fate) -> int:
@@ -52,12 +49,12 @@ class Case:
         return sum(self.number(f"outcome.{outcome.name.lower()}") for outcome in outcomes)
 
     def time(self, metric: str) -> str:
-        """Return a time for people; "an unknown time" where it was not measured."""
+        """Return a time as text; "an unknown time" if it was not measured."""
         return format_duration(self.numbers[metric]) if metric in self.numbers else "an unknown time"
 
     @property
     def backlog(self) -> str:
-        """The accept queue in words: "backlog 128 holds 129", with the moments at which that changed."""
+        """The accept queue in words: "backlog 128 holds 129", with the time of each change."""
         capacity, clock = self.data.capacity, self.data.clock
         if capacity is None:
             return "its backlog"
@@ -71,53 +68,53 @@ class Case:
 
     @property
     def arrivals_s(self) -> float:
-        """How long clients arrived, in seconds; 0 without any."""
+        """Seconds from the start of the load to the last attempt; 0 without attempts."""
         started = column(self.data.recording.attempts, "started")
         return max(int(started.max(initial=0)) - self.data.clock.start, 0) / NANOSECONDS
 
     @property
     def starved(self) -> bool:
-        """Whether accept() lacked a descriptor: what went wrong at the queue then follows from that."""
+        """Whether accept() lacked a descriptor: faults at the queue are then a consequence."""
         return self.number("emfile.accept") > 0 or self._stood_at_limit
 
     @property
     def exhausted(self) -> bool:
-        """Whether the server ran out of descriptors, wherever it wanted one."""
+        """Whether the server ran out of descriptors, in accept() or elsewhere."""
         return self.number("emfile.count") > 0 or self._stood_at_limit
 
     @property
     def exhausted_after(self) -> str:
-        """When that was first seen, in words."""
+        """The time when the server was first seen to be out of descriptors, as text."""
         return self.time("fds.limit_at" if self._stood_at_limit else "emfile.first_at")
 
     @property
     def _stood_at_limit(self) -> bool:
-        """Whether it had all descriptors that it may have, where nobody could see what failed because of that."""
+        """Whether the server had as many descriptors as its limit, if its EMFILE failures cannot be observed."""
         return not self.data.recording.facts.server.emfile_seen and "fds.limit_at" in self.numbers
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a rule found: the texts that depend on the run."""
+    """The texts of a finding that depend on the run."""
 
     title: str  # one sentence
     evidence: str  # sentences with numbers
-    remedy: str | None = None  # None where there is nothing to do
-    headline: str | None = None  # opens the result if this finding is the first; None: the title does
+    remedy: str | None = None  # None if there is nothing to do
+    headline: str | None = None  # opens the result if this finding comes first; None: the title does
 
 
 def sentences(*parts: str) -> str:
-    """Return the sentences that are not empty, in one line."""
+    """Join the sentences that are not empty."""
     return " ".join(part for part in parts if part)
 
 
 def sentence(notice: str) -> str:
-    """Return a notice of the run with the full stop that another sentence can follow."""
+    """Return a notice of the run with exactly one full stop at its end."""
     return notice.rstrip(".") + "."
 
 
 def were(count: int) -> str:
-    """Return the verb that follows `some`."""
+    """Return "was" or "were", to follow `some`."""
     return "was" if count == 1 else "were"
 
 
@@ -129,18 +126,19 @@ def ending(status: int) -> str:
 
 
 class Kind(enum.IntEnum):
-    """What a finding says about the run; a result shows the kinds in this order."""
+    """The kind of a finding; a result shows the kinds in this order."""
 
     DOUBT = 0  # a reason not to trust the run: it is inconclusive
     FAULT = 1  # a fault of the server or its settings
-    INFORMATION = 2  # worth knowing, and not a fault
+    INFORMATION = 2  # worth knowing, but not a fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A function that looks for a finding in a run, and the rank of its finding.
+    """A function that detects a finding in a run, and the rank of this finding.
 
-    Rules are tried in the order of their ranks. A rule is skipped if a finding of a kind in `unless` was found before.
+    Rules are tried in the order of their ranks. A rule is skipped if an earlier one found something of a kind in
+    `unless`.
     """
 
     kind: Kind
@@ -150,19 +148,19 @@ class Rule:
 
     @property
     def rank(self) -> tuple[Kind, int]:
-        """The place of its finding in a result."""
+        """The sort key of its finding in a result."""
         return self.kind, self.order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """One finding: everything about it that is the same in every run.
+    """The parts of a finding that are the same in every run.
 
-    It has several rules where the rank depends on the run: a leak that used up the limit opens the result, a leak
-    below the limit does not. At most one of them applies to a run.
+    If the rank of a finding depends on the run, it has several rules: a leak that used up the limit opens the result, a
+    leak below the limit does not. At most one of the rules applies to a run.
     """
 
-    id: str  # stable: people and scripts use it
+    id: str  # stable: it is part of the public interface
     rules: tuple[Rule, ...]
     means: str
     look_at: str

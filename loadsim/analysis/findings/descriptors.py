@@ -1,4 +1,4 @@
-"""Findings about the limit: whether a leak or an honest load used it up, and what a higher one would buy."""
+"""Findings about the descriptor limit: whether a leak or an honest load used it up, and what a higher one buys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.analysis.descriptors import leaked_connections, limit_reached
-from loadsim.analysis.findings.case import Definition, Found, Kind, Rule, sentences
+from loadsim.analysis.findings.case import Definition, Found, Kind, Rule, sentences, were
 from loadsim.analysis.join import kept_at_end
 from loadsim.fates import Fate, Outcome
 from loadsim.record.recording import Bools, Ints, column, has_flag, has_outcome
@@ -19,32 +19,40 @@ if TYPE_CHECKING:
     from loadsim.analysis.findings.case import Case
     from loadsim.record.recording import Records
 
-
-#: Limits that people set; the first one above the measured limit shows what raising it buys.
+#: Limits that people set. The first one above the measured limit shows how much time a higher limit buys.
 _USUAL_LIMITS = (65_536, 1_048_576, 2**30)
+#: The server's thread may be off the CPU for this long. A close, or the next accept, can be this late.
+_SLACK_NS = NANOSECONDS // 100
+#: The first client that waits in a pause started at most this long before it.
+_HANDSHAKE_NS = NANOSECONDS // 1000
+#: A client of a closed loop connects again before the server has closed its last connection. This share of the clients
+#: does so at once.
+_TURNING = 0.1
+#: A shorter pause can come from the scheduler.
+_PAUSE_NS = NANOSECONDS // 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headroom:
-    """The descriptors between the server's own and its limit."""
+    """The descriptors that a server has for clients: from its own descriptors up to its limit."""
 
     limit: int
     baseline: int
     each: int  # descriptors per client
     leaked: int
-    leak_rate: float  # leaked descriptors per second; 0 = not known
-    fill_rate: float  # descriptors per second until the limit was reached; 0 = it was not
-    leaked_away: bool  # at least half of the room had leaked when the limit was reached, or all of it in the end
+    leak_rate: float  # leaked descriptors per second; 0 if not known
+    fill_rate: float  # descriptors per second until the limit was reached; 0 if it was not reached
+    leaked_away: bool  # a leak took at least half of them before the limit was reached, or all of them by the end
 
     @classmethod
     def of(cls, case: Case) -> Headroom:
-        """Return the room that a server had."""
+        """Return the headroom of the server in this run."""
         limit, baseline = case.number("fds.limit"), case.number("fds.baseline")
         reached_s = case.numbers.get("fds.limit_at", 0.0)
         each = 1 + int(case.data.setting("server", "extra_fds") or 0)
         early, in_all, leak_rate = _leak_of_requests(case) if leaks_extras(case) else _leak_of_connections(case, each)
         if case.data.recording.facts.server.is_simulated:
-            leaked = int(case.numbers.get("fds.leaked", in_all))  # a server that died left nothing to be counted
+            leaked = int(case.numbers.get("fds.leaked", in_all))  # fds.leaked is missing if the server died
         else:
             leaked = kept_at_end(case.data.recording)
         all_gone = leaked > 0 and leaked + each > limit - baseline
@@ -60,7 +68,7 @@ class Headroom:
 
     @property
     def clients(self) -> int:
-        """How many clients can be served at once."""
+        """The number of clients that can be served at once."""
         return max((self.limit - self.baseline) // self.each, 0)
 
     @property
@@ -69,19 +77,19 @@ class Headroom:
         return next(limit for limit in _USUAL_LIMITS if limit > self.limit or limit == _USUAL_LIMITS[-1])
 
     def lasts_s(self, limit: int, rate: float) -> float | None:
-        """Return how long a limit lasts at this many descriptors per second; None where that is not known."""
+        """Return how long a limit lasts at a rate of descriptors per second; None if the rate is not known."""
         return (limit - self.baseline) / rate if rate > 0 else None
 
 
 def leaks_extras(case: Case) -> bool:
-    """Return whether the server leaks what a request opens besides its connection."""
+    """Return whether the server leaks descriptors that a request opens besides its connection."""
     return bool(case.data.setting("server", "leak_of") == "extra")
 
 
 def _leak_of_connections(case: Case, each: int) -> tuple[int, int, float]:
-    """Return how many leaked until the limit was reached, how many in all, and how many per second.
+    """Return the descriptors leaked until the limit was reached, in all, and per second.
 
-    A connection that is never closed keeps what its request opened, too.
+    A connection that is never closed also keeps the descriptors that its request opened.
     """
     times = case.data.waits.accepted[leaked_connections(case.data)]
     reached = limit_reached(case.data)
@@ -92,21 +100,16 @@ def _leak_of_connections(case: Case, each: int) -> tuple[int, int, float]:
 
 
 def _leak_of_requests(case: Case) -> tuple[int, int, float]:
-    """Return the same for what requests opened besides their connection: nothing can leak once the limit is reached."""
+    """Return the same for descriptors that requests open: at the limit no request can open, and leak, another one."""
     leaked, span = case.number("fds.leaked"), case.numbers.get("fds.limit_at", case.arrivals_s)
     return leaked, leaked, leaked / span if span > 0 else 0.0
 
 
-#: The server's thread may be off the CPU for this long, and closes a connection, or accepts the next ones, that late.
-_SLACK_NS = NANOSECONDS // 100
-#: The first client that waits in a pause started this long before it at most.
-_HANDSHAKE_NS = NANOSECONDS // 1000
-#: A client of a closed loop connects again before the server has closed its last connection: one in ten at once.
-_TURNING = 0.1
-
-
 def clients_at_once(case: Case) -> int:
-    """Return the most clients at once, each from its start, for as long as those stay that are served."""
+    """Return the most clients that would have been connected at once without a wait for descriptors.
+
+    Every client counts from its start, and stays as long as the clients that were served.
+    """
     clients = case.data.setting("client", "clients")
     watching = _watching(case)
     if clients:
@@ -118,7 +121,7 @@ def clients_at_once(case: Case) -> int:
 
 
 def turning_over(case: Case) -> int:
-    """Return how many connections are on their way out while their clients already have the next one."""
+    """Return how many connections are still closing while their clients already have the next one."""
     return int(np.ceil(_TURNING * clients_at_once(case))) if case.data.setting("client", "clients") else 0
 
 
@@ -129,7 +132,7 @@ def _most_at_once(begins: Ints, ends: Ints) -> int:
 
 
 def _begins(case: Case) -> Ints:
-    """Return when each attempt would have been accepted: at its start, and never while the server pauses by itself."""
+    """Return when each attempt would have been accepted: at its start, or after the server's own pause."""
     data = case.data
     begins = column(data.recording.attempts, "started")
     own = (data.pauses.lengths >= _SLACK_NS) & ~data.pauses.starved
@@ -146,7 +149,7 @@ def _begins(case: Case) -> Ints:
 
 
 def _stays(case: Case) -> Ints:
-    """Return how long each attempt keeps its descriptors: as it did, or as the served clients do at the median."""
+    """Return how long each attempt keeps its descriptors: as measured, or the median of the served clients."""
     attempts = case.data.recording.attempts
     served = has_outcome(attempts, Outcome.OK, Outcome.CONNECTED) & case.data.ledger.having(Fate.ACCEPTED)
     if case.data.recording.facts.server.is_simulated:
@@ -156,14 +159,14 @@ def _stays(case: Case) -> Ints:
     usual = int(np.median(own[ends])) if ends.any() else _planned(case)
     kept_share = float((served & ~ends).sum() / served.sum()) if served.any() else 0.0
     stays = np.where(served, own, usual)
-    # Of those that were not served as many would never have been closed.
+    # The server would never have closed the same share of the clients that were not served.
     others = np.flatnonzero(~served)
     stays[others[: round(kept_share * len(others))]] = _to_the_end(case)
     return stays
 
 
 def _stays_at_server(case: Case, served: Bools) -> tuple[Ints, Bools]:
-    """Return the time from accept() to close of each attempt, and for which there was a close."""
+    """Return the time from accept() to close of each attempt, and which attempts have a close."""
     accept_of = case.data.ledger.join.accept_of.clip(min=0)
     if not served.any():
         return np.zeros(len(served), dtype=np.int64), served
@@ -173,7 +176,7 @@ def _stays_at_server(case: Case, served: Bools) -> tuple[Ints, Bools]:
 
 
 def _stays_at_client(attempts: Records, served: Bools) -> Ints:
-    """Return how long each served client stayed, without its wait: the quickest tenth shows how long a reply takes."""
+    """Return how long each served client stayed, without its wait. A reply takes as long as the quickest tenth took."""
     started, connected, replied, ended = (
         column(attempts, name) for name in ("started", "connected", "replied", "ended")
     )
@@ -188,12 +191,15 @@ def _to_the_end(case: Case) -> int:
 
 
 def _planned(case: Case) -> int:
-    """Return how long a client means to stay where none was served."""
+    """Return how long a client stays by the scenario; used if no client was served."""
     return round((case.data.setting("client", "hold") or 0.0) * NANOSECONDS)
 
 
 def _watching(case: Case) -> int:
-    """Return how many connections of the canary, and of those that it holds, were open at once, each for an answer."""
+    """Return how many connections of the canary and of held clients were open at once.
+
+    A canary without an answer counts for the median time of the answered ones.
+    """
     canary, held = case.data.recording.canary, case.data.recording.held
     begun = canary[column(canary, "started") > 0]
     answered = has_outcome(begun, Outcome.OK)
@@ -204,10 +210,6 @@ def _watching(case: Case) -> int:
     return at_once + len(np.unique(column(held, "port")))
 
 
-#: A shorter pause is the scheduler's.
-_PAUSE_NS = NANOSECONDS // 50
-
-
 def leak_at_limit(case: Case) -> Found | None:
     """Find a leak that used up the limit."""
     headroom = Headroom.of(case)
@@ -215,27 +217,25 @@ def leak_at_limit(case: Case) -> Found | None:
 
 
 def leak_below_limit(case: Case) -> Found | None:
-    """Find a leak that has not used up the limit, or not alone."""
+    """Find a leak that did not use up the limit, or only with the help of the load."""
     headroom = Headroom.of(case)
     return _leak(case, headroom) if headroom.leaked and not headroom.leaked_away else None
 
 
 def honest_load(case: Case) -> Found | None:
-    """Find a limit that was used up by clients who were let go again."""
+    """Find a limit that clients used up although the server closes their connections."""
     headroom = Headroom.of(case)
     if headroom.leaked_away or not case.exhausted:
         return None
-    clients = max(
-        clients_at_once(case), headroom.clients + 1
-    )  # it ran out with as many as it serves, and one more came
+    clients = max(clients_at_once(case), headroom.clients + 1)  # it ran out: there was at least one too many
     needed = headroom.baseline + (clients + turning_over(case)) * headroom.each
     too_few = f"{some(headroom.limit, 'descriptor')} are too few for {some(clients, 'client')} at once."
     return Found(
         f"The server ran out of descriptors: {too_few}",
         sentences(
-            f"It keeps {format_count(headroom.baseline)} for itself and needs {headroom.each} per client: nofile = "
-            f"{headroom.limit} serves {format_count(headroom.clients)} at once. Without a wait for descriptors about "
-            f"{format_count(clients)} would have been there at once. {_failures(case)}",
+            f"Its own descriptors take {format_count(headroom.baseline)} and each client {headroom.each}: nofile = "
+            f"{headroom.limit} serves {format_count(headroom.clients)} at once. If no client had waited for a "
+            f"descriptor, about {format_count(clients)} would have been connected at once. {_failures(case)}",
             "" if headroom.leaked else "Nothing leaked: this is load.",
         ),
         _limit_remedy(case, headroom, needed)
@@ -250,13 +250,13 @@ def _limit_remedy(case: Case, headroom: Headroom, needed: int) -> str:
     if needed <= highest:
         return f"start it with nofile = {highest}, which a step of the timeline set: about {needed} are needed."
     at_most = f", or accept at most {format_count(headroom.clients)} at once" if headroom.clients else ""
-    less = ("" if at_most else "or ") + "hold connections for less long"
+    less = ("" if at_most else "or ") + "hold connections for a shorter time"
     return f"raise nofile to about {needed} (ulimit -n, LimitNOFILE= in systemd), {less}{at_most}."
 
 
 def _failures(case: Case) -> str:
     if "emfile.count" not in case.numbers:
-        return "What failed with EMFILE then could not be seen."
+        return "Its calls that failed with EMFILE could not be observed."
     pauses = case.data.pauses
     still = int(pauses.lengths[pauses.starved].max(initial=0))
     return sentences(
@@ -269,7 +269,7 @@ def _failures(case: Case) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Words:
-    """What is said of one kind of leak."""
+    """The texts for one kind of leak."""
 
     title: str
     evidence: str
@@ -300,8 +300,9 @@ def _of_a_command(case: Case, headroom: Headroom) -> _Words:
     return _Words(
         title=f"The server kept {some(headroom.leaked, 'connection')} open for {after} after the load, although their "
         "clients had left.",
-        evidence=f"{format_count(headroom.leaked)} of its sockets were in CLOSE_WAIT when the run was judged: the "
-        "client has closed, the server has not. It may still close them: a longer canary.linger shows it.",
+        evidence=f"{some(headroom.leaked, 'socket')} of the server {were(headroom.leaked)} in CLOSE_WAIT when the run "
+        "was judged: the client has closed the connection, the server has not. It may still close it: a longer "
+        "canary.linger shows whether it does.",
         cure='close the socket when recv() returns b"".',
         because="because connections are not closed when their clients leave",
     )
@@ -311,15 +312,17 @@ def _of_connections(case: Case, headroom: Headroom) -> _Words:
     accepted, kept = _served(case), int(leaked_connections(case.data).sum())
     every = kept == accepted
     share = f"{kept / max(accepted, 1):.0%}".replace("%", " %")
-    part = f"The server leaked {some(headroom.leaked, 'descriptor')}: {share} of its connections are never closed."
+    title = f"The server leaked {some(headroom.leaked, 'descriptor')}: {share} of its connections are never closed."
     died = case.data.recording.facts.server.died
     still_open = (
-        "were still open when it ended, and their clients had" if died else "are still open, and their clients have"
+        "were still open when it ended, although their clients had left"
+        if died
+        else "are still open, although their clients have left"
     )
     each = f" Each keeps {headroom.each} descriptors." if headroom.each > 1 else ""
     return _Words(
-        title="The server leaked every descriptor it was given." if every else part,
-        evidence=f"{format_count(kept)} of {some(accepted, 'accepted connection')} {still_open} left.{each}",
+        title="The server leaked every descriptor it was given." if every else title,
+        evidence=f"{format_count(kept)} of {some(accepted, 'accepted connection')} {still_open}.{each}",
         cure='close the socket when recv() returns b"".',
         because="because nothing is closed" if every else f"because {share} of the connections are never closed",
     )
@@ -328,20 +331,20 @@ def _of_connections(case: Case, headroom: Headroom) -> _Words:
 def _of_requests(case: Case, headroom: Headroom) -> _Words:
     return _Words(
         title=f"The server leaked {some(headroom.leaked, 'descriptor')} that its requests had opened.",
-        evidence=f"{format_count(headroom.leaked)} more than before the load are open at the end and belong to no "
-        f"connection; {some(_served(case), 'request')} had been let in.",
-        cure="close what a request opens on every way out of its handler.",
-        because="because requests do not close what they open",
+        evidence=f"It ended with {some(headroom.leaked, 'more open descriptor')} than before the load, not counting "
+        f"connections. It had accepted {some(_served(case), 'request')}.",
+        cure="close everything that a request opens, on every path out of its handler.",
+        because="because requests do not close the descriptors that they open",
     )
 
 
 def _served(case: Case) -> int:
-    """Return how many connections the running server accepted to keep them."""
+    """Return how many connections the running server accepted to serve them."""
     return int((case.data.waits.taken & ~has_flag(case.data.recording.accepts, AcceptFlag.SHED)).sum())
 
 
 def _higher_limit(headroom: Headroom, rate: float) -> str:
-    """Say what the next usual limit buys: time, and nothing else."""
+    """Return a sentence: how much time the next usual limit buys."""
     lasts = headroom.lasts_s(headroom.usual_limit, rate)
     if lasts is None:
         return ""
@@ -351,7 +354,7 @@ def _higher_limit(headroom: Headroom, rate: float) -> str:
 
 
 def _time_left(headroom: Headroom) -> str:
-    """Say when a leak will have used up the limit."""
+    """Return a sentence: how long the limit lasts at the rate of the leak."""
     lasts = headroom.lasts_s(headroom.limit, headroom.leak_rate)
     return "" if lasts is None else f"At this rate nofile = {headroom.limit} lasts {format_duration(lasts)}."
 
@@ -363,13 +366,13 @@ FINDINGS = (
             Rule(kind=Kind.FAULT, order=30, find=leak_at_limit),
             Rule(kind=Kind.FAULT, order=80, find=leak_below_limit),
         ),
-        means="The server opens descriptors and never closes them: connections whose client has left, or files, pipes "
-        "and sockets that a request opened. Every process has a limit of open descriptors (RLIMIT_NOFILE), and a leak "
-        'reaches any limit in time. Then accept(), open() and socket() fail with EMFILE, "Too many open files".',
-        look_at="The chart of open fds: a leak is a line that does not come down, even after the load. In production: "
+        means="The server opens descriptors and never closes them: connections of clients that have left, or files, "
+        "pipes and sockets that a request opened. Every process has a limit of open descriptors (RLIMIT_NOFILE), and a "
+        'leak reaches any limit in time. Then accept(), open() and socket() fail with EMFILE, "Too many open files".',
+        look_at="The chart of open fds: a leak is a line that does not fall, even after the load. In production: "
         "`loadsim inspect NAME --watch` names the kind of descriptor that grows and estimates when the limit is "
         "reached. By hand: `ls /proc/PID/fd | wc -l` twice, a minute apart, and `ss -tanp state close-wait`. "
-        "CLOSE_WAIT means that the other side has closed the connection and this program has not.",
+        "CLOSE_WAIT means that the peer has closed the connection and this program has not.",
         do='Close the socket when recv() returns b"", and on every error path (a with block, finally, defer). A higher '
         "limit buys time only. The finding states how much: use it to deploy the fix.",
     ),
@@ -382,6 +385,6 @@ FINDINGS = (
         "`cat /proc/PID/limits` (a limit set in a shell does not apply to a service).",
         do="Raise nofile above baseline + clients at once x descriptors per client (`LimitNOFILE=` in a systemd unit, "
         "`ulimits:` in compose). Close idle connections sooner. Or limit how many clients are served at once: the "
-        "others then wait in the accept queue on purpose.",
+        "others then wait in the accept queue, as intended.",
     ),
 )

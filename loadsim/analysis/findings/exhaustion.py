@@ -1,4 +1,4 @@
-"""Findings about a server without descriptors: what its clients, its handlers and its CPU pay for it."""
+"""Findings about a server out of descriptors: the cost for its clients, its handlers and its CPU."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ from loadsim.units import format_count, format_duration, some
 if TYPE_CHECKING:
     from loadsim.analysis.findings.case import Case
 
-#: Failures per second, in all, and per client that was accepted meanwhile, from which retrying is spinning.
+#: Retrying is spinning from this many failures per second, in all, and per client accepted meanwhile.
 _SPIN_RATE, _SPIN_COUNT, _PER_CLIENT = 100, 100, 10
-#: CPU below which retrying is cheap, in cores. A server that sleeps for 1 ms after each failure uses 0.06 (Linux 6.18,
+#: Retrying is cheap below this CPU, in cores. A server that sleeps for 1 ms after each failure uses 0.06 (Linux 6.18,
 #: CPython 3.11), one that spins 0.79 or more, and asyncio with its multiplying retries 0.15.
 _SPIN_CORES = 0.1
-#: With one thread no growth of the table took 0.2 ms, with a second one 7-18 ms (Linux 6.18).
+#: A longer pause is a stall. A growth of the fd table took less than 0.2 ms with one thread, and 7-18 ms with two
+#: (Linux 6.18).
 _STALL_S = 0.003
 
 
 def false_connects(case: Case) -> Found | None:
-    """Find clients whose connect() succeeded at a server that could not take them."""
+    """Find clients that connected to a server that could not accept them for lack of a descriptor."""
     count = _never_taken(case) if case.starved else 0
     if not count:
         return None
     return Found(
-        f'{some(count, "client")} {were(count)} told "connected" by a server that could not take them.',
+        f"{some(count, 'client')} connected to a server that could not accept {'it' if count == 1 else 'them'}.",
         sentences(
-            f"The kernel finishes handshakes until the accept queue is full ({case.backlog}). A successful connect() "
+            f"The kernel completes handshakes until the accept queue is full ({case.backlog}). A successful connect() "
             "is not a served client.",
-            f"The longest wait had lasted {case.time('accept.waiting_max')}."
+            f"The longest wait so far was {case.time('accept.waiting_max')}."
             if "accept.waiting_max" in case.numbers
             else "",
         ),
-        "let clients and health checks wait for a reply, with a time-out: connect() proves nothing.",
+        "make clients and health checks wait for a reply, with a time-out: connect() proves nothing.",
     )
 
 
 def _never_taken(case: Case) -> int:
-    """Return how many connected clients were still queued at the end, or had given up before they were accepted."""
+    """Return how many connected clients were never accepted, or only after they had given up."""
     attempts, accept_of = case.data.recording.attempts, case.data.ledger.join.accept_of
     if not case.data.recording.facts.server.is_simulated:
         return case.fates(Fate.QUEUED)
@@ -53,10 +54,10 @@ def _never_taken(case: Case) -> int:
 
 
 def spin(case: Case) -> Found | None:
-    """Find a server that calls accept() again and again while it has no descriptor, and pays for it with its CPU.
+    """Find a server that retries accept() in a tight loop while it has no descriptor, and uses CPU for that.
 
-    A high rate is not enough. Each failure of a server that sheds turns clients away, and a server that sleeps for
-    5 ms fails 200 times a second and does nothing else.
+    A high rate is not enough. If the server sheds, each failure turns clients away. If it sleeps for 5 ms after a
+    failure, it fails 200 times a second and hardly uses the CPU.
     """
     rate, calls = case.numbers.get("emfile.rate", 0.0), case.number("emfile.accept")
     if rate <= _SPIN_RATE or calls < _SPIN_COUNT or calls < _PER_CLIENT * (taken := _taken_meanwhile(case)):
@@ -71,15 +72,15 @@ def spin(case: Case) -> Found | None:
             "meanwhile. nginx retries twice a second, Go and trio 1 to 10 times.",
             f"At the limit it used {cores:.2f} cores." if cores is not None else "",
         ),
-        "after EMFILE wait 100 ms before the next accept(), or until a connection closes, or keep a descriptor in "
-        "reserve to shed clients with (server.on_emfile).",
+        "after EMFILE wait for 100 ms, or until a connection closes, before the next accept(). Or keep one descriptor "
+        "in reserve and use it to shed clients (server.on_emfile).",
     )
 
 
 def _taken_meanwhile(case: Case) -> int:
-    """Return how many clients the server accepted, to serve or to shed them, from its first failure to its last.
+    """Return how many clients the server accepted from its first failure to its last, shed clients included.
 
-    A server that writes no records has accepted the clients that it answered or turned away.
+    If the server writes no records, these are the clients that it answered or turned away.
     """
     failures = emfile_records(case.data.recording, Where.ACCEPT)
     first, last = int(failures["first"].min()), int(failures["last"].max())
@@ -93,44 +94,42 @@ def _taken_meanwhile(case: Case) -> int:
 
 
 def failing_handlers(case: Case) -> Found | None:
-    """Find requests that failed after accept() because their handler could open nothing."""
+    """Find requests that failed after accept() because their handler had no descriptor left."""
     calls = case.number("emfile.handler")
     if not calls:
         return None
     clients = int(has_flag(case.data.recording.accepts, AcceptFlag.FAILED).sum()) or calls
     headroom = Headroom.of(case)
     return Found(
-        f"{some(clients, 'client')} {were(clients)} let in and then failed: no descriptor was left for the request.",
+        f"{some(clients, 'client')} {were(clients)} accepted and then failed: no descriptor was left for the request.",
         sentences(
-            f"{some(calls, 'call')} failed with EMFILE after accept(): it takes the last descriptor, and the request "
-            f"needs {format_count(headroom.each - 1)} more.",
-            f"{some(case.outcomes(Outcome.ERROR), 'client')} saw an error, "
-            f"{format_count(case.outcomes(Outcome.EOF, Outcome.RESET))} a connection closed without a reply.",
+            f"{some(calls, 'call')} failed with EMFILE after accept() had used the last descriptor: a request needs "
+            f"{format_count(headroom.each - 1)} more.",
+            f"{some(case.outcomes(Outcome.ERROR), 'client')} got an error reply; the connections of "
+            f"{format_count(case.outcomes(Outcome.EOF, Outcome.RESET))} ended without a reply.",
         ),
-        f"accept at most {format_count(headroom.clients)} clients at once, which leaves each request the "
-        f"{some(headroom.each, 'descriptor')} it takes under nofile = {headroom.limit}; or raise nofile.",
+        f"accept at most {format_count(headroom.clients)} clients at once: nofile = {headroom.limit} then has the "
+        f"{some(headroom.each, 'descriptor')} that each of them needs. Or raise nofile.",
         headline=f'"Too many open files" in the handler after {case.time("emfile.first_at")}: '
-        f"{some(clients, 'client')} let in, and failed.",
+        f"{some(clients, 'client')} {were(clients)} accepted and then failed.",
     )
 
 
 def shed(case: Case) -> Found | None:
-    """Find clients that were accepted only to be closed."""
+    """Find clients that the server accepted and closed at once because it had no descriptor to serve them."""
     count = case.fates(Fate.SHED)
     if not count:
         return None
     return Found(
         f"{some(count, 'client')} {were(count)} accepted and closed at once, unserved.",
-        sentences(
-            "The server gives up a reserved descriptor, accepts, closes, and takes it back: its queue stays empty and "
-            "clients learn at once that they must go elsewhere, instead of after a time-out."
-        ),
-        "follows from the missing descriptors; let clients try again later, not at once.",
+        "The server releases a reserved descriptor, accepts, closes, and reserves it again. Its queue stays empty, and "
+        "clients learn at once that they are not served, not after a time-out.",
+        "a consequence of running out of descriptors: fix that first. Let clients wait before they try again.",
     )
 
 
 def growth_stalls(case: Case) -> Found | None:
-    """Find pauses of accepting at the moments in which the kernel enlarged a shared fd table."""
+    """Find pauses of accepting while the kernel enlarged an fd table that threads share."""
     threads = case.data.recording.facts.server.threads
     long = [stall for stall in stalls(case.data) if stall.length_s >= _STALL_S] if threads > 1 else []
     if not long:
@@ -138,22 +137,22 @@ def growth_stalls(case: Case) -> Found | None:
     worst = format_duration(max(stall.length_s for stall in long))
     points = ", ".join(f"{format_duration(stall.length_s)} at fd {format_count(stall.fds)}" for stall in long)
     return Found(
-        f"Accepting stood still for up to {worst} as the kernel enlarged the fd table.",
-        sentences(f"{points}. {threads} threads share the table: each doubling waits for the other CPUs."),
-        "grow the table before the load: dup2() to the highest number needed and close it again, best before any "
-        "thread starts (server.prewarm_fds).",
+        f"The server stopped accepting for up to {worst} while the kernel enlarged its fd table.",
+        f"{points}. {threads} threads share the table, and each doubling waits for the other CPUs.",
+        "grow the table before the load: dup2() to the highest number needed, then close it, best before any thread "
+        "starts (server.prewarm_fds).",
     )
 
 
 def limit_raised(case: Case) -> Found | None:
-    """Find a server whose limit is above the one it was started with."""
+    """Find a server with a higher limit than the one that it was started with."""
     asked, limit = case.data.setting("server", "nofile"), case.data.fd_limit
     if asked is None or limit <= asked:
         return None
     return Found(
-        f"The server raised its own limit: nofile is {format_count(limit)}, not {format_count(asked)} as it was given.",
-        "Go since 1.19 and others raise the soft limit to the hard one as they start.",
-        "set the hard limit as well (ulimit -Hn) where the soft one is meant.",
+        f"The server raised its own limit: nofile is {format_count(limit)} instead of {format_count(asked)}.",
+        "Go (since 1.19) and some other runtimes raise the soft limit to the hard limit at start.",
+        "to enforce the lower limit, set the hard limit too (ulimit -Hn).",
     )
 
 
@@ -188,7 +187,7 @@ FINDINGS = (
         "needs a free descriptor. The client sees a slow server, until its time-out.",
         look_at="The fate `queued` and the outcome `reply_timeout`. In production: `ss -ltn` shows a long queue "
         "(Recv-Q, at most Send-Q + 1) while health checks that only connect stay green.",
-        do="Let health checks and clients wait for a reply, with a time-out. Fix the missing descriptors (fd-leak or "
+        do="Make health checks and clients wait for a reply, with a time-out. Fix the missing descriptors (fd-leak or "
         "fd-limit). A smaller backlog makes such clients fail sooner, a larger one hides more of them.",
     ),
     Definition(
@@ -208,8 +207,8 @@ FINDINGS = (
         means="The server had no free descriptor. It released a reserved one, accepted a connection, and closed it at "
         "once. Its queue stays empty, and clients learn within a millisecond that they are not served.",
         look_at="The fate `shed`, and the outcomes `eof` and `reset`.",
-        do="Of all ways to be full this one is the kindest to clients. Fix the missing descriptors, and let clients "
-        "wait before they try again.",
+        do="Among the reactions to a full server this one costs clients the least. Fix the missing descriptors, and "
+        "let clients wait before they try again.",
     ),
     Definition(
         id="limit-raised",

@@ -1,4 +1,4 @@
-"""Findings about the load generator and the host: either can be the limit instead of the server."""
+"""Findings about the load generator and the host: either of them, not the server, can be the limit."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from loadsim.analysis.findings.case import Case
     from loadsim.record.recording import Records
 
+#: The id of a finding that no rule detects: `registry.doubted` adds it.
+HOST_BUSY = "host-busy"
+
+#: A reason for a limit, and its remedy; two empty texts if it does not apply.
+_Reason = tuple[str, str]
+_NO_REASON = ("", "")
+
 
 def lost_drivers(case: Case) -> Found | None:
     """Find drivers that ended before their load did."""
@@ -26,14 +33,14 @@ def lost_drivers(case: Case) -> Found | None:
         return None
     ends = ", ".join(f"driver {driver.share + 1}: {ending(driver.exit_status or 0)}" for driver in drivers)
     return Found(
-        f"{some(len(drivers), 'driver')} of the generator ended before the load did.",
+        f"{some(len(drivers), 'driver')} of the load generator ended before the load did.",
         f"{ends[0].upper()}{ends[1:]}.",
-        "look at driver-N.stderr and at dmesg (out of memory?); a smaller client.max_in_flight needs less memory.",
+        "read driver-N.stderr and dmesg (out of memory?). A smaller client.max_in_flight needs less memory.",
     )
 
 
 def limited(case: Case) -> Found | None:
-    """Find a generator that could not keep its own schedule: it accuses itself first."""
+    """Find a load generator that could not keep its own schedule; a result shows this before any fault."""
     if not case.number("generator.limited"):
         return None
     reasons = [reason for reason in (_late(case), _busy(case), _not_started(case), *_local(case)) if reason[0]]
@@ -43,26 +50,22 @@ def limited(case: Case) -> Found | None:
         if driver.clamped
     ]
     return Found(
-        "The generator, not the server, set the pace of this run.",
+        "The load generator could not keep up, so the run does not show what the server can do.",
         sentences(*(reason for reason, _ in reasons), *clamped),
         "; ".join(remedy for _, remedy in reasons) + ".",
     )
 
 
-_Reason = tuple[str, str]
-_NO_REASON = ("", "")
-
-
 def late(case: Case) -> Found | None:
-    """Find a generator that was late at times, too seldom to have set the pace."""
+    """Find a load generator that was late at times, but too rarely to change the result."""
     lag = case.numbers.get("generator.lag.p99", 0.0)
     if lag <= lag_limit_s(case.data) or case.number("generator.limited"):
         return None
     return Found(
-        f"One client in a hundred started {format_duration(lag)} late or more: the generator's own delay.",
-        f"Half of them started at most {format_duration(case.numbers['generator.lag.p50'])} after their time. Response "
-        "times (connect, reply) include it; accept latency, fates and counts do not depend on it.",
-        "for finer response times leave it a CPU of its own, or a quieter machine.",
+        f"One client in a hundred started at least {format_duration(lag)} late: the load generator delayed it.",
+        f"The median start was {format_duration(case.numbers['generator.lag.p50'])} late. Response times (connect, "
+        "reply) include this delay; accept latency, fates and counts do not depend on it.",
+        "for more exact response times give the generator a CPU that nothing else uses, or use a quieter machine.",
     )
 
 
@@ -75,14 +78,23 @@ def canary_limited(case: Case) -> Found | None:
     late = sum(int(has_outcome(one, Outcome.NOT_STARTED).sum()) for one in both)
     if late:
         reasons.append((f"{some(late, 'request')} did not start.", "raise canary.every, or lower canary.timeout"))
-    told = case.number("canary.count")
+    judged = case.number("canary.count")
     return Found(
-        "The canary failed at its own limits, and does not show whether the server was up then.",
+        "Canaries or held clients failed at their own limits: it is unknown whether the server was up then.",
         sentences(
             *(reason for reason, _ in reasons),
-            f"canary.availability is a share of the other {format_count(told)}." if told else "",
+            f"canary.availability counts only the other {format_count(judged)}." if judged else "",
         ),
         "; ".join(dict.fromkeys(remedy for _, remedy in reasons)) + ".",
+    )
+
+
+def host_busy(case: Case) -> Found:
+    """Return the doubt that everything that went wrong is explained by a busy host."""
+    return Found(
+        "The host was busy, and a server without a CPU would explain everything that went wrong.",
+        (busy_sentence(case.numbers) or "").partition(". ")[0] + ".",
+        "run it again on an idle host, or bind server and drivers to CPUs that nothing else uses.",
     )
 
 
@@ -95,7 +107,7 @@ def _late(case: Case) -> _Reason:
             f"{format_count(late_ones)} of {some(count, 'attempt')} started more than "
             f"{format_duration(lag_limit_s(case.data))} late, the worst {case.time('generator.lag.max')}."
         ),
-        "leave it a CPU of its own, lower client.rate, or raise client.processes",
+        "give it a CPU that nothing else uses, lower client.rate, or raise client.processes",
     )
 
 
@@ -111,7 +123,7 @@ def _not_started(case: Case) -> _Reason:
     if not count:
         return _NO_REASON
     return (
-        f"{some(count, 'attempt')} of the plan {were(count)} not started.",
+        f"{some(count, 'planned attempt')} {were(count)} not started.",
         f"raise client.max_in_flight (now {limit}) or client.processes",
     )
 
@@ -121,7 +133,7 @@ def _local(case: Case) -> list[_Reason]:
 
 
 def _own_limits(records: Records, what: str) -> list[_Reason]:
-    """Return a reason for each errno of the client's own limits."""
+    """Return a reason and its remedy for each errno of the client's own limits."""
     numbers = np.bincount(column(records, "errno")[has_outcome(records, Outcome.LOCAL)])
     reasons = []
     for number, count in enumerate(numbers.tolist()):
@@ -138,7 +150,7 @@ FINDINGS = (
         rules=(Rule(kind=Kind.DOUBT, order=50, find=lost_drivers),),
         means="A driver, one of the processes that play the clients, ended before its part of the load was done.",
         look_at="Its .stderr file in the result, and `dmesg` for the OOM killer.",
-        do="Give it more memory, or less to do: client.max_in_flight, client.processes.",
+        do="Give it more memory, or less work: a lower client.max_in_flight, or more client.processes.",
     ),
     Definition(
         id="generator-limited",
@@ -154,8 +166,8 @@ FINDINGS = (
         id="canary-limited",
         rules=(Rule(kind=Kind.DOUBT, order=70, find=canary_limited),),
         means="Canaries or held clients failed at the limits of their own process or host, such as ephemeral ports. "
-        "For that time nothing is known about the availability of the server.",
-        look_at="canary.local beside canary.count.",
+        "For that time the availability of the server is unknown.",
+        look_at="canary.local and canary.count.",
         do="The finding names the remedy, such as a wider net.ipv4.ip_local_port_range.",
     ),
     Definition(
@@ -167,28 +179,12 @@ FINDINGS = (
         "this machine.",
         do="Compare service times (connect_service) where microseconds matter, or use a quieter machine.",
     ),
-)
-
-
-HOST_BUSY = "host-busy"
-
-
-def host_busy(case: Case) -> Found:
-    """Return the doubt that a late server explains everything that went wrong, and the host made it late."""
-    return Found(
-        "The host was busy, and a server that gets no CPU explains everything that went wrong.",
-        (busy_sentence(case.numbers) or "").partition(". ")[0] + ".",
-        "run it again on a host that does nothing else, or give server and drivers a CPU each.",
-    )
-
-
-HOST_FINDINGS = (
     Definition(
         id=HOST_BUSY,
-        rules=(),  # `judge` adds it: it depends on all other findings, and on the expectations
-        means="The server was ready to run and the kernel gave the CPU to other processes. Clients waited meanwhile, "
-        "and the queue may have overflowed: neither says anything about the server.",
-        look_at="server.run_wait, server.run_wait_max and host.run_wait, beside the pauses of accepting. In "
+        rules=(),  # `registry.doubted` adds it: it depends on the other findings and on the expectations
+        means="The server was ready to run, but the kernel gave the CPU to other processes. Clients waited meanwhile, "
+        "and the queue may have overflowed. Neither is evidence against the server.",
+        look_at="server.run_wait, server.run_wait_max and host.run_wait, and the pauses of accepting. In "
         "production: how fast the second number of /proc/PID/schedstat grows, in nanoseconds.",
         do="Stop other work on this machine, or bind server and drivers to CPUs that nothing else uses. Run it again.",
     ),

@@ -1,4 +1,4 @@
-"""Findings about a full accept queue: clients dropped, delayed, reset or deceived, and what would have held them."""
+"""Findings about a full accept queue: dropped, delayed, reset and phantom clients, and the backlog to hold them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ if TYPE_CHECKING:
     from loadsim.analysis.findings.case import Case
     from loadsim.record.recording import Ints
 
-
-#: The first time-out (RFC 6298), in seconds; it doubles once the linear ones are used up.
-_FIRST_S = 1.0
 LINEAR = "net.ipv4.tcp_syn_linear_timeouts"
 RETRIES = "net.ipv4.tcp_syn_retries"
+_SOMAXCONN = "net.core.somaxconn"
+_SYNCOOKIES = "net.ipv4.tcp_syncookies"
+#: The first time-out (RFC 6298), in seconds; it doubles after the linear time-outs.
+_FIRST_S = 1.0
+#: A connect() that took this share of a SYN time-out or more was completed by the SYN of that time-out.
+_ABOUT = 0.95
 
 
 def retransmit_times(sysctls: Mapping[str, str]) -> list[float]:
-    """Return after how many seconds each further SYN leaves: about 1, 2, 3, 4, 5, 7, 11 ... since Linux 6.5.
+    """Return the seconds after which each further SYN is sent: about 1, 2, 3, 4, 5, 7, 11 ... since Linux 6.5.
 
-    Before 6.5 there are no linear time-outs and no such sysctl: 1, 3, 7, 15 ... Measured on Linux 6.18 the late ones
-    come up to 3 % later.
+    Kernels before 6.5 have neither linear time-outs nor this sysctl: 1, 3, 7, 15 ... Linux 6.18 sends the late SYNs up
+    to 3 % later than that (measured).
     """
     linear, retries = int(sysctls.get(LINEAR) or 0), int(sysctls.get(RETRIES) or 6)
     times, now, timeout = [], 0.0, _FIRST_S
@@ -40,14 +43,8 @@ def retransmit_times(sysctls: Mapping[str, str]) -> list[float]:
     return times
 
 
-_SOMAXCONN = "net.core.somaxconn"
-#: A connect() that took this share of a SYN time-out or more was completed by the SYN of that time-out.
-_ABOUT = 0.95
-_SYNCOOKIES = "net.ipv4.tcp_syncookies"
-
-
 def overflow(case: Case) -> Found | None:
-    """Find an accept queue that was full while more clients came."""
+    """Find an accept queue that was full while more clients arrived."""
     lost = case.number("listen.overflows")
     if not _overflowed(case):
         return None
@@ -55,15 +52,15 @@ def overflow(case: Case) -> Found | None:
 
 
 def _overflowed(case: Case) -> bool:
-    """Whether a full queue dropped packets: the kernel counted them, or clients had to repeat their SYN meanwhile."""
+    """Whether a full queue dropped packets, by the kernel's counter or by clients that repeated their SYN."""
     was_full = case.data.queue_full_at_s is not None
     return case.number("listen.overflows") > 0 or (was_full and case.number("attempts.delayed") > 0)
 
 
 def _overflow_title(case: Case, lost: int) -> str:
     dropped = case.fates(Fate.DROPPED)
-    let_in = case.data.ledger.having(Fate.ACCEPTED, Fate.SHED, Fate.QUEUED)
-    late = int((_delayed(case) & let_in).sum())
+    entered = case.data.ledger.having(Fate.ACCEPTED, Fate.SHED, Fate.QUEUED)
+    late = int((_delayed(case) & entered).sum())
     acks = case.number("listen.ack_drops") or case.fates(Fate.PHANTOM)
     packets = "SYNs and ACKs" if acks else "SYNs"
     counted = f"{format_count(lost)} {packets}" if acks else some(lost, "SYN")
@@ -71,7 +68,7 @@ def _overflow_title(case: Case, lost: int) -> str:
     if dropped:
         return f"{some(dropped, 'client')} got no answer: {met}."
     if late:
-        return f"{some(late, 'client')} {were(late)} let in late: {met}."
+        return f"{some(late, 'client')} connected late: {met}."
     return f"The accept queue was full: {met}."
 
 
@@ -80,15 +77,15 @@ def _overflow_evidence(case: Case) -> str:
     return sentences(
         f"The accept queue ({case.backlog}) was full for {share:.0%} of the load".replace("%", " %")
         + (f", first after {format_duration(full_at)}." if full_at is not None else "."),
-        "A full queue drops what arrives, and the client's kernel sends it again, each time counted anew.",
+        "A full queue drops packets, and the client's kernel sends them again. Each one is counted.",
     )
 
 
 def _overflow_remedy(case: Case) -> str:
     if case.starved:
-        return "follows from the missing descriptors. A larger backlog would only hide more clients."
+        return "a consequence of running out of descriptors: fix that first. A larger backlog only hides more clients."
     overflowed, last = _backlogs(case)
-    backlog = max(needed_backlog(case), overflowed + 1)  # what was in force did not hold them
+    backlog = max(needed_backlog(case), overflowed + 1)  # the backlog that overflowed was too small
     if backlog <= last:
         return f"a backlog of {format_count(last)}, which was in force at the end, would have held all of them."
     somaxconn = case.data.recording.facts.sysctls.get(_SOMAXCONN)
@@ -97,8 +94,8 @@ def _overflow_remedy(case: Case) -> str:
     if _kept_up(case):
         return f"a backlog of about {backlog} would have held all of them: {knobs}."
     return (
-        f"the server never caught up while clients came: {knobs} would have held this load, but not a longer one. "
-        "Accept faster."
+        f"accept faster: the server never caught up while clients arrived. {knobs} would have held this load, but not "
+        "a longer one."
     )
 
 
@@ -112,13 +109,14 @@ def _backlogs(case: Case) -> tuple[int, int]:
 
 
 def needed_backlog(case: Case) -> int:
-    """Return about which backlog would have held every client.
+    """Return approximately the backlog that would have held every client.
 
-    The queue as it was, and beside it the clients that were kept out of it: from their first SYN until they entered it
-    later, or the queue ran empty, at which time a longer queue would have been empty too.
+    At each moment the measured length of the queue and the clients that it had no place for are added. Such a client
+    counts from its first SYN until it entered the queue, or until the queue ran empty: a longer queue would have been
+    empty then, too.
     """
     data = case.data
-    outside = _kept_out(case)
+    outside = _turned_back(case)
     since = column(data.recording.attempts, "started")[outside]
     until = np.minimum(_entered(case)[outside], _ran_empty(data.queue.times[data.queue.levels == 0], since))
     times = np.concatenate([data.queue.times, since, until])
@@ -127,23 +125,23 @@ def needed_backlog(case: Case) -> int:
     return backlog_for(int(np.cumsum(steps[order]).max(initial=1)))
 
 
-def _kept_out(case: Case) -> Bools:
-    """Return which attempts wanted to be in the queue when they could not."""
+def _turned_back(case: Case) -> Bools:
+    """Return which attempts met a full queue at first or for good."""
     dropped = case.data.ledger.having(Fate.DROPPED, Fate.PHANTOM, Fate.ABORTED)
     return dropped | _delayed(case)
 
 
 def _delayed(case: Case) -> Bools:
-    """Return which attempts were connected by a SYN that the kernel's timer sent again."""
+    """Return which attempts connected with a SYN that the kernel's timer sent again."""
     attempts = case.data.recording.attempts
     return was_connected(attempts) & lost_a_syn(attempts)
 
 
 def _entered(case: Case) -> Ints:
-    """Return when each attempt entered the queue; the end of the run for those that never did.
+    """Return when each attempt entered the queue; the end of the run if it never did.
 
-    A client that gives up leaves its place in a longer queue taken, until the server accepts it. In a closed loop it
-    comes back as another attempt, and takes no second place.
+    A client that gives up would still occupy its place in a longer queue until the server accepts it. In a closed loop
+    it returns as another attempt, and its two attempts must not count twice.
     """
     data = case.data
     ended = column(data.recording.attempts, "ended")
@@ -162,7 +160,7 @@ def _ran_empty(empty: Ints, since: Ints) -> Ints:
 
 
 def _kept_up(case: Case) -> bool:
-    """Return whether the queue was empty again after it had been full, before the last client came."""
+    """Return whether the queue, once full, ran empty before the last client arrived."""
     data = case.data
     full_at = data.queue.first_full(data.capacity) if data.capacity else None
     if full_at is None:
@@ -173,7 +171,7 @@ def _kept_up(case: Case) -> bool:
 
 
 def syn_delays(case: Case) -> Found | None:
-    """Find clients whose connection waited for the kernel's SYN timer, by the time that their connect() took."""
+    """Find clients that waited for their kernel's SYN timer, by the time that connect() took."""
     attempts, delayed = case.data.recording.attempts, _delayed(case)
     took = (column(attempts, "connected") - column(attempts, "started"))[delayed] / NANOSECONDS
     if not len(took):
@@ -187,32 +185,32 @@ def syn_delays(case: Case) -> Found | None:
         if count
     ]
     return Found(
-        f"{some(len(took), 'client')} connected {format_duration(float(took.min()))} late or more: a SYN was lost.",
+        f"{some(len(took), 'client')} connected at least {format_duration(float(took.min()))} late: a SYN was lost.",
         sentences(
-            f"Connected by a SYN that was sent again: {', '.join(groups)}.",
-            f"These times are the client kernel's ({LINEAR} = {sysctls.get(LINEAR, '0')}), not the server's.",
+            f"They connected with a repeated SYN: {', '.join(groups)}.",
+            f"The client's kernel sets these times ({LINEAR} = {sysctls.get(LINEAR, '0')}), not the server.",
         ),
         f'{_cause_of_delays(case)} Read such latencies as "SYN sent again", not as "slow".',
     )
 
 
 def _cause_of_delays(case: Case) -> str:
-    """Return where the SYNs were lost: only what was measured is named as the cause."""
+    """Return where the SYNs were lost. A full queue is named as the cause only if it was measured."""
     if _overflowed(case):
-        return "follows from the full queue: see queue-overflow."
+        return "a consequence of the full queue: see queue-overflow."
     return (
-        "no full accept queue was seen: look for packet loss on the way (`nstat -az TcpExtTCPSynRetrans`; on loopback "
-        "net.core.netdev_max_backlog)."
+        "look for packet loss on the way, since no full accept queue was seen (`nstat -az TcpExtTCPSynRetrans`; on "
+        "loopback net.core.netdev_max_backlog)."
     )
 
 
 def most_are_phantoms(case: Case) -> Found | None:
-    """Find phantoms where they are at least half of the connected clients: that is what this run shows."""
+    """Find phantoms if they are at least half of the connected clients: they are then the main result."""
     return _phantoms(case) if _phantom_share(case) >= 0.5 else None
 
 
 def some_are_phantoms(case: Case) -> Found | None:
-    """Find phantoms among clients most of whom were let in."""
+    """Find phantoms if they are less than half of the connected clients."""
     return _phantoms(case) if 0 < _phantom_share(case) < 0.5 else None
 
 
@@ -227,26 +225,26 @@ def _phantoms(case: Case) -> Found:
     syn_recv = facts.end.server_states.get("SYN_RECV", 0) if facts.end else 0
     setting, unheard = facts.sysctls.get(_SYNCOOKIES), case.outcomes(Outcome.REPLY_TIMEOUT)
     return Found(
-        f"{some(count, 'client')} {were(count)} connected to nothing: the server has no socket for them.",
+        f"{some(count, 'client')} connected, but the server has no socket for {'it' if count == 1 else 'them'}.",
         sentences(
-            "Their handshake was answered, but its last ACK met a full queue and was dropped.",
-            f"{some(cookies, 'SYN cookie')} {were(cookies)} sent, after which the server remembers nothing."
+            "The handshake was answered, but its last ACK met a full queue and was dropped.",
+            f"{some(cookies, 'SYN cookie')} {were(cookies)} sent: the server keeps no state for such a client."
             if cookies
             else "",
             f"{some(ack_drops, 'final ACK')} of remembered handshakes {were(ack_drops)} dropped." if ack_drops else "",
             f"{some(syn_recv, 'handshake')} {were(syn_recv)} still half open at the end (SYN_RECV)."
             if syn_recv
             else "",
-            f"{some(unheard, 'client')} waited in vain for a reply." if unheard else "",
+            f"In this run {some(unheard, 'client')} connected and got no reply in time." if unheard else "",
         ),
-        f"a larger backlog, and {_SOMAXCONN} with it, so that the queue does not fill; clients need a time-out for the "
-        f"reply. {_SYNCOOKIES} = 0 makes such clients try again instead"
+        f"raise the backlog, and {_SOMAXCONN} with it, to keep the queue from filling. Give clients a time-out for the "
+        f"reply. With {_SYNCOOKIES} = 0 such clients try again instead"
         + (f" (here {setting})." if setting is not None else "."),
     )
 
 
 def late_admissions(case: Case) -> Found | None:
-    """Find clients whom the server let in only when they had given up: phantoms for as long as they waited."""
+    """Find clients that the server accepted only after they had given up; until then they were phantoms."""
     data = case.data
     late = data.waits.late & data.waits.taken & (data.ledger.join.attempt_of >= 0)
     outcomes = column(data.recording.attempts, "outcome")[data.ledger.join.attempt_of[late]]
@@ -254,11 +252,11 @@ def late_admissions(case: Case) -> Found | None:
     if not count:
         return None
     return Found(
-        f"{some(count, 'client')} {were(count)} let in only after giving up.",
-        "The last ACK of their handshake met a full queue and was dropped: they were connected, the server did not "
-        "know them. What they sent on leaving completed the handshake, too late for a reply.",
-        f"a larger backlog, and {_SOMAXCONN} with it, so that the queue does not fill. The server's own log shows "
-        "such clients as short, healthy connections.",
+        f"{some(count, 'client')} {were(count)} accepted only after giving up.",
+        "The last ACK of the handshake met a full queue and was dropped: the client was connected, but the server had "
+        "no socket. The FIN of the client completed the handshake, too late for a reply.",
+        f"raise the backlog, and {_SOMAXCONN} with it, to keep the queue from filling. The server's own log shows such "
+        "clients as short, healthy connections.",
     )
 
 
@@ -269,13 +267,13 @@ def aborts(case: Case) -> Found | None:
         return None
     return Found(
         f"{some(count, 'client')} {were(count)} reset by the kernel at a full accept queue.",
-        "net.ipv4.tcp_abort_on_overflow = 1 answers the last ACK of a handshake by RST where the queue is full; the "
-        "client sees ECONNRESET, as if the server had crashed.",
-        "net.ipv4.tcp_abort_on_overflow = 0 lets such clients try again for some seconds; or a larger backlog.",
+        "With net.ipv4.tcp_abort_on_overflow = 1 the kernel answers the last ACK of a handshake with a RST if the "
+        "queue is full. The client sees ECONNRESET, as if the server had crashed.",
+        "set net.ipv4.tcp_abort_on_overflow = 0 to let such clients try again for some seconds, or raise the backlog.",
     )
 
 
-#: The times of the two kinds of kernels, in seconds, for the text below.
+#: Retransmission times since Linux 6.5 and before it, in seconds, for the text below.
 _LINEAR_TIMES = ", ".join(f"{time:.0f}" for time in retransmit_times({LINEAR: "4"})[:7])
 _DOUBLING_TIMES = ", ".join(f"{time:.0f}" for time in retransmit_times({})[:4])
 
@@ -300,9 +298,9 @@ FINDINGS = (
         ),
         means="The client believes that it is connected, but the server has no connection. The final ACK of the client "
         "met a full accept queue and was dropped, and the client cannot know that. With SYN cookies the server keeps "
-        "no state at all: there is no socket in any of its tables.",
+        "no state at all, and none of its tables shows a socket.",
         look_at="The fate `phantom`, listen.cookies and listen.ack_drops. `ss -tan` shows ESTABLISHED at the client, "
-        "and SYN-RECV or nothing at the server. No counter says how many there are: it takes both ends to count them.",
+        "and SYN-RECV or nothing at the server. No counter shows their number: only a comparison of both ends does.",
         do="Use a larger backlog (which also sizes the SYN queue) and a faster acceptor. Clients need a time-out for "
         "the reply. With net.ipv4.tcp_syncookies = 0 such clients stay in SYN-SENT and try again.",
     ),
@@ -310,7 +308,7 @@ FINDINGS = (
         id="late-admission",
         rules=(Rule(kind=Kind.FAULT, order=160, find=late_admissions),),
         means="The client believed that it was connected, as in phantom-connections, until it gave up. Its FIN "
-        "completed the handshake, and the server then accepted a connection whose client had left.",
+        "completed the handshake, and the server then accepted the connection of a client that had left.",
         look_at="accept.late, and the outcome `reply_timeout` with the fate `accepted`. At the server: recv() returns "
         'b"" at once.',
         do="As for phantom-connections: a larger backlog and a faster acceptor.",
@@ -318,21 +316,21 @@ FINDINGS = (
     Definition(
         id="queue-abort",
         rules=(Rule(kind=Kind.FAULT, order=170, find=aborts),),
-        means="With net.ipv4.tcp_abort_on_overflow = 1 the kernel answers the last ACK of a handshake by RST when the "
-        "accept queue is full, instead of dropping it.",
+        means="With net.ipv4.tcp_abort_on_overflow = 1 the kernel answers the last ACK of a handshake with a RST when "
+        "the accept queue is full, instead of dropping it.",
         look_at="The fate `aborted`, and EmbryonicRsts in `nstat`. Clients see ECONNRESET right after connecting.",
-        do="Set it to 0 unless clients can use another server at once. Dropped packets are sent again, and most then "
-        "succeed.",
+        do="Set it to 0 unless clients can use another server at once. Clients send a dropped packet again, and most "
+        "of them then succeed.",
     ),
     Definition(
         id="syn-delay",
         rules=(Rule(kind=Kind.FAULT, order=190, find=syn_delays),),
-        means="A SYN of each of these clients was dropped, and its kernel sent it again on a timer, a second later at "
-        f"the earliest. The times are about {_LINEAR_TIMES} s with net.ipv4.tcp_syn_linear_timeouts = 4 (the default "
+        means="A SYN of each of these clients was dropped, and the client's kernel sent it again on a timer, at least "
+        f"a second later. The times are about {_LINEAR_TIMES} s with net.ipv4.tcp_syn_linear_timeouts = 4 (the default "
         f"since Linux 6.5), and {_DOUBLING_TIMES} s before.",
         look_at="connect.max and attempts.delayed: latencies that sit on whole seconds are timers, not work. In "
         "production: `nstat -az TcpExtTCPSynRetrans` on the clients.",
-        do="Fix the full queue if there is one (queue-overflow), else the packet loss. Do not look for a slow server, "
-        "and do not average these latencies into a mean.",
+        do="Fix the full queue if there is one (queue-overflow), otherwise the packet loss. Do not look for a slow "
+        "server, and do not average these latencies into a mean.",
     ),
 )

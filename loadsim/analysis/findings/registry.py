@@ -1,4 +1,4 @@
-"""All findings by id and by rank, those of one run in their order, and what `loadsim explain` says of any id."""
+"""All findings by id and by rank, the findings of one run in order, and the explanations of `loadsim explain`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from loadsim.analysis.findings.case import Case, Definition, Found, Rule
 
-
 _DEFINED: tuple[Definition, ...] = (
     *descriptors.FINDINGS,
     *exhaustion.FINDINGS,
@@ -29,7 +28,6 @@ _DEFINED: tuple[Definition, ...] = (
     *recovery.FINDINGS,
     *run.FINDINGS,
     *generator.FINDINGS,
-    *generator.HOST_FINDINGS,
 )
 
 #: Every finding by its id, in the order in which `loadsim explain` lists them.
@@ -43,7 +41,7 @@ BY_RANK: tuple[tuple[Rule, Definition], ...] = tuple(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosed:
-    """One finding of a run, its kind, and the sentence that opens the result if it is the first."""
+    """One finding of a run, its kind, and the sentence that opens the result if this finding comes first."""
 
     finding: Finding
     kind: Kind
@@ -60,7 +58,7 @@ def diagnose(case: Case) -> list[Diagnosed]:
 
 
 def doubted(case: Case, found: list[Diagnosed], missed: Sequence[str]) -> list[Diagnosed]:
-    """Return the findings, behind a doubt where the verdict depends on a busy host.
+    """Return the findings, preceded by a doubt if the host was busy and may have caused everything that went wrong.
 
     `missed` are the metrics of the expectations that were not met.
     """
@@ -87,7 +85,7 @@ _UNITS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """One explained thing; `look_at` and `do` are empty where there is nothing to look at or to do."""
+    """The explanation of one id; `look_at` and `do` are empty where there is nothing to look at or to do."""
 
     id: str
     kind: str  # "finding", "fate", "outcome", "fate and outcome" or "metric"
@@ -96,23 +94,23 @@ class Explanation:
     do: str
 
 
-def explain(asked: str) -> Explanation | None:
-    """Return what an id means; None where no finding, fate, outcome or metric is called so.
+def explain(name: str) -> Explanation | None:
+    """Return the explanation of a finding, fate, outcome or metric; None if nothing has this id.
 
-    Metrics are also known by their key in `summary.json`. A fate and an outcome of one name are explained together;
-    "fate.refused" and "outcome.refused" ask for one of them.
+    A metric is also found by its key in `summary.json`. A fate and an outcome with the same name are explained
+    together; "fate.refused" and "outcome.refused" select one of them.
     """
-    return _all().get(asked)
+    return _all().get(name)
 
 
 def ids() -> list[str]:
-    """Return everything that can be explained: findings, fates, outcomes, metrics, each once."""
+    """Return all ids that can be explained: findings, fates, outcomes, metrics, each once."""
     return list(dict.fromkeys([*FINDINGS, *FATES, *OUTCOMES, *METRICS]))
 
 
 @functools.cache
 def _all() -> dict[str, Explanation]:
-    """Return every explanation by everything that it can be asked for by."""
+    """Return every explanation, by each id that it can be found by."""
     metrics = [metric for metric in METRICS.values() if metric.family in FAMILIES]
     table = {metric.json_key: _metric(metric) for metric in metrics}
     table |= {metric.name: _metric(metric) for metric in metrics}
@@ -128,14 +126,14 @@ def _finding(finding: Definition) -> Explanation:
     return Explanation(id=finding.id, kind="finding", means=finding.means, look_at=finding.look_at, do=finding.do)
 
 
-def _fate(asked: str, fate: Fate) -> Explanation:
+def _fate(name: str, fate: Fate) -> Explanation:
     means = f"Where an attempt ended at the server: {fate.row.means}."
-    return Explanation(id=asked, kind="fate", means=means, look_at=fate.row.look_at, do=fate.row.do)
+    return Explanation(id=name, kind="fate", means=means, look_at=fate.row.look_at, do=fate.row.do)
 
 
-def _outcome(asked: str, outcome: Outcome) -> Explanation:
+def _outcome(name: str, outcome: Outcome) -> Explanation:
     means = f"What the client of an attempt saw: {outcome.row.means}."
-    return Explanation(id=asked, kind="outcome", means=means, look_at=outcome.row.look_at, do=outcome.row.do)
+    return Explanation(id=name, kind="outcome", means=means, look_at=outcome.row.look_at, do=outcome.row.do)
 
 
 def _both(name: str) -> Explanation:
@@ -145,7 +143,7 @@ def _both(name: str) -> Explanation:
 
 
 def _metric(metric: Metric) -> Explanation:
-    told = FAMILIES[metric.family]
+    family = FAMILIES[metric.family]
     better = "" if metric.better == "neither" else f", {metric.better} is better"
     means = f"{metric.definition} ({_UNITS[metric.unit]}{better})"
-    return Explanation(id=metric.name, kind="metric", means=means, look_at=told.look_at, do=told.do)
+    return Explanation(id=metric.name, kind="metric", means=means, look_at=family.look_at, do=family.do)

@@ -1,4 +1,4 @@
-"""Findings about the run itself: did it come to its end, do the books balance, and what else is there to know."""
+"""Findings about the run itself: whether it is complete, whether its ledger balances, and what else to know."""
 
 from __future__ import annotations
 
@@ -27,55 +27,55 @@ _FAILED = (
 
 
 def interrupted(case: Case) -> Found | None:
-    """Find a run that did not come to its end."""
+    """Find a run that was stopped before its end."""
     facts = case.data.recording.facts
     if facts.complete:
         return None
     return Found(
-        f"The run did not come to its end ({facts.interrupted or 'its conductor was killed'}).",
-        f"What follows is what was recorded in {format_duration(max(case.data.clock.load_s, 0.0))}.",
-        "run it again; shorten it with --set client.duration=... if it takes too long.",
+        f"The run was interrupted ({facts.interrupted or 'its loadsim process was killed'}).",
+        f"All results cover only its first {format_duration(max(case.data.clock.load_s, 0.0))}.",
+        "run it again. If it takes too long, shorten it with --set client.duration=...",
     )
 
 
 def unbalanced(case: Case) -> Found | None:
-    """Find books that do not balance."""
+    """Find a ledger that does not balance."""
     imbalance = case.data.ledger.imbalance
     if not imbalance:
         return None
     return Found(
-        "The books do not balance: not every attempt can be accounted for.",
+        "The ledger does not balance: not every attempt can be accounted for.",
         sentences(*imbalance),
-        "trust no fate of this run; run it again, and report it as a bug of loadsim if it comes back.",
+        "do not trust the fates of this run. Run it again, and report a bug of loadsim if it happens again.",
     )
 
 
 def degraded(case: Case) -> Found | None:
-    """Find settings that were asked for and not in force."""
-    sentences_ = case.data.recording.facts.degraded
-    if not sentences_:
+    """Find settings of the scenario that were not in force."""
+    notices = case.data.recording.facts.degraded
+    if not notices:
         return None
     return Found(
-        f"{some(len(sentences_), 'setting')} of the scenario {were(len(sentences_))} not in force.",
-        sentences(*map(sentence, sentences_)),
-        "see to what they name, or take the settings out of the scenario.",
+        f"{some(len(notices), 'setting')} of the scenario {were(len(notices))} not in force.",
+        sentences(*map(sentence, notices)),
+        "fix the causes listed above, or remove these settings from the scenario.",
     )
 
 
 def watcher_lost(case: Case) -> Found | None:
-    """Find a canary, or clients that it held, that died before the run was over."""
+    """Find a process of the canary or of the held clients that ended before the run did."""
     lost = case.data.recording.facts.watchers_lost
     if not lost:
         return None
     return Found(
-        "Who watched from outside did not live to the end of the run.",
+        "The process of the canary or of the held clients ended before the run did.",
         sentences(*map(sentence, lost)),
-        "run it again: whether the server was up is not known from then on.",
+        "run it again: outages and recovery after that moment are unknown.",
     )
 
 
 def target_ended(case: Case) -> Found | None:
-    """Find a server that ended by itself."""
+    """Find a server that ended before the run did."""
     server = case.data.recording.facts.server
     if not server.died:
         return None
@@ -86,35 +86,34 @@ def target_ended(case: Case) -> Found | None:
         sentences(
             "It had just run out of descriptors." if case.exhausted else "",
             f"{some(orphaned, 'client')} {were(orphaned)} still in its accept queue." if orphaned else "",
-            f"{some(refused, 'client')} after that found nobody listening." if refused else "",
+            f"{some(refused, 'later client')} {were(refused)} refused." if refused else "",
             _steps_after_the_end(case),
         ),
-        f"{'target.stderr of the result' if server.started else 'its own log'} has its last words; for SIGKILL look at "
-        "dmesg (out of memory?).",
+        f"read {'target.stderr of the result' if server.started else 'its own log'}, and after a SIGKILL also dmesg "
+        "(out of memory?).",
     )
 
 
 def _steps_after_the_end(case: Case) -> str:
-    """Return which steps of the timeline came too late: the server had ended before them."""
+    """Return a sentence about the steps of the timeline that came after the end of the server."""
     count = sum(step.target_ended for step in case.data.recording.facts.steps)
-    return f"{some(count, 'step')} of the timeline came after that and changed nothing." if count else ""
+    return f"{some(count, 'step')} of the timeline came later and had no effect." if count else ""
 
 
 def _how(server: ServerFacts) -> str:
-    """Return how it ended; of one that was not started here only its parent knows."""
+    """Return how it ended; "" if this run did not start it, since only its parent gets the exit status."""
     return "" if server.exit_status is None else f": {ending(server.exit_status)}"
 
 
 def prediction_gap(case: Case) -> Found | None:
-    """Find predictions that arithmetic got wrong by more than 10 %."""
+    """Find predictions that differ from the measurement by more than 10 %."""
     gaps = [row for row in case.prediction if is_gap(row)]
-    if not gaps or not case.data.recording.facts.complete:  # the prediction is of a whole run
+    if not gaps or not case.data.recording.facts.complete:  # the prediction holds for a complete run
         return None
     return Found(
-        f"{some(len(gaps), 'number')} differ{'s' if len(gaps) == 1 else ''} by more than {_GAP} from what arithmetic "
-        "predicts.",
+        f"{some(len(gaps), 'number')} differ{'s' if len(gaps) == 1 else ''} by more than {_GAP} from the prediction.",
         f"Predicted and measured: {'; '.join(_gap(row) for row in gaps)}.",
-        "the plan knows rates, limits and baseline alone: look for what else took descriptors, or time.",
+        "find out what else used descriptors or time: the prediction uses only rates, limits and the baseline.",
     )
 
 
@@ -130,28 +129,28 @@ def _value(value: float | None, unit: str) -> str:
 
 
 def unknown_fates(case: Case) -> Found | None:
-    """Find clients of a server that writes no records of whom nothing proves where they ended."""
+    """Find clients without proof of any fate, of a server that writes no records."""
     count = case.fates(Fate.UNKNOWN)
     if not count or case.data.recording.facts.server.is_simulated:
         return None
     return Found(
-        f"Of {some(count, 'client')} nothing proves whether the server ever took them.",
-        *_nothing_proves(case.data.recording.facts.server),
+        f"For {some(count, 'client')} there is no proof that the server accepted {'it' if count == 1 else 'them'}.",
+        *_missing_proof(case.data.recording.facts.server),
     )
 
 
-def _nothing_proves(server: ServerFacts) -> tuple[str, str]:
-    """Return why that is so, and what would prove it."""
+def _missing_proof(server: ServerFacts) -> tuple[str, str]:
+    """Return why proof is missing, and the remedy."""
     if not server.sockets_seen:
         return (
-            "They got no answer, and its ends of the connections are in no table that can be read from here.",
-            "run loadsim where the server is: there the table shows who owns a connection.",
+            "They got no reply, and the server's TCP table cannot be read from here.",
+            "run loadsim on the host of the server: its TCP table shows which process owns a connection.",
         )
     why = (
         "They got no reply, and no sample of the TCP table showed a process that owned their connection. Your server "
         f"writes no records, and connections shorter than {format_duration(1 / TABLE_HZ)} can fall between two samples."
     )
-    return why, 'client.exchange = "http" proves it by an answer, a longer client.hold by the table.'
+    return why, 'client.exchange = "http" proves acceptance by a reply, a longer client.hold by the TCP table.'
 
 
 def foreign_clients(case: Case) -> Found | None:
@@ -160,27 +159,28 @@ def foreign_clients(case: Case) -> Found | None:
     if not count:
         return None
     return Found(
-        f"{some(count, 'accepted connection')} came from elsewhere: no attempt explains that.",
-        "They took descriptors and places in the queue, and stand outside the ledger.",
-        "let nobody else connect to the port while a run lasts.",
+        f"{some(count, 'accepted connection')} came from outside the run.",
+        "No attempt of this run matches them. They used descriptors and places in the queue, and are not in the "
+        "ledger.",
+        "keep other clients away from the port during a run.",
     )
 
 
 def ambiguous_joins(case: Case) -> Found | None:
-    """Find connections of one 4-tuple that could not be told apart."""
+    """Find connections with the same 4-tuple that could not be distinguished."""
     count = case.number("join.ambiguous")
     if not count:
         return None
     return Found(
-        f"{some(count, 'accepted connection')} fitted several attempts equally well; the oldest got each.",
-        "A close by RST frees its port at once, so that a 4-tuple comes back while an earlier connection of it still "
-        "waits in the accept queue. The totals hold; single rows may be swapped.",
-        "more client.sources, or a wider net.ipv4.ip_local_port_range, let ports come back later.",
+        f"{some(count, 'accepted connection')} could belong to several attempts; each was matched to the oldest.",
+        "A close by RST frees the port at once. A new connection can then have the 4-tuple of an earlier one that "
+        "still waits in the accept queue. The totals are correct; single rows may be swapped.",
+        "use more client.sources or a wider net.ipv4.ip_local_port_range: ports are then reused later.",
     )
 
 
 def unexplained_failures(case: Case) -> Found | None:
-    """Find clients that failed although nothing else was found."""
+    """Find clients that failed in a run without any other fault."""
     count = case.outcomes(*_FAILED)
     if not count:
         return None
@@ -190,22 +190,22 @@ def unexplained_failures(case: Case) -> Found | None:
         if case.outcomes(outcome)
     )
     return Found(
-        f"{some(count, 'client')} failed, and nothing that was measured says why.",
+        f"{some(count, 'client')} failed, and no measurement explains why.",
         f"They saw: {seen}.",
-        "look at target.stderr, and at the scenario: perhaps its time-outs are shorter than its service.",
+        "read target.stderr, and check the scenario: its time-outs may be shorter than the server needs for a request.",
     )
 
 
 def nothing(case: Case) -> Found:
-    """Say that nothing was found, and how far from it the server was."""
+    """Report that no fault was found, and the headroom that the server had."""
     good = case.outcomes(Outcome.OK, Outcome.CONNECTED)
     queue, holds = case.number("queue.max"), case.number("queue.capacity")
     return Found(
         "Every client was served, and nothing went wrong."
         if good == case.number("attempts.count")
-        else "Nothing went wrong that can be seen from here.",
+        else "No fault was found, but not every client was served.",
         sentences(
-            f"{format_count(good)} of {some(case.number('attempts.count'), 'client')} got what they came for.",
+            f"{format_count(good)} of {some(case.number('attempts.count'), 'client')} {were(good)} served.",
             f"The server used at most {format_count(case.number('fds.max'))} of {format_count(case.data.fd_limit)} "
             "descriptors."
             if "fds.max" in case.numbers
@@ -219,8 +219,8 @@ FINDINGS = (
     Definition(
         id="interrupted",
         rules=(Rule(kind=Kind.DOUBT, order=10, find=interrupted),),
-        means="The run was stopped before its end (Ctrl-C, a signal, an abort threshold), or its conductor was killed. "
-        "The records are exact up to that moment. Connections still in progress have no reliable fate.",
+        means="The run was stopped before its end (Ctrl-C, a signal, an abort threshold), or its loadsim process was "
+        "killed. The records are exact up to that moment. Connections still in progress have no reliable fate.",
         look_at="The cause, in the finding.",
         do="Run it again.",
     ),
@@ -228,15 +228,15 @@ FINDINGS = (
         id="settings-degraded",
         rules=(Rule(kind=Kind.DOUBT, order=20, find=degraded),),
         means="A setting of the scenario was not in force: a sysctl, a limit, a private namespace. The measurements "
-        "are correct, but they are not of the scenario as written.",
-        look_at="The sentences of the finding: each names what was refused, and by what.",
+        "are correct, but they do not describe the scenario as written.",
+        look_at="The sentences of the finding: each names a setting, and why it was refused.",
         do="Run it where the setting is allowed, or remove the setting from the scenario.",
     ),
     Definition(
         id="watcher-lost",
         rules=(Rule(kind=Kind.DOUBT, order=30, find=watcher_lost),),
         means="The canary and the clients that are held open are separate processes, and one of them ended before the "
-        "run did. Attempts, fates and descriptors are not affected. Outages and recovery after that are not known.",
+        "run did. Attempts, fates and descriptors are not affected. Outages and recovery after that are unknown.",
         look_at="The sentences of the finding: which process, and how it ended. Its .stderr file is in the result.",
         do="Run it again, and look for the reason (out of memory, a signal).",
     ),
@@ -244,15 +244,15 @@ FINDINGS = (
         id="ledger-unbalanced",
         rules=(Rule(kind=Kind.DOUBT, order=40, find=unbalanced),),
         means="Every attempt has one outcome and one fate, and both must add up. Here they do not: records are "
-        "missing, or the kernel's queue differs from the number of connections that were taken from it.",
+        "missing, or the kernel's queue does not have the length that follows from the records.",
         look_at="The sentences of the finding.",
         do="Run it again. If it happens again, keep the result folder: it is a bug of loadsim, or of the kernel.",
     ),
     Definition(
         id="target-ended",
         rules=(Rule(kind=Kind.FAULT, order=10, find=target_ended),),
-        means="The server ended before the run was over. Connections in its accept queue were reset, later ones were "
-        "refused.",
+        means="The server ended before the run was over. Connections in its accept queue were reset, and later ones "
+        "were refused.",
         look_at="target.stderr in the result, and the fates `orphaned` and `refused`. For signal 9: `dmesg` (the OOM "
         "killer).",
         do="Catch EMFILE around accept(): many servers die of it because their authors did not expect accept() to "
@@ -275,11 +275,11 @@ FINDINGS = (
     Definition(
         id="prediction-gap",
         rules=(Rule(kind=Kind.INFORMATION, order=50, find=prediction_gap),),
-        means="Before a run loadsim calculates from rates, limits and the baseline when the limit is reached, when the "
-        "queue is full, or that neither happens, and how many clients have which fate. Here a measurement differs by "
-        f"more than {_GAP}, or an event came that was predicted never to come.",
+        means="Before a run loadsim uses rates, limits and the baseline to predict when the limit is reached, when "
+        "the queue is full, or that neither happens, and the number of clients with each fate. Here a measurement "
+        f"differs by more than {_GAP}, or an event happened that was predicted never to happen.",
         look_at="The two columns predicted and measured.",
-        do="Ask what else used descriptors or time: other threads, log files, a slow machine, a raised limit.",
+        do="Find out what else used descriptors or time: other threads, log files, a slow machine, a raised limit.",
     ),
     Definition(
         id="fates-unknown",
@@ -287,8 +287,8 @@ FINDINGS = (
         means="A server that loadsim does not simulate writes no records. Acceptance is proved by a reply, or by a "
         f"process that owns the socket in the TCP table (sampled up to {TABLE_HZ} times a second, and once at the "
         "end). Here neither was seen.",
-        look_at="The outcome of these clients, and the fates of the others.",
-        do='Let clients ask for an answer (client.exchange = "http") or stay longer (client.hold).',
+        look_at="The outcomes of these clients, and the fates of the others.",
+        do='Make clients wait for a reply (client.exchange = "http") or stay longer (client.hold).',
     ),
     Definition(
         id="foreign-accepts",
@@ -302,8 +302,8 @@ FINDINGS = (
         rules=(Rule(kind=Kind.INFORMATION, order=80, find=ambiguous_joins),),
         means="loadsim matches both ends of a connection by address, port, order, and the state that accept() found. A "
         "close by RST frees its port at once. If several connections of one 4-tuple waited together and some of them "
-        "were never accepted, the age of the socket cannot always tell which ones.",
+        "were never accepted, the age of the socket does not always show which ones.",
         look_at="join.ambiguous.",
-        do='Nothing, for the totals. For exact rows: more client.sources, or client.close = "fin".',
+        do='The totals need no action. For exact rows use more client.sources, or client.close = "fin".',
     ),
 )
