@@ -285,14 +285,14 @@ _SINGLE = [
         "share",
         _LOW,
         "Share of the load's time in which the server was ready to run and waited for a CPU: the second number of "
-        "/proc/PID/schedstat of its first thread, or the sum for all processes that hold the listener.",
+        "/proc/PID/schedstat of its first thread; if several processes hold the listener, their sum.",
     ),
     _of(
         "server.run_wait_max",
         "s",
         _LOW,
-        "The longest wait of the server for a CPU between two samples (10 ms apart, more on a busy host). The host "
-        "caused this part of a pause of accepting.",
+        "The most time that the server waited for a CPU between two samples (10 ms apart, more on a busy host). That "
+        "part of a pause of accepting is not the server's fault.",
     ),
     _of(
         "host.run_wait",

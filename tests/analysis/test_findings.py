@@ -744,8 +744,8 @@ def test_a_generator_names_each_of_its_limits_and_the_knob() -> None:
     for sentence in (
         "199 of 199 attempts started more than 10 ms late, the worst 50 ms",
         "used 0.99 cores", "1 planned attempt was not started",
-        "2 attempts failed at its own limits (errno 24)",
-        "1 attempt failed at its own limits (errno 71)", "Its limit holds 9 clients",
+        "2 attempts failed at a local limit (errno 24)",
+        "1 attempt failed at a local limit (errno 71)", "Its limit holds 9 clients",
     ):  # fmt: skip
         assert sentence in found.evidence
     assert found.remedy is not None

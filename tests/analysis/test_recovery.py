@@ -162,7 +162,7 @@ def test_canaries_that_failed_at_their_own_limits_make_the_run_inconclusive() ->
     assert summary.metrics["canary.availability"] == 0.5
     assert summary.status == "INCONCLUSIVE"
     found = {finding.id: finding for finding in summary.findings}["canary-limited"]
-    assert "3 requests failed at its own limits (errno 99). 1 request did not start." in found.evidence
+    assert "3 requests failed at a local limit (errno 99). 1 request did not start." in found.evidence
     assert "ip_local_port_range" in (found.remedy or "")
     assert "canary-limited" not in {finding.id for finding in summarise(recording(canary=[canary(1, 0.1)])).findings}
 

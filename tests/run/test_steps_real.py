@@ -227,7 +227,7 @@ def test_a_step_after_the_end_of_the_server_is_no_doubt(tmp_path: Path) -> None:
     assert ran.recording.facts.degraded == []
     assert [step.target_ended for step in ran.recording.facts.steps] == [True]
     assert ran.summary.findings[0].id == "target-ended"
-    assert "1 step of the timeline came after that" in ran.summary.findings[0].evidence
+    assert "1 step of the timeline came later and had no effect." in ran.summary.findings[0].evidence
 
 
 def test_a_server_that_pauses_has_leaked_nothing(tmp_path: Path) -> None:

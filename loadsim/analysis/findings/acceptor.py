@@ -26,6 +26,12 @@ _SHARE = 0.02
 #: More clients than any closed loop has.
 _UNLIMITED = 2**31
 
+_ACCEPT_FASTER = (
+    "accept until EAGAIN before serving any client, do nothing slow between two calls of accept(), or share the port "
+    "among several acceptors (SO_REUSEPORT). No backlog makes a slow acceptor faster."
+)
+_CAP = "net.core.somaxconn caps the backlog of listen(), without an error."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Standstill:
@@ -62,8 +68,8 @@ class _Standstill:
 def _own_pauses(case: Case) -> Bools:
     """Return which pauses of 20 ms or more have no other cause than the server.
 
-    It excludes pauses for lack of a descriptor, pauses at a growth of the fd table, and the last pause of a server that
-    died. Time for which the server waited for a CPU does not count.
+    This excludes pauses for lack of a descriptor, pauses at a growth of the fd table, and the last pause of a server
+    that died. Time for which the server waited for a CPU does not count.
     """
     pauses = case.data.pauses
     own: Bools = (pauses.own >= _PAUSE_NS) & ~pauses.starved
@@ -78,7 +84,7 @@ def standstills(case: Case) -> Found | None:
     still = _Standstill.of(case)
     if still.of_arrivals < _SHARE:
         return None
-    outlasted = case.numbers.get(f"{_sure(case)}.p50", 0.0) > still.longest_s  # such waits are longer than any pause
+    outlasted = case.numbers.get(f"{_certain(case)}.p50", 0.0) > still.longest_s  # such waits are longer than any pause
     return _slow(case) if still.mostly or outlasted else _pausing(case, still)
 
 
@@ -94,32 +100,26 @@ def _waited_p50_ns(case: Case) -> float:
     """Return the median wait of clients, without the time for which the server waited for a CPU."""
     ours, waits = own_accepts(case.data), case.data.waits
     if case.data.bounds is not None or not ours.any():
-        return case.numbers.get(f"{_sure(case)}.p50", 0.0) * NANOSECONDS
+        return case.numbers.get(f"{_certain(case)}.p50", 0.0) * NANOSECONDS
     by_host = case.data.run_waits.within(waits.entered[ours], waits.accepted[ours])
     return nearest_rank(np.sort(waits.waited[ours] - by_host), 0.5)
 
 
-def _sure(case: Case) -> str:
+def _certain(case: Case) -> str:
     """Return the metrics family of waits that are certain: the lower bound if waits are known only as intervals."""
     return "accept_least" if "accept_least.p50" in case.numbers else "accept"
 
 
 def _slow(case: Case) -> Found:
-    if f"{_sure(case)}.p50" not in case.numbers:
+    if f"{_certain(case)}.p50" not in case.numbers:
         return _never_accepting(case)
     return Found(
         f"The server accepts about {_rate(_accept_rate(case))} clients a second; half of them waited "
-        f"{case.time(f'{_sure(case)}.p50')} or more.",
-        f"{_arrivals(case)}. The longest wait was {case.time(f'{_sure(case)}.max')}; "
+        f"{case.time(f'{_certain(case)}.p50')} or more.",
+        f"{_arrivals(case)}. The longest wait was {case.time(f'{_certain(case)}.max')}; "
         f"{format_count(case.number('accept.waiting'))} still waited at the end{_canaries_among_them(case)}.",
         _ACCEPT_FASTER,
     )
-
-
-_ACCEPT_FASTER = (
-    "accept until EAGAIN before serving any client, do nothing slow between two calls of accept(), or share the port "
-    "among several acceptors (SO_REUSEPORT). No backlog makes a slow acceptor faster."
-)
 
 
 def _never_accepting(case: Case) -> Found:
@@ -208,7 +208,7 @@ def _arrival_rate(case: Case) -> float:
 
 
 def short_backlog(case: Case) -> Found | None:
-    """Find a backlog that the kernel capped, and a queue that was full because of that."""
+    """Find a backlog that the kernel capped in a run that filled the queue."""
     cap = _Cap.of(case)
     if cap is None or not cap.was_full:
         return None
@@ -221,9 +221,6 @@ def capped_backlog(case: Case) -> Found | None:
     if cap is None or cap.was_full:
         return None
     return Found(cap.title, f"{_CAP} The queue was never full in this run.", cap.remedy)
-
-
-_CAP = "net.core.somaxconn caps the backlog of listen(), without an error."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,8 +266,8 @@ FINDINGS = (
         look_at="accept.p50 (always slow) and accept.pause_max (slow at times). In the chart the queue is a ramp or a "
         "comb.",
         do="Accept until EAGAIN, keep blocking work off the thread that accepts, add acceptors (SO_REUSEPORT). A "
-        "backlog of arrivals per second x longest pause covers pauses. No backlog covers an acceptor that is slower "
-        "than its clients arrive.",
+        "backlog of arrivals per second x longest pause covers pauses. No backlog helps an acceptor that is "
+        "slower than the arrivals.",
     ),
     Definition(
         id="somaxconn-cap",

@@ -233,7 +233,7 @@ def honest_load(case: Case) -> Found | None:
     return Found(
         f"The server ran out of descriptors: {too_few}",
         sentences(
-            f"Its own descriptors take {format_count(headroom.baseline)} and each client {headroom.each}: nofile = "
+            f"The server itself uses {format_count(headroom.baseline)} and each client {headroom.each}: nofile = "
             f"{headroom.limit} serves {format_count(headroom.clients)} at once. If no client had waited for a "
             f"descriptor, about {format_count(clients)} would have been connected at once. {_failures(case)}",
             "" if headroom.leaked else "Nothing leaked: this is load.",
@@ -332,7 +332,7 @@ def _of_requests(case: Case, headroom: Headroom) -> _Words:
     return _Words(
         title=f"The server leaked {some(headroom.leaked, 'descriptor')} that its requests had opened.",
         evidence=f"It ended with {some(headroom.leaked, 'more open descriptor')} than before the load, not counting "
-        f"connections. It had accepted {some(_served(case), 'request')}.",
+        f"connections. It accepted {some(_served(case), 'request')}.",
         cure="close everything that a request opens, on every path out of its handler.",
         because="because requests do not close the descriptors that they open",
     )

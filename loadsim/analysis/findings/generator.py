@@ -140,7 +140,7 @@ def _own_limits(records: Records, what: str) -> list[_Reason]:
         if count:
             meaning = CLIENT_ERRNO.get(number)
             remedy = meaning.remedy if meaning else f"see errno {number} in errno(3)"
-            reasons.append((f"{some(count, what)} failed at its own limits (errno {number}).", remedy))
+            reasons.append((f"{some(count, what)} failed at a local limit (errno {number}).", remedy))
     return reasons
 
 

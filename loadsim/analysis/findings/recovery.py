@@ -49,7 +49,7 @@ def recovery(case: Case) -> Found | None:
         f"The server answered again {case.time('recovery.time')} after {describe_step(recovery.helped)}.",
         sentences(
             "" if recovery.tried == 1 else f"{_counted(recovery.tried - 1)} freed descriptors and did not help.",
-            "Every canary after that was answered."
+            "Every canary after that step was answered."
             if not last_bad
             else f"The last canary without an answer started {format_duration(last_bad)} after that step.",
             f"It ran out of descriptors {some(again, 'more time')}: clients that have given up are accepted first."
