@@ -278,9 +278,11 @@ def test_false_connects_are_clients_that_were_not_accepted_in_time() -> None:
     gave_up = unserved(999, 1.0)
     made = scenes.exhausted()
     late = recording([gave_up], [accept(gave_up, 3.0)], [failure(1.5)])
-    assert finding(made, "false-connect").title == "129 clients connected to a server that could not accept them."
+    assert (
+        finding(made, "false-connect").title == "129 clients connected to a server that could not accept them in time."
+    )
     assert "backlog 128 holds 129" in finding(made, "false-connect").evidence
-    assert finding(late, "false-connect").title == "1 client connected to a server that could not accept it."
+    assert finding(late, "false-connect").title == "1 client connected to a server that could not accept it in time."
     assert "The longest wait so far" not in finding(late, "false-connect").evidence
 
 
@@ -512,7 +514,7 @@ def test_phantoms_state_the_counts_of_the_kernel() -> None:
     assert found.remedy is not None
     assert found.remedy.endswith("(here 1).")
     bare = finding(scenes.phantoms(samples=[], sysctls={}, end_server_states={}), "phantom-connections")
-    assert not [word for word in ("cookie", "SYN_RECV", "remembered") if word in bare.evidence]
+    assert not [word for word in ("cookie", "SYN_RECV", "final ACK") if word in bare.evidence]
     assert bare.remedy is not None
     assert "(here" not in bare.remedy
 

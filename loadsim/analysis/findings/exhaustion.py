@@ -31,7 +31,8 @@ def false_connects(case: Case) -> Found | None:
     if not count:
         return None
     return Found(
-        f"{some(count, 'client')} connected to a server that could not accept {'it' if count == 1 else 'them'}.",
+        f"{some(count, 'client')} connected to a server that could not accept {'it' if count == 1 else 'them'} in "
+        "time.",
         sentences(
             f"The kernel completes handshakes until the accept queue is full ({case.backlog}). A successful connect() "
             "is not a served client.",

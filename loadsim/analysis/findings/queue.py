@@ -77,7 +77,7 @@ def _overflow_evidence(case: Case) -> str:
     return sentences(
         f"The accept queue ({case.backlog}) was full for {share:.0%} of the load".replace("%", " %")
         + (f", first after {format_duration(full_at)}." if full_at is not None else "."),
-        "A full queue drops packets, and the client's kernel sends them again. Each one is counted.",
+        "A full queue drops packets, the client's kernel sends them again, and each drop is counted.",
     )
 
 
@@ -231,7 +231,9 @@ def _phantoms(case: Case) -> Found:
             f"{some(cookies, 'SYN cookie')} {were(cookies)} sent: the server keeps no state for such a client."
             if cookies
             else "",
-            f"{some(ack_drops, 'final ACK')} of remembered handshakes {were(ack_drops)} dropped." if ack_drops else "",
+            f"{some(ack_drops, 'final ACK')} {were(ack_drops)} dropped, of handshakes in the SYN queue."
+            if ack_drops
+            else "",
             f"{some(syn_recv, 'handshake')} {were(syn_recv)} still half open at the end (SYN_RECV)."
             if syn_recv
             else "",
