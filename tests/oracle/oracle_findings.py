@@ -1,4 +1,4 @@
-"""Whether the findings of a run agree with its metrics: pairs that exclude each other, and numbers in sentences."""
+"""Whether the findings of a run agree with its metrics: exclusive pairs, and the numbers in sentences."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class _Values(dict[str, float]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contradiction:
-    """A finding, and what must not be true of a run that has it."""
+    """A finding, and a condition that must not hold in a run with this finding."""
 
     finding: str
-    says: str
-    is_so: Callable[[_Values, Recorded], bool]
+    condition: str
+    holds: Callable[[_Values, Recorded], bool]
 
 
-def _pair(finding: str, says: str, is_so: Callable[[_Values, Recorded], bool]) -> Contradiction:
-    return Contradiction(finding=finding, says=says, is_so=is_so)
+def _pair(finding: str, condition: str, holds: Callable[[_Values, Recorded], bool]) -> Contradiction:
+    return Contradiction(finding=finding, condition=condition, holds=holds)
 
 
 def _server(recorded: Recorded) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def _connected_unserved(m: _Values) -> float:
 
 
 def _came(m: _Values, recorded: Recorded) -> float:
-    """Return how many connections were asked for: by the load, by canaries, and those that are held."""
+    """Return the number of connections of the load, of canaries and of held clients."""
     return m["attempts.count"] + len(recorded.canary) + m["held.count"]
 
 
@@ -61,13 +61,13 @@ def _has_fault(recorded: Recorded) -> bool:
     return any(finding["fault"] for finding in recorded.summary["findings"])
 
 
-#: No finding may contradict a metric of its run. One line for each pair.
+#: No finding may contradict a metric of its run.
 CONTRADICTIONS = (
     _pair("fd-leak", "fds.leaked is 0", lambda m, _: m["fds.leaked"] <= 0),
     _pair("fd-leak", "the server leaks nothing", lambda _, r: _server(r)["leak"] == 0),
     _pair("fd-limit", "no call failed with EMFILE", lambda m, _: m["emfile.count"] == 0),
-    _pair("fd-limit", "the limit that it advises is in force", lambda m, r: _advised(r, "fd-limit") <= m["fds.limit"]),
-    _pair("queue-overflow", "the backlog that it advises is in force", lambda _, r: _advises_less(r)),
+    _pair("fd-limit", "the advised limit is in force", lambda m, r: _advised(r, "fd-limit") <= m["fds.limit"]),
+    _pair("queue-overflow", "the advised backlog is in force", lambda _, r: _advises_less(r)),
     _pair("fd-limit", "fds.max is below fds.limit", lambda m, _: m["fds.max"] < m["fds.limit"]),
     _pair("emfile-handler", "emfile.handler is 0", lambda m, _: m["emfile.handler"] == 0),
     _pair("emfile-spin", "emfile.accept is 0", lambda m, _: m["emfile.accept"] == 0),
@@ -85,12 +85,12 @@ CONTRADICTIONS = (
     _pair("syn-delay", "no connect took 0.9 s", lambda m, _: m["connect.max_s"] < 0.9),
     _pair("syn-delay", "no packet was dropped at the listener", lambda m, _: m["listen.drops"] == 0),
     _pair("slow-accept", "accept.pause_max is below 1 ms", lambda m, _: m["accept.pause_max_s"] < 0.001),
-    _pair("slow-accept", "more clients wait than came", lambda m, r: m["accept.waiting"] > _came(m, r)),
+    _pair("slow-accept", "more clients wait than connected", lambda m, r: m["accept.waiting"] > _came(m, r)),
     _pair("fd-table-stall", "fds.growth_stall is absent", lambda m, _: m["fds.growth_stall_s"] == 0),
     _pair("somaxconn-cap", "somaxconn is as large as the backlog", lambda _, r: not _is_capped(r)),
     _pair("shed-clients", "fate.shed is 0", lambda m, _: m["fate.shed"] == 0),
     _pair("target-ended", "the server ran to the end", lambda _, r: not r.has_exited),
-    _pair("no-recovery", "recovery.time is there", lambda m, _: "recovery.time_s" in m),
+    _pair("no-recovery", "recovery.time is present", lambda m, _: "recovery.time_s" in m),
     _pair("recovery", "recovery.time is absent", lambda m, _: "recovery.time_s" not in m),
     _pair("outage", "every canary was answered", lambda m, _: m["canary.availability"] in (0, 1) and not _is_out(m)),
     _pair("outage", "it ends before a server that died", lambda m, r: m["canary.longest_outage_s"] < _dead_s(r) / 2),
@@ -106,7 +106,7 @@ CONTRADICTIONS = (
     _pair("settings-degraded", "the server ended before the step", lambda _, r: r.has_exited),
     _pair("interrupted", "the run is complete", lambda _, r: bool(r.summary["complete"])),
     _pair("generator-limited", "generator.limited is 0", lambda m, _: m["generator.limited"] == 0),
-    _pair("nothing-found", "there is a fault", lambda _, r: _has_fault(r)),
+    _pair("nothing-found", "a fault was found", lambda _, r: _has_fault(r)),
     _pair("nothing-found", "calls failed with EMFILE", lambda m, _: m["emfile.count"] > 0),
     _pair("nothing-found", "SYNs were dropped", lambda m, _: m["fate.dropped"] > 0),
     _pair("nothing-found", "descriptors leaked", lambda m, _: m["fds.leaked"] > 0),
@@ -119,7 +119,7 @@ _ADVICE = re.compile(r"(?:raise nofile to|a backlog of) about ([\d,]+)")
 
 
 def _advised(recorded: Recorded, finding: str) -> float:
-    """Return the value that the remedy of a finding advises; infinity where it advises none."""
+    """Return the value in the remedy of a finding; infinity where it names none."""
     remedies = (one["remedy"] or "" for one in recorded.summary["findings"] if one["id"] == finding)
     match = _ADVICE.search(" ".join(remedies))
     return math.inf if match is None else float(match[1].replace(",", ""))
@@ -144,7 +144,7 @@ def _is_out(m: _Values) -> bool:
 
 
 def _dead_s(recorded: Recorded) -> float:
-    """Return for how long the run went on without its server, less the time to the next canary."""
+    """Return how long the run continued without its server, minus the time to the next canary."""
     exited = recorded.facts["server"]["exited_ns"]
     canary = recorded.settings["canary"]
     if not exited or not canary:
@@ -154,19 +154,19 @@ def _dead_s(recorded: Recorded) -> float:
 
 
 def contradictions(recorded: Recorded) -> list[str]:
-    """Return every finding of a run that a metric of the same run contradicts, and every "never" that was broken."""
+    """Return the findings of a run that its metrics contradict, and the broken predictions of "never"."""
     metrics = _Values(recorded.metrics)
     found = {finding["id"] for finding in recorded.summary["findings"]}
     wrong = [
-        f"{pair.finding}, although {pair.says}"
+        f"{pair.finding}, although {pair.condition}"
         for pair in CONTRADICTIONS
-        if pair.finding in found and pair.is_so(metrics, recorded)
+        if pair.finding in found and pair.holds(metrics, recorded)
     ]
     return wrong + list(_status(recorded)) + list(_nevers(recorded, metrics))
 
 
 def _status(recorded: Recorded) -> Iterator[str]:
-    """Yield how the first word of a result disagrees with its thresholds and findings."""
+    """Yield the contradictions between the status and the thresholds or findings."""
     status = recorded.summary.get("status", recorded.summary.get("verdict"))
     has_failed = any(not threshold["ok"] for threshold in recorded.summary["thresholds"])
     if (status == "FAILED") != has_failed and status != "INCONCLUSIVE":
@@ -178,7 +178,7 @@ def _status(recorded: Recorded) -> Iterator[str]:
 
 
 def _nevers(recorded: Recorded, metrics: _Values) -> Iterator[str]:
-    """Yield each "never" of the prediction that did not hold."""
+    """Yield each predicted "never" that happened."""
     if recorded.has_exited or recorded.metrics["generator.limited"]:
         return
     for never, name in (("emfile", "emfile.count"), ("queue_full", "listen.overflows")):
@@ -192,12 +192,12 @@ _DURATION = r"(?:\d+ d(?: \d+ h)?|\d+ h(?: \d+ min)?|\d+ min(?: \d+ s)?|[\d,.]*\
 _TOKEN = re.compile(rf"(?<![\w.:-])({_DURATION}|\d[\d,]*(?:\.\d+)?(?: ?%|/s| MB| kB| cores?\b| a second)?)(?![\w:])")
 _SCALES = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 
-#: Sentences with numbers that are not of this run, and why.
+#: Sentences with numbers that are not from this run: finding, pattern, reason.
 EXPLAINED = (
     ("*", r"nofile = \d+ lasts [\d.]+ .*", "an extrapolation of the leak to a limit"),
-    ("emfile-spin", r"nginx retries [^.]*", "how other servers do it"),
+    ("emfile-spin", r"nginx retries [^.]*", "the behaviour of other servers"),
     ("emfile-spin", r"wait 100 ms", "general advice"),
-    ("slow-accept", r"of \d+ ms or more", "the length from which a pause counts"),
+    ("slow-accept", r"of \d+ ms or more", "the length above which a pause counts"),
     ("*", r"net\.[\w.]+ (?:>= |= )?\d+", "a sysctl"),
     ("*", r"about \d[\d,]* (?:gather|would have held all)", "an estimate: a rate times a pause"),
     ("queue-overflow", r"listen\(fd, \d+\)", "advice"),
@@ -210,7 +210,7 @@ EXPLAINED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """All numbers that may stand in a sentence, by their kind."""
+    """All numbers that a sentence may contain, by their kind."""
 
     counts: set[float]
     times: set[float]
@@ -219,7 +219,7 @@ class Pool:
 
 
 def unexplained(recorded: Recorded) -> list[str]:
-    """Return every number in a finding that neither is in summary.json nor follows from it in one step."""
+    """Return every number in a finding that is not in summary.json and does not follow from it in one step."""
     pool = _pool(recorded)
     wrong = []
     for finding in recorded.summary["findings"]:
@@ -237,7 +237,7 @@ def unexplained(recorded: Recorded) -> list[str]:
 
 
 def is_explained(pool: Pool, token: str) -> bool:
-    """Return whether a number of a sentence is in the pool, to the digits that it shows."""
+    """Return whether a number of a sentence is in the pool, to the digits that are shown."""
     number = re.match(r"[\d,]*\d(?:\.\d+)?", token)
     assert number is not None, token
     digits = number[0].replace(",", "")
@@ -259,7 +259,9 @@ def is_explained(pool: Pool, token: str) -> bool:
 def _pool(recorded: Recorded) -> Pool:
     metrics, summary, facts = recorded.metrics, recorded.summary, recorded.facts
     settings = list(_numbers(recorded.settings))
-    is_count = {key: not key.endswith(("_s", ".rate", "share", "served", "availability", "cpu")) for key in metrics}
+    is_count = {
+        key: not key.endswith(("_s", ".rate", "share", "served", "availability", "cpu", "run_wait")) for key in metrics
+    }
     counts = {float(value) for key, value in metrics.items() if is_count[key]}
     counts |= {float(one) for one in settings} | {float(len(recorded.canary))}
     counts.add(float(((recorded.accepts["flags"] & LEAKED) > 0).sum()))
@@ -288,7 +290,7 @@ def _pool(recorded: Recorded) -> Pool:
     long = [one for one in times if one > 0.05]
     rates = {value for key, value in metrics.items() if key.endswith("rate")} | set(settings)
     rates |= {count / seconds for count in sorted(counts) for seconds in long}
-    shares = {100 * metrics[key] for key in metrics if key.endswith(("share", "served", "availability"))}
+    shares = {100 * metrics[key] for key in metrics if key.endswith(("share", "served", "availability", "run_wait"))}
     shares |= {100 * one for one in settings if one <= 1}
     served = int(((recorded.accepts["flags"] & AFTER_END) == 0).sum())
     wholes = [metrics["attempts.count"], metrics["fate.accepted"], served]
@@ -297,7 +299,7 @@ def _pool(recorded: Recorded) -> Pool:
 
 
 def _at_once(recorded: Recorded) -> int:
-    """Return how many clients there were at once at most, from connect() to the close."""
+    """Return the largest number of clients at a time, from connect() to close()."""
     rows = recorded.attempts[recorded.attempts["started"] > 0]
     ended = np.where(rows["ended"] > 0, rows["ended"], recorded.facts["judged_ns"])
     events = sorted([(int(at), 1) for at in rows["started"]] + [(int(at), -1) for at in ended])
@@ -305,7 +307,7 @@ def _at_once(recorded: Recorded) -> int:
 
 
 def _pauses(recorded: Recorded) -> set[float]:
-    """Return the sum of the pauses of at least 20 ms in which clients waited, in milliseconds as sentences show it."""
+    """Return the sum of the pauses of at least 20 ms in which clients waited, with 10 ms tolerance either way."""
     accepts = [one for one in joined(recorded) if one.client is not None and not one.is_after_end]
     before, total = recorded.facts["start_ns"], 0
     for one in accepts:

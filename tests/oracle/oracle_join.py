@@ -1,7 +1,8 @@
-"""Which client each accept record belongs to, and between which moments that client entered the accept queue.
+"""The client of each accept record, and the interval in which that client entered the accept queue.
 
-An own solution of the join: one 4-tuple has one connection after the other, so its accepts and its clients have the
-same order. Under echo the payload names the client. Assignments that are not unique stay open and are counted.
+Solves the join independently of loadsim. A 4-tuple has one connection after the other, and therefore its accepts and
+its clients have the same order. In an echo the payload names the client. Ambiguous assignments stay open and are
+counted.
 """
 
 from __future__ import annotations
@@ -18,25 +19,25 @@ if TYPE_CHECKING:
 MS = 1_000_000
 #: The age of a socket at accept() is read in milliseconds and is off by at most this.
 AGE_ERROR_MS = 6
-#: A handshake that completed late is recognized by this much between the client's time and the socket's age.
+#: A handshake completed late if the client's time and the age of the socket differ by this much.
 LATE_MS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """One connection from the client's side: of an attempt, of a canary, or one that is held."""
+    """One connection of an attempt, of a canary, or of a held client."""
 
     source: int
     port: int
-    number: int  # of its attempt; 0 = of a canary or held
+    number: int  # of its attempt; 0 for canaries and held clients
     started: int
     connected: int
-    reset_at: int  # when its client reset it; a time after the run where it did not
+    reset_at: int  # when its client reset it; a time after the run if it did not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accept:
-    """One accept record, and the client that it belongs to: None where that is open."""
+    """One accept record, and its client; None where the client is ambiguous."""
 
     at: int
     closed: int
@@ -48,7 +49,7 @@ class Accept:
 
     @property
     def is_of_attempt(self) -> bool:
-        """Whether an attempt of the load made it, as its source address says."""
+        """Whether its source address is one of the load."""
         return self.source not in (CANARY, HELD)
 
     @property
@@ -58,13 +59,13 @@ class Accept:
 
     @property
     def lateness_ms(self) -> float:
-        """By how much the client's connect() returned before the socket of the server existed."""
+        """By how much connect() returned before the socket of the server existed."""
         assert self.client is not None
         return (self.at - self.client.connected) / MS - self.age_ms
 
     @property
     def entered(self) -> tuple[int, int]:
-        """The earliest and the latest moment at which it can have entered the accept queue."""
+        """The earliest and the latest time at which it can have entered the accept queue."""
         assert self.client is not None
         before, after = self.client.started, min(self.client.connected, self.at)
         by_age = self.at - self.age_ms * MS
@@ -79,7 +80,7 @@ _NEVER = 1 << 62
 
 
 def clients_of(recorded: Recorded) -> list[Client]:
-    """Return every connection that a client of any kind completed, by its start."""
+    """Return the completed connections of all clients, ordered by their start."""
     clients = []
     for rows, is_attempt in ((recorded.attempts, True), (recorded.canary, False), (recorded.held, False)):
         seen = set()
@@ -106,7 +107,7 @@ def clients_of(recorded: Recorded) -> list[Client]:
 
 
 def joined(recorded: Recorded) -> list[Accept]:
-    """Return all accept records in their order, each with its client where only one is possible."""
+    """Return all accept records in order, each with its client where only one is possible."""
     by_tuple = defaultdict(list)
     for client in clients_of(recorded):
         by_tuple[client.source, client.port].append(client)
@@ -136,7 +137,7 @@ def joined(recorded: Recorded) -> list[Accept]:
 
 
 def _fits(row: Any, client: Client) -> bool:  # noqa: ANN401  # numpy has no type for one record
-    """Return whether this client can be the one behind an accept record."""
+    """Return whether an accept record can belong to this client."""
     accepted, payload = int(row["accepted"]), int(row["payload"])
     if payload and client.number:
         return payload == client.number
@@ -146,7 +147,7 @@ def _fits(row: Any, client: Client) -> bool:  # noqa: ANN401  # numpy has no typ
 
 
 def only_assignment(options: list[list[bool]]) -> list[int | None]:
-    """Return for each row the only client that fits in order; None where there is none, or more than one."""
+    """Return for each row the only client that fits in order; None where no client fits, or several."""
     earliest: list[int | None] = []
     least = 0
     for fits in options:

@@ -15,7 +15,7 @@ from oracle_records import RESET_BY_CLIENT, SHED
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from oracle_metrics import Bounds
+    from oracle_bounds import Bounds
     from oracle_records import Recorded
 
 

@@ -1,7 +1,7 @@
 """A result folder as plain numpy arrays and JSON, read without any code of loadsim.
 
-Owns the codes and flags in the records, written down again from their documentation: a wrong code in loadsim must not
-be repeated here.
+Owns the codes and flags of the records, copied from their documentation and not imported: a wrong code in loadsim must
+not be repeated here.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ OUTCOMES = (
     "local",
     "not_started",
 )
-#: Flags of an attempt: its client closed by RST, and its socket was still open when the run was judged.
-RESET_BY_CLIENT, PENDING = 4, 8
+#: Flags of an attempt: epoll reported its connection; its client closed by RST; its socket was open at the judgement.
+WOKEN, RESET_BY_CLIENT, PENDING = 2, 4, 8
 #: Flags of an accept record.
 AFTER_END, SHED, LEAKED, FAILED = 1, 2, 4, 8
 #: tcpi_state of an accepted connection that its client had reset.
@@ -56,7 +56,7 @@ class Recorded:
     held: NDArray[Any]
     facts: dict[str, Any]
     summary: dict[str, Any]
-    report: str  # what `loadsim run` printed
+    report: str  # the output of `loadsim run`
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -76,9 +76,16 @@ class Recorded:
         server = self.facts["server"]
         return server["exit_status"] is not None or server["exited_ns"] > 0
 
+    @property
+    def end_of_service_ns(self) -> int:
+        """When the server exited, or when the run was judged."""
+        exited: int = self.facts["server"]["exited_ns"]
+        judged: int = self.facts["judged_ns"]
+        return min(exited, judged) if exited else judged
+
 
 def read(folder: Path, report: str = "") -> Recorded:
-    """Return what a result folder holds."""
+    """Return the content of a result folder."""
     arrays = {
         name: np.load(folder / f"{name}.npy")
         for name in ("attempts", "accepts", "failures", "samples", "canary", "held")
@@ -89,8 +96,8 @@ def read(folder: Path, report: str = "") -> Recorded:
 
 
 def source_of(peer: NDArray[Any]) -> int:
-    """Return the index of the source address of an accept record: 127.0.0.1 is 0, 127.0.0.2 is 1; .0 and .255 skip."""
+    """Return the index of a source address: 127.0.0.1 is 0, 127.0.0.2 is 1, and addresses in .0 and .255 have none."""
     octets = peer.astype("<u4").tobytes()
-    if octets[4:] != bytes(12):  # IPv6: there is only ::1
+    if octets[4:] != bytes(12):  # IPv6 has only ::1
         return 0
     return octets[2] * 254 + octets[3] - 1

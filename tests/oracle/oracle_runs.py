@@ -1,4 +1,4 @@
-"""Runs of random scenarios by the command line, and how their results differ from the oracle."""
+"""Runs of random scenarios on the command line, and the differences of their results from the oracle."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import oracle_known
+from oracle_bounds import Bounds, exactly
 from oracle_findings import contradictions, unexplained
-from oracle_metrics import Bounds, exactly, expected
+from oracle_metrics import expected
 from oracle_records import read
 from oracle_scenarios import scenario
 from oracle_tables import tables_of
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
     from oracle_records import Recorded
 
-#: Exit statuses of a run that took place: as expected, and with a threshold that failed.
-_TOOK_PLACE = (0, 99)
+#: Exit statuses of a completed run: as expected, and with a failed threshold.
+_COMPLETED = (0, 99)
 _LONGEST_S = 100
 
 
@@ -29,8 +30,8 @@ class Difference:
     """One number of a result that the oracle does not confirm."""
 
     metric: str
-    shown: float | None  # what summary.json or the report says; None: nothing
-    bounds: Bounds | None  # what the records say; None: it must be absent
+    shown: float | None  # in summary.json or the report; None: absent
+    bounds: Bounds | None  # from the records; None: it must be absent
 
     def __str__(self) -> str:
         shown = "absent" if self.shown is None else f"{self.shown:.6g}"
@@ -38,7 +39,7 @@ class Difference:
 
 
 def run(seed: int, number: int, out: Path) -> Recorded:
-    """Run one random scenario, with all of its files in one folder, and read its result."""
+    """Run one random scenario with all its files in one folder, and read its result."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "scenario.toml"
     path.write_text(scenario(seed, number))
@@ -46,35 +47,35 @@ def run(seed: int, number: int, out: Path) -> Recorded:
 
 
 def run_file(path: Path, out: Path) -> Recorded:
-    """Run a scenario file and read its result; raises AssertionError where the run does not take place."""
+    """Run a scenario file and read its result; raises AssertionError for a run without a result."""
     command = [sys.executable, "-P", "-m", "loadsim", "run", str(path), "--out", str(out), "--ui", "none"]
     ran = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_LONGEST_S)
-    assert ran.returncode in _TOOK_PLACE, f"exit status {ran.returncode}: {ran.stderr}\n{path.read_text()}"
+    assert ran.returncode in _COMPLETED, f"exit status {ran.returncode}: {ran.stderr}\n{path.read_text()}"
     (out / "report.txt").write_text(ran.stdout)
     return read((out / "latest").resolve(), ran.stdout)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """The faults of one result: new ones, and known ones with their reasons."""
+    """The differences of one result: new ones, and known ones with their reasons."""
 
     new: list[str] = field(default_factory=list)
     known: list[tuple[str, str]] = field(default_factory=list)  # reason, line
 
 
 def checked(recorded: Recorded) -> Checked:
-    """Return the faults of a result: in its numbers, in its findings, and in the numbers of their sentences."""
+    """Return the differences of a result, in its numbers, its findings, and the numbers in their sentences."""
     result = Checked()
     for one in differences(recorded):
-        _sort_in(result, str(one), _why_known(one, recorded))
+        _add(result, str(one), _why_known(one, recorded))
     for line in contradictions(recorded):
-        _sort_in(result, line, oracle_known.why_known(line, oracle_known.CONTRADICTIONS))
+        _add(result, line, oracle_known.why_known(line, oracle_known.CONTRADICTIONS))
     for line in unexplained(recorded):
-        _sort_in(result, line, oracle_known.why_known(line, oracle_known.SENTENCES))
+        _add(result, line, oracle_known.why_known(line, oracle_known.SENTENCES))
     return result
 
 
-def _sort_in(result: Checked, line: str, why: str | None) -> None:
+def _add(result: Checked, line: str, why: str | None) -> None:
     if why is None:
         result.new.append(line)
     else:
@@ -87,7 +88,7 @@ def _why_known(one: Difference, recorded: Recorded) -> str | None:
 
 
 def differences(recorded: Recorded) -> list[Difference]:
-    """Return every number of a result that its records do not confirm."""
+    """Return the numbers of a result that do not follow from its records."""
     found = []
     truth = expected(recorded)
     for name, bounds in truth.items():

@@ -1,4 +1,4 @@
-"""Random scenarios over the whole configuration of the simulated server, seeded, each a second long or so."""
+"""Seeded random scenarios over all settings of the simulated server, each about a second long."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import random
 from typing import Any
 
-#: Raise it with each change of the generator: the same seed and number then make another scenario.
+#: Raise this with each change of the generator, because a seed and a number then make a different scenario.
 _GENERATOR = 1
 _POLICIES = ("sleep", "backoff", "spin", "shed", "until_close", "exit")
 _THRESHOLDS = (
@@ -21,7 +21,7 @@ _THRESHOLDS = (
 
 
 def scenario(seed: int, number: int) -> str:
-    """Return the text of one scenario; the same for the same two numbers."""
+    """Return the text of one scenario, which depends only on the two numbers."""
     chance = random.Random(f"{_GENERATOR} {seed} {number}")  # noqa: S311  # no secret
     client = _client(chance)
     canary = _canary(chance, client)

@@ -1,4 +1,4 @@
-"""The tables of a result beside its metrics: margins, rows and their totals, thresholds, and payloads."""
+"""The tables of a result beside its metrics: margins, rows and totals, thresholds, and payloads."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from oracle_bounds import Bounds
 from oracle_join import joined
-from oracle_metrics import Bounds
 from oracle_records import CANARY, HELD, OUTCOMES, SHED, source_of
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from oracle_records import Recorded
 
-#: A number of a table: its name, the value shown, and the true one.
+#: A number of a table: its name, the shown value, and the true value.
 Checked = tuple[str, float | None, float | Bounds | None]
 
 _OPERATORS = {
@@ -57,7 +57,7 @@ def _margins(recorded: Recorded) -> Iterator[Checked]:
 
 
 def _growth(recorded: Recorded) -> Iterator[Checked]:
-    """Yield the sums of the rows by descriptors, and the clients that were accepted in each row."""
+    """Yield the sums of the rows by descriptors, and the accepted clients of each row."""
     rows, metrics = recorded.summary["growth"], recorded.metrics
     if not rows:
         return
@@ -80,7 +80,7 @@ def _growth(recorded: Recorded) -> Iterator[Checked]:
 
 
 def _shown_total(recorded: Recorded) -> Iterator[Checked]:
-    """Yield the totals that the report prints under the rows by descriptors, against the sums of these rows."""
+    """Yield the printed totals under the rows by descriptors, against the sums of the rows."""
     lines = recorded.report.splitlines()
     heads = [line for line in lines if "as the table grew" in line]
     totals = [line for line in lines if line.strip().startswith("in all ")]
@@ -105,7 +105,7 @@ def _thresholds(recorded: Recorded) -> Iterator[Checked]:
 
 
 def _payloads(recorded: Recorded) -> Iterator[Checked]:
-    """Yield how many attempts that an echo served are named by exactly one accept record of their own 4-tuple."""
+    """Yield how many served echo attempts have exactly one accept record with their payload and 4-tuple."""
     client = recorded.settings["client"]
     if client["exchange"] != "echo" or client["request"] != "whole":
         return

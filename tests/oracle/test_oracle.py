@@ -1,4 +1,4 @@
-"""The oracle itself: its scenarios are valid, and its join, bounds and lookups tell right from wrong."""
+"""The oracle has valid scenarios, and its join, bounds and look-ups tell right from wrong."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from oracle_bounds import Bounds, exactly, statistics
 from oracle_findings import CONTRADICTIONS, EXPLAINED, Pool, is_explained
 from oracle_join import only_assignment
-from oracle_metrics import Bounds, exactly, statistics
 from oracle_scenarios import scenario
 
 from loadsim.scenario.toml import load
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_every_random_scenario_is_valid(tmp_path: Path, seed: int) -> None:
-    """A scenario of any number can be run, and the same numbers make the same scenario."""
+    """Every number makes a valid scenario, and always the same one."""
     for number in range(50):
         text = scenario(seed, number)
         path = tmp_path / f"{number}.toml"
@@ -40,13 +40,13 @@ def test_every_random_scenario_is_valid(tmp_path: Path, seed: int) -> None:
         ([[True, False], [False, False]], [0, None]),
     ],
 )
-def test_a_client_is_joined_only_where_one_is_possible(fits: list[list[bool]], expected: list[int | None]) -> None:
-    """Accepts and clients of one 4-tuple have the same order; more than one solution is none."""
+def test_only_unique_assignments_are_joined(fits: list[list[bool]], expected: list[int | None]) -> None:
+    """Accepts and clients of a 4-tuple have the same order; an ambiguous assignment is None."""
     assert only_assignment(fits) == expected
 
 
 def test_bounds_of_percentiles() -> None:
-    """A percentile lies between those of its bounds, and is absent below 100 samples."""
+    """A percentile lies between the percentiles of its bounds, and is absent below 100 samples."""
     values = statistics("wait", [1e9] * 100, [2e9] * 100)
     assert values["wait.p99_s"] == Bounds(low=1, high=2)
     assert values["wait.p999_s"] is None
@@ -56,7 +56,7 @@ def test_bounds_of_percentiles() -> None:
 
 @pytest.mark.parametrize(("value", "holds"), [(2.0, True), (2.001, False), (1.999, False), (None, False)])
 def test_an_exact_value_is_compared_exactly(value: float | None, holds: bool) -> None:  # noqa: FBT001  # a parameter
-    """Rounding makes no difference; a thousandth does, and so does an absent value."""
+    """A rounding error is accepted; a difference of a thousandth and an absent value are not."""
     assert exactly(2).holds(value) is holds
 
 
@@ -76,13 +76,13 @@ def test_an_exact_value_is_compared_exactly(value: float | None, holds: bool) ->
     ],
 )
 def test_a_number_of_a_sentence_is_looked_up_by_its_kind(token: str, is_known: bool) -> None:  # noqa: FBT001
-    """A number agrees with a value of its own kind to the digits that are shown."""
+    """A number must agree with a value of its own kind, to the digits that are shown."""
     pool = Pool(counts={1234.0}, times={0.0128, 125.2}, rates={500.2}, percents={41.3})
     assert is_explained(pool, token) is is_known
 
 
 def test_every_pair_names_a_finding() -> None:
-    """The table of contradictions and that of explained numbers know no finding that loadsim does not have."""
+    """Every finding in the tables of contradictions and explained numbers exists in loadsim."""
     command = [sys.executable, "-P", "-m", "loadsim", "explain"]
     known = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     named = {pair.finding for pair in CONTRADICTIONS} | {finding for finding, _, _ in EXPLAINED} - {"*"}

@@ -1,4 +1,4 @@
-"""Forty random runs on the real kernel, held against the oracle; `tests/bench/check_oracle.py` does any number."""
+"""Forty random runs on the real kernel, compared with the oracle; `tests/bench/check_oracle.py` makes more."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_every_number_follows_from_the_records(tmp_path: Path, number: int) -> N
 
 
 def test_a_changed_number_is_found(tmp_path: Path) -> None:
-    """A metric that is shown larger than it was is found, whichever one it is."""
+    """The oracle notices a larger value of any metric."""
     recorded = run(SEED, 0, tmp_path)
     unnoticed = set()
     for name, value in recorded.metrics.items():
