@@ -1,11 +1,11 @@
-"""How fast the engine is, beside an equivalent client in C and beside wrk, and how well it keeps a schedule.
+"""The speed of the engine, compared with an equivalent client in C and with wrk, and its accuracy in an open loop.
 
     python tests/bench/bench_engine.py [CASE...] [--pairs N] [--seconds S] [--eager]
 
-Absolute numbers say little on a shared machine: each case runs both sides in turn, in pairs, and its result is the
-median of the pairs' ratios; every other pair begins with the other side. The server is a small one in C (`server.c`),
-so that it is never what is measured; gcc compiles it and the client. The engine records everything, the others nothing.
-Needs two cores, gcc, and wrk for http.
+Absolute numbers mean little on a shared machine. Each case therefore runs both programs in turn, in pairs, and its
+result is the median ratio of the pairs; every other pair starts with the other program. The server is a small C program
+(`server.c`), fast enough not to be the bottleneck. gcc compiles it and the client. The engine records every attempt,
+the other programs record nothing. Needs two cores, gcc, and wrk for http.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 CLIENT_CPU, OTHER_CPU = 0, 1
 
-#: One driver in a closed loop, but for what a case says.
+#: One driver in a closed loop; a case changes some settings.
 PLAIN = LoadSpec(
     **carried(
         Client.model_validate({"clients": 1, "exchange": "none", "connect_timeout": "5s", "reply_timeout": "5s"}),
@@ -66,7 +66,7 @@ PLAIN = LoadSpec(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One comparison: what is exchanged, how the client closes, the server's core, and the ratio to reach."""
+    """One comparison: the exchange, how the client closes, the core of the server, and the ratio to reach."""
 
     exchange: Exchange
     close: str
@@ -92,7 +92,9 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join(names)}; default: all")
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one run; wrk takes whole seconds")
-    parser.add_argument("--eager", action="store_true", help="let the C client ask TCP_INFO after connect(), as we do")
+    parser.add_argument(
+        "--eager", action="store_true", help="let the C client read TCP_INFO after connect(), as the engine does"
+    )
     options = parser.parse_args()
     if unknown := set(options.cases) - set(names):
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
@@ -106,7 +108,7 @@ def main() -> None:
 
 
 class Bench:
-    """The programs to compare, compiled into a folder of their own."""
+    """The programs to compare, compiled into a folder."""
 
     def __init__(self, folder: Path, *, seconds: float, eager: bool) -> None:
         self._folder = folder
@@ -116,15 +118,15 @@ class Bench:
             subprocess.run([tool("gcc"), "-O2", "-Wall", "-o", folder / name, HERE / f"{name}.c"], check=True)
 
     def compare(self, name: str, case: Case, pairs: int) -> None:
-        """Show the connections per second of both sides, pair by pair, and the median ratio."""
+        """Print the connections per second of both programs, pair by pair, and the median ratio."""
         rival, measure = ("wrk", self._wrk) if case.exchange is Exchange.HTTP else ("C", self._client)
         show(f"{name}: {case.exchange}, close {case.close}, {case.clients} clients, {self._seconds:g} s a run")
         show(f"  {'loadsim':>10} {rival:>10}   ratio")
         ratios = []
         with self._server(case.exchange, case.server_cpu) as port:
             for pair in range(pairs):
-                sides = (self._engine, measure) if pair % 2 else (measure, self._engine)
-                measured = {side: side(case, port) for side in sides}
+                order = (self._engine, measure) if pair % 2 else (measure, self._engine)
+                measured = {program: program(case, port) for program in order}
                 ours, theirs = measured[self._engine], measured[measure]
                 ratios.append(ours / theirs)
                 show(f"  {ours:>10,.0f} {theirs:>10,.0f}   {ratios[-1]:.3f}")
@@ -132,7 +134,7 @@ class Bench:
         show(f"  median of {pairs}: {statistics.median(ratios):.3f}{goal}\n")
 
     def pace(self, rate: float = 2000.0, seconds: float = 10.0) -> None:
-        """Show how far the engine is behind an open loop's schedule, and what it takes of a core."""
+        """Print how late the engine is in an open loop, and how much of a core it uses."""
         with self._server(Exchange.HELLO, OTHER_CPU) as port:
             settings = {"exchange": Exchange.HELLO, "stages": [[seconds, rate, rate]], "duration_s": seconds}
             records, facts = self._drive(port, **settings)
@@ -151,7 +153,7 @@ class Bench:
             show(f"  {(~good).sum()} of {len(records)} attempts failed")
         return float(good.sum() / (records["ended"].max() - records["intended"].min()) * 1e9)
 
-    def _drive(self, port: int, **settings: Any) -> tuple[Records, DriverFacts]:  # noqa: ANN401  # whatever the spec has
+    def _drive(self, port: int, **settings: Any) -> tuple[Records, DriverFacts]:  # noqa: ANN401  # any field of the spec
         """Run one driver to its end and return its records."""
         path = self._folder / "attempts"
         path.unlink(missing_ok=True)
@@ -176,8 +178,8 @@ class Bench:
     def _wrk(self, case: Case, port: int) -> float:
         """Return the requests per second that wrk counts."""
         options = ["-t1", f"-c{case.clients}", f"-d{max(1, round(self._seconds))}", "-H", "Connection: close"]
-        said = output_of([tool("wrk"), *options, f"http://127.0.0.1:{port}/"])
-        return float(next(line.split()[1] for line in said.splitlines() if line.startswith("Requests/sec:")))
+        output = output_of([tool("wrk"), *options, f"http://127.0.0.1:{port}/"])
+        return float(next(line.split()[1] for line in output.splitlines() if line.startswith("Requests/sec:")))
 
     @contextmanager
     def _server(self, exchange: Exchange, cpu: int) -> Iterator[int]:
@@ -193,7 +195,7 @@ class Bench:
 
 
 def output_of(command: list[object]) -> str:
-    """Run a command on the clients' core and return what it prints."""
+    """Run a command on the core of the clients and return its output."""
     with on_cpu(CLIENT_CPU):
         ran = subprocess.run([str(word) for word in command], check=True, stdout=subprocess.PIPE, text=True)
     return ran.stdout
@@ -201,7 +203,7 @@ def output_of(command: list[object]) -> str:
 
 @contextmanager
 def on_cpu(cpu: int) -> Iterator[None]:
-    """Bind this process to a core; what it starts meanwhile stays there."""
+    """Bind this process and its new children to a core."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {cpu})
     try:
@@ -211,15 +213,15 @@ def on_cpu(cpu: int) -> Iterator[None]:
 
 
 def tool(name: str) -> str:
-    """Return the path of a program, or say which one to install."""
+    """Return the path of a program; exits where it is not installed."""
     path = shutil.which(name)
     if path is None:
-        sys.exit(f"{name} is not installed: install it, or leave out the cases that need it")
+        sys.exit(f"{name} is not installed: install it, or run only cases that do not need it")
     return path
 
 
 def show(line: str) -> None:
-    """Write a line at once: a case takes half a minute."""
+    """Print a line at once: a case takes half a minute."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

@@ -1,8 +1,9 @@
-"""How long a look takes at a process with 19,000 connections, beside `ss -tanp` on the same table.
+"""The time of a snapshot of a process with 19,000 connections, compared with `ss -tanp` on the same table.
 
     python tests/bench/bench_inspect.py [CONNECTIONS]
 
-Two processes hold both ends: a table of twice as many sockets. Needs a hard limit of CONNECTIONS + 50 descriptors.
+Two processes hold the two ends: the table has twice as many sockets. Needs a hard limit of CONNECTIONS + 50
+descriptors.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import time
 from loadsim.inspect.snapshot import take
 
 _DEFAULT = 19_000
-#: Connects as often as it is told, prints a line, and holds.
+#: Opens the given number of connections, prints a line, and holds them.
 _CLIENT = """
 import resource, socket, sys
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -27,11 +28,11 @@ held = [socket.create_connection(("127.0.0.1", int(sys.argv[1]))) for _ in range
 print("ready", flush=True)
 sys.stdin.read()
 """
-_ROUNDS = 3
+_SNAPSHOTS = 3
 
 
 def main() -> None:
-    """Hold the connections, look, and print both times."""
+    """Hold the connections, and print both times."""
     number = int(sys.argv[1]) if len(sys.argv) > 1 else _DEFAULT
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -43,19 +44,19 @@ def main() -> None:
             stack.enter_context(listener.accept()[0])
         assert client.stdout is not None
         client.stdout.readline()
-        for pid, who in ((client.pid, "client"), (os.getpid(), "server")):
-            times = [_look(pid, number) for _ in range(_ROUNDS)]
-            print(f"one look at the {who}: {min(times):.2f} s at best, {max(times):.2f} s at worst")  # noqa: T201
+        for pid, name in ((client.pid, "client"), (os.getpid(), "server")):
+            times = [_time_snapshot(pid, number) for _ in range(_SNAPSHOTS)]
+            print(f"snapshot of the {name}: {min(times):.2f} s to {max(times):.2f} s")  # noqa: T201
         commands = ([sys.executable, "-m", "loadsim", "inspect", str(client.pid), "--over", "0s"], ["ss", "-tanp"])
         for command in commands:
             print(f"{' '.join(command[-5:])}: {_run(command):.2f} s")  # noqa: T201
 
 
-def _look(pid: int, number: int) -> float:
+def _time_snapshot(pid: int, number: int) -> float:
     begun = time.perf_counter()
-    seen = take(pid)
+    snapshot = take(pid)
     spent = time.perf_counter() - begun
-    held = [row for row in seen.rows if row.other is not None and row.other.where == "held"]
+    held = [row for row in snapshot.rows if row.other is not None and row.other.where == "held"]
     assert len(held) == number, f"{len(held)} of {number} connections have both ends"
     return spent
 

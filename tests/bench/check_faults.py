@@ -1,12 +1,12 @@
-"""What a run leaves when the kernel refuses one of its parts one call, or Ctrl-C comes at any moment of it.
+"""The remains of runs with one failed system call, or with a signal at a random time.
 
     python tests/bench/check_faults.py [--calls N] [--moments N] [--workers N] [--only PART:CALL]
 
-Each run is one of two seconds, from outside. In one half the n-th call of a kind fails, n = 1 to N, counted from the
-moment at which server, driver and canary are ready; strace does it ("hit": that call was made). In the other half the
-conductor is interrupted or killed, or another part is killed, at random moments, seeded. Whatever happens, there must
-be no traceback, nothing left running, nothing that hangs, and what was recorded must be readable. A run takes about
-three seconds; 50 calls and 50 moments are about 700 of them, since parts make fewer calls of a kind. Needs strace.
+Each run lasts two seconds. In one half, strace makes the n-th call of a kind fail, n = 1 to N, counted from the moment
+at which server, driver and canary are ready ("hit" means that the call was made). In the other half, the conductor gets
+SIGINT or SIGKILL, or another process gets SIGKILL, at seeded random times. No run may print a traceback, leave a
+process behind, or hang, and its records must be readable. A run takes about three seconds; 50 calls and 50 times are
+about 700 runs, since most processes make fewer calls of a kind. Needs strace.
 """
 
 from __future__ import annotations
@@ -37,48 +37,48 @@ if TYPE_CHECKING:
     from faulty_runs import Left
 
 SEED = 7
-#: From the start of the command to a little after its end. Before that Python itself starts, with its own last words.
+#: From the start of loadsim in the process to shortly after its end. Python prints its own messages before that.
 SHORTEST_S, LONGEST_S = 0.1, 2.8
-#: Who gets which signal at those moments after its own start.
+#: The processes and their signals, at those times after the start of the process.
 SIGNALLED = ("conductor:SIGINT", "conductor:SIGKILL", "server:SIGKILL", "driver:SIGKILL", "canary:SIGKILL")
-#: So many runs in a row may make fewer calls than the number that is to fail, before larger ones are left out.
+#: After this many runs in a row without the n-th call, larger n are left out.
 MISSES = 4
-#: Exit codes that a run may end with when something of its own was refused: 1 is a driver that died.
+#: Allowed exit codes of a run with a failed call; 1 means that a driver died.
 _EXPLAINED = (0, 1, 3)
-#: What may be wrong with a run.
+#: The kinds of damage.
 _WRONG = ("tracebacks", "orphans", "unreadable", "hangs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One run: what was done to it, and what is wrong with what it left; "" where that is nothing."""
+    """One run: its fault, and the damage; "" for none."""
 
     row: str
     case: str
     code: int | None
-    hit: bool  # what was to happen did
+    hit: bool  # whether the call or the signal happened
     wrong: str
 
 
 def main() -> None:
-    """Do it all and print it; the exit status is 1 where anything was wrong."""
+    """Make all runs and print them; the exit status is 1 if any run was damaged."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=50, help="the n-th call fails, n from 1 to this")
-    parser.add_argument("--moments", type=int, default=50, help="so many moments for each signal")
+    parser.add_argument("--moments", type=int, default=50, help="times for each signal")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time")
     parser.add_argument("--only", help="one row, such as driver:connect")
-    asked = parser.parse_args()
-    rows = [row for part in PARTS_HURT for call in REFUSALS if asked.only in (None, row := f"{part}:{call}")]
+    options = parser.parse_args()
+    rows = [row for part in PARTS_HURT for call in REFUSALS if options.only in (None, row := f"{part}:{call}")]
     chance = random.Random(SEED)  # noqa: S311  # no secret
-    moments = [chance.uniform(SHORTEST_S, LONGEST_S) for _ in range(0 if asked.only else asked.moments)]
-    with ThreadPoolExecutor(asked.workers) as pool:
-        failed = refuse_all(rows, asked.calls, pool)
+    moments = [chance.uniform(SHORTEST_S, LONGEST_S) for _ in range(0 if options.only else options.moments)]
+    with ThreadPoolExecutor(options.workers) as pool:
+        failed = refuse_all(rows, options.calls, pool)
         ended = pool.map(lambda signalled: end(*signalled), product(SIGNALLED, moments))
     sys.exit(show([*failed, *ended]))
 
 
 def refuse_all(rows: list[str], calls: int, pool: Executor) -> list[Outcome]:
-    """Make all runs in which a call fails; a row ends where a run makes fewer calls than that, several times."""
+    """Make all runs with a failed call; a row ends after several runs in a row without the n-th call."""
     outcomes: list[Outcome] = []
     misses = Counter[str]()
     for number in range(1, calls + 1):
@@ -90,7 +90,7 @@ def refuse_all(rows: list[str], calls: int, pool: Executor) -> list[Outcome]:
 
 
 def refuse(row: str, number: int) -> Outcome:
-    """Make one run in which one call fails."""
+    """Make one run with one failed call."""
     part, _, call = row.partition(":")
     with tempfile.TemporaryDirectory() as folder:
         left = refused(Path(folder) / "run", part, call, number)
@@ -99,7 +99,7 @@ def refuse(row: str, number: int) -> Outcome:
 
 
 def end(row: str, moment_s: float) -> Outcome:
-    """Make one run of which a part gets a signal so long after its start, unless that has ended before."""
+    """Make one run; one process gets a signal `moment_s` after its start, unless it has ended before."""
     part, _, name = row.partition(":")
     number = signal.Signals[name]
     with tempfile.TemporaryDirectory() as folder, hurt_run(Path(folder)) as run:
@@ -114,7 +114,7 @@ def end(row: str, moment_s: float) -> Outcome:
 
 
 def wrong_with(left: Left, codes: Iterable[int]) -> str:
-    """Return what is wrong with what a run has left, "" where that is nothing."""
+    """Return the damage of a run, "" for none."""
     wrong = [f"tracebacks: {left.tracebacks}"] if left.tracebacks else []
     wrong += [f"orphans: {left.orphans}"] if left.orphans else []
     wrong += ["hangs"] if left.code is None else [] if left.code in codes else [f"exit code {left.code}"]
@@ -129,7 +129,7 @@ def wrong_with(left: Left, codes: Iterable[int]) -> str:
 
 
 def show(outcomes: list[Outcome]) -> int:
-    """Print a line for each row, and every run in which something was wrong; return the exit status."""
+    """Print a line for each row, and every damaged run; return the exit status."""
     heads = ("runs", "hit", *_WRONG)
     say(f"{'what failed':<22}" + "".join(f"{head:>12}" for head in heads) + "  exit codes")
     names = list(dict.fromkeys(one.row for one in outcomes))

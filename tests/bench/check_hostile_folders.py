@@ -1,6 +1,8 @@
-"""Read 2,000 damaged result folders, and one for each text in them: `tests/bench/check_hostile_folders.py [COUNT]`.
+"""Read 2,000 damaged result folders, and one folder for each text in a result.
 
-Exit status: 0 none made a traceback, was slow, hung, or had a text of it obeyed.
+    python tests/bench/check_hostile_folders.py [COUNT]
+
+The exit status is 0 if no folder causes a traceback, is slow, hangs, or has a text that acts.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ from hostile_folders import HUNG_S, KEPT, KINDS, SLOW_S, Answer, ask, damaged, t
 
 import loadsim.commands.report
 import loadsim.compare.collect
-import loadsim.verdict.run  # noqa: F401 -- once for all children
+import loadsim.verdict.run  # noqa: F401 -- imported once for all children
 
 _COMMANDS = (["report"], ["report", "--json"], ["compare"])
 
 
 def check(count: int) -> collections.Counter[str]:
-    """Read so many damaged folders, seeded 0, 1, 2 ...; print each that did harm, and return how many did what."""
+    """Read `count` damaged folders with the seeds 0, 1, 2 ...; print the harmful ones, and return the counts."""
     counted: collections.Counter[str] = collections.Counter()
     for seed in range(count):
         with tempfile.TemporaryDirectory() as scratch:
@@ -35,7 +37,7 @@ def check(count: int) -> collections.Counter[str]:
 
 
 def check_texts() -> collections.Counter[str]:
-    """Read each kept folder once for each of its texts, which acts where it is not escaped; return the counts."""
+    """Read each kept folder once per text, replaced by one that acts where it is not escaped; return the counts."""
     counted: collections.Counter[str] = collections.Counter()
     for kind in KINDS:
         for path, keys in texts_in(KEPT / kind):

@@ -1,9 +1,9 @@
-"""Whether loadsim's numbers are true: the same runs, seen by the kernel's tracepoints, perf, ss and nstat.
+"""Whether the numbers of loadsim are true, compared with tracepoints, perf, ss and nstat in the same runs.
 
     pytest tests/bench/check_kernel.py -s
 
-By hand, not in CI: they want root, tracefs, perf, iproute2 and strace, and a machine that does nothing else. What is
-missing skips its check with the reason. Each prints both numbers.
+Not for CI: the checks need root, tracefs, perf, iproute2, strace and an idle machine. A check without its program is
+skipped with the reason. Each check prints both numbers.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ pytestmark = pytest.mark.real
 
 ESTABLISHED, ACCEPTED = "sock/inet_sock_set_state", "syscalls/sys_exit_accept4"
 EMFILE = 24
-#: How far the accept latency may be off.
+#: The allowed error of the accept latency.
 MEDIAN_US, P99_US = 5, 100
-#: How far off a percentile of the distribution may be, beyond that of the median.
+#: The allowed error of a percentile, as a fraction of it.
 SHARE = 0.08
-#: An accept() after 10 ms of idleness, with cold caches, takes 60 us, and so much longer when it is traced, most of it
-#: after the event has its time stamp: no error of an untraced run (Linux 6.18; medians of 100 calls, 5.5 and 8.3 us).
+#: Tracing makes an accept() with cold caches, after 10 ms of idleness, longer by this. Most of it follows the stamp of
+#: the event, and untraced runs do not have it (Linux 6.18: 60 us untraced; medians of 100 calls, 5.5 and 8.3 us).
 TRACED_US = 5
 PERCENTILES = (1, 10, 50, 90, 99)
 
@@ -60,23 +60,23 @@ PERCENTILES = (1, 10, 50, 90, 99)
     ],
 )
 def test_accept_latency(tmp_path: Path, scenario: str, overrides: tuple[str, ...], most_us: float) -> None:
-    """The accept latency is the time between the kernel's own two tracepoints: each, and at p50, p90 and p99."""
+    """Each accept latency, and its p50, p90 and p99, is the time between two tracepoints of the kernel."""
     with tracing({ESTABLISHED: "oldstate == 3 && newstate == 1", ACCEPTED: "ret >= 0"}) as trace:
-        view = run(scenario, tmp_path, *overrides).view
+        data = run(scenario, tmp_path, *overrides).data
         events = trace.events()
-    truth = traced_waits(view, events)
-    attempt_of = view.ledger.join.attempt_of
-    direct = (attempt_of >= 0) & (view.recording.attempts["syn_retransmits"][attempt_of] == 0)
-    error = (view.waits.waited - truth)[direct] / 1e3
+    truth = traced_waits(data, events)
+    attempt_of = data.ledger.join.attempt_of
+    direct = (attempt_of >= 0) & (data.recording.attempts["syn_retransmits"][attempt_of] == 0)
+    error = (data.waits.waited - truth)[direct] / 1e3
     median, p99 = float(np.median(error)), float(np.percentile(np.abs(error), 99))
     show(f"\naccept latency, {scenario}, {' '.join(overrides)}")
     show(f"  {direct.sum()} of {len(direct)} accepted, no SYN retransmitted")
     show_percentiles("tracepoints", truth[direct] / 1e3)
-    show_percentiles("loadsim", view.waits.waited[direct] / 1e3)
+    show_percentiles("loadsim", data.waits.waited[direct] / 1e3)
     show_percentiles("error", error)
     show(f"  median error {median:+.1f} us (at most {most_us}), p99 of |error| {p99:.1f} us (at most {P99_US})")
     for share in (0.5, 0.9, 0.99):
-        true, ours = (nearest_rank(np.sort(waits[direct]), share) / 1e3 for waits in (truth, view.waits.waited))
+        true, ours = (nearest_rank(np.sort(waits[direct]), share) / 1e3 for waits in (truth, data.waits.waited))
         allowed = max(most_us, SHARE * true)
         gap = f"{ours / true - 1:+.1%}, at most {allowed:.1f} us"
         show(f"  p{100 * share:.0f} {true:.1f} us, loadsim {ours:.1f} us ({gap})")
@@ -85,12 +85,12 @@ def test_accept_latency(tmp_path: Path, scenario: str, overrides: tuple[str, ...
     assert p99 <= P99_US
 
 
-def traced_waits(view: Dataset, events: list[Traced]) -> Ints:
+def traced_waits(data: Dataset, events: list[Traced]) -> Ints:
     """Return for each accept record the nanoseconds from SYN_RECV -> ESTABLISHED to the return of accept4.
 
-    The n-th record is the n-th return, and carries its descriptor. A client's port may recur: first in, first out.
+    The n-th record is the n-th return, and has its descriptor. Events of a reused port are first in, first out.
     """
-    server, accepts = view.recording.facts.server, view.recording.accepts
+    server, accepts = data.recording.facts.server, data.recording.accepts
     entered: defaultdict[int, deque[int]] = defaultdict(deque)
     returned = []
     for event in events:
@@ -104,7 +104,7 @@ def traced_waits(view: Dataset, events: list[Traced]) -> Ints:
 
 
 def test_emfile_count(tmp_path: Path) -> None:
-    """Every accept4 that returned EMFILE is counted, at up to a million a second."""
+    """Every accept4 that returned EMFILE is counted, at up to a million calls a second."""
     tally = Tally("syscalls:sys_exit_accept4", f"ret == -{EMFILE}", tmp_path / "perf.txt")
     metrics = run("emfile-spin", tmp_path, under=tally.under).summary.metrics
     ours = metrics["emfile.count"] + metrics.get("emfile.idle", 0)
@@ -114,7 +114,7 @@ def test_emfile_count(tmp_path: Path) -> None:
 
 
 def test_queue_samples(tmp_path: Path) -> None:
-    """Length and capacity of the accept queue are what ss shows at the same time."""
+    """Length and capacity of the accept queue equal the output of ss at the same time."""
     command = [tool("ss"), "-Hltn"]
     with running("too-many-open-files", tmp_path) as now:
         readings = list(now.readings(*command, every_s=0.3))
@@ -124,7 +124,7 @@ def test_queue_samples(tmp_path: Path) -> None:
     show("\naccept queue, too-many-open-files:   Recv-Q   samples    Send-Q   samples")
     for reading, (queue, limit) in beside(result, readings, "queue", "queue_capacity"):
         [listener] = sockets_of(reading.text)
-        at = result.view.clock.at(reading.begun)
+        at = result.data.clock.at(reading.begun)
         show(f"  {at:5.2f} s {listener.recv_q:33} {span(queue):>9} {listener.send_q:9} {span(limit):>9}")
         assert limit == (listener.send_q + 1, listener.send_q + 1)
         if at > exhausted_s:
@@ -137,9 +137,9 @@ def test_queue_samples(tmp_path: Path) -> None:
     ("scenario", "rests"), [("too-many-open-files", True), ("backlog-overflow", True), ("phantom-connections", False)]
 )
 def test_overflows(tmp_path: Path, scenario: str, *, rests: bool) -> None:
-    """The counted overflows are nstat's inside the namespace: at any time and, where nothing more comes, in the end.
+    """The overflows equal the counter of nstat inside the namespace: at any time, and at the end if no more follow.
 
-    Phantoms send their FIN again 0.2 s after the first, when the last sample is taken: 90 more within milliseconds.
+    Phantoms repeat their FIN 0.2 s after the first one, while the last sample is taken: 90 more within milliseconds.
     """
     name = "TcpExtListenOverflows"
     command = [tool("nstat"), "-asz", name]
@@ -151,7 +151,7 @@ def test_overflows(tmp_path: Path, scenario: str, *, rests: bool) -> None:
     wrong = [(counter, seen) for counter, seen in counted if not seen[0] <= counter <= seen[1]]
     exact = sum(low == high > 0 for _, (low, high) in counted)
     last, ours = counted[-1][0], result.summary.metrics["listen.overflows"]
-    at = result.view.clock.at(compared[-1][0].begun)
+    at = result.data.clock.at(compared[-1][0].begun)
     show(f"\noverflows, {scenario}: nstat {last} at {at:.2f} s, loadsim {ours:.0f} in the end")
     show(f"  {len(counted)} readings between samples, {exact} of them between two equal ones; {len(wrong)} differ")
     assert wrong == []
@@ -160,34 +160,34 @@ def test_overflows(tmp_path: Path, scenario: str, *, rests: bool) -> None:
 
 
 def test_phantoms(tmp_path: Path) -> None:
-    """The phantoms of the ledger are the client sockets that ss shows without one at the server.
+    """The phantoms of the ledger are the client sockets in ss that have no socket at the server.
 
-    As of the last look before the first of them gave up. Closing then sends a FIN, with which the kernel can still
-    make a connection from the cookie, where there is room in the queue: so a few of those that ss shows came out of
-    accept() later. No other difference is allowed; ports are compared, not only counts.
+    The last output of ss before the first phantom gave up is compared, port by port. Its close sends a FIN, and the
+    kernel can still make a connection from the cookie if the queue has a free place. A few of the sockets in ss are
+    therefore accepted later. No other difference is allowed.
     """
     command = [tool("ss"), "-Htan"]
     with running("phantom-connections", tmp_path) as now:
         readings = list(now.readings(*command, every_s=0.1))
-        view = now.result().view
-    attempts, phantom = view.recording.attempts, view.ledger.having(Fate.PHANTOM)
+        data = now.result().data
+    attempts, phantom = data.recording.attempts, data.ledger.having(Fate.PHANTOM)
     connected, ended = column(attempts, "connected"), column(attempts, "ended")
-    look = [reading for reading in readings if reading.ended < ended[phantom].min()][-1]
-    alone = ports_without_server(sockets_of(look.text), view.recording.facts.server.port)
+    last = [reading for reading in readings if reading.ended < ended[phantom].min()][-1]
+    in_ss = ports_without_server(sockets_of(last.text), data.recording.facts.server.port)
     ledger = set(attempts["port"][phantom].tolist())
-    accept_of = view.ledger.join.accept_of
-    accepted = np.where(accept_of >= 0, view.waits.accepted[accept_of], 0)
-    later = (connected > 0) & (connected < look.begun) & (accepted > look.ended)
+    accept_of = data.ledger.join.accept_of
+    accepted = np.where(accept_of >= 0, data.waits.accepted[accept_of], 0)
+    later = (connected > 0) & (connected < last.begun) & (accepted > last.ended)
     saved = set(attempts["port"][later].tolist())
-    show(f"\nphantoms: ss {len(alone)} at {view.clock.at(look.begun):.2f} s, loadsim {len(ledger)} in the end")
-    show(f"  {len(alone - ledger)} more in ss; {len(alone & saved)} of all in ss were accepted after it")
-    assert ledger <= alone
-    assert alone - ledger <= saved
+    show(f"\nphantoms: ss {len(in_ss)} at {data.clock.at(last.begun):.2f} s, loadsim {len(ledger)} in the end")
+    show(f"  {len(in_ss - ledger)} more in ss; {len(in_ss & saved)} of all in ss were accepted after it")
+    assert ledger <= in_ss
+    assert in_ss - ledger <= saved
     assert len(ledger) > 50
 
 
 def test_driver_calls(tmp_path: Path) -> None:
-    """What a driver asks of the kernel per connection, as strace counts it: to be read, not judged."""
+    """The system calls of a driver per connection, counted by strace, are printed and not judged."""
     command = [tool("strace"), "-c", "-p"]
     with running("healthy", tmp_path) as now:
         children = psutil.Process(now.pid).children()
@@ -204,7 +204,7 @@ def test_driver_calls(tmp_path: Path) -> None:
 
 
 def ports_without_server(seen: list[Seen], port: int) -> set[int]:
-    """Return the ports of established clients with no socket at the server; one in SYN-RECV has none yet."""
+    """Return the ports of established clients without a socket at the server; SYN-RECV does not count as one."""
     here = f":{port}"
     at_server = {one.peer for one in seen if one.local.endswith(here) and one.state != "SYN-RECV"}
     clients = {one.local for one in seen if one.peer.endswith(here) and one.state == "ESTAB"}
@@ -215,11 +215,11 @@ Span = tuple[int, int]
 
 
 def beside(result: Result, readings: list[Reading], *names: str) -> Iterator[tuple[Reading, list[Span]]]:
-    """Yield each reading with the least and most that the samples say of its time, from the last before to the next.
+    """Yield each reading with the range of the samples around it, from the last one before to the first one after.
 
-    A sample was complete when the next one began. Readings that are not between two samples are left out.
+    A sample is complete when the next one begins. Readings that are not between two samples are left out.
     """
-    times, *columns = known(result.view.recording.samples, *names)
+    times, *columns = known(result.data.recording.samples, *names)
     for reading in readings:
         before = int(np.searchsorted(times, reading.begun, "right")) - 2
         after = int(np.searchsorted(times, reading.ended))
@@ -229,11 +229,11 @@ def beside(result: Result, readings: list[Reading], *names: str) -> Iterator[tup
 
 
 def span(seen: Span) -> str:
-    """Return one number, or the two between which it was."""
+    """Return a range as text; one number if both ends are equal."""
     return f"{seen[0]}" if seen[0] == seen[1] else f"{seen[0]}-{seen[1]}"
 
 
 def show_percentiles(name: str, microseconds: npt.NDArray[np.float64]) -> None:
-    """Write a line of percentiles."""
+    """Print a line of percentiles."""
     values = " ".join(f"{value:10.1f}" for value in np.percentile(microseconds, PERCENTILES))
     show(f"  {name:<12} us, p{'/p'.join(map(str, PERCENTILES))}: {values}")

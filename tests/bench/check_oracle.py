@@ -1,11 +1,11 @@
-"""Compare any number of random runs with the oracle, which recomputes their results from the records.
+"""Compare random runs with the oracle, which recomputes their results from the records.
 
     python tests/bench/check_oracle.py [--seed N] [--count N] [--first N] [--workers N] [--out DIR]
     python tests/bench/check_oracle.py --replay DIR
 
-Prints a line for each difference: the scenario, the number, the value shown and the one of the records. The folder of
-such a run is kept, with scenario.toml to run again; `--replay` compares a kept folder again without a run. Known
-differences (tests/oracle/oracle_known.py) are counted by their reason. A run takes about two seconds.
+Prints a line for each difference: the scenario, the name of the number, the shown value and the value from the records.
+The folder of such a run is kept, with a scenario.toml to run again; `--replay` compares a kept folder without a run.
+Known differences (tests/oracle/oracle_known.py) are counted by their reason. A run takes about two seconds.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from oracle_runs import Checked, checked, run
 
 
 def main() -> None:
-    """Make the runs and print what differs; the exit status is 1 where something new does."""
+    """Make the runs and print the differences; the exit status is 1 if one of them is new."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--first", type=int, default=0, help="the number of the first scenario")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time")
-    parser.add_argument("--out", type=Path, default=None, help="where the folders of differing runs are kept")
+    parser.add_argument("--out", type=Path, default=None, help="where folders of runs with differences are kept")
     parser.add_argument("--replay", type=Path, help="a kept folder")
-    asked = parser.parse_args()
-    if asked.replay:
-        results = {asked.replay: _replayed(asked.replay)}
+    options = parser.parse_args()
+    if options.replay:
+        results = {options.replay: _replayed(options.replay)}
     else:
-        out = asked.out or Path(tempfile.mkdtemp(prefix="loadsim-oracle-"))
-        folders = [out / f"{asked.seed}-{number}" for number in range(asked.first, asked.first + asked.count)]
-        with ThreadPoolExecutor(asked.workers) as pool:
+        out = options.out or Path(tempfile.mkdtemp(prefix="loadsim-oracle-"))
+        folders = [out / f"{options.seed}-{number}" for number in range(options.first, options.first + options.count)]
+        with ThreadPoolExecutor(options.workers) as pool:
             results = dict(zip(folders, pool.map(_made, folders), strict=True))
     sys.exit(_show(results))
 
 
 def _made(folder: Path) -> Checked:
-    """Make one run; its folder stays where something new differs."""
+    """Make one run; its folder stays if it has a new difference."""
     seed, _, number = folder.name.partition("-")
     try:
         result = checked(run(int(seed), int(number), folder))
@@ -68,13 +68,13 @@ def _replayed(folder: Path) -> Checked:
 
 
 def _show(results: dict[Path, Checked]) -> int:
-    """Print the known differences by reason, and how many runs have new ones; return the exit status."""
+    """Print the known differences by reason, and the number of runs with new ones; return the exit status."""
     needed = Counter(why for result in results.values() for why in {why for why, _ in result.known})
     reasons = [known.why for known in NUMBERS] + [why for _, why in (*CONTRADICTIONS, *SENTENCES)]
     for why in dict.fromkeys(reasons):
         _say(f"{needed[why]:>6} runs, known: {why}")
     new = sum(bool(result.new) for result in results.values())
-    _say(f"{len(results):>6} runs, {new} with a difference that is not known")
+    _say(f"{len(results):>6} runs, {new} with a new difference")
     return 1 if new else 0
 
 

@@ -1,9 +1,9 @@
-"""Whether what `loadsim check` claims is what happens: random small scenarios are predicted, run and compared.
+"""Whether the predictions of `loadsim check` come true: small random scenarios are predicted, run and compared.
 
     LOADSIM_CHECK_RUNS=50 LOADSIM_CHECK_SEED=1 pytest tests/bench/check_predictions.py -s
 
-By hand, on a machine that does nothing else: 50 runs, the default, take about three minutes. The scenarios have few
-free descriptors, a backlog below 4, or a closed loop, where a delay of milliseconds decides. Root is not needed.
+Not for CI; needs an idle machine. 50 runs, the default, take about three minutes. The scenarios have few free
+descriptors, a backlog below 4, or a closed loop, where a delay of milliseconds matters. Root is not needed.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
     from loadsim.analysis.dataset import Dataset
 
-#: All runs together take as long as they do.
+#: All runs together may take minutes.
 pytestmark = [pytest.mark.real, pytest.mark.timeout(0)]
 
 RUNS = int(os.environ.get("LOADSIM_CHECK_RUNS", "50"))
 SEED = int(os.environ.get("LOADSIM_CHECK_SEED", "1"))
-#: A predicted count or moment holds where it is right to this share, or these seconds or clients.
+#: The allowed error of a predicted count or time: this fraction, or these seconds or clients.
 SHARE, SECONDS, CLIENTS = 0.10, 0.05, 2.0
 
 
 def test_predictions(tmp_path: Path) -> None:
-    """No claim is broken: a "never" does not happen, and a number is right to 10 %."""
+    """No predicted "never" happens; predicted numbers that are off by more than 10 % are printed."""
     chance = random.Random(SEED)  # noqa: S311 -- scenarios, not secrets
     made: Counter[str] = Counter()
     broken: Counter[str] = Counter()
@@ -43,8 +43,8 @@ def test_predictions(tmp_path: Path) -> None:
         scenario = a_scenario(chance, number)
         path = tmp_path / f"{scenario.name}.toml"
         path.write_text(to_toml(scenario))
-        view = run(str(path), tmp_path / scenario.name).view
-        claims = judged(view)
+        data = run(str(path), tmp_path / scenario.name).data
+        claims = judged(data)
         made.update(name for name, _, _ in claims)
         wrong = [(name, says) for name, holds, says in claims if not holds]
         broken.update(name for name, _ in wrong)
@@ -58,7 +58,7 @@ def test_predictions(tmp_path: Path) -> None:
 
 
 def a_scenario(chance: random.Random, number: int) -> Scenario:
-    """Return a scenario of at most two seconds in which little is free."""
+    """Return a scenario of at most two seconds with scarce descriptors or queue places."""
     few_fds, closed = chance.random() < 0.6, chance.random() < 0.4
     backlog = chance.choice([0, 1, 2, 3]) if not few_fds or chance.random() < 0.4 else chance.choice([16, 128, 1024])
     exchange = chance.choice(["hello", "echo", "http"] if closed else ["hello", "hello", "echo", "http", "none"])
@@ -86,37 +86,37 @@ def a_scenario(chance: random.Random, number: int) -> Scenario:
     return Scenario.model_validate(values)
 
 
-Claim = tuple[str, bool, str]  # its kind, whether it held, and what was said and measured
+Claim = tuple[str, bool, str]  # its kind, whether it held, and the predicted and the measured value
 
 
-def judged(view: Dataset) -> list[Claim]:
-    """Return what became of each claim, computed here from the recording."""
-    facts, metrics = view.recording.facts, counted(view)
-    said = facts.prediction or {}
+def judged(data: Dataset) -> list[Claim]:
+    """Return each claim with its measured value, computed here from the recording."""
+    facts, metrics = data.recording.facts, counted(data)
+    predicted = facts.prediction or {}
     claims: list[Claim] = []
     for event, at in metrics["first"].items():
-        if event in said["never"]:
+        if event in predicted["never"]:
             claims.append((f"never {event}", at is None, f"never {event}: {at} s"))
-        if (moment := said[f"{event}_at_s"]) is not None:
+        if (moment := predicted[f"{event}_at_s"]) is not None:
             near = at is not None and abs(at - moment) <= max(SHARE * moment, SECONDS)
             claims.append((f"{event} at", near, f"{event} at {moment:.2f} s: {at}"))
-    for fate, count in said["fates"].items():
+    for fate, count in predicted["fates"].items():
         seen = metrics["fates"][fate]
         near = abs(seen - count) <= max(SHARE * max(count, seen), CLIENTS)
         claims.append((f"fate {fate}", near, f"{fate} {count:.0f}: {seen}"))
     return claims
 
 
-def counted(view: Dataset) -> dict[str, Any]:
-    """Return when each event happened first, None = never, and the fates."""
-    failures = view.recording.failures
+def counted(data: Dataset) -> dict[str, Any]:
+    """Return the first time of each event, None for never, and the fates."""
+    failures = data.recording.failures
     wanted = failures[(failures["errno"] == 24) & ((failures["flags"] & 1) == 0)]
-    emfile = view.clock.at(int(wanted["first"].min())) if len(wanted) else None
-    return {"first": {"emfile": emfile, "queue_full": view.queue_full_at_s}, "fates": view.ledger.fates()}
+    emfile = data.clock.at(int(wanted["first"].min())) if len(wanted) else None
+    return {"first": {"emfile": emfile, "queue_full": data.queue_full_at_s}, "fates": data.ledger.fates()}
 
 
 def kind_of(scenario: Scenario) -> str:
-    """Return what is particular of a scenario in one line."""
+    """Return the special settings of a scenario in one line."""
     server, client = scenario.server, scenario.client
     pace = f"{client.clients} clients" if client.clients else f"{client.rate:.0f}/s {client.arrivals}"
     return (

@@ -1,10 +1,10 @@
-"""The verdict on real servers, beside what was measured of them before; prints the table of the README.
+"""The verdict on real servers, compared with earlier measurements; prints the table of the README.
 
     python tests/bench/check_verdicts.py [NAME...] [--bin FOLDER] [--repeat N]
 
-The servers stand in `servers.toml`. Python ones come from a virtual environment: --bin names its bin folder, without it
-one is made and filled. nginx, redis, memcached and node are Debian's. What is not installed is left out, and said.
-About a minute each. No test: what is compared changes with versions, and counting EMFILE needs root.
+`servers.toml` lists the servers. Python servers need a virtual environment: --bin names its bin folder; without --bin a
+new one is filled. nginx, redis, memcached and node come from Debian. A server that is not installed is reported and
+skipped. A verdict takes about a minute. Not a test: results change with versions, and counting EMFILE needs root.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ import venv
 from pathlib import Path
 from typing import Any
 
-PASS = [sys.executable, "-m", "loadsim", "verdict", "--ui", "none", "--json"]
+VERDICT = [sys.executable, "-m", "loadsim", "verdict", "--ui", "none", "--json"]
 HERE = Path(__file__).parent
-#: How far from before a card may be and still agree: points of CPU, and a factor of the failures a second.
+#: Allowed differences from earlier measurements: points of CPU, and a factor of the failures a second.
 CPU_POINTS, FACTOR = 15, 2
 
 
 def main() -> None:
-    """Pass the verdicts and print them."""
+    """Run the verdicts and print their table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--bin", type=Path)
     parser.add_argument("--repeat", default="1")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     known = tomllib.loads((HERE / "servers.toml").read_text())
-    chosen = {name: known[name] for name in asked.names or known}
-    bin_ = asked.bin or install({server["package"] for server in chosen.values() if "package" in server})
+    chosen = {name: known[name] for name in options.names or known}
+    bin_ = options.bin or install({server["package"] for server in chosen.values() if "package" in server})
     say("| server | class | grade | CPU | EMFILE | log | first answer | as before |", "|---" * 8 + "|")
-    different = [name for name, server in chosen.items() if not check(name, server, bin_, asked.repeat)]
+    different = [name for name, server in chosen.items() if not check(name, server, bin_, options.repeat)]
     sys.exit(f"not as before: {', '.join(different)}" if different else 0)
 
 
@@ -57,23 +57,23 @@ def install(packages: set[str]) -> Path:
 
 
 def check(name: str, server: dict[str, Any], bin_: Path, repeat: str) -> bool:
-    """Pass one verdict, print its row, and return whether it agrees with what is known, or could not be had."""
+    """Print the row of one verdict; return whether it agrees with `servers.toml`, or the server is not installed."""
     if (program := server.get("program")) and not shutil.which(program):
         say(f"| {name} | {program} is not installed |")
         return True
     places = {"{bin}": str(bin_), "{here}": str(HERE / "servers")}
     command = [_filled(word, places) for word in server["command"]]
     with tempfile.TemporaryDirectory() as out:
-        passed = subprocess.run(
-            [*PASS, "--out", out, "--repeat", repeat, *server.get("options", ()), "--", *command],
+        ran = subprocess.run(
+            [*VERDICT, "--out", out, "--repeat", repeat, *server.get("options", ()), "--", *command],
             capture_output=True,
             text=True,
             check=False,
         )
-    if passed.returncode:
-        say(f"| {name} | {passed.stderr.strip().splitlines()[-1]} |")
+    if ran.returncode:
+        say(f"| {name} | {ran.stderr.strip().splitlines()[-1]} |")
         return False
-    card = json.loads(passed.stdout)
+    card = json.loads(ran.stdout)
     first = next(run for run in card["runs"] if run["class"] == card["verdict"]["class"])
     doubts = list(differences(card["verdict"], first, server))
     cells = [
@@ -90,7 +90,7 @@ def check(name: str, server: dict[str, Any], bin_: Path, repeat: str) -> bool:
 
 
 def differences(verdict: dict[str, Any], seen: dict[str, Any], server: dict[str, Any]) -> list[str]:
-    """Return in what a card is not as before."""
+    """Return the differences from earlier measurements."""
     found = []
     if verdict["class"] not in server["class"]:
         found.append(f"was {' or '.join(server['class'])}")
@@ -99,9 +99,9 @@ def differences(verdict: dict[str, Any], seen: dict[str, Any], server: dict[str,
     rate = seen["emfile_per_s"]
     if "emfile" in server and rate is not None and not 1 / FACTOR <= rate / server["emfile"] <= FACTOR:
         found.append(f"EMFILE was {server['emfile']}/s")
-    back = -1 if seen["recovery_s"] is None else seen["recovery_s"]
-    if "back" in server and not server["back"][0] <= back <= server["back"][1]:
-        found.append(f"was back after {server['back'][0]} to {server['back'][1]} s")
+    recovery_s = -1 if seen["recovery_s"] is None else seen["recovery_s"]
+    if "back" in server and not server["back"][0] <= recovery_s <= server["back"][1]:
+        found.append(f"recovered after {server['back'][0]} to {server['back'][1]} s")
     return found
 
 

@@ -1,7 +1,6 @@
-"""Runs of the command line, started from outside as a person would, and what they leave in their folders.
+"""Runs of the loadsim command as separate processes, and their result folders.
 
-For checks that compare loadsim with something else: a run is a process of its own, and whoever watches it uses only
-what it prints.
+For checks that compare loadsim with other programs: they use only the output and the folder of a run.
 """
 
 from __future__ import annotations
@@ -26,36 +25,36 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-#: Exit codes of a run that took place: as expected, and an expectation not met. What is checked here is not that.
-_TOOK_PLACE = (0, 99)
+#: Exit codes of a completed run: as expected, and with a failed threshold, which does not matter here.
+_COMPLETED = (0, 99)
 _HINT = "see it: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One finished run, read back from its folder alone."""
+    """One finished run, read from its folder."""
 
     summary: Summary
-    view: Dataset
+    data: Dataset
 
     @classmethod
     def latest(cls, out: Path) -> Self:
         """Return the last result in a folder."""
         folder = (out / LATEST).resolve()
         summary = Summary.from_json(json.loads((folder / "summary.json").read_text()))
-        return cls(summary=summary, view=Dataset.of(Bundle(folder).read()))
+        return cls(summary=summary, data=Dataset.of(Bundle(folder).read()))
 
 
 def run(scenario: str, out: Path, *overrides: str, under: Sequence[str] = ()) -> Result:
-    """Run a scenario to its end, `under` a command that runs another one."""
+    """Run a scenario to its end; `under` is a command that runs another one, such as perf."""
     ran = subprocess.run([*under, *_command(scenario, out, overrides)], check=False, capture_output=True, text=True)
-    assert ran.returncode in _TOOK_PLACE, ran.stderr
+    assert ran.returncode in _COMPLETED, ran.stderr
     return Result.latest(out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What a program printed, and between which two moments (monotonic, ns) it ran."""
+    """The output of a program, and the times (monotonic, ns) of its start and its end."""
 
     begun: int
     ended: int
@@ -63,7 +62,7 @@ class Reading:
 
 
 class Running:
-    """A run that is going on; `enter` is the printed command that runs another one inside its namespace."""
+    """A run in progress; `enter` is the printed command that runs another one inside its namespace."""
 
     def __init__(self, process: subprocess.Popen[str], enter: Sequence[str], out: Path) -> None:
         self.pid = process.pid
@@ -72,7 +71,7 @@ class Running:
         self._out = out
 
     def readings(self, *command: str, every_s: float) -> Iterator[Reading]:
-        """Yield what a program prints inside the namespace, again and again until that is gone."""
+        """Yield the output of a program inside the namespace, repeatedly until the namespace is gone."""
         while self._process.poll() is None:
             begun = time.monotonic_ns()
             ran = subprocess.run([*self._enter, *command], check=False, capture_output=True, text=True)
@@ -82,15 +81,15 @@ class Running:
             time.sleep(every_s)
 
     def result(self) -> Result:
-        """Wait for the end and return what was saved."""
-        _, said = self._process.communicate()
-        assert self._process.returncode in _TOOK_PLACE, said
+        """Wait for the end and return the result."""
+        _, stderr = self._process.communicate()
+        assert self._process.returncode in _COMPLETED, stderr
         return Result.latest(self._out)
 
 
 @contextmanager
 def running(scenario: str, out: Path, *overrides: str) -> Iterator[Running]:
-    """Start a run and yield it as soon as it has printed how to see it; skips where it has no namespace of its own."""
+    """Start a run and yield it when it has printed its nsenter command; skips where it has no private namespace."""
     command = _command(scenario, out, overrides)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -99,10 +98,10 @@ def running(scenario: str, out: Path, *overrides: str) -> Iterator[Running]:
             assert _HINT in first, first + process.stderr.read()
             words = shlex.split(first.partition(_HINT)[2])
             if words[0] != "nsenter":
-                pytest.skip("the run got no network namespace of its own here: run as root, outside a container")
+                pytest.skip("the run has no private network namespace: run as root, outside a container")
             yield Running(process, words[: words.index("ss")], out)
         finally:
-            process.kill()  # where a check has failed; its children end with it
+            process.kill()  # after a failed check; its children end with it
 
 
 def _command(scenario: str, out: Path, overrides: Sequence[str]) -> list[str]:

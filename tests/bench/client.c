@@ -1,9 +1,9 @@
-/* What the engine is compared with: a closed loop of clients in C over one epoll descriptor, without any recording.
+/* The C client for the comparison with the engine: a closed loop over one epoll descriptor, without any recording.
  *
  *     client PORT CLIENTS SECONDS none|hello rst|fin [eager]     prints: connections, seconds, seconds of CPU
  *
- * Nonblocking connect, wait for it in epoll, for "hello" wait for a byte, close, start again. "eager" asks TCP_INFO
- * right after connect() whether the handshake is over, as the engine does, and saves the wait.
+ * Each client connects without blocking, waits in epoll, waits for a byte with "hello", closes, and starts again.
+ * "eager" reads TCP_INFO right after connect(), as the engine does, and saves the wait if the handshake is complete.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

@@ -1,5 +1,5 @@
-/* The server of the benchmarks: one epoll loop, as little work per connection as TCP allows, so that it is never what
- * is measured. It closes what it has served.
+/* The server of the benchmarks: one epoll loop with as little work per connection as TCP allows, so it is not the
+ * bottleneck. It closes each connection after its reply.
  *
  *     server none|hello|echo|http       prints its port, ends at the end of standard input
  */

@@ -1,7 +1,7 @@
-"""Others who see what loadsim sees: the kernel's tracepoints, perf, ss and nstat.
+"""Independent measurements of the same run: the kernel's tracepoints, perf, ss and nstat.
 
-Starts them and parses what they print; must not know what loadsim says. Where one cannot be had, the check that
-asked for it is skipped with the reason.
+Starts these programs and parses their output; must not know the numbers of loadsim. A check that needs a missing
+program is skipped with the reason.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _TRACED = re.compile(r"^\s*.*-(?P<pid>\d+)\s+\[\d+\] \S+\s+(?P<s>\d+)\.(?P<us>\d
 class Traced:
     """One event of a tracepoint."""
 
-    pid: int  # of the thread that was running; for an event in a soft interrupt that says nothing
-    time: int  # monotonic, ns, cut off to whole microseconds
+    pid: int  # of the running thread; meaningless for an event in a soft interrupt
+    time: int  # monotonic, ns, truncated to microseconds
     what: str
 
 
 class Trace:
-    """A tracefs instance of our own, which records while it exists."""
+    """A private tracefs instance, which records while it exists."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def events(self) -> list[Traced]:
-        """Stop recording and return what was recorded, in order."""
+        """Stop recording and return the events in order."""
         (self._path / "tracing_on").write_text("0")
         stats = [path.read_text() for path in self._path.glob("per_cpu/cpu*/stats")]
         lost = sum(
@@ -61,7 +61,7 @@ class Trace:
 
 @contextmanager
 def tracing(filters: Mapping[str, str]) -> Iterator[Trace]:
-    """Record these tracepoints ("sock/inet_sock_set_state"), each under its filter, on loadsim's own clock."""
+    """Record these tracepoints ("sock/inet_sock_set_state"), each with its filter, on the clock of loadsim."""
     if not os.access(TRACEFS / "instances", os.W_OK):
         pytest.skip(f"{TRACEFS} cannot be written: run as root, with tracefs mounted there")
     path = TRACEFS / "instances" / f"loadsim-check-{os.getpid()}"
@@ -79,10 +79,10 @@ def tracing(filters: Mapping[str, str]) -> Iterator[Trace]:
 
 
 class Tally:
-    """Counts a tracepoint under a filter in all processes of one command: where there are too many to record."""
+    """Counts the events of a tracepoint in all processes of one command, where they are too many to record."""
 
     def __init__(self, event: str, condition: str, path: Path) -> None:
-        """Skip where perf cannot count that; `path` is a file to be written."""
+        """Skip the check where perf cannot count the event; `path` is a file for its output."""
         self._path = path
         self.under = [tool("perf"), "stat", "-x,", "-o", str(path), "-e", event, "--filter", condition, "--"]
         tried = subprocess.run([*self.under, "true"], check=False, capture_output=True, text=True)
@@ -91,7 +91,7 @@ class Tally:
 
     @property
     def count(self) -> int:
-        """How often it happened in the last command."""
+        """The number of events in the last command."""
         return int(next(line for line in self._path.read_text().splitlines() if line[:1].isdigit()).split(",")[0])
 
 
@@ -107,7 +107,7 @@ class Seen:
 
 
 def sockets_of(text: str) -> list[Seen]:
-    """Return what `ss -H` printed."""
+    """Return the sockets in the output of `ss -H`."""
     rows = [line.split() for line in text.splitlines() if line.strip()]
     return [
         Seen(state=state, recv_q=int(recv_q), send_q=int(send_q), local=local, peer=peer)
@@ -116,12 +116,12 @@ def sockets_of(text: str) -> list[Seen]:
 
 
 def counter_of(text: str, name: str) -> int:
-    """Return one counter of what nstat printed."""
+    """Return one counter in the output of nstat."""
     return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(name))
 
 
 def calls_of(text: str) -> dict[str, int]:
-    """Return the calls by name of what `strace -c` printed."""
+    """Return the calls by name in the output of `strace -c`."""
     rows = [line.split() for line in text.splitlines()]
     return {row[-1]: int(row[3]) for row in rows if len(row) in (5, 6) and row[3].isdigit() and row[-1] != "total"}
 
@@ -135,6 +135,6 @@ def tool(name: str) -> str:
 
 
 def show(line: str) -> None:
-    """Write a line at once, for those who watch (`pytest -s`)."""
+    """Print a line at once (for `pytest -s`)."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()

@@ -1,11 +1,11 @@
-"""An echo server as the documentation of asyncio has it."""
+"""The echo server of the asyncio documentation."""
 
 import asyncio
 import sys
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send back what comes."""
+    """Send back all data."""
     while data := await reader.read(4096):
         writer.write(data)
         await writer.drain()
@@ -13,7 +13,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def main() -> None:
-    """Serve for ever."""
+    """Serve until killed."""
     async with await asyncio.start_server(echo, "127.0.0.1", int(sys.argv[1])) as server:
         await server.serve_forever()
 

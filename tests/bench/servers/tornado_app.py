@@ -15,7 +15,7 @@ class Main(tornado.web.RequestHandler):
 
 
 async def main() -> None:
-    """Serve for ever."""
+    """Serve until killed."""
     tornado.web.Application([(r"/", Main)]).listen(int(sys.argv[1]), "127.0.0.1")
     await asyncio.Event().wait()
 

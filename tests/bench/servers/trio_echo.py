@@ -1,4 +1,4 @@
-"""An echo server as trio's tutorial has it."""
+"""The echo server of the trio tutorial."""
 
 import sys
 
@@ -6,7 +6,7 @@ import trio
 
 
 async def echo(stream: trio.SocketStream) -> None:
-    """Send back what comes."""
+    """Send back all data."""
     async for data in stream:
         await stream.send_all(data)
 

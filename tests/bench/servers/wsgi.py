@@ -1,4 +1,4 @@
-"""The smallest WSGI application, and one that forgets to close what it opens after its answer: /leak."""
+"""The smallest WSGI application; a request for /leak opens a file after the answer and never closes it."""
 
 import contextlib
 import os
