@@ -60,15 +60,16 @@ def _longest_outage(canaries: Records, down_until: int) -> float:
     good = has_outcome(canaries, Outcome.OK)
     intended = column(canaries, "intended")
     over = settled(canaries)
-    longest, since = 0, None
+    longest, since, waited_until = 0, None, down_until
     for is_good, at, end in zip(good.tolist(), intended.tolist(), over.tolist(), strict=True):
-        if is_good and since is None:
-            continue
-        since = at if since is None else since
-        longest = max(longest, end - since)
-        since = None if is_good else since
+        if not is_good:
+            since = at if since is None else since
+            waited_until = max(waited_until, end)
+        elif since is not None:
+            longest = max(longest, end - since)
+            since, waited_until = None, down_until
     if since is not None:
-        longest = max(longest, down_until - since)
+        longest = max(longest, waited_until - since)
     return longest / NANOSECONDS
 
 

@@ -131,6 +131,15 @@ def test_an_outage_lasts_as_long_as_the_server_is_dead() -> None:
     assert alive.metrics["canary.longest_outage_s"] == pytest.approx(0.0003)
 
 
+def test_an_outage_ends_with_the_next_answer() -> None:
+    """A canary that waits longer than the next one does not extend it."""
+    canary = {"port": 21_001, "source": CANARY_SOURCE}
+    bad = unanswered(1, 0.35, **canary, ended=0.75)
+    good = attempt(2, 0.4, **(canary | {"port": 21_002}), replied=0.455)
+
+    assert summarise(recording(canary=[bad, good])).metrics["canary.longest_outage_s"] == pytest.approx(0.105)
+
+
 def test_a_server_that_leaks_nothing_is_not_blamed_for_a_leak() -> None:
     """It died, and clients had closed connections that it still had, with what their requests had opened."""
     rows = [attempt(n, 0.1 * n) for n in range(1, 6)]
