@@ -1,17 +1,16 @@
-"""loadsim shows what a TCP server does when its file descriptors run out, on the real Linux kernel.
+"""loadsim: what a TCP server does when its file descriptors run out, on the real Linux kernel.
 
-The folders from the top down. A module imports only from lines below its own; folders on one line do not import each
-other:
+The house, from the top down. A module imports only from below it, and folders on one line do not import each other:
 
-    commands                                   one file per command: options, help, actions
-    compare  verdict  inspect                  sweeps and comparisons; class and grade of a server; a live process
-    run                                        the conductor: starts target, drivers and sampler, and records
-    render  targets  driver  simulated         output; ways to reach a server; the load; the simulated server
-    analysis                                   recording to summary and findings (pure)
-    record                                     the records of a run: what all folders above share
-    scenario  process                          scenario, plan and prediction (pure); child processes
-    kernel                                     what Linux reports, read only
-    metrics                                    names and definitions of the numbers
+    commands                              one file per command: options, help, what it does
+    compare  verdict  inspect             what people ask for by one word, each in one folder
+    run                                   the conductor: target, load, sampler and recording meet here
+    render  targets  driver  simulated    how it is shown; how a server is reached; two processes under measurement
+    analysis                              what it means (pure)
+    record                                what happened: the narrow waist
+    scenario  process                     what is to be run (pure); how processes are started and ended
+    kernel                                what Linux says
+    metrics                               names and definitions of the numbers
     exchange  fates  units  errors  interrupt
 """
 

@@ -13,10 +13,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+#: The exit status of a run in which a threshold does not hold, or `abort` ended it.
+EXIT_THRESHOLD = 99
+
+
 class LoadsimError(Exception):
     """An error that loadsim can explain; the command line exits with `exit_code`."""
 
     exit_code = 1
+
+
+def status_of_run(*, complete: bool, met: bool) -> int:
+    """Return the exit status of a run; `met`: every threshold holds. An INCONCLUSIVE run has none of its own."""
+    if not met:
+        return EXIT_THRESHOLD
+    return 0 if complete else LoadsimError.exit_code
 
 
 class ScenarioError(LoadsimError):

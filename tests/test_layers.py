@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "loadsim"
+DOCS = [PACKAGE.parent / "CONTRIBUTING.md", *(PACKAGE.parent / "docs").rglob("*.md")]
 
 #: Imports point down only. Folders of one line do not import each other.
 LAYERS = (
@@ -275,3 +277,19 @@ def test_every_folder_lists_its_modules() -> None:
         docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
         missing += [str(path) for path in folder.glob("[!_]*.py") if f"    {path.stem} " not in docstring]
     assert missing == []
+
+
+#: A dotted name in backticks, in a docstring, a comment or a page.
+NAMED = re.compile(r"`(?:loadsim[./])?([a-z_]+(?:[./][a-z_]+)+)(?:\.py)?(?:\(\))?`")
+
+
+@pytest.mark.parametrize("path", [*PACKAGE.rglob("*.py"), *DOCS], ids=lambda path: path.stem)
+def test_every_module_that_is_named_exists(path: Path) -> None:
+    """A docstring, a comment or a page names no module that has been moved or renamed."""
+    folders = {folder_of(module) for module in MODULES if "." in module}
+    gone = []
+    for name in NAMED.findall(path.read_text(encoding="utf-8")):
+        parts = re.split("[./]", name)
+        if parts[0] in folders and ".".join(parts) not in MODULES and ".".join(parts[:-1]) not in MODULES:
+            gone.append(name)
+    assert gone == []

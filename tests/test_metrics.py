@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from loadsim import metrics
-from loadsim.analysis import latency, measure
+from loadsim.analysis import latency
+from loadsim.analysis import metrics as analysis_metrics
 from loadsim.metrics import METRICS, Metric
 from loadsim.units import format_duration
 
@@ -34,9 +35,9 @@ def test_definitions_state_the_limits_of_the_code() -> None:
     for statistic, enough in latency._ENOUGH.items():
         assert enough == 1 or f"shown from {enough:,} samples on" in METRICS[f"accept.{statistic}"].definition
     limited = METRICS["generator.limited"].definition
-    assert f"more than {format_duration(measure.LAG_S).replace('.0 ', ' ')}" in limited
-    assert measure.LATE_SHARE == 0.1
+    assert f"more than {format_duration(analysis_metrics.LAG_S).replace('.0 ', ' ')}" in limited
+    assert analysis_metrics.LATE_SHARE == 0.1
     assert "more than one attempt in ten" in limited
-    assert f"{measure.LAG_SHARE * 100:.0f} % of the interval" in limited
-    assert f"more than {measure.CPU_CORES} cores" in limited
-    assert f"above {measure.CPU_CORES} it is" in METRICS["generator.cpu"].definition
+    assert f"{analysis_metrics.LAG_SHARE * 100:.0f} % of the interval" in limited
+    assert f"more than {analysis_metrics.CPU_CORES} cores" in limited
+    assert f"above {analysis_metrics.CPU_CORES} it is" in METRICS["generator.cpu"].definition

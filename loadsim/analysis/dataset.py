@@ -18,13 +18,14 @@ from loadsim.analysis.accept_queue import (
     queue_curve,
     waits_of,
 )
-from loadsim.analysis.clock import Capacity, Clock, slowest_recovery
+from loadsim.analysis.clock import Capacity, Clock
 from loadsim.analysis.ledger import Ledger, settle
+from loadsim.analysis.recovery import slowest_recovery
 from loadsim.record.recording import column, emfile_records, known
 from loadsim.record.records import Where
 
 if TYPE_CHECKING:
-    from loadsim.analysis.clock import Recovery
+    from loadsim.analysis.recovery import Recovery
     from loadsim.record.recording import Ints, Recording
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loadsim.analysis.buckets import timeline_of
 from loadsim.analysis.descriptors import bands_of
 from loadsim.analysis.findings.case import Case, Kind
 from loadsim.analysis.findings.registry import diagnose, doubted
 from loadsim.analysis.host import busy_sentence
-from loadsim.analysis.measure import compare, in_json, measure
+from loadsim.analysis.metrics import compare, in_json, measure
+from loadsim.analysis.series import timeline_of
 from loadsim.analysis.summary import Judged, Summary
 from loadsim.scenario import thresholds
 

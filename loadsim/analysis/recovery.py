@@ -1,118 +1,98 @@
-"""The results of the canary and of the held clients, and how long the server took to recover."""
+"""Whether the server was down when descriptors became free, and how long it then took to answer a canary.
+
+Owns which steps of a timeline are a relief, and what counts as down and as recovered.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loadsim.analysis.clock import OWN_LIMITS, SAY_NOTHING, settled, telling
-from loadsim.analysis.latency import family
 from loadsim.fates import Outcome
-from loadsim.record.recording import column, emfile_records, has_outcome
-from loadsim.record.records import Where
+from loadsim.record.recording import Ints, Records, column, has_outcome
 from loadsim.units import NANOSECONDS
 
 if TYPE_CHECKING:
-    from loadsim.analysis.dataset import Dataset
-    from loadsim.record.recording import Recording, Records
+    from collections.abc import Sequence
 
-_TURNED_AWAY = (Outcome.REFUSED, Outcome.RESET, Outcome.EOF, Outcome.ERROR)
+    from loadsim.record.facts import StepFacts
 
-
-def watch_metrics(data: Dataset) -> dict[str, float]:
-    """Return canary.*, recovery.* and held.*; nothing without a canary."""
-    canaries = telling(data.recording.canary)
-    numbers = _own_failures(data.recording)
-    if len(canaries):
-        numbers |= {
-            "canary.count": len(canaries),
-            "canary.availability": float(has_outcome(canaries, Outcome.OK).mean()),
-            "canary.longest_outage": _longest_outage(canaries, _down_until(data.recording)),
-            "canary.silent": int(has_outcome(canaries, Outcome.REPLY_TIMEOUT).sum()),
-            "canary.unreachable": int(has_outcome(canaries, Outcome.CONNECT_TIMEOUT).sum()),
-            "canary.turned_away": int(has_outcome(canaries, *_TURNED_AWAY).sum()),
-            **_recovery(data, canaries),
-        }
-    return numbers | _held(data.recording.held)
+#: Outcomes of a canary that its own process or host stopped: the server did not cause them.
+OWN_LIMITS = (Outcome.LOCAL, Outcome.NOT_STARTED)
 
 
-def _own_failures(recording: Recording) -> dict[str, float]:
-    """Return how often the canary and the held clients failed at their own limits."""
-    both = (recording.canary, recording.held)
-    return (
-        {"canary.local": sum(int(has_outcome(one, *OWN_LIMITS).sum()) for one in both)} if any(map(len, both)) else {}
-    )
+#: Outcomes of a canary that say nothing about the server: it never started, or the run ended before its answer.
+SAY_NOTHING = (*OWN_LIMITS, Outcome.UNFINISHED)
 
 
-def _down_until(recording: Recording) -> int:
-    """Return until when a server that ended was down, which is the end of the run; 0 if it did not end."""
-    facts = recording.facts
-    return (facts.judged_ns or facts.load_end_ns) if facts.server.exited_ns else 0
+#: A server was down if a canary had waited this long for an answer when a step made room.
+_KEPT_WAITING_NS = NANOSECONDS // 10
 
 
-def _longest_outage(canaries: Records, down_until: int) -> float:
-    """Return the longest time in seconds from a bad canary's start to the next good one's answer.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """One time that the server was down and room was made."""
 
-    Without a later answer it lasts to the end of the last canary, or until a moment by which the server is known to
-    have been down.
-    """
+    helped: StepFacts  # the last relief before the answer, or the last one if there was no answer
+    tried: int  # how many reliefs it took
+    answered_ns: int | None  # the first good answer after the first relief; None: it never came back
+    until_ns: int  # the next step of the timeline, or the largest moment: later events do not belong to it
+
+    @property
+    def took_ns(self) -> int | None:
+        """Return the time from the relief that helped to the answer; None: it never came back."""
+        return None if self.answered_ns is None else self.answered_ns - self.helped.done_ns
+
+
+def reliefs(steps: Sequence[StepFacts]) -> list[StepFacts]:
+    """Return the steps that made room: clients left, or the limit rose."""
+    return [one for one in steps if (one.change == "release" and not one.refused) or _rose(one)]
+
+
+def slowest_recovery(steps: Sequence[StepFacts], canaries: Records) -> Recovery | None:
+    """Return the slowest recovery, the slowest of all being one that never came; None: no relief met a down server."""
+    found = recoveries(steps, telling(canaries))
+    return max(found, key=lambda one: np.inf if one.took_ns is None else one.took_ns, default=None)
+
+
+def recoveries(steps: Sequence[StepFacts], canaries: Records) -> list[Recovery]:
+    """Return every recovery in order; each of `canaries` learned something about the server."""
     good = has_outcome(canaries, Outcome.OK)
-    intended = column(canaries, "intended")
-    over = settled(canaries)
-    longest, since, waited_until = 0, None, down_until
-    for is_good, at, end in zip(good.tolist(), intended.tolist(), over.tolist(), strict=True):
-        if not is_good:
-            since = at if since is None else since
-            waited_until = max(waited_until, end)
-        elif since is not None:
-            longest = max(longest, end - since)
-            since, waited_until = None, down_until
-    if since is not None:
-        longest = max(longest, waited_until - since)
-    return longest / NANOSECONDS
+    answers = np.sort(column(canaries[good], "replied"))
+    gave, found, after = reliefs(steps), [], -1
+    for first in gave:
+        if first.done_ns <= after or not _is_down(canaries, first.done_ns):
+            continue
+        later = answers[answers >= first.done_ns]
+        answered = int(later[0]) if len(later) else None
+        tried = [one for one in gave if first.done_ns <= one.done_ns and (answered is None or one.done_ns <= answered)]
+        after = np.iinfo(np.int64).max if answered is None else answered
+        until = min((one.done_ns for one in steps if one.done_ns > after), default=np.iinfo(np.int64).max)
+        found.append(Recovery(helped=tried[-1], tried=len(tried), answered_ns=answered, until_ns=int(until)))
+    return found
 
 
-def _recovery(data: Dataset, canaries: Records) -> dict[str, float]:
-    recovery = data.recovery
-    if recovery is None:
-        return {}
-    begun, until = recovery.helped.done_ns, recovery.until_ns
-    bad = column(canaries[~has_outcome(canaries, Outcome.OK)], "intended")
-    missed = emfile_records(data.recording, *Where)
-    first = column(missed, "first")
-    numbers: dict[str, float] = {
-        "recovery.last_bad": max(int(bad[bad < until].max(initial=0)) - begun, 0) / NANOSECONDS,
-        "recovery.emfile": int(column(missed, "count")[(first >= begun) & (first < until)].sum()),
-    }
-    if recovery.took_ns is not None:
-        numbers["recovery.time"] = recovery.took_ns / NANOSECONDS
-    return numbers
+def telling(canaries: Records) -> Records:
+    """Return the canaries that learned something about the server."""
+    told: Records = canaries[~has_outcome(canaries, *SAY_NOTHING)]
+    return told
 
 
-def _held(held: Records) -> dict[str, float]:
-    """Return held.*. A held client that its own process stopped says nothing about the server."""
-    if not len(held):
-        return {}
-    told = held[~has_outcome(held, *SAY_NOTHING) | has_outcome(held, Outcome.UNFINISHED)]
-    ended = ~has_outcome(told, Outcome.OK, Outcome.ERROR, Outcome.UNFINISHED)
-    answered = has_outcome(told, Outcome.OK, Outcome.ERROR)
-    late = (column(told, "replied") - column(told, "intended"))[answered].clip(min=0)
-    return {
-        "held.count": _connections(held),
-        "held.cut": int(ended.sum()),
-        "held.unanswered": int(has_outcome(told, Outcome.UNFINISHED).sum()),
-        **family("held.reply", late),
-    }
+def settled(canaries: Records) -> Ints:
+    """Return when the result of each canary was known."""
+    return np.where(has_outcome(canaries, Outcome.OK), column(canaries, "replied"), column(canaries, "ended"))
 
 
-def _connections(held: Records) -> int:
-    """Return how many connections there were.
+def _is_down(canaries: Records, moment: int) -> bool:
+    """Return whether the newest canary with a known result at a moment had no answer."""
+    intended, good = column(canaries, "intended"), has_outcome(canaries, Outcome.OK)
+    answered = good & (settled(canaries) <= moment)
+    last_good = int(intended[answered].max(initial=-1))
+    waited = good & ~answered & (intended <= moment - _KEPT_WAITING_NS)
+    return bool(((intended <= moment) & (intended > last_good) & (~good | waited)).any())
 
-    All requests on one connection have the same time of connecting, and two connections may use one port after each
-    other. A connection that failed has exactly one record, without port and time.
-    """
-    connected, port = column(held, "connected"), column(held, "port")
-    made = np.unique(np.stack([connected, port])[:, connected > 0], axis=1)
-    never_left = (connected == 0) & has_outcome(held, *OWN_LIMITS)
-    return int(made.shape[1]) + int(((connected == 0) & ~never_left).sum())
+
+def _rose(step: StepFacts) -> bool:
+    return step.change == "nofile" and step.before is not None and step.after is not None and step.after > step.before

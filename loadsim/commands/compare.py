@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from loadsim.commands import options, output
+from loadsim.errors import EXIT_THRESHOLD
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,4 +58,4 @@ def command(
             gathered = collect(folders, min_effect=min_effect, rules=gates, force=force)
             output.show_comparison(gathered.comparison, None, as_json=as_json)
     if not all(gate.ok for gate in gathered.comparison.gates):
-        raise SystemExit(output.EXIT_THRESHOLD)
+        raise SystemExit(EXIT_THRESHOLD)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from loadsim.errors import EnvironmentRefusedError, LoadsimError, explanation, innermost
+from loadsim.errors import EnvironmentRefusedError, explanation, innermost, status_of_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from loadsim.render.progress import Display, Progress, SweepDisplay
     from loadsim.scenario.plan import Plan
     from loadsim.verdict.run import Judged
-
-EXIT_THRESHOLD = 99
 
 
 @contextmanager
@@ -168,9 +166,8 @@ def show_verdict(judged: Judged, *, as_json: bool) -> None:
 
 def exit_status(summary: Summary) -> int:
     """Return the exit status of a run that was not ended by a signal."""
-    if not all(threshold.ok for threshold in summary.thresholds) or (summary.interrupted or "").startswith("aborted"):
-        return EXIT_THRESHOLD
-    return 0 if summary.complete else LoadsimError.exit_code
+    aborted = (summary.interrupted or "").startswith("aborted")
+    return status_of_run(complete=summary.complete, met=not aborted and all(one.ok for one in summary.thresholds))
 
 
 class NoDisplay:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from loadsim.compare.comparison import Says
 from loadsim.compare.page_table import groups_table, in_words, intervals, matrix, medians, reference, runs
-from loadsim.render.html.charts import group_curves, places
 from loadsim.render.html.markup import Markup, document, joined, tag
 from loadsim.render.html.parts import count_of, facts, fold, navigation, notices, prose, section, table
+from loadsim.render.html.script_data import group_curves, places
 from loadsim.units import format_duration
 
 if TYPE_CHECKING:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from loadsim.run.host import Options
     from loadsim.run.setup import Driver, Setup
     from loadsim.scenario.model import Scenario
-    from loadsim.targets.target import Sources
+    from loadsim.targets import Sources
 
 #: Time between the order to start and the first intended start: every process has read the order by then.
 LEAD_NS = 50_000_000

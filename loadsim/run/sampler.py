@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from loadsim.record.journal import Journal
-    from loadsim.targets.target import Sources
+    from loadsim.targets import Sources
 
 
 #: Samples per second. A queue can fill and empty between two of them; its exact peak comes from the journals.

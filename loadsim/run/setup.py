@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from loadsim.scenario.model import Scenario
     from loadsim.scenario.plan import Plan
     from loadsim.scenario.specs import LoadSpec
-    from loadsim.targets.target import Sources, Target
+    from loadsim.targets import Sources, Target
 
 #: Samples are taken for this much longer than the load can last. Space is reserved for at most an hour (55 MB); any
 #: further samples are only counted.

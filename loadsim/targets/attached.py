@@ -23,6 +23,7 @@ from loadsim.kernel.procfs import Process, ProcessGoneError, TcpCounters
 from loadsim.kernel.sockdiag import diag_of
 from loadsim.process.tree import background
 from loadsim.record.facts import ServerFacts
+from loadsim.targets import Sources
 from loadsim.targets.address import Reach, family_tree, join, listener_of, locate
 from loadsim.targets.observed import (
     descriptors_notice,
@@ -31,7 +32,6 @@ from loadsim.targets.observed import (
     open_observations,
     trace_accepts,
 )
-from loadsim.targets.target import Sources
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

@@ -20,6 +20,7 @@ from loadsim.kernel.perf import EmfileCounter, NotVisibleError
 from loadsim.kernel.processes import ProcessGroup
 from loadsim.kernel.procfs import ProcessGoneError, TcpCounters
 from loadsim.process.tree import GRACE_S, background, tree
+from loadsim.targets import Sources
 from loadsim.targets.address import choose_port, wait_ready
 from loadsim.targets.observed import (
     descriptors_notice,
@@ -28,7 +29,6 @@ from loadsim.targets.observed import (
     open_observations,
     trace_accepts,
 )
-from loadsim.targets.target import Sources
 from loadsim.units import format_count, format_duration
 
 if TYPE_CHECKING:

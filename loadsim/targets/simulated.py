@@ -16,7 +16,7 @@ from loadsim.kernel.procfs import Process, TcpCounters
 from loadsim.kernel.sockdiag import family_of
 from loadsim.process.launch import controlled_child
 from loadsim.record.facts import ServerFacts
-from loadsim.targets.target import Sources
+from loadsim.targets import Sources
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loadsim.analysis.clock import reliefs, settled, telling
+from loadsim.analysis.recovery import reliefs, settled, telling
 from loadsim.fates import Outcome
 from loadsim.record.recording import Bools, column, has_flag, has_outcome, known
 from loadsim.record.records import FailureFlag

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from loadsim.analysis.dataset import Dataset
-from loadsim.analysis.measure import measure
+from loadsim.analysis.metrics import measure
 from loadsim.errors import DidNotStartError, EnvironmentRefusedError
 from loadsim.fates import Outcome
 from loadsim.kernel.limits import own_nofile

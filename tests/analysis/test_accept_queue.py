@@ -13,7 +13,7 @@ from recordings import START_NS, Row, accept, attempt, failure, ns, recording, s
 
 from loadsim.analysis.clock import Capacity, Clock
 from loadsim.analysis.dataset import Dataset
-from loadsim.analysis.measure import measure
+from loadsim.analysis.metrics import measure
 from loadsim.fates import Outcome
 from loadsim.record.facts import StepFacts
 from loadsim.record.records import AcceptFlag, AttemptFlag, FailureFlag, Where

@@ -12,7 +12,7 @@ import pytest
 from loadsim.analysis.findings import acceptor, descriptors, exhaustion, generator, queue, recovery, run
 from loadsim.analysis.findings.queue import LINEAR, retransmit_times
 from loadsim.analysis.findings.registry import FINDINGS
-from loadsim.analysis.measure import GAP
+from loadsim.analysis.metrics import GAP
 from loadsim.fates import FATES, OUTCOMES
 from loadsim.kernel.limits import HOST_SYSCTLS, NAMESPACE_SYSCTLS
 from loadsim.metrics import METRICS

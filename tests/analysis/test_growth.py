@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import Row, accept, attempt, failure, ns, recording, sample, summarise
 
-from loadsim.analysis.buckets import timeline_of
 from loadsim.analysis.dataset import Dataset
 from loadsim.analysis.descriptors import bands_of, growth_points, stalls
 from loadsim.analysis.findings.queue import retransmit_times
-from loadsim.analysis.measure import compare, is_gap, measure
+from loadsim.analysis.metrics import compare, is_gap, measure
+from loadsim.analysis.series import timeline_of
 from loadsim.analysis.summary import Band, Compared, Mark, Timeline
 from loadsim.record.facts import StepFacts
 from loadsim.record.records import AcceptFlag, FailureFlag

@@ -13,7 +13,7 @@ from recordings import Row, accept, attempt, failure, ns, packed, recording, sam
 
 from loadsim.analysis.dataset import Dataset
 from loadsim.analysis.latency import family
-from loadsim.analysis.measure import in_json, measure
+from loadsim.analysis.metrics import in_json, measure
 from loadsim.fates import Outcome
 from loadsim.metrics import METRICS
 from loadsim.record.facts import StepFacts

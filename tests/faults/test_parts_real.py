@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from faulty_runs import Left
 
     from loadsim.kernel.sockdiag import SockDiag
-    from loadsim.targets.target import Sources
+    from loadsim.targets import Sources
 
 pytestmark = pytest.mark.real
 

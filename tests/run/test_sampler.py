@@ -11,7 +11,7 @@ from loadsim.record.journal import Journal
 from loadsim.record.recording import records_of
 from loadsim.record.records import SAMPLE
 from loadsim.run.sampler import Sampler
-from loadsim.targets.target import Sources
+from loadsim.targets import Sources
 
 if TYPE_CHECKING:
     from pathlib import Path

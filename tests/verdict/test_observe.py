@@ -8,7 +8,7 @@ import pytest
 from recordings import attempt, failure, ns, recording, sample
 
 from loadsim.analysis.dataset import Dataset
-from loadsim.analysis.measure import measure
+from loadsim.analysis.metrics import measure
 from loadsim.fates import Outcome
 from loadsim.record.facts import StepFacts
 from loadsim.record.records import FailureFlag

@@ -8,7 +8,7 @@ import numpy as np
 
 from loadsim.analysis.findings.case import Definition, Found, Kind, Rule, ending, sentence, sentences, were
 from loadsim.analysis.host import busy_sentence
-from loadsim.analysis.measure import CPU_CORES, LATE_SHARE, lag_limit_s, lags, late_starts
+from loadsim.analysis.metrics import CPU_CORES, LATE_SHARE, lag_limit_s, lags, late_starts
 from loadsim.fates import Fate, Outcome
 from loadsim.record.recording import column, has_outcome
 from loadsim.record.records import CLIENT_ERRNO

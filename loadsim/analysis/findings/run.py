@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from loadsim.analysis.findings.case import Definition, Found, Kind, Rule, ending, sentence, sentences, were
-from loadsim.analysis.measure import GAP, is_gap
+from loadsim.analysis.metrics import GAP, is_gap
 from loadsim.fates import Fate, Outcome
 from loadsim.record.records import TABLE_HZ
 from loadsim.units import format_count, format_duration, some

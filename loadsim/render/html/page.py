@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from loadsim.render.html import sections
-from loadsim.render.html.charts import places, run_curves, time_panels
+from loadsim.render.html.growth import growth_chart, growth_note, growth_table
 from loadsim.render.html.markup import Markup, document, joined, tag
 from loadsim.render.html.parts import badge, count_of, facts, fold, navigation, notices, prose, section
-from loadsim.render.html.svg import fd_map, growth_chart, growth_note, growth_table
+from loadsim.render.html.script_data import places, run_curves, time_panels
+from loadsim.render.html.svg import fd_map
 from loadsim.render.text import interruption
 from loadsim.units import format_duration
 

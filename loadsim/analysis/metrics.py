@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loadsim.analysis.canary import watch_metrics
 from loadsim.analysis.descriptors import descriptor_metrics
 from loadsim.analysis.host import host_metrics
 from loadsim.analysis.latency import accept_latencies, connect_latencies, family, own_accepts
-from loadsim.analysis.recovery import watch_metrics
 from loadsim.analysis.summary import Compared
 from loadsim.fates import Fate, Outcome
 from loadsim.metrics import METRICS
