@@ -58,6 +58,7 @@ def press(when: str, folder: Path, *arguments: str, ignored: bool = False) -> su
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("when", "arguments"),
     [

@@ -79,6 +79,7 @@ def test_a_table_whose_size_was_not_read_has_no_growth_points() -> None:
     assert growth_points(climbing(3, samples=[sample(0.0, fd_size=256)])) == []
 
 
+@pytest.mark.slow
 @given(count=st.integers(1, 200), limit=st.integers(20, 300))
 def test_bands_cover_everything_once(count: int, limit: int) -> None:
     """Every accept falls into one band, and bands follow each other without a gap."""

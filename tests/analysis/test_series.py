@@ -32,6 +32,7 @@ def at(line: Line, moment: float) -> float:
     return line.values[[i for i, second in enumerate(line.at_s) if second <= moment][-1]]
 
 
+@pytest.mark.slow
 @given(
     values=st.lists(st.integers(-5, 5), min_size=1, max_size=300),
     gaps=st.lists(st.integers(0, 50), min_size=300, max_size=300),
@@ -204,6 +205,7 @@ def test_lines_are_plain_values(scene: Any) -> None:  # noqa: ANN401 -- a scene
         assert all(0 <= second <= lines.span_s for second in line.at_s)
 
 
+@pytest.mark.slow
 def test_a_million_attempts_are_few_points() -> None:
     """The lines of a million attempts are made in a second or two, and fit into half a megabyte."""
     data = Dataset.of(million())

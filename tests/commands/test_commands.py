@@ -191,6 +191,7 @@ def test_the_exit_status_tells_success_failure_and_loss_apart() -> None:
     assert [exit_status(one) for one in (fine, failed, aborted, broken)] == [0, 99, 99, 1]
 
 
+@pytest.mark.slow
 def test_a_sweep_is_checked_before_it_starts() -> None:
     """Text and JSON show its cells, its length, and whether the repeats can tell cells apart."""
     enough = call("check", "backlog-sweep")
@@ -342,6 +343,7 @@ def test_each_shell_gets_its_form(shell: str, words: dict[str, str]) -> None:
     assert "fd-leak" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("files", "status"),
     [

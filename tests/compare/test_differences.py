@@ -175,6 +175,7 @@ def synthetic(draw: np.random.Generator, scale: float = 1.0) -> dict[str, float]
     return metrics
 
 
+@pytest.mark.slow
 def test_same_settings_seldom_differ() -> None:
     """In 20 comparisons of six runs with six equal ones, at most 5 % of the metrics are reported to differ."""
     draw, differ = np.random.default_rng(5), []
@@ -196,6 +197,7 @@ def test_real_differences_are_found_with_the_defaults() -> None:
     assert sum(found) / len(found) > 0.9
 
 
+@pytest.mark.slow
 def test_a_difference_of_40_percent_is_found_among_ten_pairs() -> None:
     """If one of five cells of six runs with 10 % noise takes 1.4 times as long, it nearly always differs from all."""
     draw = np.random.default_rng(7)

@@ -30,6 +30,7 @@ def report(folder: Path, *options: str) -> Result:
     return CliRunner().invoke(main, ["report", str(folder), *options], catch_exceptions=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, 40, 20))
 def test_a_damaged_folder_is_read_or_rejected_in_a_sentence(first: int, tmp_path: Path) -> None:
     """This takes bounded time and memory and ends with exit status 0 or 2; a seeded generator does the damage."""
@@ -114,6 +115,7 @@ def test_names_in_a_folder_control_neither_terminal_nor_page(tmp_path: Path) -> 
     assert not set("\x1b\x07\x9b") & set((folder / "junit.xml").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_text_of_a_folder_is_obeyed(kind: str, tmp_path: Path) -> None:
     """Twelve texts of each kind of folder, and the output of the server, are shown and not obeyed."""

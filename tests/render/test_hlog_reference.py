@@ -33,6 +33,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["connect", "accept"])
 def test_the_reference_reader_finds_the_same_percentiles(modules: Path, tmp_path: Path, name: str) -> None:
     """The merged intervals have every latency, and their percentiles equal the records' to three digits."""

@@ -355,6 +355,7 @@ def test_panels_have_only_lines_with_data() -> None:
     assert page.data()["curves"][0]["lines"][0]["label"].startswith("connect")
 
 
+@pytest.mark.slow
 def test_a_million_attempts_make_a_small_page() -> None:
     """The page is below a megabyte and made in less than three seconds."""
     data = Dataset.of(million())

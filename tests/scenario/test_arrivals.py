@@ -121,6 +121,7 @@ def test_the_planned_count_is_the_number_of_start_times(stages: list[list[float]
     assert all(0 <= time <= total * SECOND for time in times)
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # other tests may use the CPU
 @given(stages=STAGES, seed=st.integers(0, 2**63 - 1))
 def test_no_schedule_exceeds_its_upper_count(stages: list[list[float]], seed: int) -> None:

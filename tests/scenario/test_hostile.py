@@ -14,6 +14,7 @@ from loadsim.scenario.plan import Host, make_plans
 from loadsim.scenario.toml import load_matrix
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(texts())
 def test_any_text_is_a_scenario_or_an_error(text: bytes) -> None:
@@ -24,6 +25,7 @@ def test_any_text_is_a_scenario_or_an_error(text: bytes) -> None:
     assert took_s < SLOW_S
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(overrides())
 def test_any_override_is_a_setting_or_an_error(given_: list[str]) -> None:

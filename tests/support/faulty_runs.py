@@ -120,6 +120,9 @@ class Hurt:
         assert self.process.stderr is not None
         self._first_line = self.process.stderr.readline()
         assert " clients, " in self._first_line, self._first_line + self.process.stderr.read()
+        until = time.monotonic() + 10
+        while time.monotonic() < until and not ((path := self.folder()) and (path / "manifest.json").exists()):
+            time.sleep(0.002)
 
     def wait_part(self, part: str) -> int:
         """Wait until a part has started, and return its pid; if the run ends first, return that of the conductor."""
