@@ -13,7 +13,7 @@ from loadsim.compare.comparison import Answer, Says
 from loadsim.metrics import METRICS
 from loadsim.scenario.sweep import short
 from loadsim.scenario.thresholds import show
-from loadsim.units import backlog_for, format_count, format_duration
+from loadsim.units import backlog_for, format_count, format_duration, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +29,8 @@ class _Limit:
     peak: str  # the metric of the largest use
     spare: int  # needed setting minus peak: negative if the kernel grants more than is asked for
     exceed: str  # the verb for a run that reached the limit: "overflow"
-    peak_sentence: str  # "The queue never held more than {} clients"
+    peak_sentence: str  # "The queue never held more than {}"; {} is a count of `peak_noun`
+    peak_noun: str
     costs: Callable[[str, RunGroup], str]
     rule: Callable[[RunGroup], str]
     advice: Callable[[float, RunGroup], str]
@@ -97,8 +98,15 @@ def _threshold(swept: _Swept, rows: Sequence[Row], columns: Sequence[Column]) ->
         sentence=f"{sentence}. {_against_largest(swept, chosen, rows, columns)}".strip(),
         evidence=[*_peak(swept), *([rule] if (rule := limit.rule(swept.run_groups[chosen])) else [])],
         costs=[limit.costs(swept.text(index), swept.run_groups[index]) for index in reversed(smaller)],
-        advice=[limit.advice(max(needed or 0, value), swept.run_groups[chosen])],
+        advice=[limit.advice(value, swept.run_groups[chosen]), *_more_to_be_safe(name, value, needed)],
     )
+
+
+def _more_to_be_safe(name: str, value: float, needed: int | None) -> list[str]:
+    """Return the advice to choose more than the value that was enough, if a run with a larger value needed more."""
+    if needed is None or needed <= value:
+        return []
+    return [f"{name} {format_count(needed)} is safer: a run with a larger {name} needed that much."]
 
 
 def _nothing_held(swept: _Swept) -> Answer:
@@ -124,9 +132,9 @@ def _peak(swept: _Swept) -> list[str]:
     if not peaks:
         return []
     low, high = format_count(min(peaks)), format_count(max(peaks))
-    span = f"{low}-{high}" if low != high else "the same"
-    runs = f"in the {len(peaks)} runs that did not {limit.exceed}" if len(peaks) > 1 else "in one run"
-    return [f"{limit.peak_sentence.format(high)} ({span} {runs})."]
+    span = f"{low}-{high} in the" if low != high else "the same in the"
+    runs = f"{span} {len(peaks)} runs that did not {limit.exceed}" if len(peaks) > 1 else "one run"
+    return [f"{limit.peak_sentence.format(some(max(peaks), limit.peak_noun))} ({runs})."]
 
 
 def _against_largest(swept: _Swept, chosen: int, rows: Sequence[Row], columns: Sequence[Column]) -> str:
@@ -214,7 +222,7 @@ def _rule_of_a_queue(run_group: RunGroup) -> str:
 
 def _advice_of_a_queue(value: float, run_group: RunGroup) -> str:
     granted = backlog_for(round(run_group.typical("queue.capacity") or 0))
-    here = "here it is" if granted >= value else f"here the kernel granted {format_count(granted)}"
+    here = "it is here" if granted >= value else f"here the kernel granted {format_count(granted)}"
     shown = f"{value:.0f}"
     return f"Set both: listen(fd, {shown}) and net.core.somaxconn >= {shown} ({here})."
 
@@ -260,7 +268,8 @@ _QUEUE = _Limit(
     peak="queue.max",
     spare=-1,
     exceed="overflow",
-    peak_sentence="The queue never held more than {} clients",
+    peak_sentence="The queue never held more than {}",
+    peak_noun="client",
     costs=_cost_of_a_queue,
     rule=_rule_of_a_queue,
     advice=_advice_of_a_queue,
@@ -274,7 +283,8 @@ _LIMITS = {
         peak="fds.max",
         spare=0,
         exceed="run out",
-        peak_sentence="The server never had more than {} descriptors",
+        peak_sentence="The server never had more than {}",
+        peak_noun="descriptor",
         costs=_cost_of_descriptors,
         rule=_rule_of_descriptors,
         advice=_advice_of_descriptors,

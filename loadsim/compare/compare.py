@@ -61,8 +61,12 @@ _QUEUE = Column(metric="queue.max", heading="queue peak", of="queue.capacity")
 _FDS = Column(metric="fds.max", heading="fds peak", of="fds.limit")
 _CPU = Column(metric="server.cpu", heading="CPU", legend="cores, average during the load")
 _RECOVERY = (
-    Column(metric="recovery.time", heading="recovery", legend="from the relief step to the first answered canary"),
-    Column(metric="recovery.last_bad", heading="last bad", legend="last unanswered canary after the relief step"),
+    Column(
+        metric="recovery.time",
+        heading="recovery",
+        legend="from the step that freed descriptors to the first answer to a canary",
+    ),
+    Column(metric="recovery.last_bad", heading="last bad", legend="from that step to the last unanswered canary"),
     Column(metric="server.cpu_at_limit", heading="CPU at limit", legend="cores, while out of descriptors"),
     Column(metric="emfile.rate", heading="EMFILE"),
     Column(metric="canary.availability", heading="canaries"),

@@ -66,7 +66,29 @@ def test_the_smallest_value_that_held() -> None:
     ]
     [cost] = answer.costs
     assert cost.startswith("128 looks perfect, 100 % served, but 389 of 6,000 clients (6.5 %) waited a second more: ")
-    assert answer.advice == ["Set both: listen(fd, 256) and net.core.somaxconn >= 256 (here it is)."]
+    assert answer.advice == ["Set both: listen(fd, 256) and net.core.somaxconn >= 256 (it is here)."]
+
+
+def test_advice_is_the_value_that_was_enough_even_if_a_larger_one_needed_more() -> None:
+    """A longer queue behind a larger backlog does not contradict the answer: it is said as such."""
+    low, enough, plenty = backlogs()
+    longer = [replace(one, metrics={**one.metrics, "queue.max": 300.0}) for one in plenty.summaries]
+    answer = compared(low, enough, replace(plenty, summaries=longer)).answer
+
+    assert answer is not None
+    assert answer.sentence == "backlog 256 is enough. 4096 is not better than 256."
+    assert answer.advice == [
+        "Set both: listen(fd, 256) and net.core.somaxconn >= 256 (it is here).",
+        "backlog 299 is safer: a run with a larger backlog needed that much.",
+    ]
+
+
+def test_one_client_is_one_client() -> None:
+    """A queue that held one client at most has a sentence in the singular."""
+    answer = compared(*(run_group("server.backlog", value, queue(1, value + 1)) for value in (4, 8))).answer
+
+    assert answer is not None
+    assert answer.evidence[0] == "The queue never held more than 1 client (the same in the 2 runs that did not overflow)."
 
 
 def test_order_of_the_cells_does_not_matter() -> None:
@@ -121,7 +143,7 @@ def test_descriptors() -> None:
     assert answer is not None
     assert answer.sentence == "nofile 2048 is enough; so would 1,011 be."
     assert answer.evidence == [
-        "The server never had more than 1,011 descriptors (the same in one run).",
+        "The server never had more than 1,011 descriptors (one run).",
         "Rule: nofile >= own descriptors + rate x hold time = 11 + 2,000/s x 500 ms = 1,011.",
     ]
     [cost] = answer.costs
