@@ -318,7 +318,7 @@ def test_failures_that_each_serve_a_client_are_not_a_spin(flags: int) -> None:
 
 def test_a_spin_states_its_cost() -> None:
     """It names the accepted clients, and the CPU at the limit if that was measured."""
-    assert "100,000 calls of accept() failed with EMFILE, and 0 clients were accepted meanwhile." in (
+    assert "100,000 calls of accept() failed with EMFILE, and no client was accepted meanwhile." in (
         finding(spinning(100_000), "emfile-spin").evidence
     )
     assert finding(spinning(100_000), "emfile-spin").evidence.endswith("At the limit it used 0.90 cores.")
@@ -329,7 +329,7 @@ def test_failing_handlers_name_the_headroom() -> None:
     """A connection and the descriptors of its request must fit below the limit together."""
     found = finding(scenes.failing_handlers(), "emfile-handler")
     assert found.title == "25 clients were accepted and then failed: no descriptor was left for the request."
-    assert "25 clients got an error reply; the connections of 0 ended without a reply." in found.evidence
+    assert "25 clients got an error reply." in found.evidence
     assert found.remedy is not None
     assert found.remedy.startswith("accept at most 18 clients at once")
 
@@ -454,7 +454,7 @@ def test_an_overflow_without_affected_clients_is_reported() -> None:
 def test_clients_that_an_overflow_delayed_are_counted() -> None:
     """The clients' retransmits are enough if no counter was read."""
     found = finding(scenes.pausing(backlog=8), "queue-overflow")
-    assert found.title == "364 clients connected late: their SYNs met a full queue."
+    assert found.title == "364 clients entered the queue late: their SYNs met a full queue."
 
 
 @pytest.mark.parametrize(
@@ -545,7 +545,7 @@ def test_a_slow_server_gets_its_accept_rate() -> None:
     """It accepts 20 of 200 clients a second."""
     found = finding(scenes.slow(), "slow-accept")
     assert found.title == "The server accepts about 20 clients a second; half of them waited 4.5 s or more."
-    assert found.evidence == "200 clients arrived within 995 ms. The longest wait was 9.0 s; 0 still waited at the end."
+    assert found.evidence == "200 clients arrived within 995 ms. The longest wait was 9.0 s; none still waited at the end."
 
 
 def test_many_short_delays_are_slow_too() -> None:

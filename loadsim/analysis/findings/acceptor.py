@@ -113,11 +113,12 @@ def _certain(case: Case) -> str:
 def _slow(case: Case) -> Found:
     if f"{_certain(case)}.p50" not in case.numbers:
         return _never_accepting(case)
+    waiting = case.number("accept.waiting")
     return Found(
         f"The server accepts about {_rate(_accept_rate(case))} clients a second; half of them waited "
         f"{case.time(f'{_certain(case)}.p50')} or more.",
         f"{_arrivals(case)}. The longest wait was {case.time(f'{_certain(case)}.max')}; "
-        f"{format_count(case.number('accept.waiting'))} still waited at the end{_canaries_among_them(case)}.",
+        f"{format_count(waiting) if waiting else 'none'} still waited at the end{_canaries_among_them(case)}.",
         _ACCEPT_FASTER,
     )
 

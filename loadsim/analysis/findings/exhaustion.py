@@ -69,8 +69,9 @@ def spin(case: Case) -> Found | None:
     return Found(
         f"Out of descriptors, the server retries accept() about {format_count(rate)} times a second.",
         sentences(
-            f"{some(calls, 'call')} of accept() failed with EMFILE, and {some(taken, 'client')} {were(taken)} accepted "
-            "meanwhile. nginx retries twice a second, Go and trio 1 to 10 times.",
+            f"{some(calls, 'call')} of accept() failed with EMFILE, and "
+            + (f"{some(taken, 'client')} {were(taken)}" if taken else "no client was")
+            + " accepted meanwhile. nginx retries twice a second, Go and trio 1 to 10 times.",
             f"At the limit it used {cores:.2f} cores." if cores is not None else "",
         ),
         "after EMFILE wait for 100 ms, or until a connection closes, before the next accept(). Or keep one descriptor "
@@ -101,13 +102,14 @@ def failing_handlers(case: Case) -> Found | None:
         return None
     clients = int(has_flag(case.data.recording.accepts, AcceptFlag.FAILED).sum()) or calls
     headroom = Headroom.of(case)
+    errors, cut = case.outcomes(Outcome.ERROR), case.outcomes(Outcome.EOF, Outcome.RESET)
     return Found(
         f"{some(clients, 'client')} {were(clients)} accepted and then failed: no descriptor was left for the request.",
         sentences(
             f"{some(calls, 'call')} failed with EMFILE after accept() had used the last descriptor: a request needs "
             f"{format_count(headroom.each - 1)} more.",
-            f"{some(case.outcomes(Outcome.ERROR), 'client')} got an error reply; the connections of "
-            f"{format_count(case.outcomes(Outcome.EOF, Outcome.RESET))} ended without a reply.",
+            f"{some(errors, 'client')} got an error reply." if errors else "",
+            f"{some(cut, 'connection')} ended without a reply." if cut else "",
         ),
         f"accept at most {format_count(headroom.clients)} clients at once: nofile = {headroom.limit} then has the "
         f"{some(headroom.each, 'descriptor')} that each of them needs. Or raise nofile.",

@@ -68,7 +68,7 @@ def _overflow_title(case: Case, lost: int) -> str:
     if dropped:
         return f"{some(dropped, 'client')} got no answer: {met}."
     if late:
-        return f"{some(late, 'client')} connected late: {met}."
+        return f"{some(late, 'client')} entered the queue late: {met}."
     return f"The accept queue was full: {met}."
 
 
