@@ -323,7 +323,12 @@ _SINGLE = [
         "The longest time from the start of a canary that got no answer to the next answer. If there was none, to the "
         "end of the last canary, or to the end of the run if the server had ended.",
     ),
-    _of("canary.silent", "", _LOW, "Canaries that connected and got no answer in time: up, to a port scan."),
+    _of(
+        "canary.silent",
+        "",
+        _LOW,
+        "Canaries that connected and got no answer in time. A port scan shows the server as up.",
+    ),
     _of("canary.unreachable", "", _LOW, "Canaries whose SYNs were not answered in time."),
     _of("canary.turned_away", "", _LOW, "Canaries that were refused, reset, closed unanswered, or got an error."),
     _of(
@@ -407,14 +412,17 @@ METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric
 #: Where to look and what to do about a metric, by the first word of its name. Fates and outcomes have their own texts.
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
-        "attempts": Family(look_at="The plan of the scenario: rate, stages or clients.", do=""),
+        "attempts": Family(
+            look_at="The plan of the scenario: rate, stages or clients.",
+            do="If attempts were delayed or late, see the finding syn-delay.",
+        ),
         "connect": Family(
             look_at="attempts.delayed first: a SYN that was sent again adds a second or more.",
             do="See the finding syn-delay.",
         ),
         "connect_service": Family(look_at="connect.*: the difference is the lag of the load generator.", do=""),
         "accept": Family(
-            look_at="accept.waiting too: clients that were never accepted are not in the percentiles.",
+            look_at="The percentiles together with accept.waiting: they leave out clients that were never accepted.",
             do="See the finding slow-accept.",
         ),
         "accept_least": Family(
@@ -443,11 +451,15 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         ),
         "host": Family(look_at="`uptime` and `top` for other load on this machine.", do="See the finding host-busy."),
         "server": Family(
-            look_at="The chart during the time at the limit.", do="See the findings emfile-spin and target-ended."
+            look_at="The chart, above all the time at the limit.",
+            do="See the findings emfile-spin, host-busy and target-ended.",
         ),
         "canary": Family(look_at="The row of canaries below the chart.", do="See the findings outage and no-recovery."),
         "recovery": Family(look_at="The marks of the timeline in the chart.", do="See the finding recovery."),
-        "held": Family(look_at="held.unanswered too: requests without an answer are not in the percentiles.", do=""),
+        "held": Family(
+            look_at="The percentiles together with held.unanswered: they leave out requests without an answer.",
+            do="",
+        ),
         "generator": Family(
             look_at="The line of the generator in the summary.", do="See the finding generator-limited."
         ),
