@@ -46,7 +46,7 @@ def _head(comparison: Comparison) -> Markup:
         *((("swept", ", ".join(comparison.axes)),) if comparison.axes else ()),
         ("load", format_duration(comparison.duration_s)),
         ("seed", str(comparison.seed)),
-        ("differences matter from", f"{100 * comparison.min_effect:.3g} %"),
+        ("smallest difference that matters", f"{100 * comparison.min_effect:.3g} %"),
     ]
     return tag(
         "header",

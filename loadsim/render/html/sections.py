@@ -209,7 +209,8 @@ def _lost(summary: Summary) -> Markup | None:
         return None
     delayed = summary.metrics.get("attempts.delayed")
     below = f"at a full queue, of {count_of(delayed, 'client')}" if lost and delayed else "at a full queue"
-    return _tile("SYNs and ACKs lost", count(lost), below, alarm=lost > 0)
+    name = "SYNs and ACKs lost" if summary.metrics.get("listen.ack_drops") else "SYNs lost"
+    return _tile(name, count(lost), below, alarm=lost > 0)
 
 
 def _wait(metrics: Mapping[str, float]) -> Markup | None:

@@ -119,7 +119,8 @@
     ctx.beginPath(); ctx.moveTo(left, y); ctx.lineTo(left + width, y); ctx.stroke();
     ctx.font = `600 ${11.5 * d}px system-ui, sans-serif`;
     ctx.textAlign = "right";
-    ctx.fillText("limit " + grouped(panel.limit, 0), left + width - 4 * d, y - 4 * d);
+    ctx.textBaseline = "alphabetic";  // uPlot leaves its own, and the line would then touch the words
+    ctx.fillText("limit " + grouped(panel.limit, 0), left + width - 4 * d, y - 6 * d);
     ctx.restore();
   }
 
