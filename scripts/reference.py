@@ -17,6 +17,7 @@ from loadsim.fates import FATES, OUTCOMES
 from loadsim.metrics import METRICS
 from loadsim.scenario.shipped import shipped
 from loadsim.scenario.sweep import schema
+from loadsim.verdict.classify import MEANINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -170,6 +171,11 @@ def scenarios() -> str:
     return table(["scenario", "what it shows"], ([f"`{one.name}`", one.summary] for one in shipped()))
 
 
+def classes() -> str:
+    """Return the table of the classes of a verdict."""
+    return table(["class", "meaning"], ([class_.value, means] for class_, means in MEANINGS.items()))
+
+
 def house() -> str:
     """Return the table of folders: the question that each one answers, in the words of its docstring."""
     rows = []
@@ -189,6 +195,7 @@ PAGES = {
 TABLES = {
     ROOT / "README.md": {"scenarios": scenarios},
     ROOT / "docs" / "explanation" / "design.md": {"folders": house},
+    REFERENCE / "verdicts.md": {"classes": classes},
 }
 
 
