@@ -289,7 +289,7 @@ def test_every_module_that_is_named_exists(path: Path) -> None:
     folders = {folder_of(module) for module in MODULES if "." in module}
     gone = []
     for name in NAMED.findall(path.read_text(encoding="utf-8")):
-        parts = re.split("[./]", name)
+        parts = re.split("[./]", name.removesuffix(".py"))
         if parts[0] in folders and ".".join(parts) not in MODULES and ".".join(parts[:-1]) not in MODULES:
             gone.append(name)
     assert gone == []
