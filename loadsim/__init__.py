@@ -11,7 +11,7 @@ The house, from the top down. A module imports only from below it, and folders o
     scenario  process                     what is to be run (pure); how processes are started and ended
     kernel                                what Linux says
     metrics                               names and definitions of the numbers
-    exchange  fates  units  errors  interrupt
+    exchange  fates  units  errors  early_signals
 """
 
 __version__ = "0.1.0"

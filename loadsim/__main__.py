@@ -1,6 +1,6 @@
 """The command `loadsim`, also run by `python -m loadsim`."""
 
-from loadsim.interrupt import handled
+from loadsim.early_signals import handled
 
 
 def run() -> None:

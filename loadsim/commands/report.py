@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loadsim import interrupt
+from loadsim import early_signals
 from loadsim.commands import options, output
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def command(*, run_name: str, out: Path, open_: bool, as_json: bool) -> None:
         folder = find(run_name, out)
         is_verdict = (folder / VERDICT_MARK).exists()
         shown = _report_verdict if is_verdict else _report_sweep if (folder / SWEEP_MARK).exists() else _report_run
-        interrupt.begin()
+        early_signals.begin()
         with sound(folder):
             is_written = shown(folder, as_json=as_json)
         if open_ and is_written:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loadsim import interrupt
+from loadsim import early_signals
 from loadsim.commands import options, output
 from loadsim.errors import EnvironmentRefusedError, ScenarioError
 
@@ -170,7 +170,7 @@ def _run_once(matrix: Matrix, permitted: Options, *, ui: str, as_json: bool) -> 
     from loadsim.run.conductor import run as conduct
 
     shown = display(ui)
-    interrupt.begin()
+    early_signals.begin()
     finished = trio.run(conduct, matrix.scenario, permitted, shown)
     output.show(finished.summary, finished.folder, as_json=as_json)
     output.publish(finished.folder)
@@ -187,7 +187,7 @@ def _sweep(
     from loadsim.compare.sweep import start, sweep
 
     shown = sweep_display(ui)
-    interrupt.begin()
+    early_signals.begin()
     folder = unfinished or start(matrix, permitted, min_effect)
     swept = trio.run(sweep, folder, matrix, permitted, shown)
     output.show_comparison(swept.collected.comparison, swept.folder, as_json=as_json)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import click
 
-from loadsim import interrupt
+from loadsim import early_signals
 from loadsim.commands import options, output
 from loadsim.errors import ScenarioError
 from loadsim.record.journal import HEADER_BYTES, Journal
@@ -89,7 +89,7 @@ def command(*, scenario: str | None, overrides: tuple[str, ...], port: int, bind
         from loadsim.scenario.toml import load, load_text
 
         loaded = load(scenario, overrides) if scenario else load_text(_PLAIN_SERVER, overrides)
-        interrupt.begin()
+        early_signals.begin()
         with tempfile.TemporaryDirectory(prefix="loadsim-") as folder:
             spec = spec_of(loaded, port, Path(folder), bind=bind)
             trio.run(serve, spec, click.echo)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loadsim import interrupt
+from loadsim import early_signals
 from loadsim.commands import options, output
 from loadsim.errors import ScenarioError
 
@@ -134,7 +134,7 @@ def command(  # noqa: PLR0913 -- one for each option
             watched_s=recover_within,
         )
         permitted, display = Options(out=out, argv=sys.argv[1:]), sweep_display(output.ui_of(ui))
-        interrupt.begin()
+        early_signals.begin()
         judged = trio.run(partial(pass_verdict, plan, permitted, display, names=names, repeat=repeat))
         output.show_verdict(judged, as_json=as_json)
 

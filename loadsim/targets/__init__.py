@@ -5,7 +5,7 @@ The package itself owns the protocol between the conductor and any of them.
     simulated  the conductor's side of the simulated server
     command    a command, started and ended by loadsim
     attached   a running server, only observed
-    address    where and when a server listens
+    readiness  where a server listens, and when it is ready
     observed   the kernel's view of a server without records
 
 A server that was already running is never started, limited, stopped or ended.

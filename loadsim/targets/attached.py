@@ -24,7 +24,6 @@ from loadsim.kernel.sockdiag import diag_of
 from loadsim.process.tree import background
 from loadsim.record.facts import ServerFacts
 from loadsim.targets import Sources
-from loadsim.targets.address import Reach, family_tree, join, listener_of, locate
 from loadsim.targets.observed import (
     descriptors_notice,
     emfile_notice,
@@ -32,6 +31,7 @@ from loadsim.targets.observed import (
     open_observations,
     trace_accepts,
 )
+from loadsim.targets.readiness import Reach, family_tree, join, listener_of, locate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

@@ -21,7 +21,6 @@ from loadsim.kernel.processes import ProcessGroup
 from loadsim.kernel.procfs import ProcessGoneError, TcpCounters
 from loadsim.process.tree import GRACE_S, background, tree
 from loadsim.targets import Sources
-from loadsim.targets.address import choose_port, wait_ready
 from loadsim.targets.observed import (
     descriptors_notice,
     emfile_notice,
@@ -29,6 +28,7 @@ from loadsim.targets.observed import (
     open_observations,
     trace_accepts,
 )
+from loadsim.targets.readiness import choose_port, wait_ready
 from loadsim.units import format_count, format_duration
 
 if TYPE_CHECKING:

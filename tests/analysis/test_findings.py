@@ -545,7 +545,9 @@ def test_a_slow_server_gets_its_accept_rate() -> None:
     """It accepts 20 of 200 clients a second."""
     found = finding(scenes.slow(), "slow-accept")
     assert found.title == "The server accepts about 20 clients a second; half of them waited 4.5 s or more."
-    assert found.evidence == "200 clients arrived within 995 ms. The longest wait was 9.0 s; none still waited at the end."
+    assert (
+        found.evidence == "200 clients arrived within 995 ms. The longest wait was 9.0 s; none still waited at the end."
+    )
 
 
 def test_many_short_delays_are_slow_too() -> None:

@@ -88,7 +88,9 @@ def test_one_client_is_one_client() -> None:
     answer = compared(*(run_group("server.backlog", value, queue(1, value + 1)) for value in (4, 8))).answer
 
     assert answer is not None
-    assert answer.evidence[0] == "The queue never held more than 1 client (the same in the 2 runs that did not overflow)."
+    assert (
+        answer.evidence[0] == "The queue never held more than 1 client (the same in the 2 runs that did not overflow)."
+    )
 
 
 def test_order_of_the_cells_does_not_matter() -> None:

@@ -33,7 +33,7 @@ from loadsim.record.result import Bundle
 from loadsim.run.conductor import run as conduct
 from loadsim.run.host import Options
 from loadsim.scenario.toml import load
-from loadsim.targets import address as address_module
+from loadsim.targets import readiness as address_module
 from loadsim.targets.simulated import simulated_server
 from loadsim.units import NANOSECONDS
 
