@@ -339,4 +339,4 @@ def by_hand(now: Snapshot, port: int | None) -> list[str]:
     if port is not None:
         ends = f"'sport = :{port} or dport = :{port}'"
         return [f"ls -l /proc/{pid}/fd", f"{enter}ss -tanpe {ends}", f"{enter}lsof -nPi :{port}"]
-    return [f"ls -l /proc/{pid}/fd", f"{enter}ss -tanpe | grep pid={pid},", f"lsof -nPp {pid}"]
+    return [f"ls -l /proc/{pid}/fd", f"{enter}ss -tanpe | grep 'pid={pid},'", f"lsof -nPp {pid}"]

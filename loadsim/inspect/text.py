@@ -122,7 +122,7 @@ def in_words(row: Row, terminal: Terminal, ports: set[int]) -> str:
     if not row.role:
         return _file(row)
     if row.kind == "TCP" and row.remote:
-        cut = row.role == SYN_SENT and not row.fds
+        cut = row.role == SYN_SENT
         arrow = ("──x" if cut else "<──>") if terminal.unicode else ("--x" if cut else "<-->")
         to = "" if row.local_port in ports or not row.fds else "to "
         return f"{to}{short(row.remote)} {arrow} {other_end(row.other)}"

@@ -121,7 +121,12 @@ class InetSocket(NamedTuple):
 
     @property
     def idle_s(self) -> float | None:
-        """Seconds since the last data in either direction, or since its creation; None if not reported."""
+        """Seconds since the last data in either direction, or since it was connected; None if not known.
+
+        Before the handshake ends the kernel has no such time, and reports the time since the host started.
+        """
+        if self.state_name == "SYN_SENT":
+            return None
         at = self._offset(INET_DIAG_INFO)
         if at is None:
             return None

@@ -51,6 +51,13 @@ def test_five_netcats_are_shown_as_rows(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
 
 
+def test_a_client_that_is_not_connected_has_no_connection() -> None:
+    """A row in SYN-SENT is drawn as cut, with a descriptor and without one."""
+    text = page(snapshot_of([tcp(8, "SYN_SENT", retransmits=1)]))
+    assert "10.0.3.7:5432 ──x" in text
+    assert "<──>" not in text
+
+
 def test_ascii_has_the_same_words() -> None:
     """A terminal without Unicode gets the same words with other symbols."""
     text = page(netcats(), unicode=False)
@@ -179,7 +186,7 @@ def test_by_hand_names_the_three_commands() -> None:
         "lsof -nPi :9999",
     ]
     assert by_hand(replace(netcats(), enter="nsenter -t 3211711 -n"), None)[1].startswith("nsenter -t 3211711 -n ss ")
-    assert by_hand(incident(), None)[1] == "ss -tanpe | grep pid=4242,"
+    assert by_hand(incident(), None)[1] == "ss -tanpe | grep 'pid=4242,'"
 
 
 def test_each_change_is_one_event() -> None:

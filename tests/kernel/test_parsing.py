@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import struct
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from loadsim.kernel.procfs import (
     parse_state,
 )
 from loadsim.kernel.sockdiag import TCP_STATES, ListenerState, ends_dump, parse_listener, parse_sockets
+from loadsim.kernel.sockets import InetSocket
 
 DATA = Path(__file__).parent.parent / "data"
 LOOPBACK = [0x0100007F, 0, 0, 0]
@@ -182,6 +184,16 @@ def test_letters(link: str, expected: str) -> None:
     """The prefix of a link gives the letter of its descriptor."""
     assert expected == letter_of_link(link)
     assert expected in LETTERS
+
+
+@pytest.mark.parametrize(("state", "expected"), [("ESTABLISHED", 7.5), ("SYN_SENT", None)])
+def test_idle_time_starts_with_the_connection(state: str, expected: float | None) -> None:
+    """A socket that is not yet connected has no idle time: the kernel reports the age of the host."""
+    number = next(number for number, name in TCP_STATES.items() if name == state)
+    info = struct.pack("=HH44xIII", 4 + 56, 2, 7500, 0, 7500)
+    one = InetSocket("TCP", socket.AF_INET, number, 0, bytes(36), False, 0, 0, 0, 1, info)  # noqa: FBT003
+
+    assert one.idle_s == expected
 
 
 def test_inode() -> None:
