@@ -241,12 +241,7 @@ def _notices(groups: Sequence[RunGroup], question: Question, *, unlike_hosts: bo
         if doubtful := sum(one.status == "INCONCLUSIVE" for one in group.summaries):
             why = next(one.sentence for one in group.summaries if one.status == "INCONCLUSIVE")
             yield f"{doubtful} of {some(len(group.summaries), 'run')} of {group.label} are INCONCLUSIVE: {why}"
-        busy = sum(map(_was_on_a_busy_host, group.summaries))
-        if busy:
-            yield (
-                f"The host was busy in {busy} of {some(len(group.summaries), 'run')} of {group.label}: the times "
-                "include waits for a CPU. Stop other processes, and run them again."
-            )
+    yield from _busy(groups)
     known = [len(group.summaries) + len(group.refused) + len(group.damaged) for group in groups]
     missing = sum(max(question.repeat - count, 0) for count in known)
     if missing:
@@ -269,6 +264,16 @@ def _broken(group: RunGroup) -> Iterator[str]:
         if failed:
             times = f"{len(failed)} of {some(len(group.summaries), 'run')}"
             yield f"FAILED: expected {threshold.text}, measured {failed[0].measured} in {times} of {group.label}."
+
+
+def _busy(groups: Sequence[RunGroup]) -> Iterator[str]:
+    """Yield one notice for all groups with runs on a busy host."""
+    busy = [(sum(map(_was_on_a_busy_host, group.summaries)), group) for group in groups]
+    if names := [f"{count} of {some(len(group.summaries), 'run')} of {group.label}" for count, group in busy if count]:
+        yield (
+            f"The host was busy in {', '.join(names)}: the times include waits for a CPU. Stop other processes, and "
+            "run them again."
+        )
 
 
 def _was_on_a_busy_host(summary: Summary) -> bool:
