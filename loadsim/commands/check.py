@@ -159,7 +159,7 @@ def _need(label: str, need: Need, lack: str, style: str, *, about: str = "") -> 
     """Return one row; `about` marks a number that is not an upper bound, unlike the head of its column."""
     needed = "unbounded" if need.needed is None else about + format_count(need.needed)
     name = f"  {label}"
-    row = line(name, right(needed, _LABEL + _NUMBER - len(name)), right(format_count(need.available), _NUMBER))
+    row = line(name, right(needed, _LABEL + _NUMBER - len(name)), right(f"  {format_count(need.available)}", _NUMBER))
     if need.is_met:
         return row
     return line(row, (f"   {lack}", style) if need.is_lacking else ("   may be too few", WARN))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     "--leak-path", metavar="PATH", help="A path with a handler that opens a descriptor. This adds the trial handler."
 )
 @click.option("--echo", is_flag=True, help="The server does not speak HTTP; it echoes what it receives.")
-@click.option("--send", help='What a client sends to a server that speaks neither, for example "PING\\r\\n".')
+@click.option("--send", help='What a client sends to a server with another protocol, for example "PING\\r\\n".')
 @click.option("--expect", help='How the answer to --send begins, for example "+PONG".')
 @click.option("--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="Runs per trial.")
 @click.option(
@@ -98,7 +98,7 @@ def command(  # noqa: PLR0913 -- one for each option
 
     \b
     Exit status:
-      0        the verdict was passed, with any grade
+      0        a verdict was given, with any grade
       2        the command line is wrong; nothing was started
       3        this host cannot run it, or the server does not answer
       130/143  interrupted by Ctrl-C or SIGTERM; no verdict

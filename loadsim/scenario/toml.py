@@ -207,7 +207,7 @@ def _read(path: Path) -> bytes:
 def _not_found(path: Path) -> str:
     names = [known.stem for known in shipped_paths()]
     near = nearest(path.stem, names)
-    remedy = f"did you mean {near}?" if near else f"the shipped ones are {', '.join(names)}"
+    remedy = f"did you mean {near}?" if near else "loadsim list shows the shipped ones"
     return f"{_decoded(path)} is neither a file nor a shipped scenario; {remedy}"
 
 

@@ -51,8 +51,8 @@ _INTERVAL: Final = (
 )
 _INCONSISTENT_TRACE: Final = (
     "Accept latency is an interval, not exact: the trace of accept() is inconsistent ({waiting} connections left over, "
-    "{queued} in the queue, {unmatched} calls without a connection, {lost} events lost, {listeners} listeners at the "
-    "port). Does the server accept on another port too?"
+    "{queued} in the queue, {unmatched} calls without a connection, {lost} events lost, listeners at the port: "
+    "{listeners}). Does the server accept on another port too?"
 )
 
 

@@ -119,7 +119,7 @@ def _failures(runs: Sequence[Observed]) -> Cell:
     rates = [one.emfile_per_s for one in runs if one.emfile_per_s is not None]
     if not rates:
         return "not visible", QUIET
-    return _range(rates, lambda rate: format_count(rate) if rate >= 10 else f"{rate:.1f}") + "/s", ""
+    return _range(rates, lambda rate: format_count(round(rate)) if rate >= 10 else f"{rate:.1f}") + "/s", ""
 
 
 def _log(runs: Sequence[Observed]) -> Cell:

@@ -326,7 +326,7 @@ def test_a_longer_circle_is_found(write: Write) -> None:
         ("healty", "healty is neither a file nor a shipped scenario; did you mean healthy?"),
         (
             "nothing/like/it.toml",
-            "nothing/like/it.toml is neither a file nor a shipped scenario; the shipped",
+            "nothing/like/it.toml is neither a file nor a shipped scenario; loadsim list",
         ),
         (".", ". cannot be read (Is a directory): name a file that you may read"),
         ("/dev/zero", "/dev/zero is larger than 100,000 bytes: name a scenario, which is a page of text"),
