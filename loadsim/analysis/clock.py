@@ -58,6 +58,10 @@ def _last_record(recording: Recording) -> int:
     return max(moments)
 
 
+#: A reading of the capacity can be older than its stamp by this much: two samples, on a busy host.
+_LATE_NS = NANOSECONDS // 20
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
     """The queue capacity, min(backlog, somaxconn) + 1; each value holds until the next moment."""
@@ -76,6 +80,9 @@ class Capacity:
         backlogs = [(one.done_ns, int(one.after)) for one in steps if one.change == "backlog" and one.after is not None]
         stepped = [(moment, queue_capacity(backlog)) for moment, backlog in backlogs]
         sampled = np.stack(known(recording.samples, "queue_capacity"), axis=1)
+        for moment, capacity in stepped:  # a sample that began before the step can be stamped after it
+            late = (sampled[:, 0] >= moment) & (sampled[:, 0] < moment + _LATE_NS) & (sampled[:, 1] != capacity)
+            sampled = sampled[~late]
         readings = np.concatenate([np.array(start + stepped, dtype=np.int64).reshape(-1, 2), sampled])
         if not len(readings):
             return None

@@ -90,8 +90,10 @@ def render(
 def next_steps(summary: Summary) -> list[str]:
     """Return two commands: one explains the first finding, one runs again without the first cause that has a cure."""
     ids = [finding.id for finding in summary.findings]
-    cures = [CURES[name] for name in ids if name in CURES]
     server = summary.settings.get("server", {})
+    cures = [CURES[name] for name in ids if name in CURES]
+    if server.get("pause"):  # the cause of waits in the queue, unlike accept_delay
+        cures = ["server.pause=0s" if cure == CURES["slow-accept"] else cure for cure in cures]
     command = shlex.join(server.get("command") or ()).replace("'{port}'", "{port}")
     if command:  # of the server's settings, a command has only its limit
         cures = [cure for cure in cures if not cure.startswith("server.") or cure.startswith("server.nofile=")]

@@ -210,6 +210,27 @@ class Thresholds(Table):
                 yield Contradiction(("abort",), says)
 
 
+#: Sysctls that the plan computes with -> how many numbers they hold.
+_NUMERIC_SYSCTLS = {
+    "net.core.somaxconn": 1,
+    "net.ipv4.ip_local_port_range": 2,
+    "net.ipv4.tcp_syn_linear_timeouts": 1,
+    "net.ipv4.tcp_syn_retries": 1,
+    "net.ipv4.tcp_syncookies": 1,
+}
+
+
+def _wrong_sysctls(sysctls: Mapping[str, str]) -> Iterator[Contradiction]:
+    """Yield the sysctls that the plan could not compute with; the kernel would refuse most of them, too."""
+    for name, count in _NUMERIC_SYSCTLS.items():
+        numbers = sysctls.get(name, "0 " * count).split()
+        if len(numbers) != count or not all(number.isascii() and number.isdigit() for number in numbers):
+            says = 'two port numbers, such as "1024 65535"' if count == 2 else "a number of 0 or more"
+            yield Contradiction(("sysctl", name), f"{name} is {says}, found {sysctls[name]}")
+        elif int(numbers[0]) > int(numbers[-1]):
+            yield Contradiction(("sysctl", name), f"the first port of {name} is above the last one: {sysctls[name]}")
+
+
 Sysctls = Annotated[
     dict[
         Annotated[str, AfterValidator(_sysctl_name)],
@@ -267,6 +288,7 @@ class Scenario(Table):
         if self.client.sources > 1 and not self.destination.startswith("127."):
             says = "several source addresses (127.0.x.y) need a server on 127.0.0.0/8"
             yield Contradiction(("client", "sources"), says, (("network", "address"), ("server", "address")))
+        yield from _wrong_sysctls(self.sysctl)
         if self.sysctl and self.network.namespace == "host":
             says = 'sysctls are set only in a private namespace: remove [sysctl], or set namespace = "private"'
             yield Contradiction(("network", "namespace"), says, (("sysctl",),))

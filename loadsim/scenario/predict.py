@@ -172,16 +172,17 @@ def settled_at(server: Server, changed_at: float) -> float:
     Only time outside of pauses counts. If the server runs for less than `SETTLED_S` between two pauses, half of that
     interval is enough, because work that was due during a pause is done right after it.
     """
-    at, every, pause = changed_at, server.pause_every, server.pause
-    if not pause:
-        return at + SETTLED_S
-    left = min(SETTLED_S, (every - pause) / 2)
+    if not server.pause:
+        return changed_at + SETTLED_S
+    # whole nanoseconds: 3 * 0.3 is less than 0.9, and the same pause would be found again and again
+    at, every, pause = (round(seconds * NANOSECONDS) for seconds in (changed_at, server.pause_every, server.pause))
+    left = min(round(SETTLED_S * NANOSECONDS), (every - pause) // 2)
     while True:
-        begun = math.floor(at / every) * every
+        begun = at // every * every
         if begun > 0:
             at = max(at, begun + pause)
         if at + left <= begun + every:
-            return at + left
+            return (at + left) / NANOSECONDS
         left -= begun + every - at
         at = begun + every
 

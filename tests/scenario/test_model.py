@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from typing import Any
 
@@ -349,3 +350,18 @@ def test_settings_are_those_of_the_kind_of_server() -> None:
     assert set(command.settings()["server"]) == {"command", "nofile", "start_timeout"}
     assert not {"command", "start_timeout"} & set(scenario().settings()["server"])
     assert load_text(to_toml(command)) == command
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("net.core.somaxconn", "abc", "net.core.somaxconn is a number of 0 or more, found abc"),
+        ("net.core.somaxconn", -1, "net.core.somaxconn is a number of 0 or more, found -1"),
+        ("net.ipv4.ip_local_port_range", "40000", 'is two port numbers, such as "1024 65535", found 40000'),
+        ("net.ipv4.ip_local_port_range", "50000 40000", "the first port of net.ipv4.ip_local_port_range is above"),
+    ],
+)
+def test_a_sysctl_that_no_plan_can_compute_with_is_an_error(name: str, value: object, says: str) -> None:
+    """A number that is none is reported before anything is planned."""
+    with pytest.raises(ValidationError, match=re.escape(says)):
+        Scenario.model_validate({"client": {"rate": "10/s"}, "sysctl": {name: value}})

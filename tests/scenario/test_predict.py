@@ -327,3 +327,14 @@ def test_descriptors_do_not_settle_during_a_pause(every: float, pause: float, ch
     """A server closes nothing during a pause, so only the time outside of pauses counts."""
     server = Server.model_validate({"pause": f"{pause * 1000:.0f}ms", "pause_every": f"{every * 1000:.0f}ms"})
     assert settled_at(server, changed) == pytest.approx(settled)
+
+
+@pytest.mark.parametrize("every", ["100ms", "300ms", "350ms", "700ms", "800ms"])
+def test_descriptors_settle_after_any_pause(every: str) -> None:
+    """Descriptors that change at a multiple of a pause's interval settle less than two intervals later."""
+    server = Scenario.model_validate(
+        {"server": {"pause": "50ms", "pause_every": every}, "client": {"rate": "1/s"}}
+    ).server
+    for number in range(200):
+        changed_at = number * server.pause_every
+        assert changed_at < settled_at(server, changed_at) < changed_at + 2 * server.pause_every + 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadsim.analysis.descriptors import stall_rows
-from loadsim.analysis.findings.case import Definition, Found, Kind, Rule
+from loadsim.analysis.findings.case import Definition, Found, Kind, Rule, percent
 from loadsim.analysis.host import busy_sentence
 from loadsim.analysis.latency import own_accepts
 from loadsim.record.recording import nearest_rank
@@ -157,7 +157,7 @@ def _pausing(case: Case, still: _Standstill) -> Found:
     return Found(
         f"The server stopped accepting for up to {format_duration(still.longest_s)} while clients waited.",
         f"{some(still.count, 'pause')} of {_PAUSE} or more took {format_duration(still.total_s)} of the load, "
-        f"which is {_percent(still.of_load)}. About {_rate(rate)} clients a second arrive, so about "
+        f"which is {percent(still.of_load)}. About {_rate(rate)} clients a second arrive, so about "
         f"{format_count(arrivals)} arrive during the longest pause; {case.backlog}."
         + _left_out(case, still)
         + (" The host was busy: time for which the server waited for a CPU is not counted." if is_busy else ""),
@@ -198,10 +198,6 @@ def _rate(per_second: float) -> str:
     if per_second >= 10:
         return format_count(per_second)
     return f"{per_second:.1f}" if per_second >= 1 else f"{per_second:.2g}"
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.{0 if share >= 0.01 else 1}f} %"
 
 
 def _arrival_rate(case: Case) -> float:

@@ -103,6 +103,11 @@ class Found:
     headline: str | None = None  # opens the result if this finding comes first; None: the title does
 
 
+def percent(share: float) -> str:
+    """Return a share as text, with one decimal below 1 %."""
+    return f"{share * 100:.{0 if share >= 0.01 else 1}f} %"
+
+
 def sentences(*parts: str) -> str:
     """Join the sentences that are not empty."""
     return " ".join(part for part in parts if part)

@@ -111,8 +111,14 @@ def failing_handlers(case: Case) -> Found | None:
             f"{some(errors, 'client')} got an error reply." if errors else "",
             f"{some(cut, 'connection')} ended without a reply." if cut else "",
         ),
-        f"accept at most {format_count(headroom.clients)} clients at once: nofile = {headroom.limit} then has the "
-        f"{some(headroom.each, 'descriptor')} that each of them needs. Or raise nofile.",
+        (
+            f"accept at most {some(headroom.clients, 'client')} at once: nofile = {headroom.limit} then has the "
+            f"{some(headroom.each, 'descriptor')} that each of them needs. Or raise nofile."
+        )
+        if headroom.clients and not headroom.leaked
+        else "close what a request opens, on every way out of its handler."
+        if headroom.leaked
+        else f"raise nofile: one client needs {some(headroom.each, 'descriptor')} beyond those of the server itself.",
         headline=f'"Too many open files" in the handler after {case.time("emfile.first_at")}: '
         f"{some(clients, 'client')} {were(clients)} accepted and then failed.",
     )

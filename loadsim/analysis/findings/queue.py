@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loadsim.analysis.findings.case import Definition, Found, Kind, Rule, sentences, were
+from loadsim.analysis.findings.case import Definition, Found, Kind, Rule, percent, sentences, were
 from loadsim.fates import Fate, Outcome
 from loadsim.record.recording import Bools, column, lost_a_syn, was_connected
 from loadsim.units import NANOSECONDS, backlog_for, format_count, format_duration, some
@@ -75,7 +75,7 @@ def _overflow_title(case: Case, lost: int) -> str:
 def _overflow_evidence(case: Case) -> str:
     share, full_at = case.numbers.get("queue.full_share", 0.0), case.data.queue_full_at_s
     return sentences(
-        f"The accept queue ({case.backlog}) was full for {share:.0%} of the load".replace("%", " %")
+        f"The accept queue ({case.backlog}) was full for {percent(share)} of the load"
         + (f", first after {format_duration(full_at)}." if full_at is not None else "."),
         "A full queue drops packets, the client's kernel sends them again, and each drop is counted.",
     )

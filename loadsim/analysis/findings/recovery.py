@@ -72,7 +72,9 @@ def outage(case: Case) -> Found | None:
         f"For {case.time('canary.longest_outage')} no new client was served: "
         f"{f'{availability:.1%}'.replace('%', ' %')} of the canaries were answered.",
         _last_canaries(case),
-        "a health check that only connects does not see this: make it wait for a reply.",
+        "a health check that only connects does not see this: make it wait for a reply."
+        if case.number("canary.silent") > case.number("canary.unreachable")
+        else None,
     )
 
 

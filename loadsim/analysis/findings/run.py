@@ -206,8 +206,8 @@ def nothing(case: Case) -> Found:
         else "No fault was found, but not every client was served.",
         sentences(
             f"{format_count(good)} of {some(case.number('attempts.count'), 'client')} {were(good)} served.",
-            f"The server used at most {format_count(case.number('fds.max'))} of {format_count(case.data.fd_limit)} "
-            "descriptors."
+            f"At most {format_count(case.number('fds.max'))} of {format_count(case.data.fd_limit)} descriptors were "
+            "seen open."
             if "fds.max" in case.numbers
             else "",
             f"Its accept queue held at most {format_count(queue)} of {format_count(holds)}." if holds else "",
