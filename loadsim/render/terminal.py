@@ -221,9 +221,17 @@ def _saved(saved: str | None, terminal: Terminal) -> list[Line]:
 
 
 def _next(steps: Sequence[str], terminal: Terminal) -> list[Line]:
-    """Return commands to try; a long one is continued with backslashes, as in a shell."""
-    texts = []
-    for step in steps:
-        *parts, last = wrap(terminal.printable(step), terminal.edge - LABEL - 4)
-        texts += [text + " \\" for text in parts] + [last]
-    return labelled("next", texts)
+    """Return commands to try."""
+    width = terminal.edge - LABEL
+    return labelled("next", [text for step in steps for text in in_shell(terminal.printable(step), width)])
+
+
+def in_shell(command: str, width: int) -> list[str]:
+    """Return a command in lines that a backslash continues; one with a very long word is broken at any character."""
+    room = width - 4
+    if cell_len(command) <= width:
+        return [command]
+    if max(map(cell_len, command.split()), default=0) > room:
+        return pieces(command, width)
+    *parts, last = wrap(command, room)
+    return [*(text + " \\" for text in parts), last]

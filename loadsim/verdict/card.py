@@ -9,7 +9,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from loadsim.render.drawing import ALARM, BAD, GOOD, QUIET, STRONG, WARN, Line, Terminal, both_ends, line, paint
-from loadsim.render.terminal import LABEL, labelled
+from loadsim.render.terminal import LABEL, in_shell, labelled
 from loadsim.render.text import left, pieces, widest, wrap
 from loadsim.units import format_bytes, format_count, format_duration, some
 from loadsim.verdict.classify import BURNS_CORES, FLOODS_BYTES_PER_S, MEANINGS, PROMPT_S, Class, classify
@@ -51,7 +51,7 @@ def render(
     if saved:
         lines += [line(), *labelled("saved in", pieces(terminal.prose(saved), terminal.edge - LABEL))]
         by_hand = f"bash {shlex.quote(saved)}/reproduce.sh"
-        lines += labelled("reproduce", pieces(terminal.prose(by_hand), terminal.edge - LABEL))
+        lines += labelled("reproduce", in_shell(terminal.prose(by_hand), terminal.edge - LABEL))
     return paint(lines, terminal)
 
 

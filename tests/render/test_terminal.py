@@ -12,7 +12,7 @@ from rich.cells import cell_len
 
 from loadsim.analysis.summary import Compared, Finding, Judged, Mark, Summary, Timeline
 from loadsim.render.drawing import STATUSES, Terminal
-from loadsim.render.terminal import render
+from loadsim.render.terminal import in_shell, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,6 +164,20 @@ def test_foreign_text_cannot_act_on_the_terminal() -> None:
     text = shown(odd()["hostile"])
     assert all(char == "\n" or char.isprintable() for char in text)
     assert r"\x1b]0;owned\x07\x1b[2J\r\n\u202egnp.exe" in text
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        (30, ["bash results/one/reproduce.sh"]),
+        (29, ["bash results/one/reproduce.sh"]),
+        (28, ["bash \\", "results/one/reproduce.sh"]),
+        (20, ["bash results/one/rep", "roduce.sh"]),
+    ],
+)
+def test_a_command_is_broken_between_words_only_with_a_backslash(width: int, expected: list[str]) -> None:
+    """A shell runs it as it is copied, unless a word is too long for a line."""
+    assert in_shell("bash results/one/reproduce.sh", width) == expected
 
 
 def test_a_long_path_is_not_clipped() -> None:
