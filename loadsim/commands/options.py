@@ -136,6 +136,13 @@ SET = click.option(
     help="Change one setting, for example --set server.backlog=8. An empty value removes the setting; values separated "
     "by commas are swept (server.backlog=8,128). May be repeated.",
 )
+SET_ONE = click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change one setting, for example --set server.backlog=8. An empty value removes the setting. May be repeated.",
+)
 REPEAT = click.option("--repeat", type=click.IntRange(1, 1000), help="Runs per cell of a sweep.")
 ALLOW_OUTSIDE = click.option(
     "--allow-outside", is_flag=True, help="Allow SCENARIO to extend files outside its own folder."

@@ -56,7 +56,7 @@ _PLAIN_SERVER = 'schema = 1\nname = "serve"\n[server]\nclose_after = "client"\n[
 
 @click.command("serve", cls=options.Command, short_help="Run only the simulated server.")
 @click.argument("scenario", type=options.ScenarioName(), required=False)
-@options.SET
+@options.SET_ONE
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
