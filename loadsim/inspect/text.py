@@ -191,7 +191,8 @@ def _times(row: Row) -> list[str]:
 def _numbers(fds: Sequence[int]) -> str:
     shown = [f"fd {fd}" for fd in fds[:_MOST_HOLDERS]]
     more = len(fds) - len(shown)
-    return " and ".join([", ".join(shown), f"{more} more"]) if more else " and ".join(shown)
+    *first, last = [*shown, f"{more} more"] if more else shown
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def named(holders: Sequence[Holder]) -> str:

@@ -228,17 +228,6 @@ def test_failed_thresholds_have_a_notice() -> None:
     assert notices == ["FAILED: expected fate.dropped == 0, measured 7 in 2 of 6 runs of backlog 128."]
 
 
-def test_one_notice_names_all_groups_with_a_busy_host() -> None:
-    """The remedy is the same for all of them."""
-    low, enough, _ = backlogs()
-    first, *others = low.summaries
-    runs = [replace(first, metrics={**first.metrics, "host.run_wait": 0.5}), *others]
-    notices = compared(replace(low, summaries=runs), replace(enough, summaries=runs)).notices
-
-    [notice] = notices
-    assert notice.startswith("The host was busy in 1 of 6 runs of backlog 128, 1 of 6 runs of backlog 256: the times ")
-
-
 def test_one_run_of_another_host_is_enough_to_doubt_times() -> None:
     """The hosts of all runs count, not only that of the first; a group without runs differs in nothing."""
     low, enough, plenty = backlogs()
