@@ -64,7 +64,7 @@ def test_the_kernel_may_not_be_asked_about_sockets(tmp_path: Path) -> None:
     left = ended(tmp_path, before=without("socket", socket.AF_NETLINK))
     assert left.code == 3
     assert (
-        "cannot ask the kernel about its sockets (sock_diag, a netlink socket): Operation not permitted" in left.stderr
+        "cannot read sockets from the kernel (sock_diag, a netlink socket): Operation not permitted" in left.stderr
     )
 
 

@@ -32,15 +32,17 @@ def process_metrics(recorded: Recorded) -> Expected:
     """Return the memory, the CPU time and the exit status of the server."""
     samples = recorded.samples
     rss = float(samples["rss"].max(initial=0))
-    begin, end = recorded.facts["start_ns"], recorded.end_of_service_ns
     known = samples[samples["cpu_ns"] >= 0]
     times, spent = column(known, "time"), column(known, "cpu_ns")
-    cores = float(np.interp(end, times, spent) - np.interp(begin, times, spent)) / max(end - begin, 1)
-    slack = 0.01 + 0.05 * cores + 10_000_000 / max(end - begin, 1)
+    cores = ABSENT
+    if len(times):
+        first, last = (np.abs(times - recorded.facts[name]).argmin() for name in ("start_ns", "load_end_ns"))
+        if first != last:
+            cores = exactly((spent[last] - spent[first]) / (times[last] - times[first]))
     status = recorded.facts["server"]["exit_status"]
     return {
         "server.rss_max": Bounds(low=rss, high=rss, may_lack=not len(samples)),
-        "server.cpu": Bounds(low=max(0.0, cores - slack), high=cores + slack, may_lack=recorded.has_exited),
+        "server.cpu": cores,
         "server.exit": ABSENT if status is None else exactly(status),
     }
 

@@ -141,4 +141,4 @@ def test_a_command_without_a_port_is_asked_for_one(tmp_path: Path) -> None:
     ran = verdict(tmp_path, "--", "true")
 
     assert ran.returncode == 2
-    assert "write {port} in place of its port" in ran.stderr
+    assert "the port of this command is unknown: write {port} in its place" in ran.stderr
