@@ -63,9 +63,7 @@ def test_the_kernel_may_not_be_asked_about_sockets(tmp_path: Path) -> None:
     """Without sock_diag a run is an error that names the netlink socket and its errno."""
     left = ended(tmp_path, before=without("socket", socket.AF_NETLINK))
     assert left.code == 3
-    assert (
-        "cannot read sockets from the kernel (sock_diag, a netlink socket): Operation not permitted" in left.stderr
-    )
+    assert "cannot read sockets from the kernel (sock_diag, a netlink socket): Operation not permitted" in left.stderr
 
 
 @needs_seccomp
