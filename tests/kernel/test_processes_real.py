@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from loadsim.kernel.limits import Limits
-from loadsim.kernel.processes import identify, name_of, names_of
+from loadsim.kernel.processes import Names, identify, name_of, names_of
 from loadsim.kernel.procfs import Process, ProcessGoneError, TcpCounters
 
 if TYPE_CHECKING:
@@ -137,17 +137,25 @@ def test_counters_outlive_the_process(child: subprocess.Popen[bytes]) -> None:
     counters.close()
 
 
+def started(pid: int) -> Names:
+    """Return the names of a process once it has arguments: Popen returns a moment before exec() has set them."""
+    until = time.monotonic() + 10
+    while not (names := names_of(pid)).argv and time.monotonic() < until:
+        time.sleep(0.001)
+    return names
+
+
 def test_names_of_a_process(tmp_path: Path) -> None:
     """A name that the kernel cut is completed, and a byte that is not UTF-8 is escaped."""
     program = tmp_path / "a-name-of-more-than-15-characters"
     program.symlink_to("/bin/sleep")
     with subprocess.Popen([program, "60", "0"], stdin=subprocess.DEVNULL) as process:
-        names = names_of(process.pid)
+        names = started(process.pid)
         process.kill()
     assert names.name == program.name
     assert names.argv == (str(program), "60", "0")
     with subprocess.Popen([sys.executable, "-c", "input()", b"\xff"], stdin=subprocess.PIPE) as process:
-        assert names_of(process.pid).argv[-1] == r"\xff"
+        assert started(process.pid).argv[-1] == r"\xff"
         process.kill()
 
 
