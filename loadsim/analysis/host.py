@@ -69,10 +69,10 @@ def busy_sentence(numbers: dict[str, float]) -> str | None:
 
 
 def decides(case: Case, faults: Sequence[str], missed: Sequence[str]) -> bool:
-    """Return whether the verdict depends on a busy host.
+    """Return whether the status of the run depends on a busy host.
 
     `faults` are the ids of the faults that were found, `missed` the metrics of expectations that were not met. The
-    verdict depends on the host if a late server explains all of them: each is about time only, and no slow server was
+    status depends on the host if a late server explains all of them: each is about time only, and no slow server was
     found. A late server explains a full queue if the queue filled up while the server waited for a CPU.
     """
     if busy_sentence(case.numbers) is None or not _OF_A_LATE_SERVER.issuperset(faults):

@@ -21,12 +21,8 @@ if TYPE_CHECKING:
 
 #: Outcomes of a canary that its own process or host stopped: the server did not cause them.
 OWN_LIMITS = (Outcome.LOCAL, Outcome.NOT_STARTED)
-
-
 #: Outcomes of a canary that say nothing about the server: it never started, or the run ended before its answer.
 SAY_NOTHING = (*OWN_LIMITS, Outcome.UNFINISHED)
-
-
 #: A server was down if a canary had waited this long for an answer when a step made room.
 _KEPT_WAITING_NS = NANOSECONDS // 10
 

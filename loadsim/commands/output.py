@@ -193,7 +193,7 @@ class NoSweepDisplay:
         """Return a display that shows nothing."""
         return NoDisplay()
 
-    def end_run(self, label: str, verdict: str, sentence: str, *, left_s: float) -> None:
+    def end_run(self, label: str, status: str, sentence: str, *, left_s: float) -> None:
         """Show nothing."""
 
 

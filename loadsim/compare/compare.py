@@ -319,7 +319,7 @@ def _change(row: Row, pair: Pair) -> float:
 def _lacking(rule: GateRule, row: Row, pair: Pair) -> int:
     """Return how many runs of each group are needed to judge the rule, 0 if the available runs are enough.
 
-    They are enough if they could break the rule, or if they show that it holds. The verdict `same` does not show that:
+    They are enough if they could break the rule, or if they show that it holds. The word `same` does not show that:
     groups can be the same within `min_effect` and still differ by more than a rule allows.
     """
     if pair.repeats_needed is not None:

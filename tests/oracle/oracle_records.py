@@ -32,7 +32,7 @@ OUTCOMES = (
     "not_started",
 )
 #: Flags of an attempt: epoll reported its connection; its client closed by RST; its socket was open at the judgement.
-WOKEN, RESET_BY_CLIENT, PENDING = 2, 4, 8
+RESET_BY_CLIENT, PENDING = 4, 8
 #: Flags of an accept record.
 AFTER_END, SHED, LEAKED, FAILED = 1, 2, 4, 8
 #: tcpi_state of an accepted connection that its client had reset.
